@@ -1,0 +1,106 @@
+"""Key-value attention: there is no query; keys attend to keys.
+
+    S_nm = gain * scale * k_n . k_m + key_bias_m        Y_n = sum_m softmax_m(S_nm) v_m
+
+Without gain and bias the logits are symmetric and positive semi-definite (KV). With both learned it is KV+Pos: the
+published form mixes `S_nm * 1 + P[n, m, :]` by one linear map, whose row term and constant cancel in the softmax, which
+leaves exactly a gain and one bias a key. The tests hold the two forms equal.
+
+Source: Borji, Key-Value Transformer (arXiv 2305.19129).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from latchkey.ops.dispatch import Kernel, choose, never
+from latchkey.ops.kv import reference
+
+
+def refuse_fused(k: Tensor, v: Tensor, *, gain: Tensor | None, key_bias: Tensor | None, scale: float) -> str | None:
+    """Why PyTorch's `scaled_dot_product_attention` with an additive mask should not run these arguments, or None."""
+    if not k.shape[-2]:
+        return "there are no keys, and PyTorch's fused attention has no answer for that"
+    if k.dtype != v.dtype:
+        return f"k and v must share one dtype, not {k.dtype} and {v.dtype}"
+    if key_bias is not None and key_bias.requires_grad and torch.is_grad_enabled():
+        return "the key bias needs a gradient, for which PyTorch would give up fusion and hold the n x n scores"
+    return None
+
+
+def gained(k: Tensor, gain: Tensor | None) -> Tensor:
+    """The keys in the place of the query, `[b h n d]`, multiplied by the logit gain."""
+    return k if gain is None else k * gain.to(k.dtype).reshape(-1, 1, 1)
+
+
+def run_fused(k: Tensor, v: Tensor, *, gain: Tensor | None, key_bias: Tensor | None, scale: float) -> Tensor:
+    """PyTorch's fused attention with the keys as queries and the key bias as a mask of one row."""
+    mask = None
+    if key_bias is not None:
+        b, h, n, _ = k.shape
+        mask = key_bias.to(k.dtype).unsqueeze(-2).expand(b, h, n, n)
+    return F.scaled_dot_product_attention(gained(k, gain), k, v, attn_mask=mask, scale=scale)
+
+
+def refuse_folded(k: Tensor, v: Tensor, *, gain: Tensor | None, key_bias: Tensor | None, scale: float) -> str | None:
+    """Why the bias cannot travel as one more feature of the keys, or None."""
+    if not k.shape[-2]:
+        return "there are no keys, and PyTorch's fused attention has no answer for that"
+    if k.dtype != v.dtype:
+        return f"k and v must share one dtype, not {k.dtype} and {v.dtype}"
+    if key_bias is None:
+        return "there is no key bias to fold"
+    if scale == 0:
+        return "with scale=0 nothing can be folded into the product"
+    return None
+
+
+def run_folded(k: Tensor, v: Tensor, *, gain: Tensor | None, key_bias: Tensor | None, scale: float) -> Tensor:
+    """PyTorch's fused attention on widened heads: queries `[gain * k, 1 / scale, 0...]`, keys `[k, key_bias, 0...]`.
+
+    So the bias has a gradient without an n x n tensor. The width grows to the next multiple of 8; values are padded
+    with zeros to the same width, because the fused kernels want one width for all three.
+    """
+    b, h, n, d = k.shape
+    width = -(-(max(d + 1, v.shape[-1])) // 8) * 8
+    bias = key_bias.to(k.dtype).expand(b, h, n).unsqueeze(-1)  # type: ignore[union-attr]  # refuse_folded saw to it
+    one = torch.full_like(bias, 1 / scale)
+    queries = F.pad(torch.cat([gained(k, gain), one], dim=-1), (0, width - d - 1))
+    keys = F.pad(torch.cat([k, bias], dim=-1), (0, width - d - 1))
+    values = F.pad(v, (0, width - v.shape[-1]))
+    return F.scaled_dot_product_attention(queries, keys, values, scale=scale)[..., : v.shape[-1]]
+
+
+KERNELS = (
+    Kernel("fused", refuse_fused, run_fused),
+    Kernel("folded", refuse_folded, run_folded),
+    Kernel("reference", never, reference.kv_attention),
+)
+
+
+def kv_attention(
+    k: Float[Tensor, "b h n d"],
+    v: Float[Tensor, "b h n e"],
+    *,
+    gain: Float[Tensor, ""] | Float[Tensor, " h"] | None = None,
+    key_bias: Float[Tensor, " n"] | Float[Tensor, "h n"] | None = None,
+    scale: float | None = None,
+    kernel: str | None = None,
+) -> Float[Tensor, "b h n e"]:
+    """Key-value attention, `[b h n d], [b h n e] -> [b h n e]`: the keys take the queries' place.
+
+    Args:
+        gain: learned factor of the logits, one for all heads `[]` or one a head `[h]`; it may be negative. None: 1.
+        key_bias: added to the logits of each key, `[n]` for all heads or `[h n]`. None: 0.
+        scale: factor of k . k; `d ** -0.5` when None.
+        kernel: "fused", "folded" or "reference"; None takes the first that can run.
+
+    Raises:
+        KernelRefused: the kernel asked for cannot run these arguments.
+    """
+    scale = k.shape[-1] ** -0.5 if scale is None else scale
+    chosen = choose(KERNELS, kernel, k, v, gain=gain, key_bias=key_bias, scale=scale)
+    return chosen.run(k, v, gain=gain, key_bias=key_bias, scale=scale)
