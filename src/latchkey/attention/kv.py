@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from latchkey.attention.variant import ScaleBy, logit_scale, pair_terms
+from latchkey.attention.variant import ScaleBy, check_scale, logit_scale, pair_terms
 from latchkey.errors import InputError
 from latchkey.ops import kv_attention
 
@@ -29,6 +29,9 @@ class KV:
     roles: ClassVar[str] = "kv"
     takes_bias: ClassVar[bool] = False
     keys_are_queries: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_scale(self.scale_by)
 
     def build(self, heads: int, dim_head: int) -> Callable[..., Tensor]:
         return partial(kv_attention, scale=logit_scale(self.scale_by, heads, dim_head))
@@ -65,6 +68,7 @@ class KVPos:
     keys_are_queries: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        check_scale(self.scale_by)
         if self.d_pos < 3:
             raise InputError(f"d_pos={self.d_pos} leaves no channel for the keys' position; allowed: 3 or more")
         if self.init not in ("kv", "random"):
@@ -81,7 +85,7 @@ class KVPos:
 
 
 def row_channels(d_pos: int) -> int:
-    """How many of the sinusoid's `d_pos` channels encode the row of the attention matrix; the rest encode the column."""
+    """How many of the sinusoid's `d_pos` channels encode the attention matrix's row; the rest its column."""
     return 2 * math.ceil(d_pos / 4)
 
 

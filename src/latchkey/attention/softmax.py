@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from latchkey.attention.variant import ScaleBy, logit_scale, pair_terms
+from latchkey.attention.variant import ScaleBy, check_scale, logit_scale, pair_terms
 from latchkey.ops import softmax_attention
 
 
@@ -25,6 +25,9 @@ class Softmax:
     roles: ClassVar[str] = "qkv"
     takes_bias: ClassVar[bool] = True
     keys_are_queries: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        check_scale(self.scale_by)
 
     def build(self, heads: int, dim_head: int) -> Callable[..., Tensor]:
         return partial(softmax_attention, scale=logit_scale(self.scale_by, heads, dim_head))

@@ -36,12 +36,15 @@ class Variant(Protocol):
         ...
 
 
+def check_scale(scale_by: str) -> None:
+    """Raises InputError unless `scale_by` is one of the two."""
+    if scale_by not in ("head", "width"):
+        raise InputError(f"scale_by={scale_by!r} is not known; allowed: 'head', 'width'")
+
+
 def logit_scale(scale_by: ScaleBy, heads: int, dim_head: int) -> float:
     """One over the root of the head's width, or of all heads' (CvT and the published KV transformer)."""
-    widths = {"head": dim_head, "width": heads * dim_head}
-    if scale_by not in widths:
-        raise InputError(f"scale_by={scale_by!r} is not known; allowed: 'head', 'width'")
-    return float(widths[scale_by]) ** -0.5
+    return float(dim_head if scale_by == "head" else heads * dim_head) ** -0.5
 
 
 def pair_terms(n: int, m: int, heads: int, dim_head: int) -> dict[str, int]:

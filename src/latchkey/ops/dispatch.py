@@ -1,6 +1,6 @@
 """Which kernel runs: each one that cannot says why in a sentence, and the first that does not refuse is taken.
 
-The choice depends on the arguments (device, dtype, shapes, need of a gradient) and on what is installed, on nothing else.
+The choice depends on the arguments (device, dtype, shapes, need of a gradient) and on what is installed, nothing else.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Kernel(NamedTuple):
     run: Callable[..., Tensor]
 
 
-class KernelRefused(InputError):
+class KernelRefused(InputError):  # noqa: N818  (the name reads as the sentence it carries)
     """The kernel that was asked for by name cannot run these arguments."""
 
 
