@@ -1,0 +1,47 @@
+"""What a score says about a class that the truth, the prediction or both lack."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class EmptyRule(StrEnum):
+    """The rule for empty masks, by name. Under every rule a missed organ counts, and counts as badly as it can.
+
+    One class of one scan (of one slice where the score goes by slices):
+
+    | truth / prediction | score                          | `STRICT` (default) | `CREDIT`    | `KAGGLE`    |
+    | ------------------ | ------------------------------ | ------------------ | ----------- | ----------- |
+    | present / empty    | Dice, Jaccard                  | 0                  | 0           | 0           |
+    | present / empty    | HD95                           | diagonal (mm)      | diagonal    | diagonal    |
+    | present / empty    | Kaggle Hausdorff score         | 0                  | 0           | 0           |
+    | empty / present    | the same three                 | 0, diagonal, 0     | the same    | the same    |
+    | empty / empty      | Dice, Jaccard of a scan        | not counted        | 1           | not counted |
+    | empty / empty      | HD95                           | not counted        | 0 mm        | 0 mm        |
+    | empty / empty      | Dice of a slice (Kaggle)       | always as `KAGGLE` | as `KAGGLE` | not counted |
+    | empty / empty      | Hausdorff score (Kaggle)       | always as `KAGGLE` | as `KAGGLE` | 1           |
+
+    "Diagonal" is the scan's own, from corner to corner in mm: no two voxels of the scan lie further apart. "Not
+    counted" leaves both the sum and the number that it is divided by alone; a mean over nothing is NaN.
+
+    Pooled scores (`jaccard`, `dice` and their relatives) are made of voxel sums, to which an empty pair adds nothing
+    under any rule. A class that is nowhere in the truth nor in the prediction of the whole evaluation set has no pooled
+    score (NaN) and is left out of the macro mean; one that is only predicted scores 0 and stays in it.
+
+    `CREDIT` rewards agreement on absence, as several challenges do. `KAGGLE` is the reading of the UW-Madison
+    competition that its winner's code and its host's comment give; the score `kaggle` uses it whatever the rule.
+    """
+
+    STRICT = "strict"
+    CREDIT = "credit"
+    KAGGLE = "kaggle"
+
+    @property
+    def absent_overlap(self) -> float | None:
+        """Dice and Jaccard of a scan without the class in truth and prediction; None when it is not counted."""
+        return 1.0 if self is EmptyRule.CREDIT else None
+
+    @property
+    def absent_distance(self) -> float | None:
+        """HD95 in mm of a scan without the class in truth and prediction; None when it is not counted."""
+        return None if self is EmptyRule.STRICT else 0.0
