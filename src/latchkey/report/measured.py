@@ -1,0 +1,70 @@
+"""How a comparison was measured, as pairs of a term and its text: the reports' last section."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from pydantic import JsonValue
+
+from latchkey.report import scores
+from latchkey.report.comparison import Comparison
+
+
+def measured(comparison: Comparison) -> list[tuple[str, str]]:
+    """Terms and texts, those without content left out; several lines in a text are several items."""
+    data = comparison.data
+    memory = list({row.peak_of: None for row in comparison.rows if row.peak_of})
+    names = [*scores.macro_scores(comparison.rows)]
+    meanings = [f"{scores.describe(name).title}: {scores.describe(name).meaning}" for name in names]
+    terms = [
+        ("Command", comparison.command),
+        ("Commit", comparison.commit),
+        ("Date", comparison.date),
+        ("Hardware", comparison.hardware),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in comparison.versions.items())),
+        ("Data", data.description),
+        ("Cases", ", ".join(f"{name} {count}" for name, count in data.cases.items())),
+        ("Split", data.split),
+        ("Classes", ", ".join(comparison.classes)),
+        ("Seeds", ", ".join(map(str, comparison.seeds))),
+        ("Weights", f"the best checkpoint by validation {scores.describe(comparison.monitor).title}"),
+        ("Scores", "\n".join(text for text in meanings if not text.endswith(": "))),
+        ("Empty masks", comparison.empty_rule),
+        ("Intervals", _intervals(comparison)),
+        ("Verdicts", _verdicts(comparison)),
+        ("MACs", "multiply-adds of one forward pass of one image at the training size"),
+        ("Time per step", "median (and range) of a training step" if any(r.step_ms for r in comparison.rows) else ""),
+        ("Peak memory", "; ".join(memory)),
+        ("Settings", "\n".join(f"{name} = {value}" for name, value in flatten(comparison.settings))),
+    ]
+    return [(term, text) for term, text in terms if text]
+
+
+def flatten(settings: Mapping[str, JsonValue], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Nested settings as `a.b.c` and their values as text."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{name}.")
+        elif isinstance(value, list):
+            yield prefix + name, ", ".join(map(str, value))
+        else:
+            yield prefix + name, str(value)
+
+
+def _intervals(comparison: Comparison) -> str:
+    if not any(estimate.low is not None for row in comparison.rows for estimate in row.scores.values()):
+        return ""
+    return (
+        f"{100 * comparison.confidence:g} % bootstrap over cases ({comparison.resamples} resamples): patients, "
+        "not slices, are independent of each other"
+    )
+
+
+def _verdicts(comparison: Comparison) -> str:
+    if not any(row.differences for row in comparison.rows):
+        return ""
+    return (
+        "better or worse only where the interval of the paired difference excludes zero; non-inferior where it "
+        f"excludes a loss of the margin ({comparison.margin:g} for {scores.describe(comparison.headline).title}); "
+        "inconclusive otherwise"
+    )

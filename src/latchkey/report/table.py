@@ -1,0 +1,152 @@
+"""The tables of a comparison as cells of text, from which Markdown, the terminal and the HTML page are written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from latchkey.report import scores
+from latchkey.report.comparison import Comparison, Row
+
+Tone = Literal["", "better", "worse"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """`text` carries the value, `detail` its interval or change, `tone` the judgement (never by colour alone)."""
+
+    text: str
+    detail: str = ""
+    tone: Tone = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of cells under titled columns; the first column names the row."""
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+def summary_table(comparison: Comparison) -> Table:
+    """One row a recipe: cost, scores with intervals, and the paired difference of the headline score."""
+    rows, reference = comparison.rows, comparison.reference
+    shown = [name for name in scores.MAIN if any(name in row.scores for row in rows)]
+    timed = any(row.step_ms for row in rows)
+    measured = any(row.peak_mib is not None for row in rows)
+    compared = any(row.differences for row in rows)
+    columns = ["Recipe", "Parameters", "MACs"]
+    columns += ["Time per step"] * timed + ["Peak memory"] * measured
+    columns += [scores.title(name) for name in shown]
+    if compared:
+        columns += [f"{scores.title(comparison.headline)}, difference", "Verdict"]
+    body = []
+    for row in rows:
+        cells = [Cell(row.label, row.attention), *_cost_cells(row, reference)]
+        cells += [_time_cell(row)] * timed + [_memory_cell(row)] * measured
+        cells += [score_cell(row, name) for name in shown]
+        if compared:
+            cells += difference_cells(row, comparison.headline, reference=row is reference)
+        body.append(tuple(cells))
+    caption = "Cost and scores of every recipe"
+    if len(rows) > 1:
+        caption += f"; changes and differences are against {reference.label}"
+    return Table(caption, tuple(columns), tuple(body))
+
+
+def further_table(comparison: Comparison) -> Table | None:
+    """The scores that the summary leaves out, such as those with background; None when there are none."""
+    shown = [name for name in scores.macro_scores(comparison.rows) if name not in scores.MAIN]
+    if not shown:
+        return None
+    body = [(Cell(row.label, row.attention), *(score_cell(row, name) for name in shown)) for row in comparison.rows]
+    return Table("Further scores", ("Recipe", *(scores.title(name) for name in shown)), tuple(body))
+
+
+def differences_table(comparison: Comparison) -> Table | None:
+    """Every paired difference against the first row, with its verdict; None when there are none."""
+    rows = [row for row in comparison.rows if row.differences]
+    names = list({name: None for row in rows for name in row.differences or {}})
+    body = []
+    for row in rows:
+        for name in names:
+            if name not in (row.differences or {}):
+                continue
+            body.append((Cell(row.label, row.attention), Cell(scores.title(name)), *difference_cells(row, name)))
+    if not body:
+        return None
+    caption = f"Paired differences against {comparison.reference.label}, on the same cases"
+    return Table(caption, ("Recipe", "Score", "Difference", "Verdict"), tuple(body))
+
+
+def class_tables(comparison: Comparison) -> tuple[Table, ...]:
+    """One table a score (Jaccard, Dice, HD95): a row a recipe, a column a class."""
+    tables = []
+    for name in scores.SCORES:
+        keys = scores.class_scores(comparison.rows, name)
+        if not keys:
+            continue
+        body = [(Cell(row.label, row.attention), *(score_cell(row, key) for key in keys)) for row in comparison.rows]
+        caption = f"{scores.title(name)} of each class"
+        tables.append(Table(caption, ("Recipe", *(key.partition("/")[2] for key in keys)), tuple(body)))
+    return tuple(tables)
+
+
+def seeds_table(comparison: Comparison) -> Table | None:
+    """The headline score of every seed; None when no row has more than one."""
+    name = comparison.headline
+    width = max((len(row.per_seed.get(name, ())) for row in comparison.rows), default=0)
+    if width < 2:
+        return None
+    seeds = [str(seed) for seed in comparison.seeds] if len(comparison.seeds) == width else list(map(str, range(width)))
+    body = []
+    for row in comparison.rows:
+        values = row.per_seed.get(name, ())
+        cells = [Cell(scores.number(value, scores.digits(name))) for value in values]
+        body.append((Cell(row.label, row.attention), *cells, *[Cell(scores.MISSING)] * (width - len(values))))
+    return Table(
+        f"{scores.describe(name).title} of every seed", ("Recipe", *(f"Seed {seed}" for seed in seeds)), tuple(body)
+    )
+
+
+def score_cell(row: Row, name: str) -> Cell:
+    """The score with its interval as the detail."""
+    value = row.scores.get(name)
+    if value is None:
+        return Cell(scores.MISSING)
+    digits = scores.digits(name)
+    return Cell(scores.number(value.value, digits), scores.interval(value.low, value.high, digits))
+
+
+def difference_cells(row: Row, name: str, *, reference: bool = False) -> list[Cell]:
+    """Two cells: the paired difference with its interval, and the verdict."""
+    if reference:
+        return [Cell(scores.MISSING), Cell("reference")]
+    difference = (row.differences or {}).get(name)
+    if difference is None:
+        return [Cell(scores.MISSING), Cell("not computed")]
+    digits = scores.digits(name)
+    judgement = scores.judge(name, difference)
+    tone: Tone = judgement if judgement in ("better", "worse") else ""
+    value = Cell(scores.signed(difference.value, digits), scores.interval(difference.low, difference.high, digits))
+    return [value, Cell(scores.verdict(name, difference), tone=tone)]
+
+
+def _cost_cells(row: Row, reference: Row) -> list[Cell]:
+    same = row is reference
+    return [
+        Cell(scores.millions(row.parameters), "" if same else scores.percent(row.parameters, reference.parameters)),
+        Cell(scores.macs(row.macs), "" if same else scores.percent(row.macs, reference.macs)),
+    ]
+
+
+def _time_cell(row: Row) -> Cell:
+    if row.step_ms is None:
+        return Cell(scores.MISSING)
+    time = row.step_ms
+    return Cell(f"{time.median:.0f} ms", f"{time.low:.0f} to {time.high:.0f}" if time.low != time.high else "")
+
+
+def _memory_cell(row: Row) -> Cell:
+    return Cell(scores.MISSING if row.peak_mib is None else f"{row.peak_mib:,.0f} MiB")
