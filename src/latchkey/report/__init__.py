@@ -11,7 +11,7 @@ from latchkey.report.comparison import (
     StepTime,
 )
 from latchkey.report.files import read_comparison, write_comparison, write_run
-from latchkey.report.markdown import markdown
+from latchkey.report.markdown import comparison_markdown
 from latchkey.report.page import comparison_report, run_report
 from latchkey.report.terminal import print_comparison
 
@@ -24,8 +24,8 @@ __all__ = [
     "Overlay",
     "Row",
     "StepTime",
+    "comparison_markdown",
     "comparison_report",
-    "markdown",
     "print_comparison",
     "read_comparison",
     "run_report",

@@ -61,9 +61,8 @@ def difference_figure(comparison: Comparison) -> Figure | None:
         figure, (axes,) = _panels(1, _ROW * len(drawn) + 1.1, [row for row, _ in drawn])
         axes.axvspan(min(worse, 0), max(worse, 0), color=PALETTE["band"], linewidth=0, zorder=0)
         axes.axvline(0, color=PALETTE["muted"], linewidth=1, zorder=1)
-        for (place, _, style), (_, item) in zip(
-            _places([row for row, _ in drawn], comparison.rows), drawn, strict=True
-        ):
+        places = _places([row for row, _ in drawn], comparison.rows)
+        for (place, _, style), (_, item) in zip(places, drawn, strict=True):
             _dot(axes, place, item, style)
             axes.annotate(
                 scores.verdict(name, item), (1.02, place), xycoords=("axes fraction", "data"), va="center", fontsize=8.5
@@ -77,8 +76,8 @@ def difference_figure(comparison: Comparison) -> Figure | None:
         axes.set_xlabel(f"shaded: a loss within the margin of {margin:g}{unit}")
         left, right = ("← worse", "better →") if score.higher_is_better else ("← better", "worse →")
         for place, side, text in ((0, "left", left), (1, "right", right)):
-            end = {"xy": (place, 0), "xytext": (0, -28), "textcoords": "offset points", "xycoords": "axes fraction"}
-            axes.annotate(text, **end, ha=side, fontsize=8.5, color=PALETTE["muted"])
+            label = axes.annotate(text, (place, 0), (0, -28), "axes fraction", "offset points", ha=side, fontsize=8.5)
+            label.set_color(PALETTE["muted"])
         return figure
 
 
@@ -122,6 +121,36 @@ def curves_figure(comparison: Comparison, what: Literal["loss", "score"]) -> Fig
             fontsize=8.5,
             color=PALETTE["muted"],
         )
+        return figure
+
+
+def run_figure(run: Comparison) -> Figure | None:
+    """Loss and monitored score of the first row side by side; None when there are neither."""
+    row = run.rows[0]
+    named = (("loss", "training loss"), ("score", f"validation {scores.describe(run.monitor).title}"))
+    panels = []
+    for what, label in named:
+        lines = [_points(getattr(curve, what), binned=what == "loss") for curve in row.curves]
+        if any(len(line) for line in lines):
+            panels.append((what, label, [line for line in lines if len(line)]))
+    if not panels:
+        return None
+    colour = styles([row.attention])[row.attention].colour
+    with drawing():
+        figure = Figure(figsize=(_WIDTH, 2.7), layout="constrained")
+        grid = figure.subplots(1, 2, squeeze=False)[0]
+        for axes in grid[len(panels) :]:
+            axes.set_visible(False)
+        for axes, (what, label, lines) in zip(grid, panels, strict=False):
+            for line in lines:
+                axes.plot(*line.T, color=colour, linewidth=1.6, marker="o" if len(line) == 1 else "")
+            axes.set_title(label)
+            axes.set_xlabel("step")
+            axes.grid(axis="y")
+            axes.tick_params(axis="y", labelcolor=PALETTE["muted"])
+            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+            axes.yaxis.set_major_locator(MaxNLocator(5))
+            _limit(axes, [lines], what)
         return figure
 
 

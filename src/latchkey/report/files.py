@@ -7,7 +7,7 @@ from pathlib import Path
 
 from latchkey.errors import DataError, InputError
 from latchkey.report.comparison import Comparison
-from latchkey.report.markdown import markdown
+from latchkey.report.markdown import comparison_markdown
 from latchkey.report.page import comparison_report, run_report
 
 
@@ -30,16 +30,12 @@ def write_comparison(comparison: Comparison, folder: Path | str, *, name: str = 
     folder = Path(folder)
     stored, pictures = comparison.with_overlay_files()
     contents: dict[str, bytes] = dict(pictures)
-    contents[f"{name}.md"] = markdown(comparison).encode()
+    contents[f"{name}.md"] = comparison_markdown(comparison).encode()
     contents[f"{name}.json"] = stored.to_json().encode()
     contents[f"{name}.html"] = comparison_report(comparison, folder=folder).encode()
     _write(folder, contents)
-    return WrittenReport(
-        folder / f"{name}.md",
-        folder / f"{name}.json",
-        folder / f"{name}.html",
-        tuple(folder / path for path in pictures),
-    )
+    text, data, page = (folder / f"{name}.{ending}" for ending in ("md", "json", "html"))
+    return WrittenReport(text, data, page, tuple(folder / path for path in pictures))
 
 
 def write_run(run: Comparison, folder: Path | str, *, name: str = "report") -> Path:

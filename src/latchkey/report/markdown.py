@@ -10,7 +10,7 @@ from latchkey.report.table import Cell, Table, class_tables, further_table, seed
 _SPECIAL = str.maketrans({letter: f"\\{letter}" for letter in "\\`*_{}[]<>|#~"} | {"\n": " ", "\r": " "})
 
 
-def markdown(comparison: Comparison) -> str:
+def comparison_markdown(comparison: Comparison) -> str:
     """Headline sentences, the table, the classes, and how everything was measured."""
     parts = [f"# {escape(comparison.title)}"]
     sentences = [

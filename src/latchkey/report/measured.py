@@ -33,8 +33,13 @@ def measured(comparison: Comparison) -> list[tuple[str, str]]:
         ("Intervals", _intervals(comparison)),
         ("Verdicts", _verdicts(comparison)),
         ("MACs", "multiply-adds of one forward pass of one image at the training size"),
-        ("Time per step", "median (and range) of a training step" if any(r.step_ms for r in comparison.rows) else ""),
-        ("Peak memory", "; ".join(memory)),
+        (
+            "Step",
+            "time of one training step: median over the repeats, and their range"
+            if any(r.step_ms for r in comparison.rows)
+            else "",
+        ),
+        ("Memory", "; ".join(memory)),
         ("Settings", "\n".join(f"{name} = {value}" for name, value in flatten(comparison.settings))),
     ]
     return [(term, text) for term, text in terms if text]

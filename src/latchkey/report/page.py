@@ -15,7 +15,7 @@ from markupsafe import Markup
 from latchkey.errors import InputError
 from latchkey.report import scores
 from latchkey.report.comparison import Comparison, Overlay, Row
-from latchkey.report.figures import cost_figure, curves_figure, difference_figure, score_figure
+from latchkey.report.figures import cost_figure, curves_figure, difference_figure, run_figure, score_figure
 from latchkey.report.measured import measured
 from latchkey.report.svg import svg
 from latchkey.report.table import (
@@ -73,10 +73,7 @@ def run_report(run: Comparison, *, folder: Path | None = None) -> str:
         kicker=f"Training run, {row.attention} attention",
         tiles=tiles,
         classes=class_tables(run),
-        charts={
-            "loss": _chart(_loss, run, "loss", "Training loss by step"),
-            "score": _chart(_score, run, "score", "Validation score by step"),
-        },
+        training=_chart(run_figure, run, "training", "Training loss and validation score by step"),
         overlays=_pictures(row, folder),
     )
 

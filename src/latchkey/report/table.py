@@ -37,7 +37,7 @@ def summary_table(comparison: Comparison) -> Table:
     measured = any(row.peak_mib is not None for row in rows)
     compared = any(row.differences for row in rows)
     columns = ["Recipe", "Parameters", "MACs"]
-    columns += ["Time per step"] * timed + ["Peak memory"] * measured
+    columns += ["Step (ms)"] * timed + ["Memory (MiB)"] * measured
     columns += [scores.title(name) for name in shown]
     if compared:
         columns += [f"{scores.title(comparison.headline)}, difference", "Verdict"]
@@ -145,8 +145,8 @@ def _time_cell(row: Row) -> Cell:
     if row.step_ms is None:
         return Cell(scores.MISSING)
     time = row.step_ms
-    return Cell(f"{time.median:.0f} ms", f"{time.low:.0f} to {time.high:.0f}" if time.low != time.high else "")
+    return Cell(f"{time.median:.0f}", f"{time.low:.0f} to {time.high:.0f}" if time.low != time.high else "")
 
 
 def _memory_cell(row: Row) -> Cell:
-    return Cell(scores.MISSING if row.peak_mib is None else f"{row.peak_mib:,.0f} MiB")
+    return Cell(scores.MISSING if row.peak_mib is None else f"{row.peak_mib:,.0f}")
