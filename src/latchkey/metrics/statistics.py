@@ -76,16 +76,28 @@ class ScanStatistics:
             raise DataError(
                 f"a record of scan statistics has the wrong fields: {', '.join(wrong)} (missing or unknown)"
             )
-        record = cls(**{n: tuple(data[n]) if isinstance(data[n], list) else data[n] for n in names})
-        for name in names[3:]:
-            value = getattr(record, name)
-            expected = 4 if name == "background" else len(record.classes)
-            if isinstance(value, tuple) and len(value) != expected:
-                raise DataError(
-                    f"scan {record.scan!r}: the field {name} has {len(value)} entries instead of {expected}; "
-                    "the record was not written by this program"
-                )
+        values: dict[str, Any] = {n: tuple(data[n]) if isinstance(data[n], list) else data[n] for n in names}
+        record = cls(**values)
+        for name in names:
+            if (problem := record._problem(name)) is not None:
+                raise DataError(f"scan {record.scan!r}: the field {name} {problem}; this is no record of latchkey")
         return record
+
+    def _problem(self, name: str) -> str | None:
+        value = getattr(self, name)
+        if name in ("scan", "case"):
+            return None if isinstance(value, str) else f"must be text, not {value!r}"
+        if name == "diagonal_mm":
+            return None if isinstance(value, float | int) else f"must be a number, not {value!r}"
+        if value is None and name in ("hd95_mm", "hausdorff_score"):
+            return None
+        if not isinstance(value, tuple):
+            return f"must be a list, not {value!r}"
+        expected = 4 if name == "background" else len(self.classes)
+        if len(value) != expected:
+            return f"has {len(value)} entries instead of {expected}"
+        kind = str if name == "classes" else float | int | None if name == "hd95_mm" else float | int
+        return None if all(isinstance(entry, kind) for entry in value) else f"holds values of the wrong type: {value}"
 
 
 def scan_statistics(

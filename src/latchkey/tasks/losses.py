@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -30,7 +31,7 @@ LOSSES: dict[str, dict[str, float]] = {
     "jaccard": {"jaccard": 1.0},
     "bce+jaccard": {"bce": 1.0, "jaccard": 1.0},
 }
-"""Loss -> its terms with their weights. "bce" belongs to sigmoid outputs, "ce" to exclusive classes, the rest to both."""
+"""Loss -> its terms with their weights. "bce" is for sigmoid outputs, "ce" for exclusive classes, the rest for both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,8 @@ class _WeightedTerm:
 class SegmentationLoss:
     """A weighted sum of terms, in float32 whatever the model's precision.
 
-    `exclusive` takes a softmax over `[b k+1 H W]` with the background first; otherwise every channel is a sigmoid of its
-    own. Overlap terms (dice, jaccard, tversky) go image by image and leave the background out, so the mean over two
+    `exclusive` takes a softmax over `[b k+1 H W]` with the background first; otherwise every channel is a sigmoid of
+    its own. Overlap terms (dice, jaccard, tversky) go image by image and leave the background out, so the mean over two
     processes with equal batches is that of one process with both.
     """
 
@@ -55,8 +56,8 @@ class SegmentationLoss:
         if wrong in LOSSES[name]:
             fitting = [loss for loss, terms in LOSSES.items() if wrong not in terms]
             raise InputError(
-                f"loss {name!r} does not fit {'exclusive (softmax)' if exclusive else 'overlapping (sigmoid)'} classes: "
-                f"its term {wrong!r} would have to be {right!r}; choose one of {', '.join(fitting)}"
+                f"loss {name!r} does not fit {'exclusive (softmax)' if exclusive else 'overlapping (sigmoid)'} "
+                f"classes: its term {wrong!r} would have to be {right!r}; choose one of {', '.join(fitting)}"
             )
         self.name = name
         self.terms = tuple(_WeightedTerm(n, w, _build(n, exclusive)) for n, w in LOSSES[name].items())
@@ -85,7 +86,7 @@ def _build(term: str, exclusive: bool) -> LossTerm:
         return F.binary_cross_entropy_with_logits
     if term == "ce":
         return lambda logits, target: F.cross_entropy(logits, target.argmax(dim=1))
-    overlap = {"sigmoid": not exclusive, "softmax": exclusive, "include_background": not exclusive}
+    overlap: dict[str, Any] = {"sigmoid": not exclusive, "softmax": exclusive, "include_background": not exclusive}
     overlap |= {"smooth_nr": SMOOTH, "smooth_dr": SMOOTH}
     builders: dict[str, Callable[[], LossTerm]] = {
         "dice": lambda: DiceLoss(**overlap),

@@ -52,7 +52,7 @@ class Segmentation:
                 f"threshold={threshold} has no meaning for exclusive classes, where the most probable one wins; "
                 "leave it out or set exclusive=False"
             )
-        if not aux_weight > 0:
+        if not aux_weight >= 0 or (auxiliary and aux_weight == 0):
             raise InputError(f"aux_weight must be positive, got {aux_weight}; use auxiliary=False to leave them out")
         self.classes = tuple(classes)
         self.exclusive = exclusive
@@ -123,8 +123,8 @@ class Segmentation:
         if logits.shape != target.shape:
             raise InputError(
                 f"the model returned logits {list(logits.shape)} for masks that ask for {list(target.shape)} "
-                f"(batch, channels, height, width); {len(self.classes)} classes need a model with {self.channels} output "
-                "channels that keeps height and width"
+                f"(batch, channels, height, width); {len(self.classes)} classes need a model with {self.channels} "
+                "output channels that keeps height and width"
             )
         return logits
 
