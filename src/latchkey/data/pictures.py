@@ -1,0 +1,102 @@
+"""Pixels out of picture files (PNG, TIFF, BMP, JPEG), grey or RGB, 8 or 16 bits, with damage reported by file."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from latchkey.errors import DataError
+from latchkey.types import Size
+
+PICTURES = (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
+LOSSLESS = (".png", ".tif", ".tiff", ".bmp")
+
+_GREY = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F"}
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    try:
+        with Image.open(path) as picture:
+            yield picture
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist") from None
+    except PermissionError:
+        raise DataError(f"{path} may not be read; check its permissions") from None
+    except (OSError, SyntaxError, ValueError, struct.error, zlib.error, Image.DecompressionBombError) as error:
+        raise DataError(f"{path} is not a readable picture ({error}); the file is damaged or truncated") from None
+
+
+def picture_layout(path: Path) -> tuple[Size, int]:
+    """Size (h, w) in pixels and number of channels (1 or 3) of a picture, from its header alone.
+
+    Raises:
+        DataError: not a readable picture.
+    """
+    with _opened(path) as picture:
+        return (picture.height, picture.width), 1 if picture.mode in _GREY else 3
+
+
+def read_picture(path: Path) -> NDArray[Any]:
+    """Pixels `[c H W]` with c = 1 (grey) or 3 (RGB), in the stored depth; an alpha channel is left out.
+
+    Raises:
+        DataError: not a readable picture.
+    """
+    with _opened(path) as picture:
+        if picture.mode in ("RGB", "RGBA") and _deep_colour_png(path):
+            return _read_deep_png(path)
+        if picture.mode not in _GREY:
+            return np.ascontiguousarray(np.asarray(picture.convert("RGB")).transpose(2, 0, 1))
+        if picture.mode in ("LA", "La"):
+            return np.asarray(picture.convert("L"))[None]
+        pixels = np.asarray(picture)
+        return _native(pixels)[None]
+
+
+def read_indices(path: Path) -> NDArray[Any]:
+    """Stored numbers `[H W]` of a grey or palette picture, the palette's indices rather than its colours.
+
+    Raises:
+        DataError: not a readable picture, or one in colour.
+    """
+    with _opened(path) as picture:
+        if picture.mode not in _GREY and picture.mode != "P":
+            raise DataError(
+                f"{path} is in colour ({picture.mode}) but is read as label numbers; "
+                "name the colour of each class (colours=) to read colour-coded masks"
+            )
+        if picture.mode in ("LA", "La"):
+            return np.asarray(picture.convert("L"))
+        return _native(np.asarray(picture))
+
+
+def _native(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Bool to uint8, and the machine's byte order."""
+    if pixels.dtype == bool:
+        return pixels.astype(np.uint8)
+    return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+
+
+def _deep_colour_png(path: Path) -> bool:
+    """Whether the file is a PNG with 16 bits a colour, which Pillow would cut down to 8."""
+    with path.open("rb") as file:
+        header = file.read(26)
+    return header[:8] == b"\x89PNG\r\n\x1a\n" and len(header) == 26 and header[24] == 16 and header[25] in (2, 6)
+
+
+def _read_deep_png(path: Path) -> NDArray[Any]:
+    from torchvision.io import ImageReadMode, decode_image
+
+    try:
+        return np.asarray(decode_image(str(path), mode=ImageReadMode.UNCHANGED).numpy()[:3])
+    except RuntimeError as error:
+        raise DataError(f"{path} is not a readable picture ({error}); the file is damaged or truncated") from None

@@ -1,0 +1,32 @@
+"""Progress of long work: a bar on a terminal, a plain line every tenth of the way elsewhere, or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+T = TypeVar("T")
+
+
+def track(items: Sequence[T], what: str, *, enabled: bool = True) -> Iterator[T]:
+    """Yield `items`, reporting on standard error how far along the caller is."""
+    if not enabled:
+        yield from items
+        return
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        step = max(1, -(-len(items) // 10))
+        for done, item in enumerate(items, start=1):
+            yield item
+            if done % step == 0 or done == len(items):
+                console.print(f"{what}: {done}/{len(items)}", highlight=False, soft_wrap=True)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(what, total=len(items))
+        for item in items:
+            yield item
+            bar.advance(task)
