@@ -1,0 +1,7 @@
+"""From an encoder's maps to logits."""
+
+from latchkey.models.decoders.cup import CUPDecoder
+from latchkey.models.decoders.layers import Norm
+from latchkey.models.decoders.setr import AuxiliaryHead, MLADecoder, NaiveDecoder, PUPDecoder
+
+__all__ = ["AuxiliaryHead", "CUPDecoder", "MLADecoder", "NaiveDecoder", "Norm", "PUPDecoder"]

@@ -1,0 +1,23 @@
+"""Encoders: image in, maps out, attention as an argument."""
+
+from latchkey.models.encoders.contract import Encoder
+from latchkey.models.encoders.cvt import CVT_13, CVT_21, CvT, CvTEncoder, CvTStage
+from latchkey.models.encoders.hybrid import R50, HybridEncoder, StemConfig, build_stem
+from latchkey.models.encoders.vit import BlockAttention, ViTConfig, ViTEncoder, build_vit
+
+__all__ = [
+    "CVT_13",
+    "CVT_21",
+    "R50",
+    "BlockAttention",
+    "CvT",
+    "CvTEncoder",
+    "CvTStage",
+    "Encoder",
+    "HybridEncoder",
+    "StemConfig",
+    "ViTConfig",
+    "ViTEncoder",
+    "build_stem",
+    "build_vit",
+]

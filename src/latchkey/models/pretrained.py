@@ -1,0 +1,173 @@
+"""Pretrained weights into a model of any attention, with an account of what became of each tensor."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from timm.models.resnetv2 import ResNetV2
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from latchkey.attention import MultiHead
+from latchkey.errors import CheckpointError
+from latchkey.models.encoders import CvT
+from latchkey.models.fitting import CLASSIFIERS, fit, may_be_new, position_tables, why_dropped
+from latchkey.models.layouts import Layout, from_microsoft_cvt, from_timm_vit, recognise
+from latchkey.models.weights import read_weights, unnest
+
+
+@dataclass
+class LoadReport:
+    """What became of the tensors of a checkpoint (`dropped`) and of a model (the others). Print it."""
+
+    layout: Layout
+    matched: list[str] = field(default_factory=list)
+    """Copied as they were."""
+    converted: dict[str, str] = field(default_factory=dict)
+    """Copied after a change: name in the model -> what was done."""
+    new: list[str] = field(default_factory=list)
+    """In the model and not in the checkpoint: left as initialised."""
+    dropped: dict[str, str] = field(default_factory=dict)
+    """In the checkpoint and not in the model: name -> why."""
+    notes: list[str] = field(default_factory=list)
+    """What else to know before training."""
+
+    def __str__(self) -> str:
+        lines = [
+            f"read as {self.layout}: {len(self.matched)} tensors as they are, {len(self.converted)} converted, "
+            f"{len(self.new)} new, {len(self.dropped)} dropped"
+        ]
+        lines += [f"  converted {name}: {how}" for name, how in self.converted.items()]
+        lines += [f"  dropped {name}: {why}" for name, why in self.dropped.items()]
+        lines += [f"  new {name}" for name in self.new]
+        return "\n".join(lines + [f"  note: {note}" for note in self.notes])
+
+
+def load_pretrained(
+    model: nn.Module, source: str | Path | Mapping[str, Tensor], *, strict_shapes: bool = False
+) -> LoadReport:
+    """Fill `model` from a timm, DeiT or Microsoft CvT checkpoint, or one of our own, and say what was done.
+
+    Weights of softmax attention go into key-value attention: the key and value rows are kept, the query rows dropped.
+    Position tables are resampled to the model's grid, class and distillation tokens left out where the model has none,
+    and the first convolution folded to the model's channels as timm does. Nothing is written to the model when this
+    raises.
+
+    Args:
+        source: a .safetensors or PyTorch file, `timm:NAME.TAG` for weights from timm's hub, or the tensors themselves.
+        strict_shapes: refuse a last layer of another number of classes rather than leave it new.
+
+    Raises:
+        CheckpointError: the file cannot be read as weights alone, or belongs to another model; the message names the
+            keys that differ.
+    """
+    weights = dict(unnest(source)) if isinstance(source, Mapping) else read_weights(source)
+    layout = recognise(weights)
+    if layout is None:
+        raise CheckpointError(
+            "the checkpoint's names are not those of a timm or DeiT vision transformer, of CvT or of a latchkey model: "
+            f"{_some(weights)}"
+        )
+    report = LoadReport(layout)
+    ready = _fit_all(model, _in_model_names(model, weights, report), report, strict_shapes)
+    with torch.no_grad():
+        for name, target in model.state_dict().items():
+            if name in ready:
+                target.copy_(ready[name])
+    if "CvT" in layout and any(isinstance(m, MultiHead) and not _scaled_by_width(m) for m in model.modules()):
+        report.notes.append(
+            "CvT was trained with logits scaled by the whole width; an attention with scale_by='width' starts from it"
+        )
+    return report
+
+
+def _scaled_by_width(layer: MultiHead) -> bool:
+    return getattr(layer.variant, "scale_by", None) == "width"
+
+
+def _in_model_names(model: nn.Module, weights: dict[str, Tensor], report: LoadReport) -> dict[str, Tensor]:
+    """The checkpoint's tensors under the model's names, without tokens that the model has not."""
+    if report.layout == "latchkey":
+        return weights
+    if report.layout != "timm ViT":
+        root, _ = _find(model, CvT, report.layout)
+        return {root + name: value for name, value in from_microsoft_cvt(weights).items()}
+    root, vit = _find(model, VisionTransformer, report.layout)
+    stem = next((f"{name}." for name, part in model.named_modules() if isinstance(part, ResNetV2)), None)
+    named = {}
+    for name, value in from_timm_vit(_without_tokens(weights, vit, report)).items():
+        inside = name.removeprefix("patch_embed.backbone.")
+        named[root + name if stem is None or inside == name else stem + inside] = value
+    return named
+
+
+def _find(model: nn.Module, kind: type[nn.Module], layout: Layout) -> tuple[str, nn.Module]:
+    """The first part of this kind, and what the names of its tensors begin with."""
+    for name, part in model.named_modules():
+        if isinstance(part, kind):
+            return f"{name}." if name else "", part
+    raise CheckpointError(f"this is a {layout} checkpoint, and the model has no {kind.__name__} inside")
+
+
+def _without_tokens(weights: dict[str, Tensor], vit: nn.Module, report: LoadReport) -> dict[str, Tensor]:
+    """Leave out class and distillation tokens that the model has not, and their rows of the position table."""
+    kept = dict(weights)
+    tokens = [name for name in ("cls_token", "dist_token") if name in weights]
+    wanted = tokens[: vit.num_prefix_tokens]
+    for name in tokens[len(wanted) :]:
+        report.dropped[name] = "the model has no such token"
+        del kept[name]
+    table = weights.get("pos_embed")
+    # some models give their tokens no place: then the table is the grid alone
+    if table is not None and math.isqrt(table.shape[1] - len(tokens)) ** 2 == table.shape[1] - len(tokens):
+        kept["pos_embed"] = torch.cat([table[:, : len(wanted)], table[:, len(tokens) :]], dim=1)
+    return kept
+
+
+def _fit_all(model: nn.Module, named: dict[str, Tensor], report: LoadReport, strict_shapes: bool) -> dict[str, Tensor]:
+    """The tensors that the model takes, in its shapes; fills the report.
+
+    Raises:
+        CheckpointError: names or shapes of the two differ in more than attention, tokens, decoder and last layer.
+    """
+    targets, tables = model.state_dict(), position_tables(model)
+    ready: dict[str, Tensor] = {}
+    wrong: list[str] = []
+    for name, value in named.items():
+        if name not in targets:
+            why = why_dropped(name, targets, report.layout)
+            if why is None:
+                wrong.append(f"{name} {list(value.shape)} is not in the model")
+            else:
+                report.dropped[name] = why
+            continue
+        fitted, how = fit(name, value, targets[name], tables)
+        if fitted is not None:
+            ready[name] = fitted
+            if how:
+                report.converted[name] = how
+            else:
+                report.matched.append(name)
+        elif name.endswith(CLASSIFIERS) and not strict_shapes:
+            report.dropped[name] = f"{value.shape[0]} classes, where the model has {targets[name].shape[0]}"
+        else:
+            wrong.append(f"{name} is {list(value.shape)}, and {list(targets[name].shape)} in the model{how}")
+    report.new = [name for name in targets if name not in ready]
+    wrong += [
+        f"{name} is not in the checkpoint"
+        for name in report.new
+        if name not in named and not may_be_new(name, report.layout)
+    ]
+    if wrong:
+        raise CheckpointError(f"the checkpoint belongs to another model; {len(wrong)} keys differ: {_some(wrong)}")
+    return ready
+
+
+def _some(names: Iterable[str], limit: int = 6) -> str:
+    names = list(names)
+    more = f"; and {len(names) - limit} more" if len(names) > limit else ""
+    return "; ".join(names[:limit]) + more
