@@ -88,7 +88,7 @@ def test_a_higher_level_is_wider() -> None:
 
 
 def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
-    # Every case has the expected share 0.8 of its voxels found; nothing is invented, so the pooled Jaccard tends to 0.8.
+    # A share of 0.8 of each case's voxels is found on average and nothing invented: the pooled Jaccard tends to 0.8.
     covered = 0
     generator = np.random.default_rng(0)
     for _ in range(300):

@@ -128,7 +128,7 @@ def test_a_better_prediction_scores_better(record: MakeRecord) -> None:
 
 def test_every_named_score_is_computed(record: MakeRecord) -> None:
     scores = compute_scores([record(0, surface=True)])
-    expected = {name for name in SCORES} | {
+    expected = set(SCORES) | {
         f"{name}/{label}" for name, score in SCORES.items() if score.per_class for label in ("stomach", "bowel")
     }
     assert set(scores) == expected

@@ -74,7 +74,13 @@ def test_a_class_that_either_side_lacks_has_no_distance() -> None:
 )
 def test_what_does_not_fit_is_refused(arguments: dict[str, object], message: str) -> None:
     mask = np.zeros((2, 1, 3, 3), dtype=bool)
-    good: dict[str, object] = {"prediction": mask, "truth": mask, "spacing": (1.0, 1.0, 1.0), "scan": "day0", "case": "c"}
+    good: dict[str, object] = {
+        "prediction": mask,
+        "truth": mask,
+        "spacing": (1.0, 1.0, 1.0),
+        "scan": "day0",
+        "case": "c",
+    }
     with pytest.raises(InputError, match=message):
         scan_statistics(**(good | arguments))
 

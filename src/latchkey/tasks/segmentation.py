@@ -89,8 +89,7 @@ class Segmentation:
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """`[s C H W]` logits -> `[s k H W]` float32 probabilities of the foreground classes."""
-        if logits.ndim != 4 or logits.shape[1] != self.channels:
-            raise InputError(f"expected logits [s {self.channels} H W], got {list(logits.shape)}")
+        self._check_channels(logits)
         if self.exclusive:
             return logits.float().softmax(dim=1)[:, 1:]
         return logits.float().sigmoid()
@@ -101,6 +100,7 @@ class Segmentation:
         Logits are brought to native size first and decided there, so that edges are smooth. Work is done on the device
         of the logits, a few slices at a time.
         """
+        self._check_channels(logits)
         if tuple(logits.shape[-2:]) != tuple(geometry.model):
             raise InputError(
                 f"logits are {logits.shape[-2]}x{logits.shape[-1]} pixels, but the slices were given to the model at "
@@ -118,6 +118,10 @@ class Segmentation:
             return probabilities > self.threshold
         winner = logits.argmax(dim=1, keepdim=True)
         return winner == torch.arange(1, self.channels, device=logits.device).view(1, -1, 1, 1)
+
+    def _check_channels(self, logits: Tensor) -> None:
+        if logits.ndim != 4 or logits.shape[1] != self.channels:
+            raise InputError(f"expected logits [s {self.channels} H W], got {list(logits.shape)}")
 
     def _checked(self, logits: Tensor, target: Tensor) -> Tensor:
         if logits.shape != target.shape:
