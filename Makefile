@@ -1,0 +1,40 @@
+# Every target sets itself up: the virtual environment is made once and reused until pyproject.toml or constraints.txt change.
+PYTHON ?= python3.11
+BIN := .venv/bin
+STAMP := .venv/.stamp
+
+.PHONY: setup demo test test-slow check format bench clean
+.DELETE_ON_ERROR:
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "latchkey needs Python 3.11 or newer: '$(PYTHON)' was not found; name yours with PYTHON=..." >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-cache-dir --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/latchkey demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -n 2 -m 'not slow and not data and not gpu'
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m 'slow or data or gpu'
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/train_step.py
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist

@@ -1,0 +1,280 @@
+"""The honest comparison: every recipe over every seed on the same cases, then costs, intervals and paired differences."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from statistics import median, quantiles
+
+import torch
+
+from latchkey import __version__
+from latchkey.attention import variant_name
+from latchkey.config import to_dict, to_yaml
+from latchkey.cost import macs, parameters
+from latchkey.data import collate
+from latchkey.errors import InputError
+from latchkey.experiment import Built, Experiment, Weights, build, evaluate, train
+from latchkey.metrics import (
+    EmptyRule,
+    ScanStatistics,
+    compute_scores,
+    find_score,
+    intervals,
+    load_records,
+    paired,
+    save_records,
+)
+from latchkey.report import Comparison, Curve, DataDescription, Difference, Estimate, Row, StepTime
+from latchkey.train import RunFolder, describe_environment, read_history
+from latchkey.train.measure import peak_bytes, time_steps, training_step
+
+Runs = Mapping[str, Sequence[Sequence[ScanStatistics]]]
+"""Recipe -> the records of each seed."""
+
+ROUNDS = 15
+"""Training steps of each model that are timed, in turn."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is compared, and how the difference is judged."""
+
+    experiments: Mapping[str, Experiment]
+    """By name; the first is the one that the others are held against."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    margin: float = 0.02
+    """Largest loss of the headline score that still counts as no worse; chosen before looking."""
+    headline: str = "dice"
+    weights: Weights = "last"
+    """`last` chooses nothing on the cases that are scored; `best` does, and flatters all models alike."""
+    samples: int = 2000
+    """Bootstrap resamples."""
+
+    def __post_init__(self) -> None:
+        if not self.experiments:
+            raise InputError("there is nothing to compare; name at least one recipe")
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
+            raise InputError(f"seeds={self.seeds} must be one or more different whole numbers")
+        first, *others = self.experiments.items()
+        for name, other in others:
+            if (other.data, other.view.size) != (first[1].data, first[1].view.size):
+                raise InputError(
+                    f"{name} and {first[0]} do not use the same data, split or size, so they cannot be compared; "
+                    "set data.* and view.size to the same values for both"
+                )
+
+
+def compare(
+    plan: Plan, out: Path, *, title: str, command: str, progress: bool = True, say: Callable[[str], None] = print
+) -> Comparison:
+    """Trains what is not trained yet, scores it, measures the costs and puts it all into one `Comparison`.
+
+    Runs lie in `out/runs/<recipe>/seed-<n>`. Finished ones are taken as they are, unfinished ones go on where they
+    stopped, so a comparison that was interrupted is continued by the same command.
+
+    Raises:
+        InputError: a run folder holds a run of other settings; data or recipes do not fit together.
+        TrainingError: training failed or was interrupted.
+    """
+    records: dict[str, list[Sequence[ScanStatistics]]] = {name: [] for name in plan.experiments}
+    built: Built | None = None
+    total = len(plan.seeds) * len(plan.experiments)
+    for seed in plan.seeds:
+        for name, experiment in plan.experiments.items():
+            seeded = experiment.with_seed(seed)
+            folder = out / "runs" / name / f"seed-{seed}"
+            done = sum(len(runs) for runs in records.values())
+            say(f"[{done + 1}/{total}] {name}, seed {seed}")
+            built = build(seeded, progress=progress)
+            records[name].append(_run(seeded, folder, plan.weights, built, progress=progress))
+    assert built is not None  # a plan holds at least one experiment and one seed
+    say("measuring time and memory of a training step, all models in turn")
+    return _report(plan, out, built, records, title=title, command=command)
+
+
+def _run(
+    experiment: Experiment, folder: Path, weights: Weights, built: Built, *, progress: bool
+) -> Sequence[ScanStatistics]:
+    """The records of one run, which is trained or finished first where it has to be."""
+    run, text = RunFolder(folder), to_yaml(experiment)
+    if run.config.is_file() and run.config.read_text(encoding="utf-8") != text:
+        raise InputError(
+            f"{folder} holds a run with other settings than now asked for; remove it or name another --out folder"
+        )
+    if not (run.last.is_file() and run.finished):
+        resume = run.last.is_file()
+        if not resume:
+            run.create(text)
+        train(experiment, run, resume=resume, progress=progress, built=built)
+    file = folder / f"records-{weights}.json"
+    if not file.is_file() or file.stat().st_mtime < run.last.stat().st_mtime:
+        save_records(evaluate(experiment, folder, weights=weights, progress=progress, built=built).records, file)
+    return load_records(file)
+
+
+def _report(plan: Plan, out: Path, built: Built, runs: Runs, *, title: str, command: str) -> Comparison:
+    from latchkey.showcase import showcase
+
+    classes = built.task.classes
+    find_score(plan.headline, classes)
+    times, peaks, device = _step_costs(plan, built)
+    first = next(iter(plan.experiments))
+    rows = []
+    for name, experiment in plan.experiments.items():
+        segmenter = build(experiment, progress=False).segmenter
+        seeds = runs[name]
+        single = [compute_scores(records) for records in seeds]
+        rows.append(
+            Row(
+                recipe=name,
+                label=name,
+                attention=variant_name(experiment.model.attention),
+                parameters=parameters(segmenter),
+                macs=macs(segmenter, experiment.view.size),
+                scores={key: Estimate.of(value) for key, value in intervals(seeds, samples=plan.samples).items()},
+                step_ms=_milliseconds(times[name]),
+                peak_mib=peaks[name] / 2**20,
+                peak_of=f"tensors made in one training step of {experiment.fit.batch_size} images ({device.type})",
+                per_seed={key: tuple(scores[key] for scores in single) for key in single[0]},
+                differences=None
+                if name == first
+                else {
+                    key: Difference.of(
+                        paired(runs[first], seeds, metric=key, margin=plan.margin, samples=plan.samples)
+                    )
+                    for key in (plan.headline, "jaccard", "jaccard_weighted", "dice")
+                },
+                curves=tuple(
+                    _curve(RunFolder(out / "runs" / name / f"seed-{seed}"), seed, experiment.fit.monitor)
+                    for seed in plan.seeds
+                ),
+                overlays=showcase(
+                    experiment.with_seed(plan.seeds[0]),
+                    out / "runs" / name / f"seed-{plan.seeds[0]}",
+                    seeds[0],
+                    weights=plan.weights,
+                    headline=plan.headline,
+                ),
+            )
+        )
+    environment = describe_environment()
+    return Comparison(
+        title=title,
+        command=command,
+        commit=commit(),
+        hardware=_hardware(environment, device),
+        versions={"python": platform.python_version(), **environment["packages"]},
+        data=_describe(plan, built),
+        classes=classes,
+        seeds=plan.seeds,
+        margin=plan.margin,
+        rows=tuple(rows),
+        settings=_shared_settings(plan),
+        monitor=next(iter(plan.experiments.values())).fit.monitor,
+        headline=plan.headline,
+        resamples=plan.samples,
+        empty_rule=EmptyRule.STRICT.meaning,
+        notes=(_NOTES[plan.weights],),
+        date=date.today().isoformat(),
+    )
+
+
+_NOTES = {
+    "last": "Scored with the weights at the end of training (their moving average where one is kept): nothing was "
+    "chosen on the cases that are scored.",
+    "best": "Scored with the weights that did best on these very cases during training: the scores flatter, in every "
+    "row alike.",
+}
+
+
+def _step_costs(plan: Plan, built: Built) -> tuple[dict[str, list[float]], dict[str, int], torch.device]:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    steps, peaks = {}, {}
+    for name, experiment in plan.experiments.items():
+        one = build(replace(experiment, augment=None), progress=False)
+        size = experiment.fit.batch_size
+        batch = collate([one.training[0, index % len(one.training)] for index in range(size)])
+        steps[name] = training_step(one.segmenter, one.task, batch, device)
+        peaks[name] = peak_bytes(steps[name], device)
+    return time_steps(steps, rounds=ROUNDS, device=device), peaks, device
+
+
+def _milliseconds(seconds: Sequence[float]) -> StepTime:
+    lower, _, upper = quantiles(seconds, n=4)
+    return StepTime(1000 * median(seconds), 1000 * lower, 1000 * upper)
+
+
+def _curve(run: RunFolder, seed: int, monitor: str) -> Curve:
+    history = read_history(run)
+    return Curve(
+        seed,
+        loss=tuple((step, loss) for step, loss in history.losses if loss is not None),
+        score=tuple(
+            (e.step, score) for e in history.evaluations if (score := e.scores.get(monitor)) is not None
+        ),
+    )
+
+
+def _describe(plan: Plan, built: Built) -> DataDescription:
+    data = next(iter(plan.experiments.values())).data
+    chosen = (
+        "validation cases named in the settings"
+        if data.validation_cases
+        else f"fold {data.fold} of {data.folds} by case, stratified by empty slices, split seed {data.split_seed}"
+    )
+    return DataDescription(
+        description=f"{Path(data.root).name} ({data.kind}), {len(built.training)} training slices",
+        cases={"train": len(built.split.train), "validation": len(built.split.validation)},
+        split=chosen,
+    )
+
+
+def _shared_settings(plan: Plan) -> dict[str, object]:
+    """The settings that all experiments have in common, section by section."""
+    first, *others = (to_dict(experiment) for experiment in plan.experiments.values())
+
+    def common(one: object, rest: Sequence[object]) -> object:
+        if isinstance(one, dict):
+            kept = {}
+            for key, value in one.items():
+                inner = common(value, [r.get(key) if isinstance(r, dict) else None for r in rest])
+                if inner is not _DIFFERENT:
+                    kept[key] = inner
+            return kept
+        return one if all(r == one for r in rest) else _DIFFERENT
+
+    shared = common(first, others)
+    assert isinstance(shared, dict)  # an experiment is a mapping of sections
+    shared.get("fit", {}).pop("seed", None)
+    return json.loads(json.dumps(shared))  # type: ignore[no-any-return]
+
+
+_DIFFERENT = object()
+
+
+def _hardware(environment: Mapping[str, object], device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{environment['processor']}, {environment['cores']} cores, {torch.get_num_threads()} threads"
+
+
+def commit() -> str:
+    """The commit of the latchkey source tree in use, marked when files differ from it; its version when it is no checkout."""
+    folder = Path(__file__).parent
+    try:
+        name = subprocess.run(
+            ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return f"latchkey {__version__}"
+    return name.stdout.strip()

@@ -1,0 +1,16 @@
+"""The main job on made data, in minutes on a CPU."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from latchkey.attention import Softmax
+from latchkey.experiment import DataConfig, Experiment
+from latchkey.recipes.small import SETR, study
+
+
+def demo() -> Experiment:
+    """Small SETR-PUP on phantom scans: `latchkey demo` trains it with QKV, KV and KV+Pos attention and compares them."""
+    return replace(
+        study(SETR, Softmax(), steps=600), name="demo", data=DataConfig(kind="uw-madison", root="demo/phantom", folds=4)
+    )

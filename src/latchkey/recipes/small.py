@@ -1,0 +1,82 @@
+"""The nine models of the KV-attention study, small: for a CPU, 64 x 64 pixels, minutes a run.
+
+The same settings for all nine, so that only the attention differs. `data.*` and `view.*` fit them to your files; the
+measured results on MSD Task04 Hippocampus are in docs/results.
+"""
+
+from __future__ import annotations
+
+from latchkey.attention import KV, KVPos, Softmax, Variant, variant_name
+from latchkey.data import Augment, View
+from latchkey.experiment import DataConfig, Experiment, ModelConfig, TaskConfig
+from latchkey.train import FitConfig, OptimizerConfig, ScheduleConfig
+
+SETR, CONV_SETR, CVT_SETR = "setr_pup_small", "conv_setr_cup_small", "cvt_setr_pup_small"
+
+
+def study(model: str, attention: Variant, *, steps: int = 1500) -> Experiment:
+    """One small model; the settings that all of them share."""
+    return Experiment(
+        name=f"{model}-{variant_name(attention)}",
+        model=ModelConfig(name=model, attention=attention),
+        data=DataConfig(kind="uw-madison", root="data"),
+        view=View(size=(64, 64), fit="resize", normalise="percentile"),
+        augment=Augment(),
+        task=TaskConfig(loss="bce+dice"),
+        fit=FitConfig(
+            steps=steps,
+            batch_size=16,
+            ema=0.99,
+            evaluate_every=max(1, steps // 5),
+            checkpoint_every=max(1, steps // 5),
+            log_every=25,
+            workers=0,
+        ),
+        optimizer=OptimizerConfig(name="adamw", lr=1e-3, weight_decay=0.05),
+        schedule=ScheduleConfig(name="cosine", warmup=steps // 15),
+    )
+
+
+def setr_qkv() -> Experiment:
+    """Small SETR-PUP, query-key-value attention."""
+    return study(SETR, Softmax())
+
+
+def setr_kv() -> Experiment:
+    """Small SETR-PUP, key-value attention."""
+    return study(SETR, KV())
+
+
+def setr_kvpos() -> Experiment:
+    """Small SETR-PUP, KV+Pos attention."""
+    return study(SETR, KVPos())
+
+
+def conv_setr_qkv() -> Experiment:
+    """Small convolutional stem and CUP decoder with skips, query-key-value attention."""
+    return study(CONV_SETR, Softmax())
+
+
+def conv_setr_kv() -> Experiment:
+    """Small convolutional stem and CUP decoder with skips, key-value attention."""
+    return study(CONV_SETR, KV())
+
+
+def conv_setr_kvpos() -> Experiment:
+    """Small convolutional stem and CUP decoder with skips, KV+Pos attention."""
+    return study(CONV_SETR, KVPos())
+
+
+def cvt_setr_qkv() -> Experiment:
+    """Small CvT with unstrided keys and PUP decoder, query-key-value attention."""
+    return study(CVT_SETR, Softmax())
+
+
+def cvt_setr_kv() -> Experiment:
+    """Small CvT with unstrided keys and PUP decoder, key-value attention."""
+    return study(CVT_SETR, KV())
+
+
+def cvt_setr_kvpos() -> Experiment:
+    """Small CvT with unstrided keys and PUP decoder, KV+Pos attention."""
+    return study(CVT_SETR, KVPos())
