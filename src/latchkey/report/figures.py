@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from latchkey.report import scores
+from latchkey.report import wording
 from latchkey.report.comparison import Comparison, Difference, Estimate, Points, Row
 from latchkey.report.svg import PALETTE, Style, drawing, styles
 
@@ -23,11 +23,11 @@ _BINS = 100
 def score_figure(comparison: Comparison) -> Figure:
     """A dot with its interval for every recipe and score; small rings are single seeds."""
     rows = comparison.rows
-    shown = [name for name in scores.MAIN if any(name in row.scores for row in rows)] or [comparison.headline]
+    shown = [name for name in wording.MAIN if any(name in row.scores for row in rows)] or [comparison.headline]
     with drawing():
         figure, panels = _panels(len(shown), _ROW * len(rows) + 0.9, rows)
         for axes, name in zip(panels, shown, strict=True):
-            score = scores.describe(name)
+            score = wording.describe(name)
             first = rows[0].scores.get(name)
             if len(rows) > 1 and first is not None and _finite(first.value):
                 axes.axvline(first.value, color=PALETTE["faint"], linewidth=1, linestyle=(0, (2, 3)), zorder=1)
@@ -39,7 +39,7 @@ def score_figure(comparison: Comparison) -> Figure:
                 value = row.scores.get(name)
                 if value is not None and _finite(value.value):
                     _dot(axes, place, value, style)
-            axes.set_title(scores.title(name) + ("" if score.higher_is_better else ", lower is better"))
+            axes.set_title(wording.title(name) + ("" if score.higher_is_better else ", lower is better"))
             axes.margins(x=0.08)
             axes.xaxis.set_major_locator(MaxNLocator(4))
             axes.grid(axis="x")
@@ -54,7 +54,7 @@ def difference_figure(comparison: Comparison) -> Figure | None:
     drawn = [(row, item) for row, item in drawn if all(map(_finite, (item.value, item.low, item.high)))]
     if not drawn:
         return None
-    score = scores.describe(name)
+    score = wording.describe(name)
     margin = drawn[0][1].margin
     worse = -margin if score.higher_is_better else margin
     with drawing():
@@ -65,7 +65,11 @@ def difference_figure(comparison: Comparison) -> Figure | None:
         for (place, _, style), (_, item) in zip(places, drawn, strict=True):
             _dot(axes, place, item, style)
             axes.annotate(
-                scores.verdict(name, item), (1.02, place), xycoords=("axes fraction", "data"), va="center", fontsize=8.5
+                wording.verdict(name, item),
+                (1.02, place),
+                xycoords=("axes fraction", "data"),
+                va="center",
+                fontsize=8.5,
             )
         reach = 1.15 * max(margin, *(abs(end or 0) for _, item in drawn for end in (item.low, item.high))) or 1.0
         axes.set_xlim(-reach, reach)
@@ -117,7 +121,7 @@ def curves_figure(comparison: Comparison, what: Literal["loss", "score"]) -> Fig
                 axes.set_xlabel("step")
         _limit(grid.flat[0], lines, what)
         figure.supylabel(
-            "training loss" if what == "loss" else f"validation {scores.describe(comparison.monitor).title}",
+            "training loss" if what == "loss" else f"validation {wording.describe(comparison.monitor).title}",
             fontsize=8.5,
             color=PALETTE["muted"],
         )
@@ -127,7 +131,7 @@ def curves_figure(comparison: Comparison, what: Literal["loss", "score"]) -> Fig
 def run_figure(run: Comparison) -> Figure | None:
     """Loss and monitored score of the first row side by side; None when there are neither."""
     row = run.rows[0]
-    named = (("loss", "training loss"), ("score", f"validation {scores.describe(run.monitor).title}"))
+    named = (("loss", "training loss"), ("score", f"validation {wording.describe(run.monitor).title}"))
     panels = []
     for what, label in named:
         lines = [_points(getattr(curve, what), binned=what == "loss") for curve in row.curves]
@@ -175,7 +179,7 @@ def cost_figure(comparison: Comparison) -> Figure:
                     continue
                 axes.barh(place, value / scale, height=0.5, color=style.colour, linewidth=0)
                 first = values[0]
-                change = f"  {scores.percent(value, first)}" if first and row is not rows[0] else ""
+                change = f"  {wording.percent(value, first)}" if first and row is not rows[0] else ""
                 axes.annotate(
                     f"{value / scale:{form}}{change}",
                     (value / scale, place),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from latchkey.report import scores
+from latchkey.report import wording
 from latchkey.report.comparison import Comparison
 from latchkey.report.measured import measured
 from latchkey.report.table import Cell, Table, class_tables, further_table, seeds_table, summary_table
@@ -15,7 +15,7 @@ def comparison_markdown(comparison: Comparison) -> str:
     parts = [f"# {escape(comparison.title)}"]
     sentences = [
         f"- **{escape(row.label)}**: "
-        + escape(scores.headline(row, comparison.reference, comparison.headline, comparison.confidence))
+        + escape(wording.headline(row, comparison.reference, comparison.headline, comparison.confidence))
         for row in comparison.rows[1:]
     ]
     if sentences:
@@ -50,4 +50,4 @@ def _cell(cell: Cell) -> str:
 
 
 def _inline(value: str) -> str:
-    return "<br>".join(escape(line) for line in value.splitlines()) or scores.MISSING
+    return "<br>".join(escape(line) for line in value.splitlines()) or wording.MISSING

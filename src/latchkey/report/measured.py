@@ -6,16 +6,18 @@ from collections.abc import Iterator, Mapping
 
 from pydantic import JsonValue
 
-from latchkey.report import scores
+from latchkey.report import wording
 from latchkey.report.comparison import Comparison
+
+_STEP = "time of one training step: median over the repeats, and their range"
 
 
 def measured(comparison: Comparison) -> list[tuple[str, str]]:
     """Terms and texts, those without content left out; several lines in a text are several items."""
     data = comparison.data
     memory = list({row.peak_of: None for row in comparison.rows if row.peak_of})
-    names = [*scores.macro_scores(comparison.rows)]
-    meanings = [f"{scores.describe(name).title}: {scores.describe(name).meaning}" for name in names]
+    names = [*wording.macro_scores(comparison.rows)]
+    meanings = [f"{wording.describe(name).title}: {wording.describe(name).meaning}" for name in names]
     terms = [
         ("Command", comparison.command),
         ("Commit", comparison.commit),
@@ -27,7 +29,7 @@ def measured(comparison: Comparison) -> list[tuple[str, str]]:
         ("Split", data.split),
         ("Classes", ", ".join(comparison.classes)),
         ("Seeds", ", ".join(map(str, comparison.seeds))),
-        ("Weights", f"the best checkpoint by validation {scores.describe(comparison.monitor).title}"),
+        ("Weights", f"the best checkpoint by validation {wording.describe(comparison.monitor).title}"),
         ("Scores", "\n".join(text for text in meanings if not text.endswith(": "))),
         ("Empty masks", comparison.empty_rule),
         ("Intervals", _intervals(comparison)),
@@ -35,9 +37,7 @@ def measured(comparison: Comparison) -> list[tuple[str, str]]:
         ("MACs", "multiply-adds of one forward pass of one image at the training size"),
         (
             "Step",
-            "time of one training step: median over the repeats, and their range"
-            if any(r.step_ms for r in comparison.rows)
-            else "",
+            _STEP if any(r.step_ms for r in comparison.rows) else "",
         ),
         ("Memory", "; ".join(memory)),
         ("Settings", "\n".join(f"{name} = {value}" for name, value in flatten(comparison.settings))),
@@ -70,6 +70,6 @@ def _verdicts(comparison: Comparison) -> str:
         return ""
     return (
         "better or worse only where the interval of the paired difference excludes zero; non-inferior where it "
-        f"excludes a loss of the margin ({comparison.margin:g} for {scores.describe(comparison.headline).title}); "
+        f"excludes a loss of the margin ({comparison.margin:g} for {wording.describe(comparison.headline).title}); "
         "inconclusive otherwise"
     )

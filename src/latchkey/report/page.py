@@ -13,7 +13,7 @@ import jinja2
 from markupsafe import Markup
 
 from latchkey.errors import InputError
-from latchkey.report import scores
+from latchkey.report import wording
 from latchkey.report.comparison import Comparison, Overlay, Row
 from latchkey.report.figures import cost_figure, curves_figure, difference_figure, run_figure, score_figure
 from latchkey.report.measured import measured
@@ -63,9 +63,9 @@ def run_report(run: Comparison, *, folder: Path | None = None) -> str:
     if len(run.rows) != 1:
         raise InputError(f"a run report shows one row, got {len(run.rows)}; use comparison_report for several")
     row = run.rows[0]
-    tiles = [("Parameters", scores.millions(row.parameters), ""), ("MACs", scores.macs(row.macs), "")]
-    for name in reversed(scores.macro_scores(run.rows)):
-        cell, score = score_cell(row, name), scores.describe(name)
+    tiles = [("Parameters", wording.millions(row.parameters), ""), ("MACs", wording.macs(row.macs), "")]
+    for name in reversed(wording.macro_scores(run.rows)):
+        cell, score = score_cell(row, name), wording.describe(name)
         tiles.insert(0, (score.title, f"{cell.text} {score.unit}".strip(), cell.detail))
     return _render(
         "run.html.j2",
@@ -94,7 +94,7 @@ def _render(template: str, comparison: Comparison, **content: Any) -> str:
             measured=[(term, text.splitlines()) for term, text in measured(comparison)],
             notes=comparison.notes,
             version=__version__,
-            headline=scores.describe(comparison.headline).title,
+            headline=wording.describe(comparison.headline).title,
             confidence=f"{100 * comparison.confidence:g} %",
             **content,
         )
@@ -104,12 +104,12 @@ def _render(template: str, comparison: Comparison, **content: Any) -> str:
 def _verdict(comparison: Comparison, row: Row) -> dict[str, str]:
     name = comparison.headline
     difference = (row.differences or {}).get(name)
-    judgement = "not computed" if difference is None else scores.judge(name, difference)
+    judgement = "not computed" if difference is None else wording.judge(name, difference)
     return {
         "label": row.label,
         "tone": judgement if judgement in ("better", "worse") else "",
-        "verdict": judgement if difference is None else scores.verdict(name, difference),
-        "sentence": scores.headline(row, comparison.reference, name, comparison.confidence),
+        "verdict": judgement if difference is None else wording.verdict(name, difference),
+        "sentence": wording.headline(row, comparison.reference, name, comparison.confidence),
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from latchkey.report import scores
+from latchkey.report import wording
 from latchkey.report.comparison import Comparison, Row
 
 Tone = Literal["", "better", "worse"]
@@ -32,15 +32,15 @@ class Table:
 def summary_table(comparison: Comparison) -> Table:
     """One row a recipe: cost, scores with intervals, and the paired difference of the headline score."""
     rows, reference = comparison.rows, comparison.reference
-    shown = [name for name in scores.MAIN if any(name in row.scores for row in rows)]
+    shown = [name for name in wording.MAIN if any(name in row.scores for row in rows)]
     timed = any(row.step_ms for row in rows)
     measured = any(row.peak_mib is not None for row in rows)
     compared = any(row.differences for row in rows)
     columns = ["Recipe", "Parameters", "MACs"]
     columns += ["Step (ms)"] * timed + ["Memory (MiB)"] * measured
-    columns += [scores.title(name) for name in shown]
+    columns += [wording.title(name) for name in shown]
     if compared:
-        columns += [f"{scores.title(comparison.headline)}, difference", "Verdict"]
+        columns += [f"{wording.title(comparison.headline)}, difference", "Verdict"]
     body = []
     for row in rows:
         cells = [Cell(row.label, row.attention), *_cost_cells(row, reference)]
@@ -57,11 +57,11 @@ def summary_table(comparison: Comparison) -> Table:
 
 def further_table(comparison: Comparison) -> Table | None:
     """The scores that the summary leaves out, such as those with background; None when there are none."""
-    shown = [name for name in scores.macro_scores(comparison.rows) if name not in scores.MAIN]
+    shown = [name for name in wording.macro_scores(comparison.rows) if name not in wording.MAIN]
     if not shown:
         return None
     body = [(Cell(row.label, row.attention), *(score_cell(row, name) for name in shown)) for row in comparison.rows]
-    return Table("Further scores", ("Recipe", *(scores.title(name) for name in shown)), tuple(body))
+    return Table("Further scores", ("Recipe", *(wording.title(name) for name in shown)), tuple(body))
 
 
 def differences_table(comparison: Comparison) -> Table | None:
@@ -73,7 +73,7 @@ def differences_table(comparison: Comparison) -> Table | None:
         for name in names:
             if name not in (row.differences or {}):
                 continue
-            body.append((Cell(row.label, row.attention), Cell(scores.title(name)), *difference_cells(row, name)))
+            body.append((Cell(row.label, row.attention), Cell(wording.title(name)), *difference_cells(row, name)))
     if not body:
         return None
     caption = f"Paired differences against {comparison.reference.label}, on the same cases"
@@ -83,12 +83,12 @@ def differences_table(comparison: Comparison) -> Table | None:
 def class_tables(comparison: Comparison) -> tuple[Table, ...]:
     """One table a score (Jaccard, Dice, HD95): a row a recipe, a column a class."""
     tables = []
-    for name in scores.SCORES:
-        keys = scores.class_scores(comparison.rows, name)
+    for name in wording.SCORES:
+        keys = wording.class_scores(comparison.rows, name)
         if not keys:
             continue
         body = [(Cell(row.label, row.attention), *(score_cell(row, key) for key in keys)) for row in comparison.rows]
-        caption = f"{scores.title(name)} of each class"
+        caption = f"{wording.title(name)} of each class"
         tables.append(Table(caption, ("Recipe", *(key.partition("/")[2] for key in keys)), tuple(body)))
     return tuple(tables)
 
@@ -103,10 +103,10 @@ def seeds_table(comparison: Comparison) -> Table | None:
     body = []
     for row in comparison.rows:
         values = row.per_seed.get(name, ())
-        cells = [Cell(scores.number(value, scores.digits(name))) for value in values]
-        body.append((Cell(row.label, row.attention), *cells, *[Cell(scores.MISSING)] * (width - len(values))))
+        cells = [Cell(wording.number(value, wording.digits(name))) for value in values]
+        body.append((Cell(row.label, row.attention), *cells, *[Cell(wording.MISSING)] * (width - len(values))))
     return Table(
-        f"{scores.describe(name).title} of every seed", ("Recipe", *(f"Seed {seed}" for seed in seeds)), tuple(body)
+        f"{wording.describe(name).title} of every seed", ("Recipe", *(f"Seed {seed}" for seed in seeds)), tuple(body)
     )
 
 
@@ -114,39 +114,39 @@ def score_cell(row: Row, name: str) -> Cell:
     """The score with its interval as the detail."""
     value = row.scores.get(name)
     if value is None:
-        return Cell(scores.MISSING)
-    digits = scores.digits(name)
-    return Cell(scores.number(value.value, digits), scores.interval(value.low, value.high, digits))
+        return Cell(wording.MISSING)
+    digits = wording.digits(name)
+    return Cell(wording.number(value.value, digits), wording.interval(value.low, value.high, digits))
 
 
 def difference_cells(row: Row, name: str, *, reference: bool = False) -> list[Cell]:
     """Two cells: the paired difference with its interval, and the verdict."""
     if reference:
-        return [Cell(scores.MISSING), Cell("reference")]
+        return [Cell(wording.MISSING), Cell("reference")]
     difference = (row.differences or {}).get(name)
     if difference is None:
-        return [Cell(scores.MISSING), Cell("not computed")]
-    digits = scores.digits(name)
-    judgement = scores.judge(name, difference)
+        return [Cell(wording.MISSING), Cell("not computed")]
+    digits = wording.digits(name)
+    judgement = wording.judge(name, difference)
     tone: Tone = judgement if judgement in ("better", "worse") else ""
-    value = Cell(scores.signed(difference.value, digits), scores.interval(difference.low, difference.high, digits))
-    return [value, Cell(scores.verdict(name, difference), tone=tone)]
+    value = Cell(wording.signed(difference.value, digits), wording.interval(difference.low, difference.high, digits))
+    return [value, Cell(wording.verdict(name, difference), tone=tone)]
 
 
 def _cost_cells(row: Row, reference: Row) -> list[Cell]:
     same = row is reference
     return [
-        Cell(scores.millions(row.parameters), "" if same else scores.percent(row.parameters, reference.parameters)),
-        Cell(scores.macs(row.macs), "" if same else scores.percent(row.macs, reference.macs)),
+        Cell(wording.millions(row.parameters), "" if same else wording.percent(row.parameters, reference.parameters)),
+        Cell(wording.macs(row.macs), "" if same else wording.percent(row.macs, reference.macs)),
     ]
 
 
 def _time_cell(row: Row) -> Cell:
     if row.step_ms is None:
-        return Cell(scores.MISSING)
+        return Cell(wording.MISSING)
     time = row.step_ms
     return Cell(f"{time.median:.0f}", f"{time.low:.0f} to {time.high:.0f}" if time.low != time.high else "")
 
 
 def _memory_cell(row: Row) -> Cell:
-    return Cell(scores.MISSING if row.peak_mib is None else f"{row.peak_mib:,.0f}")
+    return Cell(wording.MISSING if row.peak_mib is None else f"{row.peak_mib:,.0f}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from latchkey.report import scores
+from latchkey.report import wording
 from latchkey.report.comparison import Comparison
 from latchkey.report.table import Cell, Table, summary_table
 
@@ -25,7 +25,7 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
 
     summary = summary_table(comparison)
     last = len(summary.columns)
-    titles = {scores.title(name) for name in scores.MAIN}
+    titles = {wording.title(name) for name in wording.MAIN}
     split = next((place for place, title in enumerate(summary.columns) if title in titles), last)
     console.print(Text(comparison.title, style="bold"))
     console.print(Text(summary.caption, style="dim"))
@@ -34,7 +34,7 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
         console.print(_table(summary, (0, *columns)))
     console.print()
     for row in comparison.rows[1:]:
-        sentence = scores.headline(row, comparison.reference, comparison.headline, comparison.confidence)
+        sentence = wording.headline(row, comparison.reference, comparison.headline, comparison.confidence)
         console.print(Text.assemble((row.label, "bold"), ": ", sentence), soft_wrap=not console.is_terminal)
 
 
