@@ -1,0 +1,152 @@
+"""What a training run is told: plain frozen data, checked on construction."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from latchkey.errors import InputError, nearest
+
+Precision = Literal["fp32", "bf16", "fp16"]
+OptimizerName = Literal["adamw", "sgd"]
+ScheduleName = Literal["cosine", "poly", "constant"]
+Device = Literal["auto", "cpu", "cuda"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitConfig:
+    """How long, how much at a time and how often.
+
+    One step sees `batch_size * accumulate * processes` images: the global batch, which is the same however it is cut.
+    """
+
+    steps: int
+    """Optimiser steps."""
+    batch_size: int
+    """Images in one forward pass of one process."""
+    accumulate: int = 1
+    """Forward passes whose gradients are averaged into one step."""
+    precision: Precision = "fp32"
+    clip: float | None = 1.0
+    """Largest norm of the whole gradient; None leaves it as it is."""
+    ema: float | None = None
+    """Decay of the exponential moving average of the weights; None keeps no average."""
+    evaluate_every: int = 200
+    """Steps between evaluations; the last step is always evaluated."""
+    checkpoint_every: int = 200
+    """Steps between writes of `last.safetensors`; the last step is always written."""
+    log_every: int = 10
+    patience: int | None = None
+    """Evaluations in a row without a better score after which training stops; None never stops early."""
+    monitor: str = "dice"
+    """The score that decides which weights are best."""
+    maximise: bool = True
+    """Whether a higher monitored score is better."""
+    workers: int = 0
+    """Processes that load data; 0 loads in the training process."""
+    seed: int = 0
+    device: Device = "auto"
+    """`auto` takes a CUDA device where there is one."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "accumulate", "evaluate_every", "checkpoint_every", "log_every"):
+            _at_least(self, name, 1)
+        _at_least(self, "workers", 0)
+        _at_least(self, "seed", 0)
+        if self.patience is not None:
+            _at_least(self, "patience", 1)
+        _one_of(self, "precision", get_args(Precision))
+        _one_of(self, "device", get_args(Device))
+        if self.clip is not None:
+            _between(self, "clip", above=0.0)
+        if self.ema is not None:
+            _between(self, "ema", above=0.0, below=1.0)
+        if not self.monitor:
+            raise InputError("fit.monitor is empty; name the score that decides which weights are best, such as 'dice'")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimizerConfig:
+    """AdamW (betas 0.9 and 0.999) or SGD, with learning rates by depth.
+
+    Biases, normalisation weights and what `model.no_weight_decay()` names are not decayed.
+    """
+
+    name: OptimizerName = "adamw"
+    lr: float = 1e-3
+    """Peak learning rate; `ScheduleConfig` scales it by step."""
+    weight_decay: float = 0.05
+    momentum: float = 0.9
+    """Of SGD; AdamW does not use it."""
+    layer_decay: float = 1.0
+    """Each layer group's rate is this times that of the next one towards the output; 1 treats all layers alike."""
+    head_lr: float = 1.0
+    """Multiplies the rate of the last layer group (decoder and head)."""
+
+    def __post_init__(self) -> None:
+        _one_of(self, "name", get_args(OptimizerName))
+        _between(self, "lr", above=0.0)
+        _between(self, "weight_decay", least=0.0)
+        _between(self, "momentum", least=0.0, below=1.0)
+        _between(self, "layer_decay", above=0.0, most=1.0)
+        _between(self, "head_lr", above=0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleConfig:
+    """How the learning rate runs: up in a line for `warmup` steps, then down to `floor` of its peak."""
+
+    name: ScheduleName = "cosine"
+    warmup: int = 0
+    """Steps."""
+    power: float = 0.9
+    """Of the poly schedule, `(1 - progress) ** power`."""
+    floor: float = 0.0
+    """Fraction of the peak rate that is approached at the end."""
+
+    def __post_init__(self) -> None:
+        _one_of(self, "name", get_args(ScheduleName))
+        _at_least(self, "warmup", 0)
+        _between(self, "power", above=0.0)
+        _between(self, "floor", least=0.0, most=1.0)
+
+
+_PREFIX = {"FitConfig": "fit", "OptimizerConfig": "optimizer", "ScheduleConfig": "schedule"}
+
+
+def _field(config: object, name: str) -> str:
+    return f"{_PREFIX[type(config).__name__]}.{name}"
+
+
+def _one_of(config: object, name: str, allowed: tuple[str, ...]) -> None:
+    value = getattr(config, name)
+    if value not in allowed:
+        raise InputError(f"{_field(config, name)} is {value!r}; {nearest(str(value), allowed)}")
+
+
+def _at_least(config: object, name: str, least: int) -> None:
+    value = getattr(config, name)
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise InputError(f"{_field(config, name)} is {value!r}; it must be a whole number of at least {least}")
+
+
+def _between(
+    config: object,
+    name: str,
+    *,
+    above: float = -math.inf,
+    least: float = -math.inf,
+    below: float = math.inf,
+    most: float = math.inf,
+) -> None:
+    value = getattr(config, name)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if number and above < value < below and least <= value <= most:
+        return
+    bounds = [
+        f"{word} {bound:g}"
+        for word, bound in (("above", above), ("at least", least), ("below", below), ("at most", most))
+        if math.isfinite(bound)
+    ]
+    raise InputError(f"{_field(config, name)} is {value!r}; it must be a number {' and '.join(bounds)}")

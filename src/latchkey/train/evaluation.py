@@ -1,0 +1,94 @@
+"""How an evaluation becomes a decision: which weights are best, and whether to stop."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from latchkey.errors import InputError, nearest
+from latchkey.train.config import FitConfig
+from latchkey.train.ema import Ema
+from latchkey.train.protocols import Metric, Scans
+from latchkey.train.state import Position
+
+
+@dataclass(frozen=True, slots=True)
+class Referee:
+    """Scores a model on `scans` whenever it is due; without scans it never is."""
+
+    score: Callable[[nn.Module, Scans], Metric]
+    scans: Scans | None
+    config: FitConfig
+
+    def due(self, step: int) -> bool:
+        """Whether the weights after `step` steps are to be scored."""
+        return self.scans is not None and (step == self.config.steps or step % self.config.evaluate_every == 0)
+
+    def rehearse(self, model: nn.Module) -> None:
+        """Score one scan before training, so that what is wrong with scores shows now and not hours later.
+
+        Raises:
+            InputError: no scans, or no score called `config.monitor` (the message lists those that there are).
+        """
+        if self.scans is None:
+            return
+        if len(self.scans) == 0:
+            raise InputError("there are no scans to evaluate on; check the validation split, or evaluate on none")
+        scores = self.score(model, _First(self.scans)).compute()
+        if self.config.monitor not in scores:
+            raise InputError(
+                f"fit.monitor is {self.config.monitor!r}, which no score is called; "
+                f"{nearest(self.config.monitor, scores)}"
+            )
+
+    def scores(self, model: nn.Module, ema: Ema | None) -> dict[str, Any]:
+        """For the log: `scores` of the moving average where there is one (then `raw_scores` of the plain weights)."""
+        if self.scans is None:
+            return {}
+        started = time.perf_counter()
+        record: dict[str, Any] = {}
+        plain = self.score(model, self.scans).compute()
+        if ema is None:
+            record["scores"] = plain
+        else:
+            with ema.applied(model):
+                record |= {"scores": self.score(model, self.scans).compute(), "raw_scores": plain}
+        return record | {"evaluation_seconds": time.perf_counter() - started}
+
+
+@dataclass(frozen=True, slots=True)
+class _First:
+    """The first scan alone, in every process."""
+
+    scans: Scans
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> Any:
+        return self.scans[0]
+
+
+def judge(position: Position, score: float, config: FitConfig) -> bool:
+    """Enter the monitored score of step `position.step` into `position`; True when it is the best so far.
+
+    A score that is not a number never beats one that is.
+    """
+    best, number = position.best_score, math.isfinite(score)
+    better = position.best_step is None or (
+        number and (best is None or (score > best if config.maximise else score < best))
+    )
+    if better:
+        position.best_step, position.best_score = position.step, score if number else None
+    position.misses = 0 if better else position.misses + 1
+    return better
+
+
+def exhausted(position: Position, config: FitConfig) -> bool:
+    """Whether patience has run out."""
+    return config.patience is not None and position.misses >= config.patience

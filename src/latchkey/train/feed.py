@@ -1,0 +1,103 @@
+"""Batches for the training loop, and how long it waited for them."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from latchkey.errors import LatchkeyError
+from latchkey.train.sampler import Batches, Key
+from latchkey.train.signals import ignore_in_worker
+from latchkey.types import Batch
+
+Collate = Callable[[Sequence[Any]], Batch]
+
+
+class KeyedDataset(Protocol):
+    """A data set whose samples depend on epoch and index alone, and on no global random state."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, key: Key, /) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """A user's mistake found in a loading process, on its way to the training process."""
+
+    kind: type[LatchkeyError]
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Guarded(Dataset[Any]):
+    dataset: KeyedDataset
+
+    def __getitem__(self, key: Key) -> Any:
+        try:
+            return self.dataset[key]
+        except LatchkeyError as error:
+            return _Failure(type(error), str(error))
+
+
+@dataclass(frozen=True, slots=True)
+class _Collated:
+    collate: Collate
+
+    def __call__(self, samples: Sequence[Any]) -> Batch | _Failure:
+        for sample in samples:
+            if isinstance(sample, _Failure):
+                return sample
+        return self.collate(samples)
+
+
+class Feed:
+    """Hands out the batches of a plan on `device`; `waited` counts the seconds in which none was ready."""
+
+    def __init__(
+        self,
+        dataset: KeyedDataset,
+        batches: Batches,
+        collate: Collate,
+        *,
+        device: torch.device,
+        workers: int,
+    ) -> None:
+        self.device, self.waited = device, 0.0
+        loader: DataLoader[Any] = DataLoader(
+            _Guarded(dataset),
+            batch_sampler=batches,
+            collate_fn=_Collated(collate),
+            num_workers=workers,
+            worker_init_fn=_start_worker if workers else None,
+            # A generator of its own: the loader's seeds must not advance the global one, which resuming restores.
+            generator=torch.Generator().manual_seed(batches.plan.seed),
+            pin_memory=device.type == "cuda",
+        )
+        with warnings.catch_warnings():
+            # Python 3.12 warns of any fork beside threads; the loader's processes run none of PyTorch's thread pool.
+            warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
+            self._batches: Iterator[Batch | _Failure] = iter(loader)
+
+    def next(self) -> Batch:
+        """The next batch.
+
+        Raises:
+            LatchkeyError: what the data set raised, also when it did so in a loading process.
+        """
+        started = time.perf_counter()
+        batch = next(self._batches)
+        self.waited += time.perf_counter() - started
+        if isinstance(batch, _Failure):
+            raise batch.kind(batch.message)
+        return batch.to(self.device)
+
+
+def _start_worker(worker: int) -> None:
+    ignore_in_worker()

@@ -1,0 +1,56 @@
+"""What a training run returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Scores after `step` steps."""
+
+    step: int
+    scores: dict[str, float | None]
+    """Of the weights that `best.safetensors` would hold: the moving average where one is kept."""
+    raw_scores: dict[str, float | None] | None = None
+    """Of the weights without averaging, where an average is kept."""
+
+
+@dataclass(slots=True)
+class History:
+    """The course of a run, earlier parts of a resumed one included."""
+
+    monitor: str
+    steps: int = 0
+    """Steps done."""
+    losses: list[tuple[int, float | None]] = field(default_factory=list)
+    """Step and mean loss since the line before."""
+    evaluations: list[Evaluation] = field(default_factory=list)
+    best_step: int | None = None
+    best_score: float | None = None
+    stopped_early: bool = False
+    seconds: float = 0.0
+    """Wall-clock time in training, evaluation and writing."""
+    training_seconds: float = 0.0
+    """Wall-clock time in training steps alone."""
+    waiting_seconds: float = 0.0
+    """The part of `training_seconds` that was spent waiting for data."""
+    peak_memory_bytes: int = 0
+    """Largest memory held by tensors on a CUDA device; on a CPU the largest resident size of the process."""
+
+    @property
+    def waiting_share(self) -> float:
+        """Share of the training time spent waiting for data, in [0, 1]."""
+        return self.waiting_seconds / self.training_seconds if self.training_seconds else 0.0
+
+    @property
+    def seconds_per_step(self) -> float:
+        return self.training_seconds / self.steps if self.steps else 0.0
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Take over one line of the log."""
+        if "loss" in record:
+            self.losses.append((record["step"], record["loss"]))
+        if "scores" in record:
+            self.evaluations.append(Evaluation(record["step"], record["scores"], record.get("raw_scores")))

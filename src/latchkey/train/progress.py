@@ -1,0 +1,97 @@
+"""What a person sees of a running training: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    track,
+)
+
+Item = TypeVar("Item")
+
+
+def tracked(items: Sequence[Item], description: str, *, enabled: bool) -> Iterable[Item]:
+    """`items`, with a progress bar on a terminal and a plain line before and after elsewhere."""
+    if not enabled:
+        return items
+    console = Console(stderr=True)
+    if console.is_terminal:
+        return track(items, description=description, console=console)
+    return _announced(items, description, console)
+
+
+def _announced(items: Sequence[Item], description: str, console: Console) -> Iterator[Item]:
+    console.print(f"{description}: {len(items)} ...", highlight=False, markup=False)
+    yield from items
+    console.print(f"{description}: done", highlight=False, markup=False)
+
+
+class Reporter:
+    """Writes to standard error, so that a command's output stays clean; `enabled=False` writes nothing."""
+
+    def __init__(self, *, start: int, steps: int, enabled: bool, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True)
+        self.steps, self.enabled = steps, enabled
+        self.bar: Progress | None = None
+        if enabled and self.console.is_terminal:
+            self.bar = Progress(
+                TextColumn("training"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.description}"),
+                console=self.console,
+            )
+            self.task = self.bar.add_task("", total=steps, completed=start)
+
+    def __enter__(self) -> Reporter:
+        if self.bar:
+            self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.bar:
+            self.bar.stop()
+
+    def step(self, step: int) -> None:
+        """One more step is done."""
+        if self.bar:
+            self.bar.update(self.task, completed=step)
+
+    def evaluating(self) -> None:
+        """An evaluation begins, during which no step is done."""
+        if self.bar:
+            self.bar.update(self.task, description="evaluating ...")
+
+    def record(self, record: dict[str, Any], monitor: str, best: float | None) -> None:
+        """Show a line of the log."""
+        parts = [
+            f"loss {_number(record['loss'])}",
+            f"lr {record['lr']:.1e}",
+            f"{record['seconds_per_step']:.3f} s/step",
+        ]
+        parts.append(f"waiting {record['waiting']:.0%}")
+        if "scores" in record:
+            parts.append(f"{monitor} {_number(record['scores'].get(monitor))} (best {_number(best)})")
+        text = "  ".join(parts)
+        if self.bar:
+            self.bar.update(self.task, description=text)
+        if self.enabled and (self.bar is None or "scores" in record):
+            self.console.print(f"step {record['step']}/{self.steps}  {text}", highlight=False, markup=False)
+
+
+def _number(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.4f}"
