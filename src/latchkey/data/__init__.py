@@ -5,6 +5,7 @@ from latchkey.data.folder import ImageFolder
 from latchkey.data.intensity import IntensityStatistics, intensity_statistics, normalise
 from latchkey.data.layouts import KINDS, SourceOptions, detect_kind, open_source
 from latchkey.data.nifti import Nifti, msd
+from latchkey.data.phantom import make_phantom
 from latchkey.data.preparation import prepare
 from latchkey.data.rle import rle_decode, rle_encode
 from latchkey.data.source import ScanFiles, Source
@@ -36,6 +37,7 @@ __all__ = [
     "collate",
     "detect_kind",
     "intensity_statistics",
+    "make_phantom",
     "msd",
     "normalise",
     "open_source",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
@@ -22,16 +22,16 @@ Kind = Literal["uw-madison", "msd", "nifti", "folder"]
 class SourceOptions:
     """Everything that a layout may want to know; None leaves it to the layout. See the classes for the meaning."""
 
-    classes: Sequence[str] | Mapping[str, int | Sequence[int]] | None = None
+    classes: tuple[str, ...] | dict[str, int | tuple[int, ...]] | None = None
     axis: int | None = None
     images: str | None = None
     """Folder of the images below the root, `images` by default."""
     labels: str | None = None
     """Folder of the labels or masks below the root, `labels` (NIfTI) or `masks` (pictures) by default."""
-    colours: Mapping[str, Sequence[int]] | None = None
+    colours: dict[str, tuple[int, ...]] | None = None
     nonzero: bool | None = None
     case_pattern: str | None = None
-    exclude: Collection[str] | None = None
+    exclude: tuple[str, ...] | None = None
     missing_rows: Literal["error", "empty"] | None = None
     thickness: float | None = None
     other_labels: Literal["error", "background"] | None = None

@@ -32,7 +32,7 @@ class Split:
     validation: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        check_split(self.train, self.validation)
+        check_split(self)
 
     def limit(self, *, train: int | None = None, validation: int | None = None) -> Split:
         """The first `train` and `validation` cases of either side; None keeps them all.
@@ -46,9 +46,16 @@ class Split:
         return Split(self.train[:train], self.validation[:validation])
 
 
-def check_split(train: Iterable[str], validation: Iterable[str]) -> None:
-    """Raise InputError, naming the case, if one is on both sides or twice on one, or if a side has none."""
-    train, validation = list(train), list(validation)
+def check_split(split: Split, known: Iterable[str] | None = None) -> None:
+    """Raise InputError, naming the case, if one is on both sides, twice on one or not `known`, or an empty side."""
+    train, validation = list(split.train), list(split.validation)
+    known = None if known is None else list(known)
+    unknown = [] if known is None else [case for case in (*train, *validation) if case not in known]
+    if unknown:
+        raise InputError(
+            f"the split names the case {unknown[0]!r}, which the data set does not have; "
+            f"{nearest(unknown[0], (known or [])[:20])}"
+        )
     both = sorted(set(train) & set(validation))
     if both:
         raise InputError(
@@ -113,15 +120,10 @@ def split_listed(scans: Iterable[Record], validation: Sequence[str], train: Sequ
         InputError: an unknown case, or one on both sides.
     """
     known = list(_counts(scans))
-    for case in (*validation, *(train or ())):
-        if case not in known:
-            raise InputError(
-                f"the split names the case {case!r}, which the data set does not have; {nearest(case, known[:20])}"
-            )
-    return Split(
-        tuple(case for case in known if case not in set(validation)) if train is None else tuple(train),
-        tuple(validation),
-    )
+    others = tuple(case for case in known if case not in set(validation))
+    split = Split(others if train is None else tuple(train), tuple(validation))
+    check_split(split, known)
+    return split
 
 
 def _counts(scans: Iterable[Record]) -> dict[str, tuple[int, int]]:

@@ -149,7 +149,7 @@ class Store:
 
 def checksum(pixels: NDArray[Any]) -> int:
     """CRC-32 of the bytes of a contiguous array."""
-    return zlib.crc32(memoryview(np.ascontiguousarray(pixels)).cast("B"))
+    return zlib.crc32(np.ascontiguousarray(pixels).reshape(-1).view(np.uint8).data)
 
 
 def _view(raw: np.memmap[Any, Any], offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:

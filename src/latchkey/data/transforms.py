@@ -21,7 +21,7 @@ class Augment:
     """Random changes of a training slice; 0 switches one off.
 
     Attributes:
-        flip: probability of a left-right flip.
+        flip: probability of a left-right flip; off by default, for organs have sides.
         rotate: largest rotation, degrees either way.
         scale: largest change of size, as a fraction: 0.2 draws factors from 1/1.2 to 1.2.
         elastic: standard deviation, in pixels, of a smooth displacement (random at 6 x 6 points, bicubic between them).
@@ -31,7 +31,7 @@ class Augment:
         probability: of each change but the flip.
     """
 
-    flip: float = 0.5
+    flip: float = 0.0
     rotate: float = 15.0
     scale: float = 0.15
     elastic: float = 0.0
