@@ -64,13 +64,8 @@ def difference_figure(comparison: Comparison) -> Figure | None:
         places = _places([row for row, _ in drawn], comparison.rows)
         for (place, _, style), (_, item) in zip(places, drawn, strict=True):
             _dot(axes, place, item, style)
-            axes.annotate(
-                wording.verdict(name, item),
-                (1.02, place),
-                xycoords=("axes fraction", "data"),
-                va="center",
-                fontsize=8.5,
-            )
+            beside = axes.annotate(wording.verdict(name, item), (1.02, place), xycoords=("axes fraction", "data"))
+            beside.set(va="center", fontsize=8.5)
         reach = 1.15 * max(margin, *(abs(end or 0) for _, item in drawn for end in (item.low, item.high))) or 1.0
         axes.set_xlim(-reach, reach)
         axes.xaxis.set_major_locator(MaxNLocator(7))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from latchkey.metrics import SCORES
 from latchkey.report import wording
 from latchkey.report.comparison import Comparison, Row
 
@@ -83,7 +84,7 @@ def differences_table(comparison: Comparison) -> Table | None:
 def class_tables(comparison: Comparison) -> tuple[Table, ...]:
     """One table a score (Jaccard, Dice, HD95): a row a recipe, a column a class."""
     tables = []
-    for name in wording.SCORES:
+    for name in SCORES:
         keys = wording.class_scores(comparison.rows, name)
         if not keys:
             continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from latchkey.report import wording
@@ -15,41 +15,57 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _STYLES = {"": "", "better": "bold green", "worse": "bold red"}
-_WIDE = 150
-"""Width of the terminal from which cost and scores fit side by side."""
+_GAP = 2
+"""Spaces between columns."""
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
-    """Print the summary table (cost above scores where the terminal is narrow) and one sentence a recipe."""
+    """Print the summary, in as many tables below each other as the width asks for, and one sentence a recipe."""
     from rich.text import Text
 
     summary = summary_table(comparison)
-    last = len(summary.columns)
-    titles = {wording.title(name) for name in wording.MAIN}
-    split = next((place for place, title in enumerate(summary.columns) if title in titles), last)
     console.print(Text(comparison.title, style="bold"))
     console.print(Text(summary.caption, style="dim"))
-    for columns in [range(1, last)] if console.width >= _WIDE else [range(1, split), range(split, last)]:
+    for columns in _fitting(summary, console.width):
         console.print()
-        console.print(_table(summary, (0, *columns)))
+        console.print(_table(summary, columns))
     console.print()
     for row in comparison.rows[1:]:
         sentence = wording.headline(row, comparison.reference, comparison.headline, comparison.confidence)
         console.print(Text.assemble((row.label, "bold"), ": ", sentence), soft_wrap=not console.is_terminal)
 
 
-def _table(content: Table, columns: Iterable[int]) -> rich.table.Table:
+def _fitting(content: Table, width: int) -> list[list[int]]:
+    """Columns by table, the first column in each, so that no cell has to be broken."""
+    name, *others = (_width(content, index) for index in range(len(content.columns)))
+    tables: list[list[int]] = []
+    left = 0
+    for index, wanted in enumerate(others, start=1):
+        if not tables or wanted + _GAP > left:
+            tables.append([0])
+            left = width - name
+        tables[-1].append(index)
+        left -= wanted + _GAP
+    return tables
+
+
+def _width(content: Table, index: int) -> int:
+    """Characters that a column needs: cells stay whole, titles break between words."""
+    cells = [row[index] for row in content.rows]
+    words = content.columns[index].split() if index else [content.columns[0]]
+    return max(map(len, [*words, *(cell.text for cell in cells), *(cell.detail for cell in cells)]))
+
+
+def _table(content: Table, columns: Sequence[int]) -> rich.table.Table:
     import rich.table
     from rich.text import Text
 
-    table = rich.table.Table(box=None, pad_edge=False, padding=(0, 1))
-    chosen = list(columns)
-    for index in chosen:
-        table.add_column(
-            Text(content.columns[index]), justify="left" if index == 0 else "right", vertical="top", overflow="fold"
-        )
+    table = rich.table.Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), collapse_padding=True)
+    for index in columns:
+        title, side = Text(content.columns[index]), "left" if index == 0 else "right"
+        table.add_column(title, justify=side, vertical="top", overflow="fold", min_width=_width(content, index))
     for row in content.rows:
-        table.add_row(*(_text(row[index]) for index in chosen))
+        table.add_row(*(_text(row[index]) for index in columns))
     return table
 
 

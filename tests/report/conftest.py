@@ -1,0 +1,93 @@
+"""A small comparison that has everything a report can show."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable
+
+import pytest
+from PIL import Image
+
+from latchkey.report import Comparison, Curve, DataDescription, Difference, Estimate, Overlay, Row, StepTime
+
+CLASSES = ("large_bowel", "stomach")
+
+
+def picture(shade: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("L", (8, 6), shade).save(buffer, "png")
+    return buffer.getvalue()
+
+
+def make_row(
+    label: str, attention: str, place: int, *, difference: Difference | None = None, seeds: int = 2, steps: int = 30
+) -> Row:
+    base = 0.84 - 0.01 * place
+    scores = {name: Estimate(base, base - 0.02, base + 0.02) for name in ("jaccard", "jaccard_weighted", "dice")}
+    scores["jaccard_with_background"] = Estimate(0.95, 0.94, 0.96)
+    scores["hd95_mm"] = Estimate(6.0 + place, 5.0, 8.0)
+    scores |= {f"{name}/{label}": Estimate(base, None, None) for name in ("jaccard", "dice") for label in CLASSES}
+    scores["hd95_mm/stomach"] = Estimate(None)
+    curves = tuple(
+        Curve(
+            seed,
+            tuple((float(step), math.exp(-step / 10) + 0.01 * seed) for step in range(steps)),
+            tuple((float(step), base - 1 / (1 + step)) for step in range(0, steps, 5)),
+        )
+        for seed in range(seeds)
+    )
+    return Row(
+        recipe=label.lower(),
+        label=label,
+        attention=attention,
+        parameters=1_060_000 - 90_000 * place,
+        macs=210_000_000 - 10_000_000 * place,
+        scores=scores,
+        step_ms=StepTime(231.0 - place, 225.0, 244.0),
+        peak_mib=2100.0 - place,
+        peak_of="resident memory of the process",
+        per_seed={"jaccard": tuple(base + 0.001 * seed for seed in range(seeds))},
+        differences=None if difference is None else {"jaccard": difference},
+        curves=curves,
+        overlays=tuple(
+            Overlay(rank, f"case{place}_day{shade}, Jaccard 0.8", png=picture(shade))
+            for rank, shade in (("best", 10), ("median", 20), ("worst", 30))
+        ),
+    )
+
+
+def make_comparison(*rows: Row, title: str = "QKV against KV") -> Comparison:
+    return Comparison(
+        title=title,
+        command="latchkey compare qkv kv --seeds 2",
+        commit="0f3c9a1",
+        hardware="2 CPU cores, no GPU",
+        versions={"latchkey": "0.1.0", "torch": "2.11.0"},
+        data=DataDescription("phantom scans", {"train": 16, "validation": 4}, "fold 0 of 5, by case"),
+        classes=CLASSES,
+        seeds=(0, 1),
+        margin=0.02,
+        rows=rows,
+        settings={"steps": 30, "optimizer": {"name": "adamw", "betas": [0.9, 0.999]}},
+        empty_rule="a missed class scores 0",
+        notes=("Seed 1 of KV stopped early.",),
+        date="2025-03-02",
+    )
+
+
+@pytest.fixture
+def comparison() -> Comparison:
+    """Two rows, softmax and KV, the second non-inferior at 0.02."""
+    difference = Difference(-0.004, -0.013, 0.004, 0.02, "non-inferior")
+    return make_comparison(make_row("QKV", "softmax", 0), make_row("KV", "kv", 1, difference=difference))
+
+
+@pytest.fixture
+def row_maker() -> Callable[..., Row]:
+    return make_row
+
+
+@pytest.fixture
+def comparison_maker() -> Callable[..., Comparison]:
+    return make_comparison
