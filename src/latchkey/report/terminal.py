@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from latchkey.report import wording
 from latchkey.report.comparison import Comparison
@@ -62,8 +62,9 @@ def _table(content: Table, columns: Sequence[int]) -> rich.table.Table:
 
     table = rich.table.Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), collapse_padding=True)
     for index in columns:
-        title, side = Text(content.columns[index]), "left" if index == 0 else "right"
-        table.add_column(title, justify=side, vertical="top", overflow="fold", min_width=_width(content, index))
+        justify: Literal["left", "right"] = "left" if index == 0 else "right"
+        title, least = Text(content.columns[index]), _width(content, index)
+        table.add_column(title, justify=justify, vertical="top", overflow="fold", min_width=least)
     for row in content.rows:
         table.add_row(*(_text(row[index]) for index in columns))
     return table
