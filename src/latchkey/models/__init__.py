@@ -4,7 +4,7 @@ Importing this registers CvT with timm (`cvt_13`, `cvt_21`).
 """
 
 from latchkey.models.encoders import timm_registry as _timm_registry
-from latchkey.models.encoders.named import ENCODERS, create_encoder
+from latchkey.models.encoders.named import ENCODERS, EncoderSpec, create_encoder
 from latchkey.models.pretrained import LoadReport, load_pretrained
 from latchkey.models.segmenter import Segmenter
 from latchkey.models.zoo import MODELS, ModelSpec, create_segmenter, list_models, model_spec
@@ -16,6 +16,7 @@ __all__ = [
     "ENCODERS",
     "MODELS",
     "REGISTERED",
+    "EncoderSpec",
     "LoadReport",
     "ModelSpec",
     "Segmenter",

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from timm.models.resnetv2 import ResNetV2
@@ -18,6 +19,8 @@ from latchkey.models.encoders import CvT
 from latchkey.models.fitting import CLASSIFIERS, fit, may_be_new, position_tables, why_dropped
 from latchkey.models.layouts import Layout, from_microsoft_cvt, from_timm_vit, recognise
 from latchkey.models.weights import read_weights, unnest
+
+Part = TypeVar("Part", bound=nn.Module)
 
 
 @dataclass
@@ -105,7 +108,7 @@ def _in_model_names(model: nn.Module, weights: dict[str, Tensor], report: LoadRe
     return named
 
 
-def _find(model: nn.Module, kind: type[nn.Module], layout: Layout) -> tuple[str, nn.Module]:
+def _find(model: nn.Module, kind: type[Part], layout: Layout) -> tuple[str, Part]:
     """The first part of this kind, and what the names of its tensors begin with."""
     for name, part in model.named_modules():
         if isinstance(part, kind):
@@ -113,7 +116,7 @@ def _find(model: nn.Module, kind: type[nn.Module], layout: Layout) -> tuple[str,
     raise CheckpointError(f"this is a {layout} checkpoint, and the model has no {kind.__name__} inside")
 
 
-def _without_tokens(weights: dict[str, Tensor], vit: nn.Module, report: LoadReport) -> dict[str, Tensor]:
+def _without_tokens(weights: dict[str, Tensor], vit: VisionTransformer, report: LoadReport) -> dict[str, Tensor]:
     """Leave out class and distillation tokens that the model has not, and their rows of the position table."""
     kept = dict(weights)
     tokens = [name for name in ("cls_token", "dist_token") if name in weights]

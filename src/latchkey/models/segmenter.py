@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from latchkey.errors import InputError
 from latchkey.models.decoders import AuxiliaryHead
+from latchkey.models.encoders import Encoder
 from latchkey.types import Size
 
 
@@ -19,7 +20,7 @@ class Segmenter(nn.Module):
     The image is padded below and to the right, by repeating its edge, to whole patches; the logits are cropped back.
 
     Args:
-        encoder: see `latchkey.models.encoders.contract.Encoder`.
+        encoder: image -> maps.
         decoder: maps, finest first -> logits at any stride.
         in_channels, out_channels: of the image and of the logits.
         aux_heads: for deep supervision; each maps the encoder's maps to logits.
@@ -27,7 +28,7 @@ class Segmenter(nn.Module):
 
     def __init__(
         self,
-        encoder: nn.Module,
+        encoder: Encoder,
         decoder: nn.Module,
         *,
         in_channels: int,

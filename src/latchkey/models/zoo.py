@@ -19,6 +19,7 @@ from latchkey.models.encoders import (
     R50,
     CvTEncoder,
     CvTStage,
+    Encoder,
     HybridEncoder,
     StemConfig,
     ViTConfig,
@@ -76,7 +77,7 @@ def vit_taps(depth: int, head: Head, auxiliary: bool) -> tuple[int, ...]:
     return shares(depth, (10, 15, 20, 24)) if auxiliary else (depth - 1,)
 
 
-def assemble(encoder: nn.Module, head: Head, wish: Wish, aux_levels: Sequence[int]) -> Segmenter:
+def assemble(encoder: Encoder, head: Head, wish: Wish, aux_levels: Sequence[int]) -> Segmenter:
     """The segmenter of an encoder and a decoder, with auxiliary heads on the encoder's maps `aux_levels`."""
     aux = [
         AuxiliaryHead(level, encoder.channels[level], wish.classes, width=head.aux_width, norm=head.norm)

@@ -1,7 +1,8 @@
 """Encoders: image in, maps out, attention as an argument."""
 
 from latchkey.models.encoders.contract import Encoder
-from latchkey.models.encoders.cvt import CVT_13, CVT_21, CvT, CvTEncoder, CvTStage
+from latchkey.models.encoders.cvt import CVT_13, CVT_21, CvT, CvTStage
+from latchkey.models.encoders.cvt_encoder import CvTEncoder
 from latchkey.models.encoders.hybrid import R50, HybridEncoder, StemConfig, build_stem
 from latchkey.models.encoders.vit import BlockAttention, ViTConfig, ViTEncoder, build_vit
 

@@ -136,7 +136,8 @@ class CvT(nn.Module):
         self.num_features = self.head_hidden_size = self.embed_dim = stages[-1].width
         self.has_class_token = class_token
         self.global_pool = self._checked_pool(global_pool or ("token" if class_token else "avg"))
-        self.stages, self.feature_info = nn.ModuleList(), []
+        self.stages = nn.ModuleList()
+        self.feature_info: list[dict[str, Any]] = []
         channels, reduction = in_chans, 1
         for index, stage in enumerate(stages):
             last = index == len(stages) - 1
@@ -247,7 +248,7 @@ class CvT(nn.Module):
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Compute the blocks again in the backward pass rather than keep what they need."""
         for stage in self.stages:
-            stage.grad_checkpointing = enable
+            stage.grad_checkpointing = enable  # type: ignore[assignment]  # a plain attribute of CvTStageBlocks
 
     def no_weight_decay(self) -> set[str]:
         """The class token, if there is one."""
@@ -265,41 +266,3 @@ class CvT(nn.Module):
                 (r"^norm", (99999,)),
             ],
         }
-
-
-class CvTEncoder(nn.Module):
-    """The maps of every stage for decoders: no class token, no final norm, no head.
-
-    Keys and values keep every position (stride 1) for every variant, so that softmax and key-value models differ in
-    nothing but attention.
-    """
-
-    def __init__(
-        self, stages: Sequence[CvTStage], attention: Variant, *, in_channels: int = 3, drop_path: float = 0.0
-    ) -> None:
-        super().__init__()
-        self.cvt = CvT(
-            stages,
-            attention,
-            stride_kv=1,
-            class_token=False,
-            in_chans=in_channels,
-            num_classes=0,
-            drop_path_rate=drop_path,
-        )
-        self.cvt.prune_intermediate_layers(len(stages), prune_norm=True)
-        self.channels = tuple(info["num_chs"] for info in self.cvt.feature_info)
-        self.strides = tuple(info["reduction"] for info in self.cvt.feature_info)
-
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        return tuple(self.cvt.forward_intermediates(image, intermediates_only=True))
-
-    def layer_prefixes(self) -> list[tuple[str, ...]]:
-        layers: list[tuple[str, ...]] = []
-        for i, stage in enumerate(self.cvt.stages):
-            layers.append((f"cvt.stages.{i}.embed.",))
-            layers.extend((f"cvt.stages.{i}.blocks.{j}.",) for j in range(len(stage.blocks)))
-        return layers
-
-    def no_weight_decay(self) -> set[str]:
-        return set()

@@ -11,6 +11,7 @@ from timm.models.resnetv2 import ResNetV2
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from latchkey.models.encoders.contract import Encoder
 from latchkey.models.encoders.vit import ViTEncoder
 
 
@@ -51,7 +52,7 @@ def build_stem(config: StemConfig, in_channels: int) -> ResNetV2:
     return stem
 
 
-class HybridEncoder(nn.Module):
+class HybridEncoder(Encoder):
     """The stem's maps at strides 2, 4, ... up to half the last, then the transformer's taps at the stem's full stride.
 
     Args:

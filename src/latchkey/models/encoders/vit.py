@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from latchkey.attention import MultiHead, Variant
 from latchkey.errors import InputError
+from latchkey.models.encoders.contract import Encoder
 from latchkey.types import Grid, Size
 
 
@@ -111,7 +112,7 @@ def draw_linear(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-class ViTEncoder(nn.Module):
+class ViTEncoder(Encoder):
     """Maps from chosen blocks of a vision transformer, all at the stride of its patches; no norm after the last.
 
     Args:

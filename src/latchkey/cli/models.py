@@ -1,0 +1,48 @@
+"""`latchkey models`: the models by name."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def models(
+    pattern: Annotated[str, typer.Argument(help="Names to show, as a shell pattern such as '*small'.")] = "*",
+    attention: Annotated[str, typer.Option("--attention", "-a", help="Attention to count the costs with.")] = "softmax",
+) -> None:
+    """The models by name, with their parameters and multiply-adds at their default size.
+
+    Encoders alone are for `latchkey cost`; the others segment and can be trained.
+
+    Example: latchkey models 'setr_pup_*' --attention kv
+    """
+    from fnmatch import fnmatchcase
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from latchkey.attention import parse_variant
+    from latchkey.cli.cost import human
+    from latchkey.cost import compare
+    from latchkey.errors import InputError, nearest
+    from latchkey.models import ENCODERS, MODELS
+
+    variant = parse_variant(attention)
+    known = {**MODELS, **ENCODERS}
+    names = [name for name in known if fnmatchcase(name, pattern)]
+    if not names:
+        raise InputError(f"no model's name matches {pattern!r}; {nearest(pattern, known)}")
+    table = Table("name", "model", title=f"Models with attention {attention}", title_justify="left")
+    for title in ("size", "parameters", "multiply-adds"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for name in names:
+        spec = known[name]
+        try:
+            cost = next(iter(compare(name, [variant]).ledgers.values()))
+            numbers = [human(cost.parameters), human(cost.macs)]
+        except InputError:
+            numbers = ["not with", attention]
+        kind = "encoder: " if name in ENCODERS else ""
+        table.add_row(name, kind + spec.summary, f"{spec.image_size[0]} x {spec.image_size[1]}", *numbers)
+    Console().print(table)
