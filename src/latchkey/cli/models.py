@@ -26,10 +26,10 @@ def models(
     from latchkey.cli.cost import human
     from latchkey.cost import compare
     from latchkey.errors import InputError, nearest
-    from latchkey.models import ENCODERS, MODELS
+    from latchkey.models import ENCODERS, MODELS, EncoderSpec, ModelSpec
 
     variant = parse_variant(attention)
-    known = {**MODELS, **ENCODERS}
+    known: dict[str, ModelSpec | EncoderSpec] = {**MODELS, **ENCODERS}
     names = [name for name in known if fnmatchcase(name, pattern)]
     if not names:
         raise InputError(f"no model's name matches {pattern!r}; {nearest(pattern, known)}")

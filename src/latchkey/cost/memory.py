@@ -64,7 +64,7 @@ class SavedBytes:
 
     Each piece of memory counts once, whole, under the term that keeps it first; memory of the model's weights and of
     `image` does not count. What the attention keeps goes by what it is: heads to "projections", the mixed values to
-    "values", its sums to "scores", anything else to "position" where the layer has such weights, else to "scores".
+    "values", its sums to "scores", anything else to "position" where the mixing has weights, to "scores" where not.
     """
 
     def __init__(self, model: nn.Module, image: Tensor, terms: dict[nn.Module, str]) -> None:
@@ -112,10 +112,7 @@ class SavedBytes:
         layer = self._attention()
         if layer is None:
             return self.terms[self._inside[-1]]
-        rest = (
-            "position" if isinstance(layer.core, nn.Module) and any(True for _ in layer.core.parameters()) else "scores"
-        )
-        return self.fused.booked.get(_storage(tensor), rest)
+        return self.fused.booked.get(_storage(tensor), "position" if isinstance(layer.core, nn.Module) else "scores")
 
     def _attention(self) -> MultiHead | None:
         """The attention layer that is mixing heads just now, if one is."""

@@ -24,8 +24,8 @@ TERMS = (
 """All terms, in the order of a table.
 
 Embedding: patches, positions and tokens. Stem: the convolutional encoder before a transformer. Projections: of the
-attention, in and out. Scores, values, position: the attention's own products. Norm: the transformer's, those of stem and
-decoder being counted there. Head: a classifier.
+attention, in and out. Scores, values, position: the attention's own products. Norm: the transformer's, those of stem
+and decoder being counted there. Head: a classifier.
 """
 
 _BY_NAME = {"decoder": "decoder", "aux_heads": "auxiliary", "head": "head", "fc_norm": "head"}
