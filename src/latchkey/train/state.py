@@ -113,10 +113,11 @@ class TrainingState:
         restore_rng(with_prefix(tensors, f"rng.{rank}."))
 
     def _check_identity(self, path: Path, saved: dict[str, Any]) -> None:
+        before, now = _flat(saved), _flat(self.identity)
         differing = [
-            f"{key} was {saved.get(key)!r}, now {self.identity.get(key)!r}"
-            for key in sorted(saved.keys() | self.identity.keys())
-            if saved.get(key) != self.identity.get(key)
+            f"{key} was {before.get(key)!r}, now {now.get(key)!r}"
+            for key in sorted(before.keys() | now.keys())
+            if before.get(key) != now.get(key)
         ]
         if differing:
             raise CheckpointError(
@@ -133,6 +134,13 @@ class TrainingState:
         states = {index: entries[name] for index, name in enumerate(names) if name in entries}
         present = self.optimizer.state_dict()
         self.optimizer.load_state_dict({"state": states, "param_groups": present["param_groups"]})
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
 
 
 def _named_parameters(optimizer: torch.optim.Optimizer) -> list[tuple[str, nn.Parameter]]:

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from latchkey.errors import InputError
+from latchkey.train import FitConfig, OptimizerConfig, ScheduleConfig
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("steps", 0),
+        ("steps", 2.5),
+        ("steps", True),
+        ("batch_size", -1),
+        ("accumulate", 0),
+        ("evaluate_every", 0),
+        ("workers", -1),
+        ("patience", 0),
+        ("clip", 0.0),
+        ("clip", float("nan")),
+        ("ema", 1.0),
+        ("ema", 0.0),
+        ("monitor", ""),
+    ],
+)
+def test_impossible_numbers_are_refused_by_name(field: str, value: Any) -> None:
+    with pytest.raises(InputError, match=rf"fit\.{field} is"):
+        FitConfig(**{"steps": 10, "batch_size": 2, field: value})
+
+
+def test_unknown_names_get_the_nearest_one() -> None:
+    with pytest.raises(InputError, match="did you mean 'bf16'"):
+        FitConfig(steps=1, batch_size=1, precision="bf61")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"optimizer\.name is 'adam'; did you mean 'adamw'"):
+        OptimizerConfig(name="adam")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"schedule\.name is 'cosin'; did you mean 'cosine'"):
+        ScheduleConfig(name="cosin")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("field", "value"), [("lr", 0.0), ("momentum", 1.0), ("layer_decay", 1.1), ("head_lr", 0.0)])
+def test_optimizer_bounds(field: str, value: float) -> None:
+    with pytest.raises(InputError, match=rf"optimizer\.{field} is .*must be a number"):
+        OptimizerConfig(**{field: value})  # type: ignore[arg-type]

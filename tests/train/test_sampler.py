@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from itertools import islice
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from latchkey.errors import InputError
+from latchkey.train.sampler import Batches, Plan
+
+plans = st.builds(
+    Plan,
+    size=st.integers(24, 60),
+    batch_size=st.integers(1, 3),
+    accumulate=st.integers(1, 3),
+    world=st.integers(1, 2),
+    seed=st.integers(0, 5),
+)
+
+
+def images_of(plan: Plan, step: int) -> list[tuple[int, int]]:
+    return [
+        key for index in range(plan.accumulate) for rank in range(plan.world) for key in plan.batch(step, index, rank)
+    ]
+
+
+@given(plans)
+def test_an_epoch_shows_no_image_twice_and_drops_less_than_a_batch(plan: Plan) -> None:
+    seen = [key for step in range(plan.steps_per_epoch) for key in images_of(plan, step)]
+    assert {epoch for epoch, _ in seen} == {0}
+    assert len({index for _, index in seen}) == len(seen) > plan.size - plan.global_batch
+
+
+@given(plans)
+def test_the_images_of_a_step_do_not_depend_on_how_it_is_cut(plan: Plan) -> None:
+    whole = Plan(plan.size, plan.global_batch, seed=plan.seed)
+    for step in (0, plan.steps_per_epoch, 3 * plan.steps_per_epoch - 1):
+        assert images_of(plan, step) == images_of(whole, step)
+
+
+@given(plans, st.integers(0, 40), st.integers(0, 30))
+def test_starting_anywhere_equals_going_on(plan: Plan, start: int, length: int) -> None:
+    for rank in range(plan.world):
+        through = list(Batches(plan, rank=rank, stop=start + length))
+        late = Batches(plan, rank=rank, start=start, stop=start + length)
+        assert list(late) == through[start * plan.accumulate :]
+        assert len(late) == len(list(late))
+
+
+def test_epochs_and_seeds_differ() -> None:
+    def first(seed: int, step: int) -> list[int]:
+        return [index for _, index in Plan(50, 50, seed=seed).batch(step, 0, 0)]
+
+    assert first(0, 0) != first(0, 1) != first(1, 1)
+    assert sorted(first(0, 0)) == list(range(50))
+    assert list(islice(Batches(Plan(4, 2), stop=9), 3)) == [Plan(4, 2).batch(step, 0, 0) for step in range(3)]
+
+
+def test_too_few_images_name_sizes_and_remedy() -> None:
+    with pytest.raises(InputError, match=r"has 15 images, fewer than the 16 .*batch_size 4 x accumulate 2 x 2 proc.*lower"):
+        Plan(15, 4, accumulate=2, world=2)
