@@ -203,6 +203,17 @@ def test_seeds_are_averaged_inside_each_resample() -> None:
     assert single == paired(baseline[0], candidate[0], metric="dice", margin=0.01, samples=1000)
 
 
+def test_intervals_average_seeds_inside_each_resample() -> None:
+    runs = [model(0, seed) for seed in (1, 2, 3)]
+    together = intervals(runs, samples=300)
+    assert together["dice"].value == pytest.approx(np.mean([compute_scores(run)["dice"] for run in runs]))
+    assert intervals(runs[:1], samples=300) == intervals(runs[0], samples=300)
+    widths = [r.high - r.low for r in (intervals(run, samples=300)["dice"] for run in runs)]  # type: ignore[operator]
+    assert together["dice"].high - together["dice"].low < max(widths)  # type: ignore[operator]
+    with pytest.raises(InputError, match=r"the evaluation \(run 2\) was not evaluated.*case029"):
+        intervals([runs[0], runs[1][:-1]])
+
+
 def test_a_paired_difference_is_json() -> None:
     difference = paired(model(0, 1), model(1, 2), margin=0.02, samples=200)
     assert PairedDifference(**json.loads(json.dumps(difference.to_dict(), allow_nan=False))) == difference
@@ -254,6 +265,11 @@ def test_a_surface_score_needs_surfaces(record: MakeRecord) -> None:
     records = [record(i) for i in range(3)]
     with pytest.raises(InputError, match="hd95_mm needs surface distances"):
         paired(records, records, metric="hd95_mm", margin=1.0)
+
+
+def test_seeds_must_be_measured_alike(record: MakeRecord) -> None:
+    with pytest.raises(InputError, match=r"run 2\) and run 1 differ in whether surfaces were measured"):
+        intervals([[record(1, surface=True)], [record(1)]])
 
 
 def test_the_rule_reaches_the_interval() -> None:

@@ -9,19 +9,19 @@ cases read them as a lower bound of the uncertainty.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from latchkey.errors import InputError
 from latchkey.metrics.empty import EmptyRule
+from latchkey.metrics.runs import Records, as_runs, check_same_scans
 from latchkey.metrics.scores import Array, Score, Sums, find_score, scores_of, sum_by_case
-from latchkey.metrics.statistics import ScanStatistics
 
 Verdict = Literal["superior", "non-inferior", "inferior", "inconclusive"]
-Records = Sequence[ScanStatistics]
 
 _ROWS = 1000
 """Resamples scored at once, which bounds the memory."""
@@ -75,7 +75,7 @@ class PairedDifference:
 
 
 def intervals(
-    records: Iterable[ScanStatistics],
+    records: Records | Sequence[Records],
     *,
     samples: int = 1000,
     seed: int = 0,
@@ -84,19 +84,24 @@ def intervals(
 ) -> dict[str, Interval]:
     """Every score with its bootstrap interval over cases; the same records and seed give the same intervals.
 
+    `records` is one evaluation, or one for each training seed: then scores are averaged over the seeds, inside each
+    resample too, and the interval speaks of the cases, not of seeds never run.
+
     A resample in which a score is not defined (it drew no case with the class) is left out of that score's interval.
-    Scores that fewer than two cases define get no interval. Raises InputError for a `samples` below 100 or a `level`
-    outside (0, 1).
+    Scores that fewer than two cases define get no interval. Raises InputError for a `samples` below 100, a `level`
+    outside (0, 1), or seeds that were evaluated on different scans.
     """
     _check(samples, level)
-    sums = sum_by_case(records, rule)
-    ones = np.ones((1, len(sums.cases)))
-    values = scores_of(sums.resample(ones), sums.classes)
-    single = scores_of(sums.arrays, sums.classes)
-    drawn = _scored(sums, _draws(len(sums.cases), samples, seed))
+    runs = as_runs(records, "the evaluation")
+    check_same_scans({"the evaluation": runs})
+    side = [sum_by_case(run, rule) for run in runs]
+    cases = len(side[0].cases)
+    values = _average(side, np.ones((1, cases)))
+    drawn = _average(side, _draws(cases, samples, seed))
+    defined = _defined(side)
     result = {}
     for name, value in values.items():
-        low, high, reason = _bounds(drawn[name], int((~np.isnan(single[name])).sum()), level)
+        low, high, reason = _bounds(drawn[name], int(defined[name].sum()), level)
         point = _number(float(value[0]))
         result[name] = Interval(point, low, high, level, "no case defines this score" if point is None else reason)
     return result
@@ -123,66 +128,20 @@ def paired(
     _check(samples, level)
     if not (math.isfinite(margin) and margin >= 0):
         raise InputError(f"margin must be a number of at least 0, in the unit of {metric}; got {margin}")
-    sides = [[sum_by_case(run, rule) for run in runs] for runs in _paired_runs(baseline, candidate)]
-    sums = sides[0][0]
-    score = find_score(metric, sums.classes)
-    if score.surface and not all(run.surface for side in sides for run in side):
+    runs = {"the baseline": as_runs(baseline, "the baseline"), "the candidate": as_runs(candidate, "the candidate")}
+    check_same_scans(runs)
+    old, new = ([sum_by_case(run, rule) for run in side] for side in runs.values())
+    score = find_score(metric, old[0].classes)
+    if score.surface and not all(run.surface for run in [*old, *new]):
         raise InputError(f"{metric} needs surface distances, which were not measured; evaluate with surface=True")
-    cases = len(sums.cases)
-    ones = np.ones((1, cases))
-    value = _number(float((_average(sides[1], ones, metric) - _average(sides[0], ones, metric))[0]))
-    weights = _draws(cases, samples, seed)
-    low, high, reason = _bounds(
-        _average(sides[1], weights, metric) - _average(sides[0], weights, metric),
-        _defined(sides, metric),
-        level,
-    )
+    cases = len(old[0].cases)
+    everyone, weights = np.ones((1, cases)), _draws(cases, samples, seed)
+    value = _number(float((_average(new, everyone)[metric] - _average(old, everyone)[metric])[0]))
+    drawn = _average(new, weights)[metric] - _average(old, weights)[metric]
+    low, high, reason = _bounds(drawn, int((_defined(old)[metric] & _defined(new)[metric]).sum()), level)
     if value is None:
         low, high, reason = None, None, "no case defines this score on both sides"
     return PairedDifference(value, low, high, margin, _verdict(low, high, margin, score), metric, cases, level, reason)
-
-
-def _paired_runs(
-    baseline: Records | Sequence[Records], candidate: Records | Sequence[Records]
-) -> tuple[list[Records], list[Records]]:
-    sides = _runs(baseline, "baseline"), _runs(candidate, "candidate")
-    reference = {(record.case, record.scan) for record in sides[0][0]}
-    classes = sides[0][0][0].classes
-    for name, runs in zip(("baseline", "candidate"), sides, strict=True):
-        for index, run in enumerate(runs):
-            which = f"the {name}" + (f" (run {index + 1})" if len(runs) > 1 else "")
-            if run[0].classes != classes:
-                raise InputError(
-                    f"{which} has the classes {', '.join(run[0].classes)}, the baseline {', '.join(classes)}; "
-                    "only evaluations of the same classes can be compared"
-                )
-            here = {(record.case, record.scan) for record in run}
-            if here != reference:
-                raise InputError(
-                    f"{which} was not evaluated on the cases of the baseline: {_differences(reference, here)}; "
-                    "evaluate both on the same split"
-                )
-    return sides
-
-
-def _runs(side: Records | Sequence[Records], name: str) -> list[Records]:
-    runs = [side] if all(isinstance(item, ScanStatistics) for item in side) else list(side)
-    if not runs or not all(runs):
-        raise InputError(f"the {name} has no records: evaluate it before comparing")
-    if any(isinstance(run, ScanStatistics) for run in runs):
-        raise InputError(f"the {name} mixes records and lists of records; give one list, or one list a seed")
-    return runs  # type: ignore[return-value]
-
-
-def _differences(reference: set[tuple[str, str]], here: set[tuple[str, str]]) -> str:
-    parts = []
-    for label, there, other in (("missing", reference, here), ("only there", here, reference)):
-        cases = sorted({case for case, _ in there} - {case for case, _ in other})
-        scans = sorted(scan for _, scan in there - other)
-        if cases or scans:
-            what, names = ("cases", cases) if cases else ("scans", scans)
-            parts.append(f"{what} {label}: {', '.join(names[:8])}" + (" ..." if len(names) > 8 else ""))
-    return "; ".join(parts)
 
 
 def _draws(cases: int, samples: int, seed: int) -> Array:
@@ -190,21 +149,19 @@ def _draws(cases: int, samples: int, seed: int) -> Array:
     return generator.multinomial(cases, np.full(cases, 1 / cases), size=samples).astype(np.float64)
 
 
-def _scored(sums: Sums, weights: Array) -> dict[str, Array]:
-    blocks = [
-        scores_of(sums.resample(weights[start : start + _ROWS]), sums.classes)
-        for start in range(0, len(weights), _ROWS)
-    ]
+def _average(side: Sequence[Sums], weights: Array) -> dict[str, Array]:
+    """Scores of each resample `[samples cases]`, averaged over the runs of a side."""
+    blocks = []
+    for start in range(0, len(weights), _ROWS):
+        scored = [scores_of(run.resample(weights[start : start + _ROWS]), run.classes) for run in side]
+        blocks.append({name: np.mean([scores[name] for scores in scored], axis=0) for name in scored[0]})
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
 
-def _average(side: Sequence[Sums], weights: Array, metric: str) -> Array:
-    return np.asarray(np.mean([_scored(run, weights)[metric] for run in side], axis=0))
-
-
-def _defined(sides: Sequence[Sequence[Sums]], metric: str) -> int:
-    per_case = [scores_of(run.arrays, run.classes)[metric] for side in sides for run in side]
-    return int((~np.isnan(per_case)).all(axis=0).sum())
+def _defined(side: Sequence[Sums]) -> dict[str, NDArray[np.bool_]]:
+    """For each score the cases that define it on their own in every run, `[cases]`."""
+    scored = [scores_of(run.arrays, run.classes) for run in side]
+    return {name: np.all(~np.isnan([scores[name] for scores in scored]), axis=0) for name in scored[0]}
 
 
 def _bounds(drawn: Array, defined: int, level: float) -> tuple[float | None, float | None, str | None]:
@@ -212,6 +169,8 @@ def _bounds(drawn: Array, defined: int, level: float) -> tuple[float | None, flo
         number = "only one case defines" if defined == 1 else "no case defines"
         return None, None, f"{number} this score: an interval over cases needs at least two"
     drawn = drawn[~np.isnan(drawn)]
+    if len(drawn) == 0:
+        return None, None, "no resample drew a case that defines this score; take more samples"
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high), None
 
