@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +28,7 @@ class ImageFolder:
     Args:
         classes: names of the label numbers 1, 2, ... in order (0 is background).
         colours: for colour-coded masks, the (red, green, blue) of every class; black is background.
-        labels: `index` for one number a class; `nonzero` when everything but 0 is the single class, as in masks that
-            number their instances or that hold 0 and 255.
+        nonzero: everything but 0 is the single class, as in masks that number their instances or that hold 0 and 255.
         case_pattern: regular expression with one group that finds the case (patient) in a file's name without suffix;
             by default every picture is a case of its own.
     """
@@ -41,17 +40,15 @@ class ImageFolder:
         *,
         classes: Sequence[str],
         colours: Mapping[str, Sequence[int]] | None = None,
-        labels: Literal["index", "nonzero"] = "index",
+        nonzero: bool = False,
         case_pattern: str | None = None,
     ) -> None:
         self.images, self.masks = Path(images), Path(masks)
         self.root = self.images.parent
         self.classes = check_classes(classes)
-        if labels not in ("index", "nonzero"):
-            raise InputError(f"labels={labels!r}: allowed are 'index' and 'nonzero'")
-        if labels == "nonzero" and (len(self.classes) != 1 or colours is not None):
-            raise InputError("labels='nonzero' reads masks of a single class and without colours")
-        self.labels = labels
+        if nonzero and (len(self.classes) != 1 or colours is not None):
+            raise InputError("nonzero=True reads masks of a single class and without colours")
+        self.nonzero = nonzero
         self.colours = None if colours is None else _check_colours(colours, self.classes)
         self._case = CasePattern(case_pattern)
         self._channels: int | None = None
@@ -70,7 +67,7 @@ class ImageFolder:
             "kind": "folder",
             "classes": list(self.classes),
             "colours": colours,
-            "labels": self.labels,
+            "nonzero": self.nonzero,
             "case_pattern": self._case.pattern,
             "folders": [str(self.images.resolve()), str(self.masks.resolve())],
         }
@@ -112,7 +109,7 @@ class ImageFolder:
 
     def _read_numbers(self, path: Path) -> BitMask:
         numbers = read_indices(path)
-        if self.labels == "nonzero":
+        if self.nonzero:
             return from_labels(numbers != 0, ((1,),))
         unknown = [f"{value:g}" for value in np.unique(numbers) if value not in range(len(self.classes) + 1)]
         if unknown:
@@ -120,7 +117,7 @@ class ImageFolder:
             raise DataError(
                 f"{path} holds the label{'s' if len(unknown) > 1 else ''} {', '.join(unknown[:10])} outside the "
                 f"classes (background=0, {listed}); for masks of one class that hold 0 and anything else, say "
-                "labels='nonzero'"
+                "nonzero=True (--nonzero)"
             )
         return from_labels(numbers, tuple((label,) for label in range(1, len(self.classes) + 1)))
 

@@ -96,7 +96,7 @@ def open_source(kind: str, root: Path | str, options: SourceOptions | None = Non
         root / (options.labels or "masks"),
         classes=options.classes,
         colours=options.colours,
-        labels="nonzero" if options.nonzero else "index",
+        nonzero=bool(options.nonzero),
         case_pattern=options.case_pattern,
     )
 
