@@ -19,12 +19,14 @@ def models(
     """
     from fnmatch import fnmatchcase
 
+    import torch
     from rich.console import Console
     from rich.table import Table
 
     from latchkey.attention import parse_variant
     from latchkey.cli.cost import human
-    from latchkey.cost import compare
+    from latchkey.cost.compare import build, default_classes
+    from latchkey.cost.ledger import totals
     from latchkey.errors import InputError, nearest
     from latchkey.models import ENCODERS, MODELS, EncoderSpec, ModelSpec
 
@@ -33,16 +35,21 @@ def models(
     names = [name for name in known if fnmatchcase(name, pattern)]
     if not names:
         raise InputError(f"no model's name matches {pattern!r}; {nearest(pattern, known)}")
-    table = Table("name", "model", title=f"Models with attention {attention}", title_justify="left")
-    for title in ("size", "parameters", "multiply-adds"):
+    console = Console()
+    table = Table("name", title=f"Models with attention {attention}", title_justify="left")
+    for title in ("size", "parameters", "MACs"):
         table.add_column(title, justify="right", no_wrap=True)
-    for name in names:
-        spec = known[name]
-        try:
-            cost = next(iter(compare(name, [variant]).ledgers.values()))
-            numbers = [human(cost.parameters), human(cost.macs)]
-        except InputError:
-            numbers = ["not with", attention]
-        kind = "encoder: " if name in ENCODERS else ""
-        table.add_row(name, kind + spec.summary, f"{spec.image_size[0]} x {spec.image_size[1]}", *numbers)
-    Console().print(table)
+    table.add_column("what it is")
+    table.columns[0].no_wrap = True
+    with console.status("counting"):
+        for name in names:
+            spec = known[name]
+            try:
+                with torch.device("meta"):
+                    model = build(name, variant, spec.image_size, default_classes(name), 3)
+                numbers = [human(value) for value in totals(model, spec.image_size)]
+            except InputError:
+                numbers = ["not with", attention]
+            kind = "encoder: " if name in ENCODERS else ""
+            table.add_row(name, f"{spec.image_size[0]}x{spec.image_size[1]}", *numbers, kind + spec.summary)
+    console.print(table)

@@ -72,15 +72,14 @@ def compare(
     size = size or known[model].image_size
     if min(*size, channels) < 1:
         raise InputError(f"size={size[0]},{size[1]} and channels={channels} must be 1 or more")
-    if classes is None:
-        classes = ENCODERS[model].classes if model in ENCODERS else 3
+    classes = default_classes(model) if classes is None else classes
     ledgers, refused = {}, {}
     for variant in map(parse_variant, attentions or VARIANTS):
         name = variant_name(variant)
         label = name if variant == parse_variant(name) else str(variant)
         try:
             with torch.device("meta"):
-                built = _build(model, variant, size, classes, channels)
+                built = build(model, variant, size, classes, channels)
         except InputError as error:
             if attentions:
                 raise
@@ -92,7 +91,13 @@ def compare(
     return CostTable(model, size, channels, classes, ledgers, refused)
 
 
-def _build(model: str, variant: Variant, size: Size, classes: int, channels: int) -> nn.Module:
+def default_classes(model: str) -> int:
+    """Output channels that a model is counted with: 3 for a segmenter, the published number for an encoder."""
+    return ENCODERS[model].classes if model in ENCODERS else 3
+
+
+def build(model: str, variant: Variant, size: Size, classes: int, channels: int) -> nn.Module:
+    """A segmenter or an encoder by name."""
     if model in ENCODERS:
         return create_encoder(model, attention=variant, image_size=size, in_channels=channels, classes=classes)
     return create_segmenter(model, attention=variant, image_size=size, in_channels=channels, classes=classes)

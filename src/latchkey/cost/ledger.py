@@ -69,6 +69,13 @@ def ledger(model: nn.Module, size: Size, *, channels: int = 3) -> Ledger:
     return Ledger({name: row for name, row in rows.items() if row != Term()}, _inference(model, image))
 
 
+def totals(model: nn.Module, size: Size, *, channels: int = 3) -> tuple[int, int]:
+    """Parameters and multiply-adds of `ledger`, without the memory and so in a third of the time."""
+    parameters = sum(p.numel() for p in model.parameters())
+    model = copy.deepcopy(model).to("meta")
+    return parameters, _macs(model, torch.empty(1, channels, *size, device="meta"), assign_terms(model)).total()
+
+
 def _run(model: nn.Module, image: Tensor) -> Any:
     return model(image, auxiliary=True) if len(getattr(model, "aux_heads", ())) else model(image)
 

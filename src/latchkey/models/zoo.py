@@ -164,32 +164,32 @@ MODELS: dict[str, ModelSpec] = {
         "CvT-21, keys and values at stride 1, SETR-PUP decoder", (256, 256), partial(cvt_setr, stages=CVT_21, head=PUP)
     ),
     "setr_naive_small": ModelSpec(
-        "small, for a CPU: ViT 128 wide, patch 8, SETR-Naive decoder",
+        "small: ViT 128 wide, patch 8, SETR-Naive decoder",
         (64, 64),
         partial(setr, vit=VIT_SMALL, head=NAIVE_SMALL),
     ),
     "setr_pup_small": ModelSpec(
-        "small, for a CPU: ViT 128 wide, patch 8, SETR-PUP decoder",
+        "small: ViT 128 wide, patch 8, SETR-PUP decoder",
         (64, 64),
         partial(setr, vit=VIT_SMALL, head=PUP_SMALL),
     ),
     "setr_mla_small": ModelSpec(
-        "small, for a CPU: ViT 128 wide, patch 8, SETR-MLA decoder",
+        "small: ViT 128 wide, patch 8, SETR-MLA decoder",
         (64, 64),
         partial(setr, vit=VIT_SMALL, head=MLA_SMALL),
     ),
     "conv_setr_cup_small": ModelSpec(
-        "small, for a CPU: two ResNet stages, ViT 128 wide, CUP decoder with skips",
+        "small: two ResNet stages, ViT 128 wide, CUP decoder with skips",
         (64, 64),
         partial(conv_setr, stem=STEM_SMALL, vit=VIT_SMALL_1, head=CUP_SMALL),
     ),
     "conv_setr_pup_small": ModelSpec(
-        "small, for a CPU: two ResNet stages, ViT 128 wide, SETR-PUP decoder without skips",
+        "small: two ResNet stages, ViT 128 wide, SETR-PUP decoder without skips",
         (64, 64),
         partial(conv_setr, stem=STEM_SMALL, vit=VIT_SMALL_1, head=PUP_SMALL),
     ),
     "cvt_setr_pup_small": ModelSpec(
-        "small, for a CPU: CvT 32, 64, 128 wide to stride 8, SETR-PUP decoder",
+        "small: CvT 32, 64, 128 wide to stride 8, SETR-PUP decoder",
         (64, 64),
         partial(cvt_setr, stages=CVT_SMALL, head=PUP_SMALL),
     ),
