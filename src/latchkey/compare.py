@@ -1,22 +1,19 @@
-"""The honest comparison: every recipe over every seed on the same cases, then costs, intervals and paired differences."""
+"""The honest comparison: every recipe over every seed on the same cases; costs, intervals, paired differences."""
 
 from __future__ import annotations
 
-import json
 import platform
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from statistics import median, quantiles
+from typing import Any, cast
 
 import torch
 
-from latchkey import __version__
 from latchkey.attention import variant_name
 from latchkey.config import to_dict, to_yaml
-from latchkey.cost import macs, parameters
 from latchkey.data import collate
 from latchkey.errors import InputError
 from latchkey.experiment import Built, Experiment, Weights, build, evaluate, train
@@ -30,9 +27,11 @@ from latchkey.metrics import (
     paired,
     save_records,
 )
-from latchkey.report import Comparison, Curve, DataDescription, Difference, Estimate, Row, StepTime
+from latchkey.provenance import WEIGHTS_NOTE, commit, curve, describe, hardware, model_cost
+from latchkey.report import Comparison, Difference, Estimate, Row, StepTime
+from latchkey.showcase import showcase
+from latchkey.step_cost import peak_bytes, time_steps, training_step
 from latchkey.train import RunFolder, describe_environment, read_history
-from latchkey.train.measure import peak_bytes, time_steps, training_step
 
 Runs = Mapping[str, Sequence[Sequence[ScanStatistics]]]
 """Recipe -> the records of each seed."""
@@ -88,7 +87,7 @@ def compare(
     for seed in plan.seeds:
         for name, experiment in plan.experiments.items():
             seeded = experiment.with_seed(seed)
-            folder = out / "runs" / name / f"seed-{seed}"
+            folder = run_folder(out, name, seed)
             done = sum(len(runs) for runs in records.values())
             say(f"[{done + 1}/{total}] {name}, seed {seed}")
             built = build(seeded, progress=progress)
@@ -96,6 +95,11 @@ def compare(
     assert built is not None  # a plan holds at least one experiment and one seed
     say("measuring time and memory of a training step, all models in turn")
     return _report(plan, out, built, records, title=title, command=command)
+
+
+def run_folder(out: Path, recipe: str, seed: int) -> Path:
+    """Where a comparison keeps one run."""
+    return out / "runs" / recipe / f"seed-{seed}"
 
 
 def _run(
@@ -119,24 +123,21 @@ def _run(
 
 
 def _report(plan: Plan, out: Path, built: Built, runs: Runs, *, title: str, command: str) -> Comparison:
-    from latchkey.showcase import showcase
-
     classes = built.task.classes
     find_score(plan.headline, classes)
     times, peaks, device = _step_costs(plan, built)
     first = next(iter(plan.experiments))
     rows = []
     for name, experiment in plan.experiments.items():
-        segmenter = build(experiment, progress=False).segmenter
-        seeds = runs[name]
+        seeds, costs = runs[name], model_cost(experiment, built)
         single = [compute_scores(records) for records in seeds]
         rows.append(
             Row(
                 recipe=name,
                 label=name,
                 attention=variant_name(experiment.model.attention),
-                parameters=parameters(segmenter),
-                macs=macs(segmenter, experiment.view.size),
+                parameters=costs.parameters,
+                macs=costs.macs,
                 scores={key: Estimate.of(value) for key, value in intervals(seeds, samples=plan.samples).items()},
                 step_ms=_milliseconds(times[name]),
                 peak_mib=peaks[name] / 2**20,
@@ -145,18 +146,13 @@ def _report(plan: Plan, out: Path, built: Built, runs: Runs, *, title: str, comm
                 differences=None
                 if name == first
                 else {
-                    key: Difference.of(
-                        paired(runs[first], seeds, metric=key, margin=plan.margin, samples=plan.samples)
-                    )
+                    key: Difference.of(paired(runs[first], seeds, metric=key, margin=plan.margin, samples=plan.samples))
                     for key in (plan.headline, "jaccard", "jaccard_weighted", "dice")
                 },
-                curves=tuple(
-                    _curve(RunFolder(out / "runs" / name / f"seed-{seed}"), seed, experiment.fit.monitor)
-                    for seed in plan.seeds
-                ),
+                curves=tuple(curve(read_history(RunFolder(run_folder(out, name, seed))), seed) for seed in plan.seeds),
                 overlays=showcase(
                     experiment.with_seed(plan.seeds[0]),
-                    out / "runs" / name / f"seed-{plan.seeds[0]}",
+                    run_folder(out, name, plan.seeds[0]),
                     seeds[0],
                     weights=plan.weights,
                     headline=plan.headline,
@@ -168,9 +164,9 @@ def _report(plan: Plan, out: Path, built: Built, runs: Runs, *, title: str, comm
         title=title,
         command=command,
         commit=commit(),
-        hardware=_hardware(environment, device),
+        hardware=hardware(environment),
         versions={"python": platform.python_version(), **environment["packages"]},
-        data=_describe(plan, built),
+        data=describe(next(iter(plan.experiments.values())), built),
         classes=classes,
         seeds=plan.seeds,
         margin=plan.margin,
@@ -180,17 +176,9 @@ def _report(plan: Plan, out: Path, built: Built, runs: Runs, *, title: str, comm
         headline=plan.headline,
         resamples=plan.samples,
         empty_rule=EmptyRule.STRICT.meaning,
-        notes=(_NOTES[plan.weights],),
+        notes=(WEIGHTS_NOTE[plan.weights],),
         date=date.today().isoformat(),
     )
-
-
-_NOTES = {
-    "last": "Scored with the weights at the end of training (their moving average where one is kept): nothing was "
-    "chosen on the cases that are scored.",
-    "best": "Scored with the weights that did best on these very cases during training: the scores flatter, in every "
-    "row alike.",
-}
 
 
 def _step_costs(plan: Plan, built: Built) -> tuple[dict[str, list[float]], dict[str, int], torch.device]:
@@ -210,36 +198,11 @@ def _milliseconds(seconds: Sequence[float]) -> StepTime:
     return StepTime(1000 * median(seconds), 1000 * lower, 1000 * upper)
 
 
-def _curve(run: RunFolder, seed: int, monitor: str) -> Curve:
-    history = read_history(run)
-    return Curve(
-        seed,
-        loss=tuple((step, loss) for step, loss in history.losses if loss is not None),
-        score=tuple(
-            (e.step, score) for e in history.evaluations if (score := e.scores.get(monitor)) is not None
-        ),
-    )
-
-
-def _describe(plan: Plan, built: Built) -> DataDescription:
-    data = next(iter(plan.experiments.values())).data
-    chosen = (
-        "validation cases named in the settings"
-        if data.validation_cases
-        else f"fold {data.fold} of {data.folds} by case, stratified by empty slices, split seed {data.split_seed}"
-    )
-    return DataDescription(
-        description=f"{Path(data.root).name} ({data.kind}), {len(built.training)} training slices",
-        cases={"train": len(built.split.train), "validation": len(built.split.validation)},
-        split=chosen,
-    )
-
-
-def _shared_settings(plan: Plan) -> dict[str, object]:
+def _shared_settings(plan: Plan) -> dict[str, Any]:
     """The settings that all experiments have in common, section by section."""
     first, *others = (to_dict(experiment) for experiment in plan.experiments.values())
 
-    def common(one: object, rest: Sequence[object]) -> object:
+    def common(one: Any, rest: Sequence[Any]) -> Any:
         if isinstance(one, dict):
             kept = {}
             for key, value in one.items():
@@ -250,31 +213,8 @@ def _shared_settings(plan: Plan) -> dict[str, object]:
         return one if all(r == one for r in rest) else _DIFFERENT
 
     shared = common(first, others)
-    assert isinstance(shared, dict)  # an experiment is a mapping of sections
-    shared.get("fit", {}).pop("seed", None)
-    return json.loads(json.dumps(shared))  # type: ignore[no-any-return]
+    shared["fit"].pop("seed", None)
+    return cast(dict[str, Any], shared)
 
 
 _DIFFERENT = object()
-
-
-def _hardware(environment: Mapping[str, object], device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{environment['processor']}, {environment['cores']} cores, {torch.get_num_threads()} threads"
-
-
-def commit() -> str:
-    """The commit of the latchkey source tree in use, marked when files differ from it; its version when it is no checkout."""
-    folder = Path(__file__).parent
-    try:
-        name = subprocess.run(
-            ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return f"latchkey {__version__}"
-    return name.stdout.strip()

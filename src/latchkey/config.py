@@ -1,4 +1,4 @@
-"""The edge between text and experiments: recipes by name, YAML files, `a.b=c` overrides, and clear words about mistakes."""
+"""The edge between text and experiments: recipes, YAML files, `a.b=c` overrides, and clear words about mistakes."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 from latchkey.attention import Softmax, Variant
 from latchkey.data import (
@@ -22,11 +22,11 @@ from latchkey.data import (
     Split,
     Store,
     View,
-    check_split,
     collate,
     open_source,
     prepare,
     split_cases,
+    split_listed,
 )
 from latchkey.errors import InputError
 from latchkey.metrics import SegmentationMetric
@@ -125,21 +125,16 @@ def split(config: DataConfig, store: Store) -> Split:
     Raises:
         InputError: a validation case is unknown, or too few cases are there for the folds.
     """
-    names = sorted({scan.case for scan in store.scans})
-    if config.cases is not None:
-        if not 2 <= config.cases <= len(names):
-            raise InputError(f"data.cases={config.cases} is out of range; {config.root} has {len(names)}; allowed: 2 to that")
-        names = names[: config.cases]
-    if config.validation_cases:
-        chosen = Split(
-            train=tuple(name for name in names if name not in config.validation_cases),
-            validation=config.validation_cases,
+    names = list(dict.fromkeys(scan.case for scan in store.scans))
+    if config.cases is not None and not 2 <= config.cases <= len(names):
+        raise InputError(
+            f"data.cases={config.cases} is out of range; {config.root} has {len(names)}; allowed: 2 to that"
         )
-    else:
-        scans = [scan for scan in store.scans if scan.case in set(names)]
-        chosen = split_cases(scans, folds=config.folds, fold=config.fold, seed=config.split_seed)
-    check_split(chosen, names)
-    return chosen
+    kept = set(names[: config.cases])
+    scans = [scan for scan in store.scans if scan.case in kept]
+    if config.validation_cases:
+        return split_listed(scans, config.validation_cases)
+    return split_cases(scans, folds=config.folds, fold=config.fold, seed=config.split_seed)
 
 
 def build_task(experiment: Experiment, classes: Sequence[str]) -> Segmentation:
@@ -165,7 +160,7 @@ def build_segmenter(experiment: Experiment, task: Segmentation, channels: int) -
         config.name,
         attention=config.attention,
         classes=task.channels,
-        in_channels=channels * experiment.view.stack,
+        in_channels=experiment.view.channels(channels),
         image_size=config.image_size or experiment.view.size,
         auxiliary=experiment.task.auxiliary,
         pretrained=config.pretrained,
@@ -203,7 +198,7 @@ def build(experiment: Experiment, *, progress: bool = True) -> Built:
 def train(
     experiment: Experiment, run: RunFolder, *, resume: bool = False, progress: bool = True, built: Built | None = None
 ) -> History:
-    """Trains an experiment in a run folder and returns its history; `resume` goes on from the folder's last checkpoint."""
+    """Trains an experiment in a run folder; `resume` goes on from the folder's last checkpoint."""
     built = build(experiment, progress=progress) if built is None else built
     return fit(
         built.segmenter,
@@ -234,7 +229,12 @@ def weights_file(folder: Path, weights: Weights) -> Path:
 
 
 def evaluate(
-    experiment: Experiment, folder: Path, *, weights: Weights = "best", progress: bool = True, built: Built | None = None
+    experiment: Experiment,
+    folder: Path,
+    *,
+    weights: Weights,
+    progress: bool = True,
+    built: Built | None = None,
 ) -> SegmentationMetric:
     """The metric of a run's weights over its validation cases."""
     built = build(experiment, progress=progress) if built is None else built
@@ -248,4 +248,4 @@ def evaluate(
         precision=experiment.fit.precision,
         progress=progress,
     )
-    return metric  # type: ignore[no-any-return]
+    return cast(SegmentationMetric, metric)

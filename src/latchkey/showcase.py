@@ -44,8 +44,7 @@ def showcase(
     built.segmenter.cpu().eval()
     overlays = []
     for rank, (case, value) in ranked_cases(records, headline).items():
-        index = next(i for i in range(len(built.validation)) if built.validation.scan(i).case == case)
-        scan = built.validation[index]
+        scan = next(scan for scan in built.validation if scan.case == case)
         fullest = int(scan.mask.flatten(1).sum(1).argmax())
         with torch.no_grad():
             logits = built.segmenter(scan.image[fullest : fullest + 1])

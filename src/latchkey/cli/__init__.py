@@ -12,7 +12,7 @@ from latchkey.errors import InputError, LatchkeyError
 
 app = typer.Typer(
     name="latchkey",
-    help="Attention for vision transformers without all the query-key pairs: train, compare, predict, and what it costs.",
+    help="Attention for vision transformers without all the query-key pairs: train, compare, predict, count.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -43,7 +43,7 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line. Exit status 0, 1 (the work failed) or 2 (the call was wrong); a user never sees a traceback."""
+    """Run the command line: exit status 0, 1 (the work failed) or 2 (the call was wrong), and no traceback for a user."""
     try:
         app()
     except LatchkeyError as error:

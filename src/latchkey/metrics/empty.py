@@ -45,3 +45,16 @@ class EmptyRule(StrEnum):
     def absent_distance(self) -> float | None:
         """HD95 in mm of a scan without the class in truth and prediction; None when it is not counted."""
         return None if self is EmptyRule.STRICT else 0.0
+
+    @property
+    def meaning(self) -> str:
+        """The rule in a sentence, for reports."""
+        absent = {
+            EmptyRule.STRICT: "one that is in neither is not counted",
+            EmptyRule.CREDIT: "one that is in neither scores full overlap and a distance of 0 mm",
+            EmptyRule.KAGGLE: "one that is in neither is not counted as overlap and counts as a distance of 0 mm",
+        }
+        return (
+            f"{self.value}: a class that only truth or only prediction holds in a scan scores 0 overlap and the scan's "
+            f"diagonal as its distance; {absent[self]}"
+        )

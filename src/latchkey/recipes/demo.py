@@ -10,7 +10,7 @@ from latchkey.recipes.small import SETR, study
 
 
 def demo() -> Experiment:
-    """Small SETR-PUP on phantom scans: `latchkey demo` trains it with QKV, KV and KV+Pos attention and compares them."""
+    """Small SETR-PUP on phantom scans; `latchkey demo` trains it with QKV, KV and KV+Pos attention."""
     return replace(
         study(SETR, Softmax(), steps=600), name="demo", data=DataConfig(kind="uw-madison", root="demo/phantom", folds=4)
     )

@@ -30,7 +30,7 @@ def study(model: str, attention: Variant, *, steps: int = 1500) -> Experiment:
             evaluate_every=max(1, steps // 5),
             checkpoint_every=max(1, steps // 5),
             log_every=25,
-            workers=0,
+            workers=1,
         ),
         optimizer=OptimizerConfig(name="adamw", lr=1e-3, weight_decay=0.05),
         schedule=ScheduleConfig(name="cosine", warmup=steps // 15),

@@ -107,7 +107,7 @@ def fit(
                 saved = at.step == config.steps or at.step % config.checkpoint_every == 0
                 pause = scored or saved or at.step % config.log_every == 0
                 # Several processes must agree to stop, and ask each other only when they pause anyway.
-                stopping = (pause or world == 1) and any(gathered([stop.signal is not None]))
+                stopping = next(filter(None, gathered([stop.signal])), None) if pause or world == 1 else None
                 if not (pause or stopping):
                     continue
                 record = {"step": at.step, "epoch": at.step / plan.steps_per_epoch, "lr": rate, **ledger.drain()}
@@ -124,7 +124,7 @@ def fit(
                     on_main(accelerator, partial(state.save_last, run.last, rng, config, finished=finished))
                 if stopping and not finished:
                     raise Interrupted(
-                        f"stopped by {stop.signal or 'a signal to another process'} after step {at.step} of "
+                        f"stopped by {stopping} after step {at.step} of "
                         f"{config.steps}; the state is saved. Go on with: {run.resume_command}"
                     )
                 journal.open_window()

@@ -50,9 +50,7 @@ def start_processes(device: Device, precision: Precision, *, unused_parameters: 
         cpu=cpu,
         mixed_precision="no" if precision == "fp32" else precision,
         kwargs_handlers=[
-            DistributedDataParallelKwargs(
-                broadcast_buffers=False, gradient_as_bucket_view=True, find_unused_parameters=unused_parameters
-            )
+            DistributedDataParallelKwargs(gradient_as_bucket_view=True, find_unused_parameters=unused_parameters)
         ],
     )
 

@@ -3,22 +3,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from latchkey.train.measure import TensorMemory, peak_bytes, time_steps
-
-MIB = 2**20
-
-
-def test_only_what_is_made_inside_counts_and_is_given_back() -> None:
-    old = torch.zeros(MIB // 4)
-    with TensorMemory() as memory:
-        one = old + 1
-        two = one.view(2, -1).t()
-        assert memory.held == MIB
-        three = two * 2
-        del one, two
-        assert memory.held == MIB
-        del three
-    assert (memory.held, memory.peak) == (0, 2 * MIB)
+from latchkey.step_cost import peak_bytes, time_steps
 
 
 def test_peak_of_a_step_holds_activations_and_gradients() -> None:

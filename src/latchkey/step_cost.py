@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import time
-import weakref
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch import nn
 
-from latchkey.train.config import OptimizerConfig
+from latchkey.cost.memory import LiveBytes
+from latchkey.train import OptimizerConfig
 from latchkey.train.optimizer import build_optimizer, parameter_groups
 from latchkey.train.protocols import Task
 from latchkey.types import Batch
@@ -32,9 +29,7 @@ def training_step(model: nn.Module, task: Task, batch: Batch, device: torch.devi
     return step
 
 
-def time_steps(
-    steps: Mapping[str, Callable[[], None]], *, rounds: int, device: torch.device
-) -> dict[str, list[float]]:
+def time_steps(steps: Mapping[str, Callable[[], None]], *, rounds: int, device: torch.device) -> dict[str, list[float]]:
     """Seconds of each step in each of `rounds`; every round runs all steps once, so that drift meets them alike."""
     for step in steps.values():
         step()
@@ -52,8 +47,8 @@ def time_steps(
 def peak_bytes(step: Callable[[], None], device: torch.device) -> int:
     """Most bytes that one step holds at a time in tensors that were not there before it.
 
-    So activations, gradients and temporary results count, weights and optimiser state do not. The step runs twice, the
-    first time to let the optimiser make its state.
+    So activations, gradients and temporary results count, weights and optimiser state do not; on a CPU neither does the
+    scratch memory inside single operations. The step runs twice, first to let the optimiser make its state.
     """
     step()
     if device.type == "cuda":
@@ -61,44 +56,9 @@ def peak_bytes(step: Callable[[], None], device: torch.device) -> int:
         before = torch.cuda.memory_allocated(device)
         step()
         return int(torch.cuda.max_memory_allocated(device)) - before
-    with TensorMemory() as memory:
+    with LiveBytes() as live:
         step()
-    return memory.peak
-
-
-class TensorMemory(TorchDispatchMode):
-    """Counts the bytes of tensors that operations make while it is active, from their making to their release.
-
-    It sees what an operation returns, not the scratch memory that an operation uses inside.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.held = self.peak = 0
-        self._sizes: dict[int, int] = {}
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        for tensor in tree_leaves((args, kwargs)):
-            self._note(tensor, new=False)
-        out = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(out):
-            self._note(tensor, new=True)
-        return out
-
-    def _note(self, tensor: Any, *, new: bool) -> None:
-        if not isinstance(tensor, Tensor):
-            return
-        storage = tensor.untyped_storage()
-        key = storage._cdata
-        if key in self._sizes:
-            return
-        self._sizes[key] = storage.nbytes() if new else 0
-        self.held += self._sizes[key]
-        self.peak = max(self.peak, self.held)
-        weakref.finalize(storage, self._release, key)
-
-    def _release(self, key: int) -> None:
-        self.held -= self._sizes.pop(key)
+    return live.peak
 
 
 def _settle(device: torch.device) -> None:

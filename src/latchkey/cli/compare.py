@@ -1,0 +1,74 @@
+"""`latchkey compare`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from latchkey.cli.evaluate import Weights
+
+
+class Headline(StrEnum):
+    """The score that verdicts are about."""
+
+    dice = "dice"
+    jaccard = "jaccard"
+    jaccard_weighted = "jaccard_weighted"
+
+
+def compare(
+    recipes: Annotated[
+        list[str], typer.Argument(metavar="RECIPE... [a.b=c]...", help="Recipes or YAML files, the reference first.")
+    ],
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each recipe, with seeds 0, 1, ...")] = 3,
+    out: Annotated[Path, typer.Option(help="Folder for runs and report.")] = Path("runs/compare"),
+    margin: Annotated[float, typer.Option(min=0, help="Largest loss that still counts as no worse.")] = 0.02,
+    headline: Annotated[Headline, typer.Option(help="Score that the verdicts are about.")] = Headline.dice,
+    weights: Annotated[Weights, typer.Option(help="Which weights are scored.")] = Weights.last,
+    title: Annotated[str | None, typer.Option(help="Title of the report.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Train every recipe over every seed on the same cases, and write one table that can be trusted.
+
+    The table has parameters, multiply-adds, time per step, peak memory, Jaccard, weighted Jaccard, Dice and HD95 with
+    intervals over cases, and the paired difference against the first recipe, as comparison.md, .json and .html.
+    Interrupted, the same command goes on where it stopped.
+
+    Example: `latchkey compare setr_qkv_small setr_kv_small data.kind=msd data.root=Task04_Hippocampus --seeds 3`
+    """
+    from rich.console import Console
+
+    from latchkey.compare import Plan
+    from latchkey.compare import compare as run
+    from latchkey.config import load_experiment
+    from latchkey.errors import InputError
+    from latchkey.report import print_comparison, write_comparison
+
+    names = [text for text in recipes if "=" not in text]
+    overrides = [text for text in recipes if "=" in text]
+    if len(set(names)) != len(names):
+        raise InputError(f"a recipe is named twice: {' '.join(names)}")
+    plan = Plan(
+        experiments={Path(name).stem: load_experiment(name, overrides) for name in names},
+        seeds=tuple(range(seeds)),
+        margin=margin,
+        headline=headline.value,
+        weights=weights.value,
+    )
+    command = shlex.join(["latchkey", *sys.argv[1:]])
+    found = run(
+        plan,
+        out,
+        title=title or f"{', '.join(plan.experiments)}",
+        command=command,
+        progress=not quiet,
+        say=typer.echo,
+    )
+    written = write_comparison(found, out)
+    print_comparison(found, Console())
+    typer.echo(f"report: {written.html}")

@@ -1,0 +1,45 @@
+"""The demonstration: phantom scans, three attentions, one report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from latchkey.attention import KV, KVPos, Softmax, Variant
+from latchkey.compare import Plan, compare
+from latchkey.data import make_phantom
+from latchkey.recipes.demo import demo
+from latchkey.report import Comparison
+
+CASES, SEED = 24, 0
+
+
+def run_demo(
+    out: Path, *, steps: int | None = None, progress: bool = True, say: Callable[[str], None] = print
+) -> Comparison:
+    """Writes phantom scans to `out/phantom`, trains SETR with QKV, KV and KV+Pos attention and compares them.
+
+    Runs that are there already are taken as they are.
+    """
+    phantom = out / "phantom"
+    if not (phantom / "train.csv").is_file():
+        say(f"making {CASES} phantom cases in {phantom}")
+        make_phantom(phantom, cases=CASES, seed=SEED, scale=0.25, days=1, slices=16)
+    recipe = demo()
+    recipe = replace(recipe, data=replace(recipe.data, root=str(phantom), cache=str(out / "cache")))
+    if steps is not None:
+        recipe = replace(recipe, fit=replace(recipe.fit, steps=steps))
+    attentions: dict[str, Variant] = {"SETR-QKV": Softmax(), "SETR-KV": KV(), "SETR-KVPos": KVPos()}
+    plan = Plan(
+        experiments={
+            label: replace(recipe, name=label, model=replace(recipe.model, attention=attention))
+            for label, attention in attentions.items()
+        },
+        seeds=(0,),
+        headline="jaccard",
+        margin=0.05,
+    )
+    return compare(
+        plan, out, title="Demonstration on phantom scans", command="latchkey demo", progress=progress, say=say
+    )
