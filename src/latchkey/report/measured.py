@@ -29,7 +29,7 @@ def measured(comparison: Comparison) -> list[tuple[str, str]]:
         ("Split", data.split),
         ("Classes", ", ".join(comparison.classes)),
         ("Seeds", ", ".join(map(str, comparison.seeds))),
-        ("Weights", f"the best checkpoint by validation {wording.describe(comparison.monitor).title}"),
+        ("Monitored", f"{wording.describe(comparison.monitor).title} on the validation cases, during training"),
         ("Scores", "\n".join(text for text in meanings if not text.endswith(": "))),
         ("Empty masks", comparison.empty_rule),
         ("Intervals", _intervals(comparison)),

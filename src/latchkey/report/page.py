@@ -134,10 +134,17 @@ def _picture(row: Row, overlay: Overlay, folder: Path | None) -> dict[str, str]:
     data = base64.b64encode(overlay.read(folder)).decode("ascii")
     return {
         "source": f"data:image/png;base64,{data}",
-        "rank": overlay.rank,
-        "caption": overlay.caption,
+        "caption": _ranked(overlay),
         "alt": f"{row.label}, {overlay.rank} case, truth and prediction over the image: {overlay.caption}",
     }
+
+
+def _ranked(overlay: Overlay) -> str:
+    """The caption, led by the rank unless it says it itself."""
+    text = overlay.caption
+    if not text.lower().startswith(overlay.rank):
+        return f"{overlay.rank.capitalize()}: {text}"
+    return text[:1].upper() + text[1:]
 
 
 @lru_cache(maxsize=1)

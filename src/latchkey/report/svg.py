@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO, StringIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,7 +29,7 @@ PALETTE = {
 }
 """The light page's colours (Okabe and Ito's, told apart by colour-blind readers), by the name of their CSS variable."""
 
-_RC = {
+_RC: Any = {
     "svg.fonttype": "none",
     "text.parse_math": False,
     "font.size": 9.0,
