@@ -176,20 +176,19 @@ def _outlined(canvas: Canvas, masks: Mask) -> Canvas:
     """Contours inside the masks' edges, with a dark line outside so that they show on bright tissue too."""
     thickness = max(1, round(min(canvas.shape[:2]) / 160))
     for mask in masks:
-        outside = np.asarray(ndimage.binary_dilation(mask) ^ mask, dtype=bool)
-        canvas = _blend(canvas, outside, (0, 0, 0), 0.6)
+        canvas = _blend(canvas, ndimage.binary_dilation(mask) ^ mask, (0, 0, 0), 0.6)
     for mask, colour in zip(masks, class_colours(len(masks)), strict=True):
         eroded = ndimage.binary_erosion(mask, iterations=thickness, border_value=1)
-        canvas = _blend(canvas, np.asarray(eroded ^ mask, dtype=bool), colour, 1.0)
+        canvas = _blend(canvas, eroded ^ mask, colour, 1.0)
     return canvas
 
 
 def _errors(part: _Slice) -> Canvas:
     if part.truth is None:
         raise InputError("an error map needs the truth beside the prediction")
-    missed = (part.truth & ~part.prediction).any(axis=0)
-    extra = (part.prediction & ~part.truth).any(axis=0)
-    right = (part.truth & part.prediction).any(axis=0) & ~missed & ~extra
+    missed: Mask = np.logical_or.reduce(part.truth & ~part.prediction)
+    extra: Mask = np.logical_or.reduce(part.prediction & ~part.truth)
+    right: Mask = np.logical_or.reduce(part.truth & part.prediction) & ~missed & ~extra
     grey = np.repeat(part.image.mean(axis=2, keepdims=True), 3, axis=2) * 0.6
     canvas = _blend(grey, right, ERROR_COLOURS["correct"], _CORRECT)
     for name, where in (("missed", missed & ~extra), ("extra", extra & ~missed), ("wrong class", missed & extra)):
