@@ -38,8 +38,13 @@ def test_applied_swaps_and_gives_back_every_bit_even_after_an_error() -> None:
         nn.init.normal_(p)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     average = {name: value.clone() for name, value in ema.state.items()}
-    with pytest.raises(KeyError), ema.applied(model):
-        assert same_bits(dict(model.state_dict()), average)
-        raise KeyError
+
+    def fail_inside() -> None:
+        with ema.applied(model):
+            assert same_bits(dict(model.state_dict()), average)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail_inside()
     assert same_bits(dict(model.state_dict()), before)
     assert same_bits(ema.state, average)

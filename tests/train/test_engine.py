@@ -104,6 +104,7 @@ def test_bf16_trains_with_float32_losses_and_leaves_the_model_bare(run_path: Pat
     assert history.best_score > 0.9
     assert model(torch.randn(1, 1, 8, 8)).dtype == torch.float32
     assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert "forward" not in model.__dict__
 
 
 def test_precisions_may_follow_each_other_in_one_process(tmp_path: Path) -> None:

@@ -61,23 +61,25 @@ def test_a_resumed_run_ends_with_the_same_bits(
     assert steps == sorted(set(steps))
     assert resumed.evaluations == straight.evaluations
     assert (resumed.best_step, resumed.best_score) == (straight.best_step, straight.best_score)
-    assert {"model", "ema", "optimizer", "rng"} == {key.split(".")[0] for key in read_checkpoint(parts / "last.safetensors")[0]}
+    assert {"model", "ema", "optimizer", "rng"} == {
+        key.split(".")[0] for key in read_checkpoint(parts / "last.safetensors")[0]
+    }
 
 
 def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from latchkey.train import engine
 
-    through, parts, original = tmp_path / "through", tmp_path / "parts", engine._step
+    through, parts, original = tmp_path / "through", tmp_path / "parts", engine.train_step
 
     def killed_at_8(*arguments: Any) -> None:
         if arguments[-1] == 8:
             raise KeyboardInterrupt
         original(*arguments)
 
-    monkeypatch.setattr(engine, "_step", killed_at_8)
+    monkeypatch.setattr(engine, "train_step", killed_at_8)
     with pytest.raises(KeyboardInterrupt):
         toy_fit(parts, toy_model(0.3), **FULL)
-    monkeypatch.setattr(engine, "_step", original)
+    monkeypatch.setattr(engine, "train_step", original)
     assert [record["step"] for record in read_log(parts / "metrics.jsonl")] == [3, 5, 6]
     resumed = toy_fit(parts, toy_model(0.3, seed=8), resume=True, **FULL)
     straight = toy_fit(through, toy_model(0.3), **FULL)
@@ -97,7 +99,9 @@ def test_more_steps_may_be_asked_for_and_none_is_no_work(run_path: Path) -> None
 
 def test_other_settings_are_named(run_path: Path) -> None:
     toy_fit(run_path, toy_model(), steps=4)
-    with pytest.raises(CheckpointError, match=r"under other settings: data.batch_size was 4, now 2; ema was None, now 0.9"):
+    with pytest.raises(
+        CheckpointError, match=r"under other settings: data.batch_size was 4, now 2; ema was None, now 0.9"
+    ):
         toy_fit(run_path, toy_model(), steps=8, batch_size=2, ema=0.9, resume=True)
     with pytest.raises(CheckpointError, match=r"optimizer\.lr was 0\.02, now 0\.5"):
         toy_fit(run_path, toy_model(), steps=8, optimizer=OptimizerConfig(lr=0.5), resume=True)

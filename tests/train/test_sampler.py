@@ -58,5 +58,7 @@ def test_epochs_and_seeds_differ() -> None:
 
 
 def test_too_few_images_name_sizes_and_remedy() -> None:
-    with pytest.raises(InputError, match=r"has 15 images, fewer than the 16 .*batch_size 4 x accumulate 2 x 2 proc.*lower"):
+    with pytest.raises(
+        InputError, match=r"has 15 images, fewer than the 16 .*batch_size 4 x accumulate 2 x 2 proc.*lower"
+    ):
         Plan(15, 4, accumulate=2, world=2)

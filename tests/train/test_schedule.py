@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -23,7 +24,11 @@ def test_by_hand() -> None:
 
 
 @given(
-    st.sampled_from(["cosine", "poly", "constant"]), st.integers(0, 20), st.integers(21, 100), st.floats(0, 1), st.data()
+    st.sampled_from(["cosine", "poly", "constant"]),
+    st.integers(0, 20),
+    st.integers(21, 100),
+    st.floats(0, 1),
+    st.data(),
 )
 def test_up_then_down_within_bounds(name: str, warmup: int, steps: int, floor: float, data: st.DataObject) -> None:
     config = ScheduleConfig(name=name, warmup=warmup, floor=floor)  # type: ignore[arg-type]
@@ -31,7 +36,7 @@ def test_up_then_down_within_bounds(name: str, warmup: int, steps: int, floor: f
     assert all(0 < factor <= 1 + 1e-12 for factor in factors)
     assert factors[:warmup] == sorted(factors[:warmup])
     falling = factors[warmup:]
-    assert all(a >= b - 1e-12 for a, b in zip(falling, falling[1:], strict=False))
+    assert all(a >= b - 1e-12 for a, b in pairwise(falling))
     assert all(factor >= floor - 1e-12 for factor in falling)
     assert math.isclose(falling[0], 1.0)
 

@@ -97,7 +97,7 @@ def fit(
             while at.step < config.steps and not exhausted(at, config):
                 rate = optimizer.lr * rate_factor(schedule, at.step, config.steps)
                 set_rates(adjust, rate)
-                _step(accelerator, wrapped, task, feed, ledger, config, at.step + 1)
+                train_step(accelerator, wrapped, task, feed, ledger, config, at.step + 1)
                 if ema:
                     ema.update(model)
                 at.step += 1
@@ -131,7 +131,7 @@ def fit(
     return journal.finish()
 
 
-def _step(
+def train_step(
     accelerator: Accelerator,
     wrapped: tuple[nn.Module, torch.optim.Optimizer],
     task: Task,
