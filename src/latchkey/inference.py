@@ -318,5 +318,5 @@ def _check(items: Sequence[InputFiles], output: Output, classes: Sequence[str]) 
             if path.exists() and path not in there:
                 there.append(path)
     if there and not output.overwrite:
-        more = f" and {len(there) - 1} more" if len(there) > 1 else ""
-        raise InputError(f"{there[0]}{more} exists already; choose another folder, or replace it with --overwrite")
+        are = f" and {len(there) - 1} more exist" if len(there) > 1 else " exists"
+        raise InputError(f"{there[0]}{are} already; choose another folder, or replace with --overwrite")

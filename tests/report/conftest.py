@@ -76,7 +76,7 @@ def make_comparison(*rows: Row, title: str = "QKV against KV") -> Comparison:
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def comparison() -> Comparison:
     """Two rows, softmax and KV, the second non-inferior at 0.02."""
     difference = Difference(-0.004, -0.013, 0.004, 0.02, "non-inferior")

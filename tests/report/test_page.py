@@ -50,8 +50,13 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-def test_the_page_shows_everything(comparison: Comparison) -> None:
-    page = Page(comparison_report(comparison))
+@pytest.fixture(scope="module")
+def html(comparison: Comparison) -> str:
+    return comparison_report(comparison)
+
+
+def test_the_page_shows_everything(html: str) -> None:
+    page = Page(html)
     text = " ".join(" ".join(page.text).split())
     for expected in (
         "QKV against KV",
@@ -73,20 +78,19 @@ def test_the_page_shows_everything(comparison: Comparison) -> None:
     assert len([1 for attributes in page.all("svg") if attributes["role"] == "img"]) == 5
 
 
-def test_it_loads_nothing(comparison: Comparison) -> None:
-    text = comparison_report(comparison)
-    page = Page(text)
+def test_it_loads_nothing(html: str) -> None:
+    page = Page(html)
     assert not page.all("script")
     assert not page.all("link")
     for _, attributes in page.tags:
         for name in ("src", "href", "xlink:href", "srcset", "action", "data"):
             value = attributes.get(name)
             assert value is None or value.startswith(("#", "data:image/png;base64,"))
-    assert not re.search(r"@import|url\((?!#)", text)
+    assert not re.search(r"@import|url\((?!#)", html)
 
 
-def test_pictures_tables_and_figures_are_described(comparison: Comparison) -> None:
-    page = Page(comparison_report(comparison))
+def test_pictures_tables_and_figures_are_described(html: str) -> None:
+    page = Page(html)
     images = page.all("img")
     assert len(images) == 6
     assert len({attributes["alt"] for attributes in images}) == 6
@@ -134,8 +138,8 @@ def test_names_are_text_and_never_markup(
         assert "{{ 7 * 7 }}" in text
 
 
-def test_better_and_worse_appear_only_where_shown(comparison: Comparison) -> None:
-    page = Page(comparison_report(comparison))
+def test_better_and_worse_appear_only_where_shown(html: str) -> None:
+    page = Page(html)
     assert not any((attributes.get("class") or "") in ("better", "worse") for _, attributes in page.tags)
 
 
@@ -151,14 +155,14 @@ def test_a_run_has_scores_and_curves_but_no_verdict(comparison: Comparison) -> N
         run_report(comparison)
 
 
-def test_overlays_are_read_from_the_folder(comparison: Comparison, tmp_path: Path) -> None:
+def test_overlays_are_read_from_the_folder(comparison: Comparison, html: str, tmp_path: Path) -> None:
     stored, files = comparison.with_overlay_files()
     with pytest.raises(DataError, match=r"01-qkv-1-best\.png"):
         comparison_report(stored, folder=tmp_path)
     for name, content in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(content)
-    assert comparison_report(stored, folder=tmp_path) == comparison_report(comparison)
+    assert comparison_report(stored, folder=tmp_path) == html
 
 
 def test_the_templates_are_part_of_the_package() -> None:

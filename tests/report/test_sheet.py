@@ -25,9 +25,9 @@ def test_slices_are_spread_over_what_was_found(found: list[bool]) -> None:
 def test_tiles_lie_in_rows() -> None:
     tiles = [np.full((2, 3), value) for value in (1, 2, 3, 4)]
     sheet = _tiled(tiles, 3)
-    assert sheet.shape == (6, 13)
-    assert [sheet[0, 0], sheet[0, 5], sheet[0, 10], sheet[4, 0]] == [1, 2, 3, 4]
-    assert sheet[2].sum() == sheet[4, 5:].sum() == 0
+    assert sheet.shape == (8, 17)
+    assert [sheet[0, 0], sheet[0, 7], sheet[0, 14], sheet[6, 0]] == [1, 2, 3, 4]
+    assert sheet[2].sum() == sheet[6, 3:].sum() == 0
 
 
 @pytest.mark.parametrize("slices", [1, 2, 9])

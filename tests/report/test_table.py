@@ -11,6 +11,7 @@ from latchkey.report.table import (
     class_tables,
     differences_table,
     further_table,
+    run_classes_table,
     seeds_table,
     summary_table,
 )
@@ -62,6 +63,15 @@ def test_further_scores_classes_and_seeds(comparison: Comparison) -> None:
     assert seeds is not None
     assert seeds.columns == ("Recipe", "Seed 0", "Seed 1")
     assert seeds.rows[1][1:] == (Cell("0.830"), Cell("0.831"))
+
+
+def test_a_run_has_a_row_a_class(comparison: Comparison) -> None:
+    table = run_classes_table(comparison)
+    assert table is not None
+    assert table.columns == ("Class", "Jaccard", "Dice", "HD95 (mm)")
+    assert table.rows[0] == (Cell("large_bowel"), Cell("0.840"), Cell("0.840"), Cell("–"))
+    bare = replace(comparison.rows[0], scores={"jaccard": comparison.rows[0].scores["jaccard"]})
+    assert run_classes_table(replace(comparison, rows=(bare,))) is None
 
 
 def test_a_seed_that_is_missing_is_a_dash(comparison: Comparison) -> None:

@@ -115,6 +115,7 @@ def curves_figure(comparison: Comparison, what: Literal["loss", "score"]) -> Fig
             if below:
                 axes.set_xlabel("step")
         _limit(grid.flat[0], lines, what)
+        grid.flat[0].set_xlim(left=0)
         figure.supylabel(
             "training loss" if what == "loss" else f"validation {wording.describe(comparison.monitor).title}",
             fontsize=8.5,
@@ -145,6 +146,7 @@ def run_figure(run: Comparison) -> Figure | None:
                 axes.plot(*line.T, color=colour, linewidth=1.6, marker="o" if len(line) == 1 else "")
             axes.set_title(label)
             axes.set_xlabel("step")
+            axes.set_xlim(left=0)
             axes.grid(axis="y")
             axes.tick_params(axis="y", labelcolor=PALETTE["muted"])
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))

@@ -22,6 +22,7 @@ from latchkey.report.table import (
     class_tables,
     differences_table,
     further_table,
+    run_classes_table,
     score_cell,
     seeds_table,
     summary_table,
@@ -72,7 +73,7 @@ def run_report(run: Comparison, *, folder: Path | None = None) -> str:
         run,
         kicker=f"Training run, {row.attention} attention",
         tiles=tiles,
-        classes=class_tables(run),
+        classes=run_classes_table(run),
         training=_chart(run_figure, run, "training", "Training loss and validation score by step"),
         overlays=_pictures(row, folder),
     )

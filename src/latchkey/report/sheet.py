@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy import ndimage
 
 from latchkey.report.overlay import overlay, overlay_strip
 
 SLICES = 6
 """Slices that a sheet shows at most."""
 _COLUMNS = 3
-_GAP = 2
+_GAP = 4
+_SHORT_SIDE = 192
 
 
 def contact_sheet(
@@ -28,13 +30,14 @@ def contact_sheet(
     """
     if len(image) == 1:
         return overlay_strip(_shown(image[0]), None, masks[0], classes, title=title)
+    factor = math.ceil(_SHORT_SIDE / min(image.shape[2:]))
     chosen = chosen_slices(np.asarray(masks.any(axis=(1, 2, 3))))
     columns = min(_COLUMNS, len(chosen))
-    pixels = _tiled([_shown(image[index]) for index in chosen], columns)
-    found = _tiled([masks[index].transpose(1, 2, 0) for index in chosen], columns).transpose(2, 0, 1)
+    pixels = _tiled([_enlarged(_shown(image[index]), factor) for index in chosen], columns)
+    found = _tiled([masks[index].repeat(factor, 1).repeat(factor, 2).transpose(1, 2, 0) for index in chosen], columns)
     listed = ", ".join(str(index + 1) for index in chosen)
     heading = f"slices {listed} of {len(image)}"
-    return overlay(pixels, None, found, classes, title=f"{title}: {heading}" if title else heading)
+    return overlay(pixels, None, found.transpose(2, 0, 1), classes, title=f"{title}: {heading}" if title else heading)
 
 
 def chosen_slices(found: NDArray[np.bool_]) -> list[int]:
@@ -52,6 +55,13 @@ def _shown(slice_: NDArray[Any]) -> NDArray[np.float64]:
     if high <= low:
         low, high = float(pixels.min()), float(pixels.max())
     return np.clip((pixels - low) / (high - low if high > low else 1.0), 0, 1)
+
+
+def _enlarged(picture: NDArray[np.float64], factor: int) -> NDArray[np.float64]:
+    """`[H W ...]` -> `factor` times as high and wide, smoothly."""
+    zoom = (factor, factor, *(1 for _ in picture.shape[2:]))
+    larger = ndimage.zoom(picture, zoom, order=1, mode="nearest", grid_mode=True) if factor > 1 else picture
+    return np.asarray(larger, np.float64)
 
 
 def _tiled(slices: Sequence[NDArray[Any]], columns: int) -> NDArray[Any]:

@@ -94,6 +94,17 @@ def class_tables(comparison: Comparison) -> tuple[Table, ...]:
     return tuple(tables)
 
 
+def run_classes_table(run: Comparison) -> Table | None:
+    """The first row's scores of each class: a row a class, a column a score; None when there are none."""
+    row = run.rows[0]
+    names = [name for name in SCORES if wording.class_scores([row], name)]
+    if not names:
+        return None
+    classes = list({key.partition("/")[2]: None for name in names for key in wording.class_scores([row], name)})
+    body = [(Cell(label), *(score_cell(row, f"{name}/{label}") for name in names)) for label in classes]
+    return Table("Scores of each class", ("Class", *(wording.title(name) for name in names)), tuple(body))
+
+
 def seeds_table(comparison: Comparison) -> Table | None:
     """The headline score of every seed; None when no row has more than one."""
     name = comparison.headline
