@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile
 
 from latchkey.errors import DataError
 from latchkey.types import Size
@@ -52,8 +52,8 @@ def read_picture(path: Path) -> NDArray[Any]:
         DataError: not a readable picture.
     """
     with _opened(path) as picture:
-        if picture.mode in ("RGB", "RGBA") and _deep_colour_png(path):
-            return _read_deep_png(path)
+        if _deep_modes(picture):
+            return _read_deep(picture, path)
         if picture.mode not in _GREY:
             return np.ascontiguousarray(np.asarray(picture.convert("RGB")).transpose(2, 0, 1))
         if picture.mode in ("LA", "La"):
@@ -86,17 +86,21 @@ def _native(pixels: NDArray[Any]) -> NDArray[Any]:
     return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
 
 
-def _deep_colour_png(path: Path) -> bool:
-    """Whether the file is a PNG with 16 bits a colour, which Pillow would cut down to 8."""
-    with path.open("rb") as file:
-        header = file.read(26)
-    return header[:8] == b"\x89PNG\r\n\x1a\n" and len(header) == 26 and header[24] == 16 and header[25] in (2, 6)
+def _deep_modes(picture: Image.Image) -> list[str]:
+    """How Pillow names the layout of a picture with 16 bits a colour, as `RGB;16B`; empty for all others."""
+    given = [tile.args for tile in picture.tile] if isinstance(picture, ImageFile.ImageFile) else []
+    names = [args if isinstance(args, str) else args[0] for args in given if args]
+    return [name for name in names if isinstance(name, str) and ";16" in name and name.startswith("RGB")]
 
 
-def _read_deep_png(path: Path) -> NDArray[Any]:
-    from torchvision.io import ImageReadMode, decode_image
-
-    try:
-        return np.asarray(decode_image(str(path), mode=ImageReadMode.UNCHANGED).numpy()[:3])
-    except RuntimeError as error:
-        raise DataError(f"{path} is not a readable picture ({error}); the file is damaged or truncated") from None
+def _read_deep(picture: Image.Image, path: Path) -> NDArray[Any]:
+    """Both bytes of each colour of a PNG. Pillow keeps only the high one, unless told that bytes are swapped."""
+    if picture.format != "PNG":
+        raise DataError(f"{path} has 16 bits a colour, which are read from PNG only; convert it")
+    with _opened(path) as swapped:
+        if not isinstance(swapped, ImageFile.ImageFile):
+            raise DataError(f"{path} is not a readable picture; the file is damaged")
+        swapped.tile = [tile._replace(args=str(tile.args).replace(";16B", ";16L")) for tile in swapped.tile]
+        low = np.asarray(swapped)[..., :3].astype(np.uint16)
+    high = np.asarray(picture)[..., :3].astype(np.uint16)
+    return np.ascontiguousarray((high << 8 | low).transpose(2, 0, 1))

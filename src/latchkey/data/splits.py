@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from latchkey.errors import InputError, nearest
+
+Table = NDArray[np.float64]
 
 
 class Record(Protocol):
@@ -73,9 +76,9 @@ def check_split(split: Split, known: Iterable[str] | None = None) -> None:
 def split_cases(scans: Iterable[Record], *, folds: int = 5, fold: int = 0, seed: int = 0) -> Split:
     """Fold `fold` of a `folds`-fold split by case: validation is that fold, training the others.
 
-    The folds are balanced in the number of slices with and without a class, by the greedy rule of scikit-learn's
-    StratifiedGroupKFold: cases in a random order (`seed`), the most uneven first, each to the fold that it balances
-    best. Every case is the validation case of exactly one fold.
+    The folds are balanced in the number of cases and of slices with and without a class: cases are ranked by how empty
+    they are, and each run of `folds` neighbours is dealt out, one to each fold, where it balances best; what that
+    leaves open is drawn from `seed`. Every case is the validation case of exactly one fold.
 
     Raises:
         InputError: fewer than 2 folds, no such fold, or fewer cases than folds.
@@ -137,27 +140,28 @@ def _counts(scans: Iterable[Record]) -> dict[str, tuple[int, int]]:
 
 
 def _assign(counts: dict[str, tuple[int, int]], folds: int, seed: int) -> dict[str, int]:
-    table = np.array(list(counts.values()), np.float64)
+    """Fold of every case: cases of like emptiness form blocks of `folds`, and each fold takes one of every block."""
+    rng = np.random.default_rng(seed)
+    names = list(counts)
+    table = np.array([counts[name] for name in names], np.float64)
     total = np.maximum(table.sum(axis=0), 1)
-    order = np.random.default_rng(seed).permutation(len(table))
-    order = order[np.argsort(-table[order].std(axis=1), kind="stable")]
-    filled, cases = np.zeros((folds, 2)), np.zeros(folds, np.int64)
-    names, assigned = list(counts), {}
-    for place, index in enumerate(order.tolist()):
-        remaining = len(order) - place
-        open_folds = (
-            [f for f in range(folds) if cases[f] == 0] if remaining <= int((cases == 0).sum()) else range(folds)
-        )
-        best = min(
-            open_folds, key=lambda f: (_unevenness(filled, f, table[index], total), filled[f].sum(), cases[f], f)
-        )
-        filled[best] += table[index]
-        cases[best] += 1
-        assigned[names[index]] = best
+    ranked = sorted(
+        rng.permutation(len(names)).tolist(), key=lambda index: table[index, 1] / max(1, table[index].sum())
+    )
+    blocks = [ranked[start : start + folds] for start in range(0, len(ranked), folds)]
+    full, rest = [block for block in blocks if len(block) == folds], [block for block in blocks if len(block) < folds]
+    filled, assigned = np.zeros((folds, 2)), {}
+    for block in [full[i] for i in rng.permutation(len(full))] + rest:
+        free = rng.permutation(folds).tolist()
+        for index in rng.permutation(block).tolist():
+            best = min(free, key=lambda fold: _unevenness(filled, fold, table[index], total))
+            free.remove(best)
+            filled[best] += table[index]
+            assigned[names[index]] = best
     return assigned
 
 
-def _unevenness(filled: np.ndarray, fold: int, added: np.ndarray, total: np.ndarray) -> float:
+def _unevenness(filled: Table, fold: int, added: Table, total: Table) -> float:
     """Mean over both kinds of slices of the spread between folds, were `added` put into `fold`."""
     trial = filled.copy()
     trial[fold] += added
