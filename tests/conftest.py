@@ -44,3 +44,41 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "gpu" in item.keywords and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="no CUDA device here"))
+
+
+@pytest.fixture(scope="session")
+def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six small phantom cases of one scan and four slices each, in the UW-Madison layout."""
+    from latchkey.data import make_phantom
+
+    return make_phantom(tmp_path_factory.mktemp("phantom") / "phantom", cases=6, seed=1, scale=0.12, days=1, slices=4)
+
+
+@pytest.fixture(scope="session")
+def tiny(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Overrides that make a small recipe train on the phantom in a second or two."""
+    return [
+        f"data.root={phantom}",
+        f"data.cache={tmp_path_factory.mktemp('cache')}",
+        "data.folds=3",
+        "view.size=[32, 32]",
+        "fit.steps=4",
+        "fit.batch_size=2",
+        "fit.evaluate_every=2",
+        "fit.checkpoint_every=2",
+        "fit.log_every=1",
+        "fit.workers=0",
+        "schedule.warmup=1",
+    ]
+
+
+@pytest.fixture(scope="session")
+def trained(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run on the phantom."""
+    from latchkey.config import load_experiment
+    from latchkey.run import train_run
+
+    folder = tmp_path_factory.mktemp("runs") / "trained"
+    torch.manual_seed(0)
+    train_run(load_experiment("setr_kv_small", tiny), folder, resume=False, overwrite=False, progress=False)
+    return folder

@@ -116,7 +116,7 @@ def _run(
         if not resume:
             run.create(text)
         train(experiment, run, resume=resume, progress=progress, built=built)
-    file = folder / f"records-{weights}.json"
+    file = folder / f"records-{weights}.jsonl"
     if not file.is_file() or file.stat().st_mtime < run.last.stat().st_mtime:
         save_records(evaluate(experiment, folder, weights=weights, progress=progress, built=built).records, file)
     return load_records(file)

@@ -26,10 +26,8 @@ def run_demo(
     if not (phantom / "train.csv").is_file():
         say(f"making {CASES} phantom cases in {phantom}")
         make_phantom(phantom, cases=CASES, seed=SEED, scale=0.25, days=1, slices=16)
-    recipe = demo()
+    recipe = demo() if steps is None else demo(steps)
     recipe = replace(recipe, data=replace(recipe.data, root=str(phantom), cache=str(out / "cache")))
-    if steps is not None:
-        recipe = replace(recipe, fit=replace(recipe.fit, steps=steps))
     attentions: dict[str, Variant] = {"SETR-QKV": Softmax(), "SETR-KV": KV(), "SETR-KVPos": KVPos()}
     plan = Plan(
         experiments={

@@ -29,7 +29,7 @@ from latchkey.data import (
     split_listed,
 )
 from latchkey.errors import InputError
-from latchkey.metrics import SegmentationMetric
+from latchkey.metrics import SegmentationMetric, find_score
 from latchkey.models import Segmenter, create_segmenter
 from latchkey.tasks import Segmentation
 from latchkey.train import FitConfig, History, OptimizerConfig, RunFolder, ScheduleConfig, fit, load_weights
@@ -128,7 +128,7 @@ def split(config: DataConfig, store: Store) -> Split:
     names = list(dict.fromkeys(scan.case for scan in store.scans))
     if config.cases is not None and not 2 <= config.cases <= len(names):
         raise InputError(
-            f"data.cases={config.cases} is out of range; {config.root} has {len(names)}; allowed: 2 to that"
+            f"data.cases={config.cases}: {config.root} has {len(names)} cases; allowed are 2 to {len(names)}"
         )
     kept = set(names[: config.cases])
     scans = [scan for scan in store.scans if scan.case in kept]
@@ -137,8 +137,8 @@ def split(config: DataConfig, store: Store) -> Split:
     return split_cases(scans, folds=config.folds, fold=config.fold, seed=config.split_seed)
 
 
-def build_task(experiment: Experiment, classes: Sequence[str]) -> Segmentation:
-    """Loss, prediction and metric for `classes`."""
+def build_task(experiment: Experiment, classes: Sequence[str], *, surface: bool = True) -> Segmentation:
+    """Loss, prediction and metric for `classes`; without `surface` no distances are measured, which is faster."""
     task = experiment.task
     return Segmentation(
         classes,
@@ -147,6 +147,7 @@ def build_task(experiment: Experiment, classes: Sequence[str]) -> Segmentation:
         threshold=task.threshold,
         auxiliary=task.auxiliary,
         aux_weight=task.aux_weight,
+        surface=surface,
     )
 
 
@@ -202,7 +203,9 @@ def train(
     built = build(experiment, progress=progress) if built is None else built
     return fit(
         built.segmenter,
-        built.task,
+        build_task(
+            experiment, built.task.classes, surface=find_score(experiment.fit.monitor, built.task.classes).surface
+        ),
         built.training,
         collate=collate,
         config=experiment.fit,

@@ -76,7 +76,7 @@ def train_run(experiment: Experiment, folder: Path, *, resume: bool, overwrite: 
     history = train(experiment, run, resume=resume, progress=progress, built=built)
     metric = evaluate(experiment, folder, weights="best", progress=progress, built=built)
     if first_process():
-        save_records(metric.records, folder / "records-best.json")
+        save_records(metric.records, folder / "records-best.jsonl")
         write_run_report(experiment, folder, metric.records, built, history)
     leave_processes()
     return history
@@ -102,7 +102,7 @@ def evaluate_run(folder: Path, *, weights: Weights = "best", progress: bool = Tr
     """Scores a run's weights on its validation cases and keeps the records beside them."""
     file = weights_file(folder, weights)
     metric = evaluate(run_settings(folder), folder, weights=weights, progress=progress)
-    save_records(metric.records, file.with_name(f"records-{weights}.json"))
+    save_records(metric.records, file.with_name(f"records-{weights}.jsonl"))
     return metric
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from latchkey.experiment import Built, Experiment, Weights, build, weights_file
-from latchkey.metrics import ScanStatistics, scores_by_case
+from latchkey.metrics import ScanStatistics, find_score, scores_by_case
 from latchkey.report import Overlay
 from latchkey.report.comparison import Rank
 from latchkey.report.overlay import overlay_strip
@@ -20,7 +20,7 @@ from latchkey.train import load_weights
 def ranked_cases(records: Sequence[ScanStatistics], score: str) -> dict[Rank, tuple[str, float]]:
     """The best, the median and the worst case by `score`, with its value; fewer entries where there are fewer cases."""
     scored = [(value[score], case) for case, value in scores_by_case(records).items() if not math.isnan(value[score])]
-    ordered = sorted(scored, reverse=True)
+    ordered = sorted(scored, reverse=find_score(score, records[0].classes).higher_is_better)
     places: dict[Rank, int] = {"best": 0, "median": (len(ordered) - 1) // 2, "worst": len(ordered) - 1}
     shown: dict[Rank, tuple[str, float]] = {}
     for rank, place in places.items():

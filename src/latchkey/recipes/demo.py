@@ -9,8 +9,10 @@ from latchkey.experiment import DataConfig, Experiment
 from latchkey.recipes.small import SETR, study
 
 
-def demo() -> Experiment:
+def demo(steps: int = 600) -> Experiment:
     """Small SETR-PUP on phantom scans; `latchkey demo` trains it with QKV, KV and KV+Pos attention."""
     return replace(
-        study(SETR, Softmax(), steps=600), name="demo", data=DataConfig(kind="uw-madison", root="demo/phantom", folds=4)
+        study(SETR, Softmax(), steps=steps),
+        name="demo",
+        data=DataConfig(kind="uw-madison", root="demo/phantom", folds=4),
     )

@@ -1,0 +1,82 @@
+"""An experiment put together, from files to scores."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from latchkey.config import load_experiment
+from latchkey.errors import CheckpointError, InputError
+from latchkey.experiment import build, cache_folder, evaluate, open_store, split, weights_file
+
+
+def test_build_joins_data_model_and_task(tiny: list[str]) -> None:
+    experiment = load_experiment("setr_kv_small", [*tiny, "view.stack=3", "task.exclusive=true", "task.loss=null"])
+    built = build(experiment, progress=False)
+    assert built.segmenter.in_channels == 3
+    assert built.segmenter.out_channels == len(built.task.classes) + 1
+    sample = built.training[0, 0]
+    assert built.segmenter(sample.image[None]).shape == (1, 4, 32, 32)
+    assert not set(built.split.train) & set(built.split.validation)
+
+
+def test_the_seed_decides_the_first_weights(tiny: list[str]) -> None:
+    experiment = load_experiment("setr_kv_small", tiny)
+
+    def weights(seed: int) -> torch.Tensor:
+        parameters = build(experiment.with_seed(seed), progress=False).segmenter.parameters()
+        return torch.cat([p.detach().flatten() for p in parameters])
+
+    assert torch.equal(weights(3), weights(3))
+    assert not torch.equal(weights(3), weights(4))
+
+
+def test_cases_may_be_named_or_limited(tiny: list[str]) -> None:
+    experiment = load_experiment("setr_kv_small", tiny)
+    store = open_store(experiment.data, progress=False)
+    names = list(dict.fromkeys(scan.case for scan in store.scans))
+    chosen = split(replace(experiment.data, validation_cases=(names[1],)), store)
+    assert chosen.validation == (names[1],)
+    assert set(chosen.train) == set(names) - {names[1]}
+    few = split(replace(experiment.data, cases=4, folds=2), store)
+    assert {*few.train, *few.validation} == set(names[:4])
+    with pytest.raises(InputError, match="allowed are 2 to 6"):
+        split(replace(experiment.data, cases=7), store)
+    with pytest.raises(InputError, match="case999"):
+        split(replace(experiment.data, validation_cases=("case999",)), store)
+
+
+def test_the_cache_lies_apart_for_each_root_and_reading(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    data = load_experiment("setr_kv_small").data
+    folders = {
+        cache_folder(data),
+        cache_folder(replace(data, root="elsewhere")),
+        cache_folder(replace(data, source=replace(data.source, axis=1))),
+    }
+    assert len(folders) == 3
+    assert all(tmp_path in folder.parents for folder in folders)
+    assert cache_folder(replace(data, cache="here")) == Path("here")
+
+
+def test_weights_of_another_model_are_refused(tiny: list[str], trained: Path) -> None:
+    other = load_experiment("setr_qkv_small", tiny)
+    with pytest.raises(CheckpointError, match=r"attention\.project\.linear"):
+        evaluate(other, trained, weights="best", progress=False)
+
+
+def test_a_run_without_weights_says_how_to_get_them(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="train first"):
+        weights_file(tmp_path, "best")
+
+
+def test_scores_do_not_depend_on_the_batch_size(tiny: list[str], trained: Path) -> None:
+    experiment = load_experiment("setr_kv_small", tiny)
+    one = evaluate(experiment, trained, weights="last", progress=False)
+    other = evaluate(
+        replace(experiment, fit=replace(experiment.fit, batch_size=3)), trained, weights="last", progress=False
+    )
+    assert one.compute() == pytest.approx(other.compute(), nan_ok=True)
