@@ -1,0 +1,141 @@
+"""`latchkey predict`: a run folder and image files in; masks, and plain words about what went wrong, out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from latchkey.config import to_yaml
+from latchkey.data import SourceOptions, View, intensity_statistics
+from latchkey.experiment import DataConfig, Experiment, ModelConfig, build_segmenter, build_task
+from latchkey.train.checkpoint import write_checkpoint
+
+CLASSES = ("anterior", "posterior")
+
+
+@pytest.fixture(scope="module")
+def experiment() -> Experiment:
+    return Experiment(
+        model=ModelConfig(name="setr_naive_small"),
+        data=DataConfig(kind="nifti", source=SourceOptions(classes=CLASSES, axis=0)),
+        view=View(size=(16, 16), fit="pad", normalise="percentile"),
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(experiment: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with weights as they are before training."""
+    folder = tmp_path_factory.mktemp("run")
+    segmenter = build_segmenter(experiment, build_task(experiment, CLASSES), 1)
+    (folder / "config.yaml").write_text(to_yaml(experiment), encoding="utf-8")
+    (folder / "data.json").write_text(json.dumps({"classes": CLASSES, "channels": 1}), encoding="utf-8")
+    weights = {f"model.{name}": tensor for name, tensor in segmenter.state_dict().items()}
+    write_checkpoint(folder / "best.safetensors", weights, {})
+    return folder
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Path:
+    voxels = np.random.default_rng(0).normal(100, 20, (3, 20, 12)).astype(np.float32)
+    path = tmp_path / "scan.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(voxels, np.diag([2.0, 1.0, 1.0, 1.0])), path)
+    return path
+
+
+def test_masks_are_those_of_the_trained_model(
+    call: Callable[..., Any], folder: Path, volume: Path, experiment: Experiment, tmp_path: Path
+) -> None:
+    from latchkey.data.volumes import Volume
+    from latchkey.inference import Predictor
+    from latchkey.run import load_run
+
+    answer = call(
+        "predict", str(folder), str(volume), "--out", str(tmp_path / "out"), "--json", "--quiet", "--device", "cpu"
+    )
+    assert answer.status == 0, answer.err
+    (written,) = json.loads(answer.out)["written"]
+    assert written["outputs"] == [str(tmp_path / "out" / "scan.nii.gz")]
+    loaded = load_run(folder)
+    image = Volume.open(volume, axis=0).read()
+    masks = Predictor(loaded.segmenter, loaded.task, loaded.view, device="cpu")(image)
+    assert written["voxels"] == {name: int(masks[:, j].sum()) for j, name in enumerate(CLASSES)}
+    labels = nibabel.load(tmp_path / "out" / "scan.nii.gz")
+    assert np.array_equal(labels.affine, nibabel.load(volume).affine)
+    stored = Volume.open(tmp_path / "out" / "scan.nii.gz", axis=0).read()[:, 0]
+    assert np.array_equal(stored, np.where(masks[:, 0], 1, np.where(masks[:, 1], 2, 0)))
+    assert (tmp_path / "out" / "overlays" / "scan.png").is_file()
+
+
+def test_the_words_say_what_was_found_and_where(call: Callable[..., Any], folder: Path, tmp_path: Path) -> None:
+    for name in "ab":
+        Image.fromarray(np.random.default_rng(0).integers(0, 255, (10, 14), dtype=np.uint8)).save(
+            tmp_path / f"{name}.png"
+        )
+    out = tmp_path / "out"
+    answer = call("predict", str(folder), str(tmp_path), "--out", str(out), "--no-overlays", "--separate")
+    assert answer.status == 0, answer.err
+    assert f"{out / 'a.png'} and 2 more  a: anterior " in answer.out
+    assert "predicting: 2/2" in answer.err
+    assert not (out / "overlays").exists()
+    again = call("predict", str(folder), str(tmp_path / "a.png"), "--out", str(out), "--no-overlays", "-q")
+    assert again.status == 2
+    assert "exists already" in again.err
+    assert "--overwrite" in again.err
+
+
+def test_failures_are_listed_at_the_end_with_status_1(
+    call: Callable[..., Any], folder: Path, volume: Path, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.nii.gz"
+    bad.write_bytes(volume.read_bytes()[:100])
+    answer = call("predict", str(folder), str(bad), str(volume), "--out", str(tmp_path / "out"), "--json", "-q")
+    assert answer.status == 1
+    assert answer.err.startswith("latchkey: 1 of 2 scans failed; the masks of the other 1 are written:\n")
+    assert str(bad) in answer.err
+    assert "Traceback" not in answer.err
+    content = json.loads(answer.out)
+    assert [item["id"] for item in content["written"]] == ["scan"]
+    assert [item["id"] for item in content["failed"]] == ["bad"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{run}", "{folder}/none.png"], "none.png does not exist"),
+        (["{folder}", "{volume}"], "holds no run"),
+        (["{run}", "{volume}", "--overlap", "1"], "overlap=1.0"),
+        (["{run}", "{volume}", "--device", "warp"], "device='warp'"),
+        (["{run}", "{volume}", "--format", "png"], "can be written as nifti"),
+        (["{run}", "{volume}", "--weights", "last"], "last.safetensors"),
+    ],
+)
+def test_a_wrong_call_is_one_message_with_status_2(
+    call: Callable[..., Any], folder: Path, volume: Path, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    given = [text.format(run=folder, folder=tmp_path, volume=volume) for text in arguments]
+    answer = call("predict", *given, "--out", str(tmp_path / "out"), "-q")
+    assert answer.status == 2
+    assert message in answer.err
+    assert "Traceback" not in answer.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_prediction_equals_evaluation(folder: Path, experiment: Experiment) -> None:
+    from latchkey.inference import Predictor
+    from latchkey.run import load_run
+
+    loaded = load_run(folder)
+    image = np.random.default_rng(1).normal(size=(5, 1, 11, 16)).astype(np.float32)
+    inputs, geometry = experiment.view.apply(image, intensity_statistics(image))
+    with torch.no_grad():
+        evaluated = loaded.task.predict(loaded.segmenter(inputs[:4]), geometry).numpy()
+    masks = Predictor(loaded.segmenter, loaded.task, loaded.view, batch_size=4, device="cpu")(image)
+    assert np.array_equal(masks[:4], evaluated)
