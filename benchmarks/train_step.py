@@ -2,8 +2,8 @@
 
 Both train a copy of the same model on the same batch, in one process and by turns, so that drift of the machine meets
 them alike. The engine's side does all that `fit` does in a step, schedule, loss book-keeping and accelerate's wrapping
-included, except to move the progress bar. Prints one JSON line: seconds (median, quartiles), the ratio of the medians, the share of a real training on
-phantom scans that was spent waiting for data, and the hardware.
+included, except to move the progress bar. Prints one JSON line: seconds (median, quartiles), the ratio of the medians,
+the share of a real training on phantom scans that was spent waiting for data, and the hardware.
 
     python benchmarks/train_step.py --rounds 60 --batch-size 16 --size 64
 """
@@ -36,7 +36,7 @@ from latchkey.train.schedule import rate_factor
 from latchkey.types import Batch
 
 OPTIMIZER = OptimizerConfig()
-SCHEDULE = ScheduleConfig(warmup=5)
+SCHEDULE = ScheduleConfig()
 
 
 class Same:
@@ -86,14 +86,15 @@ def compare(arguments: argparse.Namespace, config: FitConfig, folder: Path) -> d
     seconds: dict[str, list[float]] = {"engine": [], "bare": []}
     with prepared(accelerator, model, adjust) as wrapped:
 
-        def engine(step: int) -> None:
+        def engine() -> None:
+            step = len(seconds["engine"])
             set_rates(adjust, OPTIMIZER.lr * rate_factor(SCHEDULE, step, config.steps))
             train_step(accelerator, wrapped, task, Same(batch), ledger, config, step + 1)  # type: ignore[arg-type]
             if (step + 1) % config.log_every == 0:
                 ledger.drain()
 
         for number in range(config.steps):
-            loops: list[tuple[str, Callable[[], None]]] = [("engine", lambda step=number: engine(step)), ("bare", bare)]
+            loops: list[tuple[str, Callable[[], None]]] = [("engine", engine), ("bare", bare)]
             for name, run in loops if number % 2 else reversed(loops):
                 started = time.perf_counter()
                 run()

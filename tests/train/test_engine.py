@@ -286,7 +286,7 @@ def test_evaluation_does_not_depend_on_the_batch_and_restores_the_mode() -> None
         evaluate(model, ToyTask(), scans, device="cpu", batch_size=batch_size).records for batch_size in (1, 3, 7, 100)
     ]
     assert rows[0] == rows[1] == rows[2] == rows[3]
-    assert [row[0] for row in rows[0]] == ["scan-0", "scan-1", "scan-2", "scan-3"]
+    assert [row[0] for row in rows[0]] == ["scan-3", "scan-2", "scan-1", "scan-0"]
     assert model.training
     with pytest.raises(InputError, match="no scans to evaluate on"):
         evaluate(model, ToyTask(), [], device="cpu", batch_size=1)
@@ -309,7 +309,7 @@ def test_evaluation_scores_at_native_size(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize("terminal", [False, True])
 def test_lines_without_a_terminal_and_a_bar_with_one(terminal: bool) -> None:
     stream = io.StringIO()
-    console = Console(file=stream, force_terminal=terminal, width=200)
+    console = Console(file=stream, force_terminal=terminal, width=200 if terminal else 40)
     record = {"step": 5, "loss": 0.25, "lr": 1e-3, "seconds_per_step": 0.1, "waiting": 0.02}
     with Reporter(start=0, steps=10, enabled=True, console=console) as reporter:
         reporter.step(5)

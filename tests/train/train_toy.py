@@ -77,7 +77,8 @@ class ToyMetric:
 
     @property
     def records(self) -> list[tuple[str, int, int]]:
-        return list(self.rows)
+        """Sorted in an order of their own, as a metric may."""
+        return sorted(self.rows, reverse=True)
 
     def update(self, prediction: Tensor, scan: Scan) -> None:
         overlap = int((prediction & scan.mask).sum())

@@ -170,7 +170,7 @@ def evaluate(
     """`task.metric()` fed with the predictions of `model` for every scan.
 
     Slices go through the model `batch_size` at a time. Several processes deal the scans among themselves, and all of
-    them return the same metric, its records in the order of `scans`: neither number can change a score.
+    them return the same metric, fed in the order of `scans`: neither number can change a score.
 
     Raises:
         InputError: no scans, or a device that is not there or cannot compute in `precision`.
@@ -180,8 +180,7 @@ def evaluate(
     device = resolve_device(str(device), precision)
     rank, world = rank_and_world(device)
     dtype = torch.float16 if precision == "fp16" else torch.bfloat16
-    metric = task.metric()
-    records: list[tuple[int, Any]] = []
+    found: list[tuple[int, list[Any]]] = []
     was_training = model.training
     model.to(device).eval()
     try:
@@ -189,12 +188,11 @@ def evaluate(
             for index in tracked(range(rank, len(scans), world), "evaluating", enabled=progress and rank == 0):
                 scan = scans[index]
                 logits = (model(chunk.to(device)).float() for chunk in scan.image.split(batch_size))
-                metric.update(torch.cat([task.predict(part, scan.geometry).cpu() for part in logits]), scan)
-                records += [(index, record) for record in metric.records[len(records) :]]
+                one = task.metric()
+                one.update(torch.cat([task.predict(part, scan.geometry).cpu() for part in logits]), scan)
+                found.append((index, one.records))
     finally:
         model.train(was_training)
-    if world == 1:
-        return metric
-    merged = task.metric()
-    merged.merge([record for _, record in sorted(gathered(records), key=lambda pair: pair[0])])
-    return merged
+    metric = task.metric()
+    metric.merge([record for _, records in sorted(gathered(found), key=lambda pair: pair[0]) for record in records])
+    return metric

@@ -31,9 +31,9 @@ def tracked(items: Sequence[Item], description: str, *, enabled: bool) -> Iterab
 
 
 def _announced(items: Sequence[Item], description: str, console: Console) -> Iterator[Item]:
-    console.print(f"{description}: {len(items)} ...", highlight=False, markup=False)
+    console.print(f"{description}: {len(items)} ...", highlight=False, markup=False, soft_wrap=True)
     yield from items
-    console.print(f"{description}: done", highlight=False, markup=False)
+    console.print(f"{description}: done", highlight=False, markup=False, soft_wrap=True)
 
 
 class Reporter:
@@ -90,7 +90,9 @@ class Reporter:
         if self.bar:
             self.bar.update(self.task, description=text)
         if self.enabled and (self.bar is None or "scores" in record):
-            self.console.print(f"step {record['step']}/{self.steps}  {text}", highlight=False, markup=False)
+            self.console.print(
+                f"step {record['step']}/{self.steps}  {text}", highlight=False, markup=False, soft_wrap=True
+            )
 
 
 def _number(value: float | None) -> str:
