@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,11 +28,11 @@ from latchkey.metrics import (
     paired,
     save_records,
 )
-from latchkey.provenance import WEIGHTS_NOTE, commit, curve, describe, hardware, model_cost
+from latchkey.provenance import WEIGHTS_NOTE, commit, curve, describe, hardware, model_cost, note_data
 from latchkey.report import Comparison, Difference, Estimate, Row, StepTime
 from latchkey.showcase import showcase
 from latchkey.step_cost import peak_bytes, time_steps, training_step
-from latchkey.train import RunFolder, describe_environment, read_history
+from latchkey.train import Interrupted, RunFolder, describe_environment, read_history
 
 Runs = Mapping[str, Sequence[Sequence[ScanStatistics]]]
 """Recipe -> the records of each seed."""
@@ -81,6 +82,8 @@ def compare(
         InputError: a run folder holds a run of other settings; data or recipes do not fit together.
         TrainingError: training failed or was interrupted.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError("a comparison runs in one process; start it without a launcher (single runs take one)")
     records: dict[str, list[Sequence[ScanStatistics]]] = {name: [] for name in plan.experiments}
     built: Built | None = None
     total = len(plan.seeds) * len(plan.experiments)
@@ -91,7 +94,10 @@ def compare(
             done = sum(len(runs) for runs in records.values())
             say(f"[{done + 1}/{total}] {name}, seed {seed}")
             built = build(seeded, progress=progress)
-            records[name].append(_run(seeded, folder, plan.weights, built, progress=progress))
+            try:
+                records[name].append(_run(seeded, folder, plan.weights, built, progress=progress))
+            except Interrupted as stop:
+                raise Interrupted(f"{stop}\nThe whole comparison goes on with: {command}") from None
     assert built is not None  # a plan holds at least one experiment and one seed
     say("measuring time and memory of a training step, all models in turn")
     return _report(plan, out, built, records, title=title, command=command)
@@ -115,6 +121,7 @@ def _run(
         resume = run.last.is_file()
         if not resume:
             run.create(text)
+            note_data(built, folder)
         train(experiment, run, resume=resume, progress=progress, built=built)
     file = folder / f"records-{weights}.jsonl"
     if not file.is_file() or file.stat().st_mtime < run.last.stat().st_mtime:

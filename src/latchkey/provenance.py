@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,12 +16,26 @@ from latchkey.experiment import Built, Experiment, Weights, build_segmenter
 from latchkey.report import Curve, DataDescription
 from latchkey.train import History
 
+DATA_NOTE = "data.json"
+"""File of a run folder that says what it was trained on."""
+
 WEIGHTS_NOTE: dict[Weights, str] = {
     "last": "Scored with the weights at the end of training (their moving average where one is kept): nothing was "
     "chosen on the cases that are scored.",
     "best": "Scored with the weights that did best on these very cases during training, so the scores flatter; "
     "`latchkey compare` scores the last weights unless told otherwise.",
 }
+
+
+def note_data(built: Built, folder: Path) -> None:
+    """Writes what a run has to know of its data when the files are elsewhere: classes, channels and the split."""
+    content = {
+        "classes": built.task.classes,
+        "channels": built.training.store.channels,
+        "train": built.split.train,
+        "validation": built.split.validation,
+    }
+    (folder / DATA_NOTE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def describe(experiment: Experiment, built: Built) -> DataDescription:

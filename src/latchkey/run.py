@@ -26,7 +26,7 @@ from latchkey.experiment import (
 )
 from latchkey.metrics import EmptyRule, ScanStatistics, SegmentationMetric, compute_scores, intervals, save_records
 from latchkey.models import Segmenter
-from latchkey.provenance import WEIGHTS_NOTE, commit, curve, describe, hardware, model_cost
+from latchkey.provenance import DATA_NOTE, WEIGHTS_NOTE, commit, curve, describe, hardware, model_cost, note_data
 from latchkey.report import Comparison, Estimate, Row, write_run
 from latchkey.showcase import showcase
 from latchkey.tasks import Segmentation
@@ -72,7 +72,7 @@ def train_run(experiment: Experiment, folder: Path, *, resume: bool, overwrite: 
     built = build(experiment, progress=progress and first_process())
     if first_process() and not resume:
         run.create(to_yaml(experiment), overwrite=overwrite)
-        describe_data(built, folder)
+        note_data(built, folder)
     history = train(experiment, run, resume=resume, progress=progress, built=built)
     metric = evaluate(experiment, folder, weights="best", progress=progress, built=built)
     if first_process():
@@ -85,17 +85,6 @@ def train_run(experiment: Experiment, folder: Path, *, resume: bool, overwrite: 
 def first_process() -> bool:
     """Whether this is the process that writes: the only one, or a launcher's first."""
     return os.environ.get("RANK", "0") == "0"
-
-
-def describe_data(built: Built, folder: Path) -> None:
-    """Writes what a run has to know of its data when the files are elsewhere: classes, channels and the split."""
-    content = {
-        "classes": built.task.classes,
-        "channels": built.training.store.channels,
-        "train": built.split.train,
-        "validation": built.split.validation,
-    }
-    (folder / "data.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def evaluate_run(folder: Path, *, weights: Weights = "best", progress: bool = True) -> SegmentationMetric:
@@ -115,11 +104,11 @@ def load_run(folder: Path, weights: Weights = "best") -> LoadedRun:
     """
     experiment, file = run_settings(folder), weights_file(folder, weights)
     try:
-        data = json.loads((folder / "data.json").read_text(encoding="utf-8"))
+        data = json.loads((folder / DATA_NOTE).read_text(encoding="utf-8"))
         classes, channels = tuple(data["classes"]), int(data["channels"])
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(
-            f"{folder / 'data.json'} is missing or damaged, so the classes are not known; train again, or restore it"
+            f"{folder / DATA_NOTE} is missing or damaged, so the classes are not known; train again, or restore it"
         ) from None
     task = build_task(experiment, classes)
     bare = replace(experiment, model=replace(experiment.model, pretrained=None))

@@ -43,7 +43,7 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line: exit status 0, 1 (the work failed) or 2 (the call was wrong), and no traceback for a user."""
+    """Run the command line: exit status 0, 1 (the work failed) or 2 (the call was wrong); no traceback for a user."""
     try:
         app()
     except LatchkeyError as error:

@@ -30,13 +30,14 @@ def compare(
     margin: Annotated[float, typer.Option(min=0, help="Largest loss that still counts as no worse.")] = 0.02,
     headline: Annotated[Headline, typer.Option(help="Score that the verdicts are about.")] = Headline.dice,
     weights: Annotated[Weights, typer.Option(help="Which weights are scored.")] = Weights.last,
+    name: Annotated[str, typer.Option(help="Name of the report's files.")] = "comparison",
     title: Annotated[str | None, typer.Option(help="Title of the report.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Train every recipe over every seed on the same cases, and write one table that can be trusted.
 
     The table has parameters, multiply-adds, time per step, peak memory, Jaccard, weighted Jaccard, Dice and HD95 with
-    intervals over cases, and the paired difference against the first recipe, as comparison.md, .json and .html.
+    intervals over cases, and the paired difference against the first recipe, as Markdown, JSON and one HTML page.
     Interrupted, the same command goes on where it stopped.
 
     Example: `latchkey compare setr_qkv_small setr_kv_small data.kind=msd data.root=Task04_Hippocampus --seeds 3`
@@ -49,12 +50,12 @@ def compare(
     from latchkey.errors import InputError
     from latchkey.report import print_comparison, write_comparison
 
-    names = [text for text in recipes if "=" not in text]
+    sources = [text for text in recipes if "=" not in text]
     overrides = [text for text in recipes if "=" in text]
-    if len(set(names)) != len(names):
-        raise InputError(f"a recipe is named twice: {' '.join(names)}")
+    if len(set(sources)) != len(sources):
+        raise InputError(f"a recipe is named twice: {' '.join(sources)}")
     plan = Plan(
-        experiments={Path(name).stem: load_experiment(name, overrides) for name in names},
+        experiments={Path(source).stem: load_experiment(source, overrides) for source in sources},
         seeds=tuple(range(seeds)),
         margin=margin,
         headline=headline.value,
@@ -69,6 +70,6 @@ def compare(
         progress=not quiet,
         say=typer.echo,
     )
-    written = write_comparison(found, out)
+    written = write_comparison(found, out, name=name)
     print_comparison(found, Console())
     typer.echo(f"report: {written.html}")
