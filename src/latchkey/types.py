@@ -100,7 +100,12 @@ class Batch:
     ids: tuple[str, ...]
     """One name an image, for messages."""
 
+    def pin_memory(self) -> Batch:
+        """The same in page-locked memory, from which a copy to a GPU need not wait; PyTorch's loader calls this."""
+        return Batch(self.image.pin_memory(), self.mask.pin_memory(), self.ids)
+
     def to(self, device: torch.device | str) -> Batch:
+        """The same on `device`."""
         return Batch(self.image.to(device, non_blocking=True), self.mask.to(device, non_blocking=True), self.ids)
 
 
