@@ -65,14 +65,20 @@ def why_dropped(name: str, targets: Mapping[str, Tensor], layout: Layout) -> str
         return "a head for deep supervision, which the model has not" if name.startswith("aux_heads.") else None
     if name.endswith("cls_token"):
         return "the model has no class token"
-    part = name.split(".")[-2] if "." in name else name
-    if part in ("norm", "fc_norm", "head", "head_dist") and ".blocks." not in name and "embed" not in name:
+    if _is_final_norm(name) or name.endswith(CLASSIFIERS) or "pre_logits" in name:
         return "part of the classifier, which the model has not"
-    return "part of the classifier, which the model has not" if "pre_logits" in name else None
+    return None
 
 
 def may_be_new(name: str, layout: Layout) -> bool:
     """Whether a tensor of the model may be missing from a checkpoint of this layout."""
     if ".core." in name or name.startswith("aux_heads."):
         return True
-    return layout != "latchkey" and (name.startswith("decoder.") or name.endswith(CLASSIFIERS))
+    if layout == "latchkey":
+        return False
+    return name.startswith("decoder.") or name.endswith(CLASSIFIERS) or _is_final_norm(name)
+
+
+def _is_final_norm(name: str) -> bool:
+    """Whether this is the norm before a classifier, which some models have before the pooling and some after it."""
+    return name.split(".")[-2:-1] in (["norm"], ["fc_norm"]) and ".blocks." not in name and "embed" not in name

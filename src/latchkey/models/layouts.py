@@ -24,17 +24,14 @@ _VIT_RULES = (
 )
 
 
-def from_microsoft_cvt(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The names of microsoft/CvT (`stage0.blocks.0.attn.conv_proj_q.conv.weight`) as those of our `CvT`.
-
-    Names that are ours already stay as they are.
-    """
-    return {_rename(name, _CVT_RULES) if name.startswith("stage") else name: value for name, value in weights.items()}
+def cvt_name(name: str) -> str:
+    """A name of microsoft/CvT (`stage0.blocks.0.attn.conv_proj_q.conv.weight`) in our `CvT`; our names stay."""
+    return _rename(name, _CVT_RULES) if name.startswith("stage") else name
 
 
-def from_timm_vit(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The names of a timm or DeiT vision transformer as those of one from `build_vit`; the tensors stay as they are."""
-    return {_rename(name, _VIT_RULES): value for name, value in weights.items()}
+def vit_name(name: str) -> str:
+    """A name of a timm or DeiT vision transformer in one from `build_vit`."""
+    return _rename(name, _VIT_RULES)
 
 
 def _rename(name: str, rules: tuple[tuple[str, str], ...]) -> str:

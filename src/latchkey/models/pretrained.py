@@ -17,10 +17,12 @@ from latchkey.attention import MultiHead
 from latchkey.errors import CheckpointError
 from latchkey.models.encoders import CvT
 from latchkey.models.fitting import CLASSIFIERS, fit, may_be_new, position_tables, why_dropped
-from latchkey.models.layouts import Layout, from_microsoft_cvt, from_timm_vit, recognise
+from latchkey.models.layouts import Layout, cvt_name, recognise, vit_name
 from latchkey.models.weights import read_weights, unnest
 
 Part = TypeVar("Part", bound=nn.Module)
+Named = dict[str, tuple[str, Tensor]]
+"""A checkpoint's tensors by the model's names, each with its own name in the checkpoint."""
 
 
 @dataclass
@@ -92,19 +94,20 @@ def _scaled_by_width(layer: MultiHead) -> bool:
     return getattr(layer.variant, "scale_by", None) == "width"
 
 
-def _in_model_names(model: nn.Module, weights: dict[str, Tensor], report: LoadReport) -> dict[str, Tensor]:
+def _in_model_names(model: nn.Module, weights: dict[str, Tensor], report: LoadReport) -> Named:
     """The checkpoint's tensors under the model's names, without tokens that the model has not."""
     if report.layout == "latchkey":
-        return weights
+        return {name: (name, value) for name, value in weights.items()}
     if report.layout != "timm ViT":
         root, _ = _find(model, CvT, report.layout)
-        return {root + name: value for name, value in from_microsoft_cvt(weights).items()}
+        return {root + cvt_name(name): (name, value) for name, value in weights.items()}
     root, vit = _find(model, VisionTransformer, report.layout)
     stem = next((f"{name}." for name, part in model.named_modules() if isinstance(part, ResNetV2)), None)
     named = {}
-    for name, value in from_timm_vit(_without_tokens(weights, vit, report)).items():
+    for name, value in _without_tokens(weights, vit, report).items():
         inside = name.removeprefix("patch_embed.backbone.")
-        named[root + name if stem is None or inside == name else stem + inside] = value
+        plain = stem is None or inside == name
+        named[root + vit_name(name) if plain else f"{stem}{inside}"] = (name, value)
     return named
 
 
@@ -131,7 +134,7 @@ def _without_tokens(weights: dict[str, Tensor], vit: VisionTransformer, report: 
     return kept
 
 
-def _fit_all(model: nn.Module, named: dict[str, Tensor], report: LoadReport, strict_shapes: bool) -> dict[str, Tensor]:
+def _fit_all(model: nn.Module, named: Named, report: LoadReport, strict_shapes: bool) -> dict[str, Tensor]:
     """The tensors that the model takes, in its shapes; fills the report.
 
     Raises:
@@ -140,13 +143,13 @@ def _fit_all(model: nn.Module, named: dict[str, Tensor], report: LoadReport, str
     targets, tables = model.state_dict(), position_tables(model)
     ready: dict[str, Tensor] = {}
     wrong: list[str] = []
-    for name, value in named.items():
+    for name, (theirs, value) in named.items():
         if name not in targets:
             why = why_dropped(name, targets, report.layout)
             if why is None:
-                wrong.append(f"{name} {list(value.shape)} is not in the model")
+                wrong.append(f"{theirs} {list(value.shape)} is not in the model")
             else:
-                report.dropped[name] = why
+                report.dropped[theirs] = why
             continue
         fitted, how = fit(name, value, targets[name], tables)
         if fitted is not None:
@@ -156,9 +159,9 @@ def _fit_all(model: nn.Module, named: dict[str, Tensor], report: LoadReport, str
             else:
                 report.matched.append(name)
         elif name.endswith(CLASSIFIERS) and not strict_shapes:
-            report.dropped[name] = f"{value.shape[0]} classes, where the model has {targets[name].shape[0]}"
+            report.dropped[theirs] = f"{value.shape[0]} classes, where the model has {targets[name].shape[0]}"
         else:
-            wrong.append(f"{name} is {list(value.shape)}, and {list(targets[name].shape)} in the model{how}")
+            wrong.append(f"{theirs} is {list(value.shape)}, and {list(targets[name].shape)} in the model{how}")
     report.new = [name for name in targets if name not in ready]
     wrong += [
         f"{name} is not in the checkpoint"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -58,13 +59,16 @@ def _read_safetensors(path: Path) -> Mapping[str, Any]:
 
 def _read_torch(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # torch warns of an unusual pickle protocol, and then refuses or reads the file all the same
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path}: refused, because it holds more than tensors and plain values, and reading that could run code; "
             "where you trust its origin, save its state_dict alone (torch.save(model.state_dict(), ...) or safetensors)"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
+    except Exception as error:  # arbitrary bytes make torch's reader fail in any way
         raise CheckpointError(
             f"{path}: damaged or truncated, or no PyTorch file ({_first_line(error)}); copy or download it again"
         ) from error

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from latchkey.attention import Softmax, Variant, parse_variant
 from latchkey.models.encoders.cvt import CVT_13, CVT_21, CvT, CvTStage
-from latchkey.models.layouts import from_microsoft_cvt
+from latchkey.models.layouts import cvt_name
 
 _CFG = {
     "url": "",
@@ -30,7 +30,7 @@ default_cfgs = generate_default_cfgs({"cvt_13.untrained": _CFG, "cvt_21.untraine
 
 
 def _filter(weights: dict[str, Tensor], _model: CvT) -> dict[str, Tensor]:
-    return from_microsoft_cvt(weights.get("model", weights))  # type: ignore[arg-type]  # some files nest the weights
+    return {cvt_name(name): value for name, value in weights.items()}
 
 
 def _build(name: str, stages: tuple[CvTStage, ...], pretrained: bool, options: dict[str, Any]) -> CvT:

@@ -1,0 +1,195 @@
+"""The ledger against the published counts, torch's own counter and what autograd really keeps."""
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from latchkey.attention import KV, VARIANTS, KVPos, MultiHead, Softmax
+from latchkey.cost import TERMS, compare, ledger
+from latchkey.cost.ledger import totals
+from latchkey.cost.memory import LiveBytes
+from latchkey.models import create_encoder, create_segmenter, list_models
+
+SMALL = list_models("*_small")
+
+PUBLISHED = [
+    ("vit_b16", 224, "softmax", "85.80", "17.47"),
+    ("vit_b16", 224, "kv", "78.71", "16.08"),
+    ("vit_b16", 256, "softmax", "85.84", "23.10"),
+    ("vit_b16", 256, "kv", "78.76", "21.29"),
+    ("vit_s16", 256, "softmax", "21.69", "6.12"),
+    ("vit_s16", 256, "kv", "19.91", "5.66"),
+    ("vit_b16_mlp3", 256, "softmax", "71.68", "19.48"),
+    ("vit_b16_mlp3", 256, "kv", "64.59", "17.67"),
+    ("cvt_13", 224, "softmax", "20.00", "4.57"),
+    ("cvt_13_stride1", 224, "softmax", "20.00", "6.64"),
+    ("cvt_13_stride1", 224, "kv", "18.39", "6.27"),
+]
+"""Encoder, side in pixels, attention, million parameters and thousand million multiply-adds."""
+
+
+@pytest.mark.parametrize(("name", "side", "attention", "parameters", "macs"), PUBLISHED)
+def test_known_counts(name, side, attention, parameters, macs):
+    with torch.device("meta"):
+        model = create_encoder(name, attention=VARIANTS[attention](), image_size=(side, side))
+    counted = totals(model, (side, side))
+    assert f"{counted[0] / 1e6:.2f}" == parameters
+    assert f"{counted[1] / 1e9:.2f}" == macs
+
+
+def flops(model, image):
+    """Torch's own count, two for each multiply-add, attention products included."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.eval()(image, auxiliary=True) if hasattr(model, "aux_heads") else model.eval()(image)
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize(
+    ("name", "attention"), [*itertools.product(SMALL, VARIANTS), ("conv_setr_cup_r50_vit_b16", "kv")]
+)
+def test_multiply_adds_agree_with_torchs_counter(name, attention):
+    with torch.device("meta"):
+        model = create_segmenter(name, attention=VARIANTS[attention](), classes=2, in_channels=1, auxiliary=True)
+        counted = flops(model, torch.empty(1, 1, 41, 70))
+    macs = totals(model, (41, 70), channels=1)[1]
+    if attention == "kvpos":
+        # torch leaves the product of the position table with a vector out
+        macs -= ledger(model, (41, 70), channels=1).terms["position"].macs
+    assert counted == 2 * macs
+
+
+@pytest.mark.parametrize("stride", ["cvt_13", "cvt_13_stride1"])
+def test_strided_keys_agree_with_torchs_counter(stride):
+    with torch.device("meta"):
+        model = create_encoder(stride)
+        counted = flops(model, torch.empty(1, 3, 64, 80))
+    assert counted == 2 * totals(model, (64, 80))[1]
+
+
+def really_kept(model, image):
+    """Bytes of distinct memory, weights and image left out, that autograd keeps in a real forward pass."""
+    known = {t.untyped_storage()._cdata for t in (*model.parameters(), *model.buffers(), image)}
+    kept = []
+
+    def pack(tensor):
+        if tensor.untyped_storage()._cdata not in known:
+            known.add(tensor.untyped_storage()._cdata)
+            kept.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        model.train()(image, auxiliary=True)
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept)
+
+
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("attention", VARIANTS)
+def test_saved_bytes_are_what_autograd_keeps(name, attention):
+    model = create_segmenter(name, attention=VARIANTS[attention](), classes=2, in_channels=2, auxiliary=True)
+    cost = ledger(model, (40, 56), channels=2)
+    assert cost.saved_bytes == really_kept(model, torch.randn(1, 2, 40, 56))
+
+
+class OneLayer(nn.Module):
+    """An attention layer that calls itself by the size of the image."""
+
+    def __init__(self, variant):
+        super().__init__()
+        self.attn = MultiHead(32, 4, variant)
+
+    def forward(self, image):
+        from latchkey.types import Grid
+
+        tokens = image.flatten(2).transpose(1, 2)
+        return self.attn(tokens, Grid(*image.shape[2:]))
+
+
+@pytest.mark.parametrize(("variant", "roles"), [(Softmax(), 3), (KV(), 2)])
+def test_terms_of_one_layer_by_hand(variant, roles):
+    n, d, heads = 5 * 7, 32, 4
+    cost = ledger(OneLayer(variant), (5, 7), channels=32)
+    assert {name: term.macs for name, term in cost.terms.items()} == {
+        "projections": (roles + 1) * n * d * d,
+        "scores": n * n * d,
+        "values": n * n * d,
+    }
+    assert cost.terms["projections"].parameters == (roles + 1) * (d * d + d)
+    # the heads; one logarithm of a sum a row and head; the mixed values, which the output map keeps too
+    assert cost.terms["projections"].saved_bytes == 4 * roles * n * d
+    assert cost.terms["scores"].saved_bytes == 4 * heads * n
+    assert cost.terms["values"].saved_bytes == 4 * n * d
+
+
+def test_key_value_attention_saves_query_weights_and_nothing_else():
+    softmax, kv = (ledger(OneLayer(variant), (6, 6), channels=32) for variant in (Softmax(), KV()))
+    assert softmax.parameters - kv.parameters == 32 * 32 + 32
+    assert softmax.macs - kv.macs == 36 * 32 * 32
+    assert softmax.saved_bytes - kv.saved_bytes == 4 * 36 * 32
+
+
+def test_position_weights_have_a_term():
+    cost = ledger(OneLayer(KVPos(d_pos=10)), (6, 6), channels=32)
+    assert cost.terms["position"].parameters == 10
+    assert cost.terms["position"].macs == 36 * 4
+    assert cost.terms["position"].saved_bytes > 0
+
+
+def test_the_model_is_left_as_it_is():
+    model = create_segmenter("setr_naive_small", classes=1).eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    ledger(model, (16, 16))
+    assert not model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not any(module._forward_hooks for module in model.decoder.modules())
+
+
+def test_terms_add_up_and_keep_their_order():
+    model = create_segmenter("conv_setr_cup_small", attention=KVPos(), classes=3, auxiliary=True)
+    cost = ledger(model, (64, 64))
+    assert cost.parameters == sum(p.numel() for p in model.parameters())
+    assert list(cost.terms) == [name for name in TERMS if name in cost.terms]
+    assert set(TERMS) - set(cost.terms) == {"head"}
+    assert cost.terms["decoder"].parameters == sum(p.numel() for p in model.decoder.parameters())
+    assert cost.terms["auxiliary"].parameters == sum(p.numel() for p in model.aux_heads.parameters())
+    assert cost.terms["stem"].parameters == sum(p.numel() for p in model.encoder.stem.parameters())
+
+
+def test_inference_peak_by_hand():
+    """Input map (alive until replaced) and the one being made: 100 + 200 numbers at the widest."""
+
+    class Chain(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.wide, self.narrow = nn.Conv2d(1, 2, 1), nn.Conv2d(2, 1, 1)
+
+        def forward(self, image):
+            x = self.wide(image)
+            x = x.relu()
+            return self.narrow(x)
+
+    assert ledger(Chain(), (10, 10), channels=1).inference_bytes == 4 * (200 + 200)
+
+
+def test_live_bytes_fall_again():
+    with LiveBytes() as live, torch.no_grad():
+        a = torch.empty(10, device="meta")
+        b = a + 1
+        view = b.reshape(2, 5)
+        del a
+        assert live.now == 40
+        del b
+        assert live.now == 40
+        del view
+        assert live.now == 0
+    assert live.peak == 80
+
+
+def test_memory_grows_linearly_with_fused_attention():
+    """No term is quadratic in the number of tokens: the scores are never held."""
+    one, four = (compare("vit_s16", ["softmax"], size=side).ledgers["softmax"] for side in ((128, 128), (256, 256)))
+    assert four.terms["scores"].saved_bytes == 4 * one.terms["scores"].saved_bytes
+    assert four.saved_bytes == pytest.approx(4 * one.saved_bytes, rel=0.01)
+    assert four.terms["scores"].macs == 16 * one.terms["scores"].macs
