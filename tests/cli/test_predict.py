@@ -85,6 +85,7 @@ def test_the_words_say_what_was_found_and_where(call: Callable[..., Any], folder
     assert f"{out / 'a.png'} and 2 more  a: anterior " in answer.out
     assert "predicting: 2/2" in answer.err
     assert not (out / "overlays").exists()
+    assert "--separate" not in answer.out
     again = call("predict", str(folder), str(tmp_path / "a.png"), "--out", str(out), "--no-overlays", "-q")
     assert again.status == 2
     assert "exists already" in again.err

@@ -72,12 +72,12 @@ def predict(
     try:
         written = predict_files(predictor, inputs, output, axis=cut, progress=not quiet)
     except PredictionError as error:
-        _print(error.written, error.failures, as_json=as_json)
+        _print(error.written, error.failures, separate=separate, as_json=as_json)
         raise
-    _print(written, (), as_json=as_json)
+    _print(written, (), separate=separate, as_json=as_json)
 
 
-def _print(written: Sequence[Written], failures: Sequence[Failure], *, as_json: bool) -> None:
+def _print(written: Sequence[Written], failures: Sequence[Failure], *, separate: bool, as_json: bool) -> None:
     if as_json:
         from dataclasses import asdict
 
@@ -90,5 +90,7 @@ def _print(written: Sequence[Written], failures: Sequence[Failure], *, as_json: 
         found = ", ".join(f"{name} {size:.{digits}f} {unit}" for name, size in sizes.items())
         more = f" and {len(item.outputs) - 1} more" if len(item.outputs) > 1 else ""
         typer.echo(f"{item.outputs[0]}{more}  {item.id}: {found}")
-        if item.overlapping:
-            typer.echo(f"  {item.overlapping} voxels belong to several classes; --separate keeps them all")
+        if item.overlapping and not separate and item.outputs[0].suffix != ".csv":
+            typer.echo(
+                f"  {item.overlapping} voxels belong to several classes and were given to the first; --separate keeps all"
+            )

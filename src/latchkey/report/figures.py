@@ -18,6 +18,7 @@ from latchkey.report.svg import PALETTE, Style, drawing, styles
 _WIDTH = 9.6
 _ROW = 0.36
 _BINS = 100
+_STEPS = [1, 2, 2.5, 5, 10]
 
 
 def score_figure(comparison: Comparison) -> Figure:
@@ -41,7 +42,7 @@ def score_figure(comparison: Comparison) -> Figure:
                     _dot(axes, place, value, style)
             axes.set_title(wording.title(name) + ("" if score.higher_is_better else ", lower is better"))
             axes.margins(x=0.08)
-            axes.xaxis.set_major_locator(MaxNLocator(4))
+            axes.xaxis.set_major_locator(MaxNLocator(4, steps=_STEPS))
             axes.grid(axis="x")
         return figure
 
@@ -68,7 +69,7 @@ def difference_figure(comparison: Comparison) -> Figure | None:
             beside.set(va="center", fontsize=8.5)
         reach = 1.15 * max(margin, *(abs(end or 0) for _, item in drawn for end in (item.low, item.high))) or 1.0
         axes.set_xlim(-reach, reach)
-        axes.xaxis.set_major_locator(MaxNLocator(7))
+        axes.xaxis.set_major_locator(MaxNLocator(7, steps=_STEPS))
         axes.grid(axis="x")
         unit = f", {score.unit}" if score.unit else ""
         axes.set_title(f"{score.title}, difference to {_short(comparison.reference.label)}{unit}")
@@ -108,8 +109,8 @@ def curves_figure(comparison: Comparison, what: Literal["loss", "score"]) -> Fig
             axes.set_title(_short(rows[index].label))
             axes.grid(axis="y")
             axes.tick_params(axis="y", labelcolor=PALETTE["muted"])
-            axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-            axes.yaxis.set_major_locator(MaxNLocator(5))
+            axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, steps=_STEPS))
+            axes.yaxis.set_major_locator(MaxNLocator(5, steps=_STEPS))
             below = index + columns >= len(rows)
             axes.tick_params(axis="x", labelbottom=below)
             if below:
@@ -149,8 +150,8 @@ def run_figure(run: Comparison) -> Figure | None:
             axes.set_xlim(left=0)
             axes.grid(axis="y")
             axes.tick_params(axis="y", labelcolor=PALETTE["muted"])
-            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-            axes.yaxis.set_major_locator(MaxNLocator(5))
+            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=_STEPS))
+            axes.yaxis.set_major_locator(MaxNLocator(5, steps=_STEPS))
             _limit(axes, [lines], what)
         return figure
 

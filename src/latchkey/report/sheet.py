@@ -35,9 +35,8 @@ def contact_sheet(
     columns = min(_COLUMNS, len(chosen))
     pixels = _tiled([_enlarged(_shown(image[index]), factor) for index in chosen], columns)
     found = _tiled([masks[index].repeat(factor, 1).repeat(factor, 2).transpose(1, 2, 0) for index in chosen], columns)
-    listed = ", ".join(str(index + 1) for index in chosen)
-    heading = f"slices {listed} of {len(image)}"
-    return overlay(pixels, None, found.transpose(2, 0, 1), classes, title=f"{title}: {heading}" if title else heading)
+    heading = f"slices {chosen[0] + 1} to {chosen[-1] + 1}"
+    return overlay(pixels, None, found.transpose(2, 0, 1), classes, title=f"{title}, {heading}" if title else heading)
 
 
 def chosen_slices(found: NDArray[np.bool_]) -> list[int]:
