@@ -1,4 +1,4 @@
-"""matplotlib figures as inline SVG that follows the page's light or dark colours, and as PNG."""
+"""matplotlib figures as inline SVG that follows the page's light or dark colours."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO, StringIO
+from html import escape
+from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -112,21 +113,4 @@ def svg(figure: Figure, name: str, title: str) -> str:
         text = re.sub(rf"{colour}(?![0-9a-f])", f"var(--{variable})", text)
     head, _, rest = text.partition(">")
     head = re.sub(r'\s(?:width|height)="[^"]*pt"', "", head)
-    return f'{head} role="img" aria-label="{_attribute(title)}">{rest}'.strip()
-
-
-def png(figure: Figure, *, dots_per_inch: int = 150) -> bytes:
-    """The figure as a PNG on white."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    buffer = BytesIO()
-    FigureCanvasAgg(figure)
-    with drawing():
-        figure.savefig(buffer, format="png", dpi=dots_per_inch, facecolor="white", metadata={"Software": None})
-    return buffer.getvalue()
-
-
-def _attribute(text: str) -> str:
-    from html import escape
-
-    return escape(text, quote=True)
+    return f'{head} role="img" aria-label="{escape(title, quote=True)}">{rest}'.strip()
