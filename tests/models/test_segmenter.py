@@ -14,10 +14,11 @@ from latchkey.models import MODELS, create_segmenter, list_models
 from latchkey.models.segmenter import pad_to_multiple, resize_and_crop
 
 SMALL = list_models("*_small")
+LARGE = [name for name in MODELS if name.endswith(("b16", "cvt13"))]
 
 
-@pytest.mark.parametrize(("name", "attention"), list(zip(MODELS, itertools.cycle(VARIANTS), strict=False)))
-def test_every_model_gives_logits_of_the_images_size(name, attention):
+@pytest.mark.parametrize(("name", "attention"), list(zip(LARGE, itertools.cycle(VARIANTS), strict=False)))
+def test_large_models_give_logits_of_the_images_size(name, attention):
     with torch.device("meta"):
         model = create_segmenter(name, attention=VARIANTS[attention](), classes=2, in_channels=1, auxiliary=True)
         result = model(torch.empty(2, 1, 50, 39), auxiliary=True)
@@ -34,6 +35,7 @@ def test_every_parameter_of_a_small_model_gets_a_gradient(name, attention):
     model = create_segmenter(name, attention=VARIANTS[attention](), classes=2, image_size=(32, 24), auxiliary=True)
     result = model(torch.randn(2, 3, 33, 20), auxiliary=True)
     sum(logits.square().mean() for logits in (result["out"], *result["aux"])).backward()
+    assert result["out"].shape == (2, 2, 33, 20)
     dead = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
     assert not dead
 
@@ -143,9 +145,7 @@ def test_mistakes_in_a_wish_are_told():
 
 def test_softmax_and_key_value_models_differ_in_nothing_but_queries():
     for name in SMALL:
-        qkv, kv = (
-            create_segmenter(name, attention=VARIANTS[attention](), classes=2) for attention in ("softmax", "kv")
-        )
+        qkv, kv = (create_segmenter(name, attention=attention, classes=2) for attention in (Softmax(), KV()))
         ours, theirs = qkv.state_dict(), kv.state_dict()
         assert set(theirs) <= set(ours)
         assert all(".q." in key for key in set(ours) - set(theirs))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from latchkey.attention import MultiHead
 from latchkey.cost.memory import FusedAttention, LiveBytes, SavedBytes
 from latchkey.cost.terms import TERMS, assign_terms
+from latchkey.errors import InputError
 from latchkey.types import Size
 
 
@@ -60,12 +61,23 @@ def ledger(model: nn.Module, size: Size, *, channels: int = 3) -> Ledger:
     """The cost of `model` for one image of `size` (h, w) in pixels, from shapes alone: nothing is computed.
 
     `model` may lie on any device; it is left as it is. Counted are `nn.Linear`, `nn.Conv2d` and `MultiHead`.
+
+    Raises:
+        InputError: the image is so small that batch norm could not train on it alone.
     """
     model = copy.deepcopy(model).to("meta")
     terms = assign_terms(model)
     image = torch.empty(1, channels, *size, device="meta")
-    with _count_macs(model, terms) as macs, SavedBytes(model.train(), image, terms) as saved:
-        _run(model, image)
+    try:
+        with _count_macs(model, terms) as macs, SavedBytes(model.train(), image, terms) as saved:
+            _run(model, image)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise InputError(
+            f"{size[0]}x{size[1]} pixels are too few: a map of the model has a single place, on which batch norm cannot "
+            "train; give a larger size"
+        ) from error
     parameters = _parameters(model, terms)
     rows = {name: Term(parameters[name], macs[name], saved.by_term[name]) for name in TERMS}
     with torch.no_grad(), FusedAttention(), LiveBytes() as live:

@@ -1,0 +1,102 @@
+"""The commands `latchkey cost` and `latchkey models`."""
+
+import json
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from latchkey.cli import app, main
+from latchkey.cli.cost import human, mebibytes, parse_size
+from latchkey.errors import InputError
+
+
+def run(*arguments):
+    return CliRunner(env={"COLUMNS": "160", "NO_COLOR": "1"}).invoke(app, list(arguments))
+
+
+def test_table_shows_every_attention_and_the_change():
+    result = run("cost", "setr_naive_small", "--size", "16,24", "--classes", "2", "--channels", "1")
+    assert result.exit_code == 0, result.output
+    text = result.output
+    assert "16 x 24 pixels, 1 channels, 2 output channels" in text
+    for word in ("Parameters", "Multiply-adds", "Activation memory", "feed-forward", "projections", "training"):
+        assert word in text
+    header = next(line for line in text.splitlines() if "term" in line)
+    assert header.index("softmax") < header.index("kv") < header.index("kvpos")
+    assert "-25.0 %" in text
+
+
+def test_json():
+    result = run("cost", "setr_naive_small", "-a", "kv", "--size", "16", "--json")
+    assert result.exit_code == 0, result.output
+    content = json.loads(result.output)
+    assert (content["height"], content["width"], content["classes"]) == (16, 16, 3)
+    assert list(content["attention"]) == ["kv"]
+
+
+def test_attention_that_cannot_be_is_named():
+    result = run("cost", "cvt_13", "--size", "64,64")
+    assert result.exit_code == 0, result.output
+    assert "kvpos is left out" in result.output
+
+
+def test_list_of_models():
+    result = run("models", "setr_*_small", "--attention", "kv")
+    assert result.exit_code == 0, result.output
+    assert "setr_pup_small" in result.output
+    assert "1.27 M" in result.output
+    assert "64x64" in result.output
+    assert "conv_setr" not in result.output
+
+
+def test_pattern_that_matches_nothing():
+    result = run("models", "unet*")
+    assert isinstance(result.exception, InputError)
+    assert "no model's name matches 'unet*'" in str(result.exception)
+
+
+@pytest.mark.parametrize("arguments", [("cost", "setr_pup_smal"), ("cost", "vit_b16", "-a", "qv"), ("models", "x")])
+def test_mistakes_end_with_status_2_and_one_line(arguments, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["latchkey", *arguments])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_a_size_too_small_to_train_on():
+    result = run("cost", "cvt_13", "--size", "32,32")
+    assert isinstance(result.exception, InputError)
+    assert "32x32 pixels are too few" in str(result.exception)
+
+
+@pytest.mark.parametrize("command", ["cost", "models"])
+def test_help_has_an_example(command):
+    assert f"Example: latchkey {command}" in " ".join(run(command, "--help").output.split())
+
+
+@given(height=st.integers(1, 9999), width=st.integers(1, 9999), separator=st.sampled_from([",", "x", ", ", "X"]))
+def test_sizes(height, width, separator):
+    assert parse_size(f"{height}{separator}{width}") == (height, width)
+    assert parse_size(str(height)) == (height, height)
+    assert parse_size(None) is None
+
+
+@pytest.mark.parametrize("text", ["", ",", "1,2,3", "0,5", "-1,5", "a", "5,", "1.5,2", "²"])
+def test_sizes_that_are_none(text):
+    with pytest.raises(InputError, match="height and width in pixels"):
+        parse_size(text)
+
+
+def test_units():
+    assert [human(n) for n in (0, 999, 1500, 85_797_120, 17_471_000_000)] == [
+        "0",
+        "999",
+        "1.50 k",
+        "85.80 M",
+        "17.47 G",
+    ]
+    assert mebibytes(3 * 2**19) == "1.50 MiB"
