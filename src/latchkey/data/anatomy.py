@@ -103,27 +103,27 @@ class Anatomy:
 
         top = near(0.28, 0.03)
         organs = (
-            blob(-0.36, -0.10, (top + 0.04, top + 0.42), 0.27, 0.29, LARGE_BOWEL, 0.10),
-            blob(0.07, 0.13, (top + 0.14, top + 0.43), 0.33, 0.25, SMALL_BOWEL, 0.22),
-            blob(0.33, -0.20, (top, top + 0.22), 0.28, 0.23, STOMACH, 0.06),
+            blob(-0.42, -0.12, (top + 0.04, top + 0.42), 0.33, 0.36, LARGE_BOWEL, 0.08),
+            blob(0.10, 0.15, (top + 0.14, top + 0.43), 0.39, 0.31, SMALL_BOWEL, 0.20),
+            blob(0.38, -0.24, (top, top + 0.22), 0.34, 0.29, STOMACH, 0.06),
         )
         lookalikes = [
-            blob(-0.45, -0.05, (-0.3, top - 0.08), 0.26, 0.36, LUNG, 0.03),
-            blob(0.45, -0.05, (-0.3, top - 0.12), 0.24, 0.36, LUNG, 0.03),
-            blob(0.06, -0.18, (-0.3, top - 0.10), 0.22, 0.20, STOMACH, 0.08),
-            blob(-0.30, -0.08, (top - 0.14, top + 0.04), 0.40, 0.36, LIVER, 0.06),
-            blob(0.55, 0.12, (top - 0.10, top + 0.16), 0.12, 0.20, STOMACH, 0.06),
-            blob(-0.42, 0.30, (top + 0.02, top + 0.30), 0.12, 0.14, SMALL_BOWEL, 0.10),
-            blob(0.45, 0.32, (top, top + 0.28), 0.12, 0.14, SMALL_BOWEL, 0.10),
-            blob(-0.48, 0.10, (top + 0.48, 1.3), 0.15, 0.16, BONE, 0.08),
-            blob(0.48, 0.10, (top + 0.48, 1.3), 0.15, 0.16, BONE, 0.08),
-            blob(0.0, -0.14, (top + 0.50, 1.1), 0.20, 0.16, SMALL_BOWEL, 0.03),
+            blob(-0.50, -0.06, (-0.3, top - 0.08), 0.29, 0.43, LUNG, 0.03),
+            blob(0.50, -0.06, (-0.3, top - 0.12), 0.27, 0.43, LUNG, 0.03),
+            blob(0.06, -0.22, (-0.3, top - 0.10), 0.25, 0.24, STOMACH, 0.08),
+            blob(-0.34, -0.10, (top - 0.14, top + 0.04), 0.46, 0.43, LIVER, 0.06),
+            blob(0.62, 0.20, (top - 0.10, top + 0.16), 0.12, 0.20, STOMACH, 0.06),
+            blob(-0.46, 0.38, (top + 0.02, top + 0.30), 0.13, 0.13, SMALL_BOWEL, 0.10),
+            blob(0.52, 0.42, (top, top + 0.28), 0.12, 0.12, SMALL_BOWEL, 0.10),
+            blob(-0.54, 0.14, (top + 0.48, 1.3), 0.17, 0.18, BONE, 0.08),
+            blob(0.54, 0.14, (top + 0.48, 1.3), 0.17, 0.18, BONE, 0.08),
+            blob(0.0, -0.16, (top + 0.50, 1.1), 0.23, 0.19, SMALL_BOWEL, 0.03),
         ]
         for shade in (LARGE_BOWEL, SMALL_BOWEL, STOMACH, LARGE_BOWEL, STOMACH):
             angle, first = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.85)
-            x, y = 0.55 * np.cos(angle), 0.36 * np.sin(angle)
+            x, y = 0.62 * np.cos(angle), 0.44 * np.sin(angle)
             lookalikes.append(blob(x, y, (first, first + 0.2), 0.07, 0.07, shade, 0.05))
-        return cls((near(0, 0.07), near(0, 0.06)), (near(0.80, 0.03), near(0.58, 0.025)), organs, tuple(lookalikes))
+        return cls((near(0, 0.07), near(0, 0.06)), (near(0.89, 0.03), near(0.70, 0.025)), organs, tuple(lookalikes))
 
     def on_another_day(self, rng: np.random.Generator) -> Anatomy:
         """The same patient: another position on the table, and bowels that have moved a little."""
@@ -194,8 +194,8 @@ class Scanner:
         inside = self._cover(self._skin / 0.88, anatomy.body[1])
         picture = self._cover(self._skin, anatomy.body[1]) * FAT
         picture += inside * (MUSCLE - picture + 0.03 * coarse + 0.03 * fine)
-        spine = Blob(0, 0.38, -9, 9, 0.11, 0.10, BONE, texture=0.06)
-        aorta = Blob(0.10, 0.27, -9, 9, 0.045, 0.045, float(rng.uniform(0.9, 1.9)))
+        spine = Blob(0, 0.49, -9, 9, 0.11, 0.10, BONE, texture=0.06)
+        aorta = Blob(-0.16, 0.42, -9, 9, 0.045, 0.045, float(rng.uniform(0.9, 1.9)))
         for blob in (*anatomy.lookalikes, spine, aorta):
             self._paint(blob, z, picture, inside, coarse, fine)
         masks = np.zeros((len(anatomy.organs), *self._size), bool)
