@@ -75,8 +75,8 @@ def ledger(model: nn.Module, size: Size, *, channels: int = 3) -> Ledger:
         if "more than 1 value per channel" not in str(error):
             raise
         raise InputError(
-            f"{size[0]}x{size[1]} pixels are too few: a map of the model has a single place, on which batch norm cannot "
-            "train; give a larger size"
+            f"{size[0]}x{size[1]} pixels are too few: one of the model's maps has a single place, on which batch "
+            "norm cannot train; give a larger size"
         ) from error
     parameters = _parameters(model, terms)
     rows = {name: Term(parameters[name], macs[name], saved.by_term[name]) for name in TERMS}
