@@ -57,7 +57,7 @@ class Blob:
         angle = np.arctan2(down, right)
         edge = 1 + sum(
             height * np.cos(k * angle + phase + 0.8 * along)
-            for height, k, phase in zip((0.08, 0.06, 0.03), (2, 3, 5), self.waves, strict=True)
+            for height, k, phase in zip((0.07, 0.04, 0.02), (2, 3, 5), self.waves, strict=True)
         )
         return np.asarray(np.hypot(right, down) / (shrink * edge), np.float32)
 
@@ -104,7 +104,7 @@ class Anatomy:
         top = near(0.28, 0.03)
         organs = (
             blob(-0.42, -0.12, (top + 0.04, top + 0.42), 0.33, 0.36, LARGE_BOWEL, 0.08),
-            blob(0.10, 0.15, (top + 0.14, top + 0.43), 0.39, 0.31, SMALL_BOWEL, 0.20),
+            blob(0.10, 0.15, (top + 0.14, top + 0.43), 0.39, 0.31, SMALL_BOWEL, 0.15),
             blob(0.38, -0.24, (top, top + 0.22), 0.34, 0.29, STOMACH, 0.06),
         )
         lookalikes = [
@@ -174,7 +174,7 @@ class Scanner:
         y: pixel centres of the rows, `[H 1]`.
     """
 
-    noise = 0.035
+    noise = 0.03
 
     def __init__(self, anatomy: Anatomy, x: Floats, y: Floats, rng: np.random.Generator) -> None:
         self._anatomy = anatomy

@@ -81,12 +81,13 @@ class View:
         Channels are ordered by slice, then by channel. `indices` picks the slices wanted; all by default.
         """
         slices, channels = image.shape[:2]
+        geometry = self.geometry((image.shape[2], image.shape[3]))
+        if self.stack == 1:
+            chosen = np.asarray(image if indices is None else image[list(indices)])
+            return geometry.apply(torch.from_numpy(normalise(chosen, statistics, self.normalise))), geometry
         wanted = np.stack([self.neighbours(i, slices) for i in (range(slices) if indices is None else indices)])
         needed, place = np.unique(wanted, return_inverse=True)
         chosen = np.asarray(image[needed[0] : needed[-1] + 1])[needed - needed[0]]
-        geometry = self.geometry((image.shape[2], image.shape[3]))
         flat = geometry.apply(torch.from_numpy(normalise(chosen, statistics, self.normalise)))
-        if self.stack == 1:
-            return flat, geometry
         stacked = flat[torch.from_numpy(place.reshape(-1))]
         return stacked.reshape(len(wanted), self.stack * channels, *self.size), geometry
