@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 from latchkey.errors import InputError
 from latchkey.models.decoders import AuxiliaryHead, MLADecoder, NaiveDecoder, PUPDecoder
+from latchkey.models.decoders.layers import normalisation
 
 
 def maps(count=4, channels=16, side=4):
@@ -66,3 +67,10 @@ def test_norm_must_be_known():
 def test_features_must_be_finest_first():
     with pytest.raises(InputError, match="finest first"):
         NaiveDecoder((16, 16), (16, 8), 3)
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(3, 1), (4, 1), (16, 4), (20, 5), (64, 16), (256, 32), (513, 1)])
+def test_groups_of_four_channels(channels, groups):
+    norm = normalisation("group", channels)
+    assert norm.num_groups == groups
+    assert norm(torch.randn(2, channels, 3, 3)).shape == (2, channels, 3, 3)
