@@ -14,7 +14,7 @@ from latchkey.train import FitConfig, OptimizerConfig, ScheduleConfig
 SETR, CONV_SETR, CVT_SETR = "setr_pup_small", "conv_setr_cup_small", "cvt_setr_pup_small"
 
 
-def study(model: str, attention: Variant, *, steps: int = 1500) -> Experiment:
+def study(model: str, attention: Variant, *, steps: int = 1000) -> Experiment:
     """One small model; the settings that all of them share."""
     return Experiment(
         name=f"{model}-{variant_name(attention)}",
@@ -27,12 +27,12 @@ def study(model: str, attention: Variant, *, steps: int = 1500) -> Experiment:
             steps=steps,
             batch_size=16,
             ema=0.99,
-            evaluate_every=max(1, steps // 5),
-            checkpoint_every=max(1, steps // 5),
+            evaluate_every=max(1, steps // 4),
+            checkpoint_every=max(1, steps // 4),
             log_every=25,
             workers=1,
         ),
-        optimizer=OptimizerConfig(name="adamw", lr=1e-3, weight_decay=0.05),
+        optimizer=OptimizerConfig(name="adamw", lr=2e-3, weight_decay=0.05),
         schedule=ScheduleConfig(name="cosine", warmup=steps // 15),
     )
 
