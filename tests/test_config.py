@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,14 @@ def test_the_nine_of_a_scale_differ_in_model_and_attention_only() -> None:
 def test_overrides_reach_every_depth() -> None:
     experiment = load_experiment(
         "setr_qkv_small",
-        ["fit.steps=7", "model.attention=kvpos", "model.attention.d_pos=20", "view.size=[32, 48]", "augment=null"],
+        [
+            "fit.steps=7",
+            "schedule.warmup=1",
+            "model.attention=kvpos",
+            "model.attention.d_pos=20",
+            "view.size=[32, 48]",
+            "augment=null",
+        ],
     )
     assert experiment.fit.steps == 7
     assert experiment.model.attention == KVPos(d_pos=20)
@@ -51,10 +59,10 @@ def test_overrides_reach_every_depth() -> None:
 
 def test_yaml_may_start_from_a_recipe(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
-    file.write_text("recipe: setr_kv_small\nname: mine\nfit: {steps: 9}\n")
+    file.write_text("recipe: setr_kv_small\nname: mine\nfit: {steps: 900}\noptimizer: {lr: 1e-4}\n")
     experiment = load_experiment(file)
-    assert (experiment.name, experiment.fit.steps, experiment.model.attention) == ("mine", 9, KV())
-    assert experiment.optimizer == load_experiment("setr_kv_small").optimizer
+    assert (experiment.name, experiment.fit.steps, experiment.model.attention) == ("mine", 900, KV())
+    assert experiment.optimizer == replace(load_experiment("setr_kv_small").optimizer, lr=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -67,6 +75,9 @@ def test_yaml_may_start_from_a_recipe(tmp_path: Path) -> None:
         ("setr_kv_small", ["fit.steps='3'"], "fit.steps='3'"),
         ("setr_kv_small", ["fit.steps=2.5"], "fit.steps=2.5"),
         ("setr_kv_small", ["fit.steps=0"], "fit.steps is 0"),
+        ("setr_kv_small", ["fit.steps=9"], "schedule.warmup is 66 steps, but training lasts only 9"),
+        ("setr_kv_small", ["fit.monitor=hd95_mm"], "set fit.maximise=false"),
+        ("setr_kv_small", ["task.empty_rule=lenient"], "task.empty_rule='lenient'"),
         ("setr_kv_small", ["fit=3"], "fit=3 is a section; set one of its fields: steps"),
         ("setr_kv_small", ["model.attention=kw"], "attention 'kw' is not known; did you mean 'kv'"),
         ("setr_kv_small", ["model.attention.d_pos=4"], "attention 'kv' has no option 'd_pos'"),
@@ -108,6 +119,11 @@ def test_no_text_breaks_the_parser(text: str) -> None:
     except InputError:
         return
     assert all(keys)
+
+
+@pytest.mark.parametrize("text", ["1e-3", "1.0e-3", "+2E4", ".5e1", "-3e+2"])
+def test_numbers_with_exponents_are_numbers(text: str) -> None:
+    assert parse_override(f"optimizer.lr={text}") == (("optimizer", "lr"), float(text))
 
 
 def test_merge_leaves_its_input_alone() -> None:

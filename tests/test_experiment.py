@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from latchkey.config import load_experiment
+from latchkey.config import load_experiment, to_yaml
 from latchkey.errors import CheckpointError, InputError
-from latchkey.experiment import build, cache_folder, evaluate, open_store, split, weights_file
+from latchkey.experiment import build, cache_folder, evaluate, open_store, split, train, weights_file
+from latchkey.train import RunFolder
 
 
 def test_build_joins_data_model_and_task(tiny: list[str]) -> None:
@@ -66,6 +69,30 @@ def test_weights_of_another_model_are_refused(tiny: list[str], trained: Path) ->
     other = load_experiment("setr_qkv_small", tiny)
     with pytest.raises(CheckpointError, match=r"attention\.project\.linear"):
         evaluate(other, trained, weights="best", progress=False)
+
+
+def test_pretrained_weights_are_loaded_once_and_reported(tiny: list[str], trained: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "weights.safetensors"
+    shutil.copy(trained / "best.safetensors", weights)
+    run = RunFolder(tmp_path / "run")
+    experiment = load_experiment("setr_kv_small", [*tiny, f"model.pretrained={weights}", "optimizer.lr=1e-9"])
+    run.create(to_yaml(experiment))
+    train(experiment, run, progress=False)
+    assert "tensors as they are" in (run.path / "pretrained.txt").read_text()
+    start, end = (load_file(path) for path in (weights, run.best))
+    for name, tensor in start.items():
+        torch.testing.assert_close(end[name], tensor, rtol=1e-3, atol=1e-4)
+    weights.unlink()
+    assert evaluate(experiment, run.path, weights="best", progress=False).compute()["jaccard"] >= 0
+
+
+def test_settings_reach_data_and_task(tiny: list[str]) -> None:
+    plain = build(load_experiment("setr_kv_small", tiny), progress=False)
+    changed = build(
+        load_experiment("setr_kv_small", [*tiny, "data.empty_fraction=0", "task.empty_rule=credit"]), progress=False
+    )
+    assert len(changed.training) < len(plain.training)
+    assert changed.task.rule == "credit"
 
 
 def test_a_run_without_weights_says_how_to_get_them(tmp_path: Path) -> None:

@@ -19,7 +19,6 @@ from latchkey.data import collate
 from latchkey.errors import InputError
 from latchkey.experiment import Built, Experiment, Weights, build, evaluate, train
 from latchkey.metrics import (
-    EmptyRule,
     ScanStatistics,
     compute_scores,
     find_score,
@@ -63,10 +62,11 @@ class Plan:
             raise InputError(f"seeds={self.seeds} must be one or more different whole numbers")
         first, *others = self.experiments.items()
         for name, other in others:
-            if (other.data, other.view.size) != (first[1].data, first[1].view.size):
+            same = (other.data, other.view.size, other.task.empty_rule)
+            if same != (first[1].data, first[1].view.size, first[1].task.empty_rule):
                 raise InputError(
-                    f"{name} and {first[0]} do not use the same data, split or size, so they cannot be compared; "
-                    "set data.* and view.size to the same values for both"
+                    f"{name} and {first[0]} do not use the same data, split, size or rule for empty masks, so they "
+                    "cannot be compared; set data.*, view.size and task.empty_rule to the same values for both"
                 )
 
 
@@ -130,14 +130,14 @@ def _run(
 
 
 def _report(plan: Plan, out: Path, built: Built, runs: Runs, *, title: str, command: str) -> Comparison:
-    classes = built.task.classes
+    classes, rule = built.task.classes, built.task.rule
     find_score(plan.headline, classes)
     times, peaks, device = _step_costs(plan, built)
     first = next(iter(plan.experiments))
     rows = []
     for name, experiment in plan.experiments.items():
         seeds, costs = runs[name], model_cost(experiment, built)
-        single = [compute_scores(records) for records in seeds]
+        single = [compute_scores(records, rule=rule) for records in seeds]
         rows.append(
             Row(
                 recipe=name,
@@ -145,7 +145,9 @@ def _report(plan: Plan, out: Path, built: Built, runs: Runs, *, title: str, comm
                 attention=variant_name(experiment.model.attention),
                 parameters=costs.parameters,
                 macs=costs.macs,
-                scores={key: Estimate.of(value) for key, value in intervals(seeds, samples=plan.samples).items()},
+                scores={
+                    key: Estimate.of(value) for key, value in intervals(seeds, samples=plan.samples, rule=rule).items()
+                },
                 step_ms=_milliseconds(times[name]),
                 peak_mib=peaks[name] / 2**20,
                 peak_of=f"tensors made in one training step of {experiment.fit.batch_size} images ({device.type})",
@@ -153,7 +155,9 @@ def _report(plan: Plan, out: Path, built: Built, runs: Runs, *, title: str, comm
                 differences=None
                 if name == first
                 else {
-                    key: Difference.of(paired(runs[first], seeds, metric=key, margin=plan.margin, samples=plan.samples))
+                    key: Difference.of(
+                        paired(runs[first], seeds, metric=key, margin=plan.margin, samples=plan.samples, rule=rule)
+                    )
                     for key in (plan.headline, "jaccard", "jaccard_weighted", "dice")
                 },
                 curves=tuple(curve(read_history(RunFolder(run_folder(out, name, seed))), seed) for seed in plan.seeds),
@@ -182,7 +186,7 @@ def _report(plan: Plan, out: Path, built: Built, runs: Runs, *, title: str, comm
         monitor=next(iter(plan.experiments.values())).fit.monitor,
         headline=plan.headline,
         resamples=plan.samples,
-        empty_rule=EmptyRule.STRICT.meaning,
+        empty_rule=rule.meaning,
         notes=(WEIGHTS_NOTE[plan.weights],),
         date=date.today().isoformat(),
     )

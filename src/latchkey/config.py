@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +19,19 @@ from latchkey.attention import Variant, parse_variant, variant_name
 from latchkey.errors import InputError, nearest
 from latchkey.experiment import Experiment
 from latchkey.recipes import RECIPES
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML whose numbers are those of YAML 1.2: `1e-3` is a number, not text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+"), list("-+.0123456789")
+)
+
+
+def _parse(text: str) -> Any:
+    return yaml.load(text, _Loader)
 
 
 def load_experiment(source: str | Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -36,7 +50,7 @@ def _read(source: str) -> dict[str, Any]:
         return to_dict(_recipe(source))
     path = Path(source)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = _parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"there is no configuration file {path}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -77,7 +91,7 @@ def parse_override(text: str) -> tuple[tuple[str, ...], Any]:
     if not equals or not all(keys):
         raise InputError(f"override {text!r} must have the form field.name=value, as in fit.steps=200")
     try:
-        return keys, yaml.safe_load(value)
+        return keys, _parse(value)
     except yaml.YAMLError as error:
         raise InputError(f"override {text!r}: the value is no YAML: {' '.join(str(error).split())}") from None
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
 
+import torch
+
 from latchkey.attention import Softmax, Variant
 from latchkey.data import (
     Augment,
@@ -29,13 +31,16 @@ from latchkey.data import (
     split_listed,
 )
 from latchkey.errors import InputError
-from latchkey.metrics import SegmentationMetric, find_score
-from latchkey.models import Segmenter, create_segmenter
+from latchkey.metrics import SCORES, EmptyRule, SegmentationMetric, find_score
+from latchkey.models import Segmenter, create_segmenter, load_pretrained
 from latchkey.tasks import Segmentation
 from latchkey.train import FitConfig, History, OptimizerConfig, RunFolder, ScheduleConfig, fit, load_weights
 from latchkey.train import evaluate as evaluate_model
+from latchkey.train.schedule import check_schedule
 
 Weights = Literal["best", "last"]
+
+PRETRAINED_NOTE = "pretrained.txt"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +71,8 @@ class DataConfig:
     folds: int = 5
     fold: int = 0
     split_seed: int = 0
+    empty_fraction: float = 1.0
+    """Share of the slices without any class that a training epoch holds, drawn anew for each."""
     cases: int | None = None
     """Use only this many cases (the first by name), training and validation together; None: all."""
     validation_cases: tuple[str, ...] = ()
@@ -83,6 +90,8 @@ class TaskConfig:
     threshold: float = 0.5
     auxiliary: bool = False
     aux_weight: float = 0.4
+    empty_rule: Literal["strict", "credit", "kaggle"] = "strict"
+    """What a class scores that truth, prediction or both lack. See `latchkey.metrics.EmptyRule`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +107,16 @@ class Experiment:
     fit: FitConfig = field(default_factory=lambda: FitConfig(steps=1000, batch_size=16))
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+
+    def __post_init__(self) -> None:
+        check_schedule(self.schedule, self.fit.steps)
+        score = SCORES.get(self.fit.monitor.partition("/")[0])
+        if score is not None and score.higher_is_better != self.fit.maximise:
+            better = "higher" if score.higher_is_better else "lower"
+            raise InputError(
+                f"fit.monitor={self.fit.monitor} is better when {better}; fit.maximise={self.fit.maximise} would keep "
+                f"the worst weights; set fit.maximise={str(score.higher_is_better).lower()}"
+            )
 
     def with_seed(self, seed: int) -> Experiment:
         """The same experiment with another start: initial weights, order of the data and augmentation."""
@@ -148,13 +167,12 @@ def build_task(experiment: Experiment, classes: Sequence[str], *, surface: bool 
         auxiliary=task.auxiliary,
         aux_weight=task.aux_weight,
         surface=surface,
+        rule=EmptyRule(task.empty_rule),
     )
 
 
 def build_segmenter(experiment: Experiment, task: Segmentation, channels: int) -> Segmenter:
-    """The model with fresh weights drawn from `fit.seed`, or with `model.pretrained`; `channels` are an image's own."""
-    import torch
-
+    """The model with fresh weights drawn from `fit.seed`; `channels` are an image's own."""
     torch.manual_seed(experiment.fit.seed)
     config = experiment.model
     return create_segmenter(
@@ -164,7 +182,6 @@ def build_segmenter(experiment: Experiment, task: Segmentation, channels: int) -
         in_channels=experiment.view.channels(channels),
         image_size=config.image_size or experiment.view.size,
         auxiliary=experiment.task.auxiliary,
-        pretrained=config.pretrained,
         drop_path=config.drop_path,
     )
 
@@ -189,7 +206,12 @@ def build(experiment: Experiment, *, progress: bool = True) -> Built:
         segmenter=build_segmenter(experiment, task, store.channels),
         task=task,
         training=SliceDataset(
-            store, cases.train, view=experiment.view, augment=experiment.augment, seed=experiment.fit.seed
+            store,
+            cases.train,
+            view=experiment.view,
+            augment=experiment.augment,
+            seed=experiment.fit.seed,
+            empty_fraction=experiment.data.empty_fraction,
         ),
         validation=ScanDataset(store, cases.validation, view=experiment.view),
         split=cases,
@@ -199,8 +221,14 @@ def build(experiment: Experiment, *, progress: bool = True) -> Built:
 def train(
     experiment: Experiment, run: RunFolder, *, resume: bool = False, progress: bool = True, built: Built | None = None
 ) -> History:
-    """Trains an experiment in a run folder; `resume` goes on from the folder's last checkpoint."""
+    """Trains an experiment in a run folder; `resume` goes on from the folder's last checkpoint.
+
+    What became of the tensors of `model.pretrained` is written to `pretrained.txt` in the folder.
+    """
     built = build(experiment, progress=progress) if built is None else built
+    if experiment.model.pretrained is not None and not resume:
+        report = load_pretrained(built.segmenter, experiment.model.pretrained)
+        (run.path / PRETRAINED_NOTE).write_text(f"{report}\n", encoding="utf-8")
     return fit(
         built.segmenter,
         build_task(

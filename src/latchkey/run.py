@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from latchkey.config import load_experiment, to_dict, to_yaml
 from latchkey.data import View
 from latchkey.errors import InputError
 from latchkey.experiment import (
+    PRETRAINED_NOTE,
     Built,
     Experiment,
     Weights,
@@ -24,7 +25,7 @@ from latchkey.experiment import (
     train,
     weights_file,
 )
-from latchkey.metrics import EmptyRule, ScanStatistics, SegmentationMetric, compute_scores, intervals, save_records
+from latchkey.metrics import ScanStatistics, SegmentationMetric, compute_scores, intervals, save_records
 from latchkey.models import Segmenter
 from latchkey.provenance import DATA_NOTE, WEIGHTS_NOTE, commit, curve, describe, hardware, model_cost, note_data
 from latchkey.report import Comparison, Estimate, Row, write_run
@@ -72,6 +73,8 @@ def train_run(experiment: Experiment, folder: Path, *, resume: bool, overwrite: 
     built = build(experiment, progress=progress and first_process())
     if first_process() and not resume:
         run.create(to_yaml(experiment), overwrite=overwrite)
+        for stale in (*folder.glob("records-*.jsonl"), folder / "report.html", folder / PRETRAINED_NOTE):
+            stale.unlink(missing_ok=True)
         note_data(built, folder)
     history = train(experiment, run, resume=resume, progress=progress, built=built)
     metric = evaluate(experiment, folder, weights="best", progress=progress, built=built)
@@ -111,8 +114,7 @@ def load_run(folder: Path, weights: Weights = "best") -> LoadedRun:
             f"{folder / DATA_NOTE} is missing or damaged, so the classes are not known; train again, or restore it"
         ) from None
     task = build_task(experiment, classes)
-    bare = replace(experiment, model=replace(experiment.model, pretrained=None))
-    segmenter = build_segmenter(bare, task, channels)
+    segmenter = build_segmenter(experiment, task, channels)
     load_weights(file, segmenter)
     return LoadedRun(segmenter.eval(), task, experiment.view, classes, experiment)
 
@@ -130,11 +132,11 @@ def write_run_report(
         attention=variant_name(experiment.model.attention),
         parameters=costs.parameters,
         macs=costs.macs,
-        scores={name: Estimate.of(value) for name, value in intervals(records).items()},
+        scores={name: Estimate.of(value) for name, value in intervals(records, rule=built.task.rule).items()},
         step_ms=None,
         peak_mib=history.peak_memory_bytes / 2**20,
         peak_of="most memory of the training process: tensors on a GPU, resident size on a CPU",
-        per_seed={name: (value,) for name, value in compute_scores(records).items()},
+        per_seed={name: (value,) for name, value in compute_scores(records, rule=built.task.rule).items()},
         curves=(curve(history, seed),),
         overlays=showcase(experiment, folder, records, weights="best", headline=headline, built=built),
     )
@@ -152,7 +154,7 @@ def write_run_report(
         settings=to_dict(experiment),
         monitor=headline,
         headline=headline,
-        empty_rule=EmptyRule.STRICT.meaning,
+        empty_rule=built.task.rule.meaning,
         notes=(WEIGHTS_NOTE["best"],),
         date=date.today().isoformat(),
     )

@@ -10,16 +10,22 @@ from pathlib import Path
 import torch
 
 from latchkey.experiment import Built, Experiment, Weights, build, weights_file
-from latchkey.metrics import ScanStatistics, find_score, scores_by_case
+from latchkey.metrics import EmptyRule, ScanStatistics, find_score, scores_by_case
 from latchkey.report import Overlay
 from latchkey.report.comparison import Rank
 from latchkey.report.overlay import overlay_strip
 from latchkey.train import load_weights
 
 
-def ranked_cases(records: Sequence[ScanStatistics], score: str) -> dict[Rank, tuple[str, float]]:
+def ranked_cases(
+    records: Sequence[ScanStatistics], score: str, rule: EmptyRule = EmptyRule.STRICT
+) -> dict[Rank, tuple[str, float]]:
     """The best, the median and the worst case by `score`, with its value; fewer entries where there are fewer cases."""
-    scored = [(value[score], case) for case, value in scores_by_case(records).items() if not math.isnan(value[score])]
+    scored = [
+        (value[score], case)
+        for case, value in scores_by_case(records, rule=rule).items()
+        if not math.isnan(value[score])
+    ]
     ordered = sorted(scored, reverse=find_score(score, records[0].classes).higher_is_better)
     places: dict[Rank, int] = {"best": 0, "median": (len(ordered) - 1) // 2, "worst": len(ordered) - 1}
     shown: dict[Rank, tuple[str, float]] = {}
@@ -43,7 +49,7 @@ def showcase(
     load_weights(weights_file(folder, weights), built.segmenter)
     built.segmenter.cpu().eval()
     overlays = []
-    for rank, (case, value) in ranked_cases(records, headline).items():
+    for rank, (case, value) in ranked_cases(records, headline, built.task.rule).items():
         scan = next(scan for scan in built.validation if scan.case == case)
         fullest = int(scan.mask.flatten(1).sum(1).argmax())
         with torch.no_grad():

@@ -50,7 +50,7 @@ def test_unknown_command_and_option_are_wrong_calls(call: Call) -> None:
 def test_train_lists_recipes_and_prints_settings(call: Call) -> None:
     listed = call("train", "--list")
     assert "setr_kv_small" in listed.out
-    printed = call("train", "setr_kv_small", "fit.steps=7", "--print-config")
+    printed = call("train", "setr_kv_small", "fit.steps=7", "schedule.warmup=1", "--print-config")
     assert printed.status == 0
     assert "steps: 7" in printed.out
 
@@ -68,6 +68,7 @@ def test_train_lists_recipes_and_prints_settings(call: Call) -> None:
         (["predict", "nowhere", "x.png", "--out", "masks"], "nowhere holds no run"),
         (["compare", "setr_kv_small", "setr_kv_small"], "a recipe is named twice"),
         (["compare", "fit.steps=3"], "nothing to compare"),
+        (["compare", "a/x.yaml", "b/x.yaml"], "two configuration files have one name"),
         (["cost", "setr_pup_smal"], "did you mean"),
         (["cost", "setr_pup_small", "--attention", "kw"], "did you mean 'kv'"),
         (["data", "inspect", "nowhere"], "nowhere"),
@@ -137,7 +138,7 @@ def test_recipes_on_different_data_are_not_compared(call: Call, tiny: list[str],
     other.write_text("recipe: setr_kv_small\ndata: {folds: 4}\n")
     answer = call("compare", "setr_qkv_small", str(other), "--out", str(tmp_path / "out"))
     assert answer.status == 2
-    assert "do not use the same data, split or size" in answer.err
+    assert "do not use the same data, split, size" in answer.err
 
 
 def test_doctor_finds_this_installation_well(call: Call) -> None:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from latchkey.attention import KVPos
+from latchkey.attention import KVPos, Softmax
 from latchkey.cost import compare
 from latchkey.errors import InputError
 
@@ -57,3 +57,12 @@ def test_dictionary_survives_json():
 def test_mistakes(arguments, says):
     with pytest.raises(InputError, match=says):
         compare(**arguments)
+
+
+def test_a_variant_of_ones_own_is_counted() -> None:
+    class Own(Softmax):
+        """A user's variant, which no table names."""
+
+    table = compare("setr_pup_small", [Softmax(), Own()], size=(32, 32), channels=1)
+    own = table.ledgers[str(Own())]
+    assert own.macs == table.ledgers["softmax"].macs

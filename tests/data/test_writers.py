@@ -7,6 +7,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_files import AFFINE, save_picture, save_volume
@@ -18,12 +19,15 @@ from latchkey.data.bitmask import unpack
 from latchkey.data.readers import find_inputs, read_input
 from latchkey.data.writers import label_map, write_masks, write_submission
 from latchkey.errors import DataError, InputError
+from latchkey.tasks import exclusive_target
 
 
-def test_the_first_class_wins_where_they_overlap() -> None:
+def test_the_last_class_wins_where_they_overlap_as_in_training() -> None:
     masks = np.zeros((1, 3, 1, 4), bool)
-    masks[0, 0, 0, :2], masks[0, 1, 0, 1:3], masks[0, 2] = True, True, True
-    np.testing.assert_array_equal(label_map(masks)[0, 0], [1, 1, 2, 3])
+    masks[0, 0, 0, :2], masks[0, 1, 0, 1:3], masks[0, 2, 0, 2:] = True, True, True
+    np.testing.assert_array_equal(label_map(masks)[0, 0], [1, 2, 3, 3])
+    trained = exclusive_target(torch.from_numpy(masks).float()).argmax(1)
+    np.testing.assert_array_equal(label_map(masks), trained)
     with pytest.raises(InputError, match="256 classes"):
         label_map(np.zeros((1, 256, 1, 1), bool))
 
@@ -72,7 +76,7 @@ def test_pictures_become_palette_pngs(tmp_path: Path) -> None:
     path = save_picture(tmp_path / "p.png", np.zeros((4, 6), np.uint8))
     source = read_input(find_inputs([path])[0])
     masks = np.zeros((1, 2, 4, 6), bool)
-    masks[0, 0, 0], masks[0, 1, :2] = True, True
+    masks[0, 0, :2], masks[0, 1, 0] = True, True
     written = write_masks(source, masks, tmp_path / "out", ("a", "b"), separate=True)
     assert [file.name for file in written] == ["p.png", "p_a.png", "p_b.png"]
     picture = Image.open(written[0])

@@ -54,8 +54,13 @@ def compare(
     overrides = [text for text in recipes if "=" in text]
     if len(set(sources)) != len(sources):
         raise InputError(f"a recipe is named twice: {' '.join(sources)}")
+    stems = [Path(source).stem for source in sources]
+    if len(set(stems)) != len(stems):
+        raise InputError(
+            f"two configuration files have one name, which the report could not tell apart: {' '.join(sources)}"
+        )
     plan = Plan(
-        experiments={Path(source).stem: load_experiment(source, overrides) for source in sources},
+        experiments={stem: load_experiment(source, overrides) for stem, source in zip(stems, sources, strict=True)},
         seeds=tuple(range(seeds)),
         margin=margin,
         headline=headline.value,

@@ -26,7 +26,7 @@ def train(
     """Train one model, from image files to a run folder with weights, log and report.
 
     The folder gets config.yaml, metrics.jsonl, best and last weights and report.html. Ctrl-C saves the state and prints
-    the command that goes on. Under `torchrun -m latchkey` or `accelerate launch -m latchkey` it trains on several processes.
+    the command that goes on. Under `torchrun -m latchkey` or `accelerate launch -m latchkey` several processes train.
 
     Example: `latchkey train setr_kv_small data.kind=msd data.root=Task04_Hippocampus fit.steps=1500`
     """

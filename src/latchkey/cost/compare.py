@@ -76,7 +76,8 @@ def compare(
     ledgers, refused = {}, {}
     for variant in map(parse_variant, attentions or VARIANTS):
         name = variant_name(variant)
-        label = name if variant == parse_variant(name) else str(variant)
+        plain = name in VARIANTS and variant == parse_variant(name)
+        label = name if plain else str(variant)
         try:
             with torch.device("meta"):
                 built = build(model, variant, size, classes, channels)

@@ -25,7 +25,7 @@ MAX_INDEX = 255
 def label_map(masks: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """Masks `[s k H W]` -> label numbers `[s H W]`: 0 background, 1 to k the classes in order.
 
-    Where classes overlap, the one listed *first* wins.
+    Where classes overlap, the one listed *last* wins, as in training with exclusive classes.
 
     Raises:
         InputError: more than 255 classes.
@@ -34,7 +34,7 @@ def label_map(masks: NDArray[np.bool_]) -> NDArray[np.uint8]:
     if classes > MAX_INDEX:
         raise InputError(f"{classes} classes do not fit into one label map, which holds at most {MAX_INDEX}")
     labels = np.zeros((masks.shape[0], *masks.shape[2:]), np.uint8)
-    for j in reversed(range(classes)):
+    for j in range(classes):
         labels[masks[:, j]] = j + 1
     return labels
 

@@ -73,7 +73,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class StepTime:
-    """Wall-clock milliseconds of one training step: the median and the range of the repeats."""
+    """Wall-clock milliseconds of one training step: the median and the quartiles of the repeats."""
 
     median: float
     low: float

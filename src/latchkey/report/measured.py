@@ -9,7 +9,7 @@ from pydantic import JsonValue
 from latchkey.report import wording
 from latchkey.report.comparison import Comparison
 
-_STEP = "time of one training step: median over the repeats, and their range"
+_STEP = "time of one training step: median over the repeats, and their quartiles"
 
 
 def measured(comparison: Comparison) -> list[tuple[str, str]]:
