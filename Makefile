@@ -1,5 +1,5 @@
 # Every target sets itself up: the virtual environment is made once and reused until pyproject.toml or constraints.txt change.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3 || echo python3.11)
 BIN := .venv/bin
 STAMP := .venv/.stamp
 
@@ -9,7 +9,7 @@ STAMP := .venv/.stamp
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
-	@command -v $(PYTHON) >/dev/null || { echo "latchkey needs Python 3.11 or newer: '$(PYTHON)' was not found; name yours with PYTHON=..." >&2; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "latchkey needs Python 3.11 or newer: '$(PYTHON)' was not found; name yours with PYTHON=NAME" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-cache-dir --constraint constraints.txt --editable '.[dev]'
 	touch $@

@@ -92,5 +92,5 @@ def _print(written: Sequence[Written], failures: Sequence[Failure], *, separate:
         typer.echo(f"{item.outputs[0]}{more}  {item.id}: {found}")
         if item.overlapping and not separate and item.outputs[0].suffix != ".csv":
             typer.echo(
-                f"  {item.overlapping} voxels are of several classes and were given to the first; --separate keeps all"
+                f"  {item.overlapping} voxels are of several classes and were given to the last; --separate keeps all"
             )
