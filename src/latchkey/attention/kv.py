@@ -120,5 +120,6 @@ class KVPosition(nn.Module):
     def forward(self, k: Float[Tensor, "b h n d"], v: Float[Tensor, "b h n e"]) -> Float[Tensor, "b h n e"]:
         columns = self.variant.d_pos - self.rows
         position = index_sinusoid(k.shape[-2], self.rows, columns, k.device).to(self.weight.dtype)
-        key_bias = position @ self.weight[self.rows :]
+        # Not a matrix product: autocast would round the position table to half precision.
+        key_bias = (position * self.weight[self.rows :]).sum(-1)
         return kv_attention(k, v, gain=self.weight.sum(), key_bias=key_bias, scale=self.scale)

@@ -87,7 +87,7 @@ class RunFolder:
             state = "a finished" if self.finished else "an unfinished"
             raise InputError(
                 f"{self.path} already holds {state} run; go on with `{self.resume_command}`, name another folder, "
-                f"or overwrite it explicitly"
+                f"or replace it with --overwrite"
             )
         self._check_writable()
         try:
