@@ -9,7 +9,7 @@ from latchkey.experiment import DataConfig, Experiment
 from latchkey.recipes.small import SETR, study
 
 
-def demo(steps: int = 600) -> Experiment:
+def demo(steps: int = 700) -> Experiment:
     """Small SETR-PUP on phantom scans; `latchkey demo` trains it with QKV, KV and KV+Pos attention."""
     return replace(
         study(SETR, Softmax(), steps=steps),
