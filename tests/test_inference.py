@@ -158,7 +158,7 @@ def test_a_volume_keeps_its_affine_spacing_and_voxel_order(tmp_path: Path, suffi
         assert np.array_equal(image.affine, nibabel.load(tmp_path / f"scan{suffix}").affine)
         assert np.allclose(image.header.get_zooms(), (0.8, 0.9, 2.5))
         assert image.shape == voxels.shape
-    assert np.array_equal(np.asanyarray(labels.dataobj), np.where(bright, 1, np.where(very, 2, 0)))
+    assert np.array_equal(np.asanyarray(labels.dataobj), np.where(very, 2, np.where(bright, 1, 0)))
     assert np.array_equal(np.asanyarray(single[1].dataobj) == 1, very)
     assert written.voxels == {"bright": bright.sum(), "very_bright": very.sum()}
     assert written.overlapping == very.sum()
@@ -176,7 +176,7 @@ def test_pictures_become_label_pictures_of_their_size(tmp_path: Path) -> None:
         masks = expected(images[item.id])[0]
         with Image.open(path) as labels:
             shown = np.asarray(labels)
-        assert np.array_equal(shown, np.where(masks[0], 1, np.where(masks[1], 2, 0)))
+        assert np.array_equal(shown, np.where(masks[1], 2, np.where(masks[0], 1, 0)))
         assert item.millilitres is None
         assert item.overlay is not None
         assert item.overlay == tmp_path / "out" / "overlays" / f"{item.id}.png"

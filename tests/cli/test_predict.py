@@ -70,7 +70,7 @@ def test_masks_are_those_of_the_trained_model(
     labels = nibabel.load(tmp_path / "out" / "scan.nii.gz")
     assert np.array_equal(labels.affine, nibabel.load(volume).affine)
     stored = Volume.open(tmp_path / "out" / "scan.nii.gz", axis=0).read()[:, 0]
-    assert np.array_equal(stored, np.where(masks[:, 0], 1, np.where(masks[:, 1], 2, 0)))
+    assert np.array_equal(stored, np.where(masks[:, 1], 2, np.where(masks[:, 0], 1, 0)))
     assert (tmp_path / "out" / "overlays" / "scan.png").is_file()
 
 
