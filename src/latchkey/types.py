@@ -6,6 +6,7 @@ Dimension letters, the same in annotations, einsum patterns and docs:
     h  heads                      m  key positions                 k  foreground classes
     d  width of one head          H, W  height and width in pixels (always in this order)
     s  slices of a scan, from its first to its last
+    v  views (crops) of an image, g of them global
 """
 
 from __future__ import annotations
@@ -110,6 +111,26 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class Labelled:
+    """Images with a class each: a training batch, and what an evaluation step sees."""
+
+    image: Tensor
+    """`[b c H W]` float32, normalised."""
+    label: Tensor
+    """`[b]` int64 class indices; or `[b k]` float32 probabilities, where training has mixed images."""
+    ids: tuple[str, ...]
+    """One name an image, for messages and records."""
+
+    def pin_memory(self) -> Labelled:
+        """The same in page-locked memory, from which a copy to a GPU need not wait; PyTorch's loader calls this."""
+        return Labelled(self.image.pin_memory(), self.label.pin_memory(), self.ids)
+
+    def to(self, device: torch.device | str) -> Labelled:
+        """The same on `device`."""
+        return Labelled(self.image.to(device, non_blocking=True), self.label.to(device, non_blocking=True), self.ids)
+
+
+@dataclass(frozen=True, slots=True)
 class Scan:
     """What an evaluation step sees: one whole scan with its truth at native size."""
 
@@ -123,3 +144,47 @@ class Scan:
     spacing: Spacing
     geometry: Geometry
     slice_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Crops:
+    """What a step of self-distillation sees: several crops of every image, in the same order of images."""
+
+    image: tuple[Tensor, ...]
+    """The global crops first, then the local ones: each `[b c H W]` float32, normalised."""
+    ids: tuple[str, ...]
+    """One name an image, for messages."""
+
+    def pin_memory(self) -> Crops:
+        """The same in page-locked memory; PyTorch's loader calls this."""
+        return Crops(tuple(crop.pin_memory() for crop in self.image), self.ids)
+
+    def to(self, device: torch.device | str) -> Crops:
+        """The same on `device`."""
+        return Crops(tuple(crop.to(device, non_blocking=True) for crop in self.image), self.ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Distilled:
+    """What student and teacher say of the same images: `o` logits for each of `v` views, the global ones first."""
+
+    student: Tensor
+    """`[v b o]`, of all views."""
+    teacher: Tensor
+    """`[g b o]`, of the first `g` views, without gradient."""
+    centre: Tensor
+    """`[o]`, the running mean of the teacher's logits."""
+    temperature: float
+    """That sharpens the teacher at this step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exemplars:
+    """Labelled images for the evaluation of features: a `bank` to look neighbours up in, and `query` images."""
+
+    image: Tensor
+    """`[b c H W]` float32, normalised."""
+    label: Tensor
+    """`[b]` int64."""
+    ids: tuple[str, ...]
+    part: Literal["bank", "query"]

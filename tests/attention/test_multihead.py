@@ -58,13 +58,20 @@ def test_bias_joins_the_scores_or_is_refused() -> None:
     def last_key_only(grid: Grid) -> Tensor:
         bias = torch.full((4, grid.tokens, grid.tokens), -torch.inf)
         bias[..., -1] = 0
-        return bias[None]
+        return bias
 
     layer, x = MultiHead(16, 4, Softmax(), bias=last_key_only), torch.randn(1, 9, 16)
     y = layer(x, Grid(3, 3))
     torch.testing.assert_close(y, y[:, :1].expand_as(y))
+    layer = MultiHead(16, 4, KV(), bias=last_key_only)
+    y = layer(x, Grid(3, 3))
+    torch.testing.assert_close(y, y[:, :1].expand_as(y))
+
+    class Unbiased(Softmax):
+        takes_bias = False
+
     with pytest.raises(InputError, match=r"takes no \[h n m\] bias"):
-        MultiHead(16, 4, KV(), bias=last_key_only)
+        MultiHead(16, 4, Unbiased(), bias=last_key_only)
 
 
 def test_the_layer_hands_one_tensor_a_role_to_the_variant() -> None:

@@ -19,6 +19,31 @@ def test_gain_and_bias_move_the_logits() -> None:
     torch.testing.assert_close(kv_attention(k, v, gain=gain, key_bias=bias), scores.softmax(-1) @ v)
 
 
+@pytest.mark.parametrize("kernel", ["fused", "folded", "reference"])
+def test_a_bias_of_each_pair_joins_gain_and_key_bias(kernel: str) -> None:
+    k, v = torch.randn(2, 2, 3, 11, 8, dtype=torch.float64).unbind(0)
+    gain, key_bias = torch.tensor(-0.3, dtype=torch.float64), torch.randn(11, dtype=torch.float64)
+    bias = torch.randn(1, 3, 11, 11, dtype=torch.float64)
+    scores = -0.3 * 8**-0.5 * k @ k.transpose(-1, -2) + key_bias + bias
+    mixed = kv_attention(k, v, gain=gain, key_bias=key_bias, bias=bias, kernel=kernel)
+    torch.testing.assert_close(mixed, scores.softmax(-1) @ v)
+
+
+@pytest.mark.parametrize("kernel", ["fused", "folded", "reference"])
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_mask_keeps_its_pairs_and_an_empty_row_is_zeros(kernel: str, moved: bool) -> None:
+    k, v = torch.randn(2, 2, 3, 11, 8, dtype=torch.float64).unbind(0)
+    if kernel == "folded" and not moved:
+        pytest.skip("there is no key bias to fold")
+    key_bias = torch.randn(11, dtype=torch.float64) if moved else None
+    mask = (torch.rand(2, 1, 11, 11) > 0.4) & (torch.arange(11) != 4)[:, None]
+    mask[..., 0, 0] = True
+    scores = 8**-0.5 * k @ k.transpose(-1, -2) + (0 if key_bias is None else key_bias)
+    expected = scores.masked_fill(~mask, -torch.inf).softmax(-1).nan_to_num() @ v
+    assert not expected[:, :, 4].any()
+    torch.testing.assert_close(kv_attention(k, v, key_bias=key_bias, bias=mask, kernel=kernel), expected)
+
+
 def test_equal_keys_average_the_values() -> None:
     k, v = torch.ones(1, 1, 5, 4), torch.randn(1, 1, 5, 4)
     torch.testing.assert_close(kv_attention(k, v), v.mean(2, keepdim=True).expand_as(v))

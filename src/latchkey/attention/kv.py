@@ -21,13 +21,14 @@ from latchkey.ops import kv_attention
 class KV:
     """Keys attend to keys (Key-Value Transformer, arXiv 2305.19129): symmetric logits, no query weights at all.
 
-    `scale_by="width"` divides the logits by the root of the whole width, as the published vision model does.
+    `scale_by="width"` divides the logits by the root of the whole width, as the published vision model does. A bias on
+    the scores is no part of the published method; it is for models that have one, whose logits are symmetric no more.
     """
 
     scale_by: ScaleBy = "head"
 
     roles: ClassVar[str] = "kv"
-    takes_bias: ClassVar[bool] = False
+    takes_bias: ClassVar[bool] = True
     keys_are_queries: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -64,7 +65,7 @@ class KVPos:
     scale_by: ScaleBy = "head"
 
     roles: ClassVar[str] = "kv"
-    takes_bias: ClassVar[bool] = False
+    takes_bias: ClassVar[bool] = True
     keys_are_queries: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -117,9 +118,12 @@ class KVPosition(nn.Module):
                 self.weight.zero_()
                 self.weight[: self.rows] = 1 / self.rows
 
-    def forward(self, k: Float[Tensor, "b h n d"], v: Float[Tensor, "b h n e"]) -> Float[Tensor, "b h n e"]:
+    def forward(
+        self, k: Float[Tensor, "b h n d"], v: Float[Tensor, "b h n e"], *, bias: Tensor | None = None
+    ) -> Float[Tensor, "b h n e"]:
+        """`bias` as in `latchkey.ops.kv_attention`."""
         columns = self.variant.d_pos - self.rows
         position = index_sinusoid(k.shape[-2], self.rows, columns, k.device).to(self.weight.dtype)
         # Not a matrix product: autocast would round the position table to half precision.
         key_bias = (position * self.weight[self.rows :]).sum(-1)
-        return kv_attention(k, v, gain=self.weight.sum(), key_bias=key_bias, scale=self.scale)
+        return kv_attention(k, v, gain=self.weight.sum(), key_bias=key_bias, bias=bias, scale=self.scale)

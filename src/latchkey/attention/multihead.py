@@ -8,6 +8,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from latchkey.attention.core import Core
 from latchkey.attention.projection import LinearProjection, Projection
 from latchkey.attention.variant import Variant
 from latchkey.errors import InputError
@@ -54,11 +55,10 @@ class MultiHead(nn.Module):
                 f"{self.project.key_stride} to a query position); set stride_kv equal to stride_q, and do the same in "
                 "the model that you compare with"
             )
-        self.core, self.bias = variant.build(heads, self.dim_head), bias
+        self.core, self.bias = Core(variant, heads, self.dim_head), bias
         self.out = nn.Linear(dim, dim, bias=out_bias)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Float[Tensor, "b n c"], grid: Grid) -> Float[Tensor, "b n c"]:
-        heads = self.project(x, grid)
-        mixed = self.core(*heads) if self.bias is None else self.core(*heads, bias=self.bias(grid))
+        mixed = self.core(*self.project(x, grid), bias=None if self.bias is None else self.bias(grid).unsqueeze(0))
         return self.dropout(self.out(rearrange(mixed, "b h n d -> b n (h d)")))

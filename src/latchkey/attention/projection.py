@@ -20,13 +20,14 @@ Projection = Callable[..., nn.Module]
 class LinearProjection(nn.Module):
     """One matrix product for all roles: `[b n c], Grid -> one [b h n d] per role`.
 
-    Rows `i * dim` to `(i + 1) * dim` of `linear.weight` belong to role `i`, in the order of `roles`.
+    Rows `i * dim` to `(i + 1) * dim` of `linear.weight` belong to role `i`, in the order of `roles`. `in_dim` is the
+    width of the tokens where it differs from that of all heads together.
     """
 
-    def __init__(self, dim: int, heads: int, roles: str, *, bias: bool = True) -> None:
+    def __init__(self, dim: int, heads: int, roles: str, *, bias: bool = True, in_dim: int | None = None) -> None:
         super().__init__()
         self.heads, self.roles = heads, roles
-        self.linear = nn.Linear(dim, len(roles) * dim, bias=bias)
+        self.linear = nn.Linear(dim if in_dim is None else in_dim, len(roles) * dim, bias=bias)
 
     @property
     def key_stride(self) -> int:

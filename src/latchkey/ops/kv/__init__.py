@@ -1,10 +1,11 @@
 """Key-value attention: there is no query; keys attend to keys.
 
-    S_nm = gain * scale * k_n . k_m + key_bias_m        Y_n = sum_m softmax_m(S_nm) v_m
+    S_nm = gain * scale * k_n . k_m + key_bias_m + bias_nm        Y_n = sum_m softmax_m(S_nm) v_m
 
-Without gain and bias the logits are symmetric and positive semi-definite (KV). With both learned it is KV+Pos: the
-published form mixes `S_nm * 1 + P[n, m, :]` by one linear map, whose row term and constant cancel in the softmax, which
-leaves exactly a gain and one bias a key. The tests hold the two forms equal.
+Without gain and biases the logits are symmetric and positive semi-definite (KV). With a learned gain and key bias it is
+KV+Pos: the published form mixes `S_nm * 1 + P[n, m, :]` by one linear map, whose row term and constant cancel in the
+softmax, which leaves exactly a gain and one bias a key. The tests hold the two forms equal. The bias of each pair is
+for models that have one anyway, as Swin's windows: relative positions and the mask of a shift.
 
 Source: Borji, Key-Value Transformer (arXiv 2305.19129).
 """
@@ -13,14 +14,16 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from latchkey.ops.dispatch import Kernel, choose, never
 from latchkey.ops.kv import reference
 
 
-def refuse_fused(k: Tensor, v: Tensor, *, gain: Tensor | None, key_bias: Tensor | None, scale: float) -> str | None:
+def refuse_fused(
+    k: Tensor, v: Tensor, *, gain: Tensor | None, key_bias: Tensor | None, scale: float, bias: Tensor | None = None
+) -> str | None:
     """Why PyTorch's `scaled_dot_product_attention` with an additive mask should not run these arguments, or None."""
     if not k.shape[-2]:
         return "there are no keys, and PyTorch's fused attention has no answer for that"
@@ -36,16 +39,29 @@ def gained(k: Tensor, gain: Tensor | None) -> Tensor:
     return k if gain is None else k * gain.to(k.dtype).reshape(-1, 1, 1)
 
 
-def run_fused(k: Tensor, v: Tensor, *, gain: Tensor | None, key_bias: Tensor | None, scale: float) -> Tensor:
-    """PyTorch's fused attention with the keys as queries and the key bias as a mask of one row."""
-    mask = None
+def run_fused(
+    k: Tensor, v: Tensor, *, gain: Tensor | None, key_bias: Tensor | None, scale: float, bias: Tensor | None = None
+) -> Tensor:
+    """PyTorch's fused attention with the keys as queries and the biases as its mask; the key bias is one row of it."""
+    mask = pair_mask(bias, k)
     if key_bias is not None:
         b, h, n, _ = k.shape
-        mask = key_bias.to(k.dtype).unsqueeze(-2).expand(b, h, n, n)
+        row = key_bias.to(k.dtype).unsqueeze(-2)
+        if mask is None:
+            mask = row.expand(b, h, n, n)
+        else:
+            mask = row.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else mask + row
     return F.scaled_dot_product_attention(gained(k, gain), k, v, attn_mask=mask, scale=scale)
 
 
-def refuse_folded(k: Tensor, v: Tensor, *, gain: Tensor | None, key_bias: Tensor | None, scale: float) -> str | None:
+def pair_mask(bias: Tensor | None, k: Tensor) -> Tensor | None:
+    """The bias of the pairs as PyTorch's attention takes it: boolean, or numbers in the keys' dtype."""
+    return bias if bias is None or bias.dtype == torch.bool else bias.to(k.dtype)
+
+
+def refuse_folded(
+    k: Tensor, v: Tensor, *, gain: Tensor | None, key_bias: Tensor | None, scale: float, bias: Tensor | None = None
+) -> str | None:
     """Why the bias cannot travel as one more feature of the keys, or None."""
     if not k.shape[-2]:
         return "there are no keys, and PyTorch's fused attention has no answer for that"
@@ -58,7 +74,9 @@ def refuse_folded(k: Tensor, v: Tensor, *, gain: Tensor | None, key_bias: Tensor
     return None
 
 
-def run_folded(k: Tensor, v: Tensor, *, gain: Tensor | None, key_bias: Tensor | None, scale: float) -> Tensor:
+def run_folded(
+    k: Tensor, v: Tensor, *, gain: Tensor | None, key_bias: Tensor | None, scale: float, bias: Tensor | None = None
+) -> Tensor:
     """PyTorch's fused attention on widened heads: queries `[gain * k, 1 / scale, 0...]`, keys `[k, key_bias, 0...]`.
 
     So the bias has a gradient without an n x n tensor. The width grows to the next multiple of 8; values are padded
@@ -66,12 +84,13 @@ def run_folded(k: Tensor, v: Tensor, *, gain: Tensor | None, key_bias: Tensor | 
     """
     b, h, n, d = k.shape
     width = -(-(max(d + 1, v.shape[-1])) // 8) * 8
-    bias = key_bias.to(k.dtype).expand(b, h, n).unsqueeze(-1)  # type: ignore[union-attr]  # refuse_folded saw to it
-    one = torch.full_like(bias, 1 / scale)
+    row = key_bias.to(k.dtype).expand(b, h, n).unsqueeze(-1)  # type: ignore[union-attr]  # refuse_folded saw to it
+    one = torch.full_like(row, 1 / scale)
     queries = F.pad(torch.cat([gained(k, gain), one], dim=-1), (0, width - d - 1))
-    keys = F.pad(torch.cat([k, bias], dim=-1), (0, width - d - 1))
+    keys = F.pad(torch.cat([k, row], dim=-1), (0, width - d - 1))
     values = F.pad(v, (0, width - v.shape[-1]))
-    return F.scaled_dot_product_attention(queries, keys, values, scale=scale)[..., : v.shape[-1]]
+    mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=pair_mask(bias, k), scale=scale)
+    return mixed[..., : v.shape[-1]]
 
 
 KERNELS = (
@@ -87,6 +106,7 @@ def kv_attention(
     *,
     gain: Float[Tensor, ""] | Float[Tensor, " h"] | None = None,
     key_bias: Float[Tensor, " n"] | Float[Tensor, "h n"] | None = None,
+    bias: Float[Tensor, "#b #h n n"] | Bool[Tensor, "#b #h n n"] | None = None,
     scale: float | None = None,
     kernel: str | None = None,
 ) -> Float[Tensor, "b h n e"]:
@@ -95,6 +115,8 @@ def kv_attention(
     Args:
         gain: learned factor of the logits, one for all heads `[]` or one a head `[h]`; it may be negative. None: 1.
         key_bias: added to the logits of each key, `[n]` for all heads or `[h n]`. None: 0.
+        bias: added to the logits of each pair; a boolean one keeps the pairs that are True, and a row in which none is
+            left gives zeros. With it the logits are symmetric no more.
         scale: factor of k . k; `d ** -0.5` when None.
         kernel: "fused", "folded" or "reference"; None takes the first that can run.
 
@@ -102,5 +124,5 @@ def kv_attention(
         KernelRefused: the kernel asked for cannot run these arguments.
     """
     scale = k.shape[-1] ** -0.5 if scale is None else scale
-    chosen = choose(KERNELS, kernel, k, v, gain=gain, key_bias=key_bias, scale=scale)
-    return chosen.run(k, v, gain=gain, key_bias=key_bias, scale=scale)
+    chosen = choose(KERNELS, kernel, k, v, gain=gain, key_bias=key_bias, bias=bias, scale=scale)
+    return chosen.run(k, v, gain=gain, key_bias=key_bias, bias=bias, scale=scale)
