@@ -1,0 +1,88 @@
+"""What the tests of several families do."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.swin_transformer import ShiftedWindowAttentionV2
+
+from latchkey import KNN, MultiHead, swap_attention
+from latchkey.attention import ConvProjection, LinearProjection
+
+ALL = KNN(topk=10_000)
+
+
+def swapped(model: nn.Module, variant: Any = ALL, **options: Any) -> nn.Module:
+    """A copy of the model with the variant in it."""
+    model = copy.deepcopy(model)
+    swap_attention(model, variant, **options)
+    return model
+
+
+def same(got: Tensor, wanted: Tensor, tolerance: float = 1e-5) -> bool:
+    assert wanted.abs().max() > 0.1, "the model says nothing, so nothing is compared"
+    return bool(torch.allclose(got, wanted, atol=tolerance, rtol=tolerance))
+
+
+def trained(model: nn.Module, image: Tensor, seed: int) -> tuple[Tensor, dict[str, Tensor]]:
+    """Output of the model in training mode, and what it gives each parameter."""
+    model.train()
+    torch.manual_seed(seed)
+    output = model(image)
+    output.square().mean().backward()
+    return output, {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+def compiles_like_eager(model: nn.Module, image: Tensor) -> bool:
+    """Whether the compiled model, one graph, answers as the model. Call it without the tests' checks of shapes."""
+    torch.compiler.reset()
+    with torch.no_grad():
+        wanted = model(image)
+        return same(torch.compile(model, backend="eager", fullgraph=True)(image), wanted)
+
+
+PACKED = {"qkv": 3, "qk": 2}
+"""Maps for several roles at once, queries first."""
+
+
+def tie(model: nn.Module, names: Iterable[str]) -> None:
+    """Give the queries of these layers the weights of their keys, however the layer holds them."""
+    with torch.no_grad():
+        for layer in map(model.get_submodule, names):
+            packed = [(p, roles) for name, roles in PACKED.items() for p in _parameters(layer, name)]
+            if isinstance(layer, nn.MultiheadAttention):
+                packed += [(p, 3) for p in (layer.in_proj_weight, layer.in_proj_bias) if p is not None]
+            elif isinstance(layer, MultiHead) and isinstance(layer.project, LinearProjection):
+                packed += [(p, 3) for p in layer.project.linear.parameters()]
+            for parameter, roles in packed:
+                rows = len(parameter) // roles
+                parameter[:rows] = parameter[rows : 2 * rows]
+            for query, key in (("q_proj", "k_proj"), ("query", "key"), ("q_norm", "k_norm")):
+                if isinstance(getattr(layer, query, None), nn.Module):
+                    _copy(getattr(layer, query), getattr(layer, key))
+            if isinstance(layer, nn.MultiheadAttention) and layer.q_proj_weight is not None:
+                layer.q_proj_weight.copy_(layer.k_proj_weight)
+            for mine, both in zip(_parameters(layer, "q"), _parameters(layer, "kv"), strict=False):
+                mine.copy_(both[: len(mine)])
+            if isinstance(layer, MultiHead) and isinstance(layer.project, ConvProjection):
+                for part in (layer.project.conv, layer.project.norm, layer.project.linear):
+                    part["q"].load_state_dict(part["k"].state_dict())
+            if isinstance(getattr(layer, "q_bias", None), nn.Parameter):
+                layer.q_bias.zero_()
+            if isinstance(layer, ShiftedWindowAttentionV2):  # its keys have no bias, whatever stands in its place
+                layer.qkv.bias[: len(layer.qkv.bias) // 3] = 0
+
+
+def _parameters(layer: nn.Module, name: str) -> list[nn.Parameter]:
+    part = getattr(layer, name, None)
+    return list(part.parameters()) if isinstance(part, nn.Module) else []
+
+
+def _copy(query: nn.Module, key: nn.Module) -> None:
+    for name, parameter in query.named_parameters():
+        its = getattr(key, name)
+        parameter.copy_(torch.zeros_like(parameter) if its is None else its)

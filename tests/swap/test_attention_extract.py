@@ -1,0 +1,80 @@
+"""timm's extractor of attention maps, on swapped models."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from timm.utils import AttentionExtract
+from timm_zoo import FAMILIES, tiny
+from torch import nn
+
+from latchkey import KNN, swap_attention
+
+pytestmark = pytest.mark.usefixtures("uncounted")
+
+
+def written_out(model: nn.Module) -> nn.Module:
+    """The model with fused attention off, as timm's `set_fused_attn(False)` builds it."""
+    for module in model.modules():
+        if hasattr(module, "fused_attn"):
+            module.fused_attn = False
+    return model
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_with_all_keys_kept_the_maps_are_the_dense_models(family: str) -> None:
+    model, image = tiny(family)
+    replaced = copy.deepcopy(model)
+    swap_attention(replaced, KNN(10_000))
+    with torch.no_grad():
+        wanted = AttentionExtract(written_out(model), method="hook")(image)
+        got = AttentionExtract(written_out(replaced), method="hook")(image)
+    assert list(got) == list(wanted)
+    assert len(got) >= 2
+    for name, weights in wanted.items():
+        assert torch.allclose(got[name].reshape(weights.shape), weights, atol=1e-6), name
+
+
+@pytest.mark.parametrize("family", ["vit", "rope", "swin", "swinv2", "pvt", "tnt"])
+def test_below_that_each_row_keeps_k_weights(family: str) -> None:
+    model, image = tiny(family)
+    swap_attention(model, KNN(3))
+    with torch.no_grad():
+        maps = AttentionExtract(written_out(model), method="hook")(image)
+    assert maps
+    for weights in maps.values():
+        kept = min(3, weights.shape[-1])
+        assert torch.equal((weights > 0).sum(-1), torch.full(weights.shape[:-1], kept))
+        assert torch.allclose(weights.sum(-1), torch.ones(weights.shape[:-1]), atol=1e-5)
+
+
+def test_switching_fusion_off_and_on_changes_nothing_but_the_way() -> None:
+    model, image = tiny("swin")
+    swap_attention(model, KNN(3))
+    with torch.no_grad():
+        fused = model(image)
+        explicit = written_out(model)(image)
+    assert torch.allclose(fused, explicit, atol=1e-5)
+    assert not model.layers[0].blocks[0].attn.core.fused_attn
+    assert "fused_attn" not in vars(model.layers[0].blocks[0].attn)
+
+
+def test_the_models_own_setting_goes_over() -> None:
+    model, _ = tiny("vit")
+    model.blocks[0].attn.fused_attn = False
+    swap_attention(model, KNN(3))
+    assert [block.attn.fused_attn for block in model.blocks] == [False, True]
+
+
+def test_timms_tracer_takes_a_swapped_layer_for_one_node() -> None:
+    model, image = tiny("vit")
+    swap_attention(model, KNN(3))
+    extract = AttentionExtract(model, names=["*attn"], method="fx")
+    with torch.no_grad():
+        outputs = extract(image)
+        assert list(outputs) == ["blocks.0.attn", "blocks.1.attn"]
+        x = model.patch_embed(image)
+        x = model.norm_pre(model.patch_drop(model._pos_embed(x)))
+        assert torch.allclose(outputs["blocks.0.attn"], model.blocks[0].attn(model.blocks[0].norm1(x)), atol=1e-6)
