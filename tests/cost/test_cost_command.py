@@ -52,6 +52,31 @@ def test_list_of_models():
     assert "conv_setr" not in result.output
 
 
+def test_list_of_classifiers_with_neighbours():
+    result = run("models", "[dc]*_*a*", "--attention", "knn")
+    assert result.exit_code == 0, result.output
+    deit = next(line for line in result.output.splitlines() if "deit_tiny" in line)
+    assert [cell.strip() for cell in deit.split("│")[1:7]] == [
+        *("deit_tiny_patch16_224", "224x224", "5.72 M", "1.25 G", "197x197", "100")
+    ]
+    cvt = result.output.split("cvt_nano")[1].splitlines()
+    assert ["196x49" in cvt[0], "50x17" in cvt[1]] == [True, True]
+
+
+def test_list_without_neighbours_has_no_k():
+    result = run("models", "vit_nano")
+    header = next(line for line in result.output.splitlines() if "tokens" in line)
+    assert [cell.strip() for cell in header.split("┃")[1:-1]] == [
+        *("name", "size", "parameters", "MACs", "tokens", "what it is")
+    ]
+
+
+def test_cost_of_a_classifier_with_its_own_k():
+    result = run("cost", "vit_nano", "--attention", "knn", "--json")
+    assert result.exit_code == 0, result.output
+    assert list(json.loads(result.output)["attention"]) == ["knn"]
+
+
 def test_pattern_that_matches_nothing():
     result = run("models", "unet*")
     assert isinstance(result.exception, InputError)

@@ -4,11 +4,13 @@ import itertools
 
 import pytest
 import torch
+from kept_bytes import really_kept
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from latchkey.attention import KV, VARIANTS, KVPos, MultiHead, Softmax
-from latchkey.cost import TERMS, compare, ledger
+from latchkey.attention import KNN, KV, VARIANTS, KVPos, MultiHead, Softmax
+from latchkey.catalogue import compare
+from latchkey.cost import TERMS, ledger
 from latchkey.cost.ledger import totals
 from latchkey.cost.memory import LiveBytes
 from latchkey.models import create_encoder, create_segmenter
@@ -52,7 +54,11 @@ def flops(model, image):
     return counter.get_total_flops()
 
 
-@pytest.mark.parametrize(("name", "attention"), [*CASES, ("conv_setr_cup_r50_vit_b16", "kv")])
+DENSE = [(name, attention) for name, attention in CASES if attention != "knn"]
+"""k-NN attention is counted by its dense products, whatever the kernels do; see the test below."""
+
+
+@pytest.mark.parametrize(("name", "attention"), [*DENSE, ("conv_setr_cup_r50_vit_b16", "kv")])
 def test_multiply_adds_agree_with_torchs_counter(name, attention):
     with torch.device("meta"):
         model = create_segmenter(name, attention=VARIANTS[attention](), classes=2, in_channels=1, auxiliary=True)
@@ -64,6 +70,13 @@ def test_multiply_adds_agree_with_torchs_counter(name, attention):
     assert counted == 2 * macs
 
 
+@pytest.mark.parametrize("name", ["setr_pup_small", "cvt_setr_pup_small"])
+def test_key_neighbours_cost_what_softmax_costs(name):
+    with torch.device("meta"):
+        models = [create_segmenter(name, attention=variant, classes=2) for variant in (Softmax(), KNN(0.25), KNN(3))]
+    assert len({totals(model, (41, 70)) for model in models}) == 1
+
+
 @pytest.mark.parametrize("stride", ["cvt_13", "cvt_13_stride1"])
 def test_strided_keys_agree_with_torchs_counter(stride):
     with torch.device("meta"):
@@ -72,27 +85,11 @@ def test_strided_keys_agree_with_torchs_counter(stride):
     assert counted == 2 * totals(model, (64, 80))[1]
 
 
-def really_kept(model, image):
-    """Bytes of distinct memory, weights and image left out, that autograd keeps in a real forward pass."""
-    known = {t.untyped_storage()._cdata for t in (*model.parameters(), *model.buffers(), image)}
-    kept = []
-
-    def pack(tensor):
-        if tensor.untyped_storage()._cdata not in known:
-            known.add(tensor.untyped_storage()._cdata)
-            kept.append(tensor)
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        model.train()(image, auxiliary=True)
-    return sum(tensor.untyped_storage().nbytes() for tensor in kept)
-
-
 @pytest.mark.parametrize(("name", "attention"), CASES)
 def test_saved_bytes_are_what_autograd_keeps(name, attention):
     model = create_segmenter(name, attention=VARIANTS[attention](), classes=2, in_channels=2, auxiliary=True)
     cost = ledger(model, (40, 56), channels=2)
-    assert cost.saved_bytes == really_kept(model, torch.randn(1, 2, 40, 56))
+    assert cost.saved_bytes == really_kept(model, torch.randn(1, 2, 40, 56), auxiliary=True)
 
 
 class OneLayer(nn.Module):
@@ -153,7 +150,7 @@ def test_terms_add_up_and_keep_their_order():
     cost = ledger(model, (64, 64))
     assert cost.parameters == sum(p.numel() for p in model.parameters())
     assert list(cost.terms) == [name for name in TERMS if name in cost.terms]
-    assert set(TERMS) - set(cost.terms) == {"head"}
+    assert set(TERMS) - set(cost.terms) == {"head", "other"}
     assert cost.terms["decoder"].parameters == sum(p.numel() for p in model.decoder.parameters())
     assert cost.terms["auxiliary"].parameters == sum(p.numel() for p in model.aux_heads.parameters())
     assert cost.terms["stem"].parameters == sum(p.numel() for p in model.encoder.stem.parameters())

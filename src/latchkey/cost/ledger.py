@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from latchkey.attention import MultiHead
-from latchkey.cost.memory import FusedAttention, LiveBytes, SavedBytes
+from latchkey.cost.fused import FusedAttention
+from latchkey.cost.memory import LiveBytes, SavedBytes
 from latchkey.cost.terms import TERMS, assign_terms
+from latchkey.cost.tracing import Trace, meta_twin, traced
 from latchkey.errors import InputError
 from latchkey.types import Size
 
@@ -60,16 +59,16 @@ class Ledger:
 def ledger(model: nn.Module, size: Size, *, channels: int = 3) -> Ledger:
     """The cost of `model` for one image of `size` (h, w) in pixels, from shapes alone: nothing is computed.
 
-    `model` may lie on any device; it is left as it is. Counted are `nn.Linear`, `nn.Conv2d` and `MultiHead`.
+    `model` may lie on any device; it is left as it is. All matrix products and convolutions are counted, those of
+    `Core` modules as their variant says.
 
     Raises:
         InputError: the image is so small that batch norm could not train on it alone.
     """
-    model = copy.deepcopy(model).to("meta")
-    terms = assign_terms(model)
-    image = torch.empty(1, channels, *size, device="meta")
+    model = meta_twin(model)
+    terms, image = assign_terms(model), torch.empty(1, channels, *size, device="meta")
     try:
-        with _count_macs(model, terms) as macs, SavedBytes(model.train(), image, terms) as saved:
+        with SavedBytes(model.train(), image, terms) as saved:
             _run(model, image)
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
@@ -78,7 +77,7 @@ def ledger(model: nn.Module, size: Size, *, channels: int = 3) -> Ledger:
             f"{size[0]}x{size[1]} pixels are too few: one of the model's maps has a single place, on which batch "
             "norm cannot train; give a larger size"
         ) from error
-    parameters = _parameters(model, terms)
+    macs, parameters = trace(model, size, channels=channels).macs, _parameters(model, terms)
     rows = {name: Term(parameters[name], macs[name], saved.by_term[name]) for name in TERMS}
     with torch.no_grad(), FusedAttention(), LiveBytes() as live:
         model.eval()(image)
@@ -87,11 +86,21 @@ def ledger(model: nn.Module, size: Size, *, channels: int = 3) -> Ledger:
 
 def totals(model: nn.Module, size: Size, *, channels: int = 3) -> tuple[int, int]:
     """Parameters and multiply-adds of `ledger`, without the memory and so in less time."""
-    parameters = sum(p.numel() for p in model.parameters())
-    model = copy.deepcopy(model).to("meta").eval()
-    with torch.no_grad(), FusedAttention(), _count_macs(model, assign_terms(model)) as macs:
-        _run(model, torch.empty(1, channels, *size, device="meta"))
-    return parameters, macs.total()
+    return sum(p.numel() for p in model.parameters()), trace(model, size, channels=channels).macs.total()
+
+
+def trace(model: nn.Module, size: Size, *, channels: int = 3) -> Trace:
+    """Multiply-adds by term, and where attention happens with how many queries and keys, auxiliary heads running."""
+    if not all(tensor.is_meta for tensor in chain(model.parameters(), model.buffers())):
+        model = meta_twin(model)
+    training = [module for module in model.modules() if module.training]
+    try:
+        with traced(model.eval(), assign_terms(model)) as found:
+            _run(model, torch.empty(1, channels, *size, device="meta"))
+    finally:
+        for module in training:
+            module.training = True
+    return found
 
 
 def _run(model: nn.Module, image: Tensor) -> Any:
@@ -100,36 +109,11 @@ def _run(model: nn.Module, image: Tensor) -> Any:
 
 def _parameters(model: nn.Module, terms: dict[nn.Module, str]) -> Counter[str]:
     counted: Counter[str] = Counter()
+    seen: set[int] = set()
     for module, term in terms.items():
-        counted[term] += sum(p.numel() for p in module.parameters(recurse=False))
+        for name, parameter in module.named_parameters(recurse=False):
+            if id(parameter) not in seen:
+                seen.add(id(parameter))
+                table = "projections" if name.endswith("_bias") else "position"
+                counted[table if term == "scores" else term] += parameter.numel()
     return counted
-
-
-@contextmanager
-def _count_macs(model: nn.Module, terms: dict[nn.Module, str]) -> Iterator[Counter[str]]:
-    """Fills the counter, by term, with what passes through `model` meanwhile."""
-    counted: Counter[str] = Counter()
-
-    def linear(module: nn.Linear, _args: Any, out: Tensor) -> None:
-        counted[terms[module]] += out.numel() * module.in_features
-
-    def convolution(module: nn.Conv2d, _args: Any, out: Tensor) -> None:
-        counted[terms[module]] += out.numel() * module.weight[0].numel()
-
-    def attention(layer: MultiHead, heads: tuple[Tensor, ...]) -> None:
-        counted.update(layer.variant.terms(heads[0].shape[-2], heads[-1].shape[-2], layer.heads, layer.dim_head))
-
-    handles = []
-    for module in model.modules():
-        if isinstance(module, nn.Linear):
-            handles.append(module.register_forward_hook(linear))
-        elif isinstance(module, nn.Conv2d):
-            handles.append(module.register_forward_hook(convolution))
-        elif isinstance(module, MultiHead):
-            hook = module.project.register_forward_hook(lambda _m, _args, heads, layer=module: attention(layer, heads))
-            handles.append(hook)
-    try:
-        yield counted
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -1,27 +1,42 @@
-"""Segmentation models: encoder -> decoder -> logits, with attention as an argument.
+"""Models by name with attention as an argument: segmenters, encoders, classifiers.
 
-Importing this registers CvT with timm (`cvt_13`, `cvt_21`).
+Importing this registers with timm what timm lacks (`cvt_13`, `t2t_vit_t_19`, `so_vit_7`), and classifiers with k-NN
+attention (`deit_tiny_knn100_patch16_224`).
 """
 
+from latchkey.models.classifiers import (
+    CLASSIFIERS,
+    ClassifierSpec,
+    classifier_spec,
+    create_classifier,
+    list_classifiers,
+)
 from latchkey.models.encoders import timm_registry as _timm_registry
 from latchkey.models.encoders.named import ENCODERS, EncoderSpec, create_encoder
+from latchkey.models.knn_names import KNN_NAMES
 from latchkey.models.pretrained import LoadReport, load_pretrained
 from latchkey.models.segmenter import Segmenter
 from latchkey.models.zoo import MODELS, ModelSpec, create_segmenter, list_models, model_spec
 
-REGISTERED = tuple(_timm_registry.default_cfgs)
+REGISTERED = (*_timm_registry.default_cfgs, *KNN_NAMES)
 """Names that timm knows once this package is imported."""
 
 __all__ = [
+    "CLASSIFIERS",
     "ENCODERS",
+    "KNN_NAMES",
     "MODELS",
     "REGISTERED",
+    "ClassifierSpec",
     "EncoderSpec",
     "LoadReport",
     "ModelSpec",
     "Segmenter",
+    "classifier_spec",
+    "create_classifier",
     "create_encoder",
     "create_segmenter",
+    "list_classifiers",
     "list_models",
     "load_pretrained",
     "model_spec",

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from latchkey.models.layouts import Layout
 
-CLASSIFIERS = ("classify.weight", "classify.bias", "head.weight", "head.bias", "head_dist.weight", "head_dist.bias")
+CLASSIFIERS = tuple(
+    f"{name}.{what}" for name in ("classify", "head", "head_dist", "head.fc") for what in ("weight", "bias")
+)
 """How the names of last layers end, whose shape follows the number of classes."""
 
-_FIRST_CONVS = ("patch_embed.proj.weight", "stem.conv.weight", "stages.0.embed.proj.weight")
-_ROLE_MAPS = ("project.linear.weight", "project.linear.bias")
+_ROLE_MAPS = ("project.linear.weight", "project.linear.bias", "attn.kv.weight", "attn.kv.bias")
 
 Tables = dict[str, tuple[tuple[int, int], int]]
 """Position tables of a model: name -> rows and columns of its grid, and the number of prefix tokens before it."""
@@ -47,7 +48,7 @@ def fit(name: str, value: Tensor, target: Tensor, tables: Tables) -> tuple[Tenso
             return None, " (only a table of a square grid can be resampled)"
         table = resample_abs_pos_embed(value, list(grid), [side, side], num_prefix_tokens=prefix)
         return table, f"positions resampled from {side}x{side} to {grid[0]}x{grid[1]}"
-    if name.endswith(_FIRST_CONVS) and value.shape[1] == 3 and value.shape[2:] == target.shape[2:]:
+    if value.ndim == target.ndim == 4 and value.shape[1] == 3 and value.shape[2:] == target.shape[2:]:
         folded = adapt_input_conv(target.shape[1], value)
         if folded.shape == target.shape:
             return folded, f"3 input channels folded to {target.shape[1]}"
@@ -62,6 +63,8 @@ def why_dropped(name: str, targets: Mapping[str, Tensor], layout: Layout) -> str
     if ".core." in name:
         return "weights that only the checkpoint's attention has"
     if layout == "latchkey":
+        if name.endswith(CLASSIFIERS):
+            return "part of the classifier, which the model has not"
         return "a head for deep supervision, which the model has not" if name.startswith("aux_heads.") else None
     if name.endswith("cls_token"):
         return "the model has no class token"

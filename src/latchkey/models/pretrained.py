@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from latchkey.attention import MultiHead
 from latchkey.errors import CheckpointError
-from latchkey.models.encoders import CvT
+from latchkey.models.encoders import CvT, T2TViT
 from latchkey.models.fitting import CLASSIFIERS, fit, may_be_new, position_tables, why_dropped
-from latchkey.models.layouts import Layout, cvt_name, recognise, vit_name
+from latchkey.models.layouts import Layout, cvt_name, is_own, own_name, recognise, t2t_name, vit_name
 from latchkey.models.weights import read_weights, unnest
 
 Part = TypeVar("Part", bound=nn.Module)
@@ -72,10 +72,12 @@ def load_pretrained(
     """
     weights = dict(unnest(source)) if isinstance(source, Mapping) else read_weights(source)
     layout = recognise(weights)
+    if layout in (None, "timm ViT") and is_own(weights, model.state_dict()):
+        layout = "the model's own"
     if layout is None:
         raise CheckpointError(
-            "the checkpoint's names are not those of a timm or DeiT vision transformer, of CvT or of a latchkey model: "
-            f"{_some(weights)}"
+            "the checkpoint's names are not those of the model, nor of a timm or DeiT vision transformer, of CvT, "
+            f"T2T-ViT or a latchkey model: {_some(weights)}"
         )
     report = LoadReport(layout)
     ready = _fit_all(model, _in_model_names(model, weights, report), report, strict_shapes)
@@ -98,6 +100,15 @@ def _in_model_names(model: nn.Module, weights: dict[str, Tensor], report: LoadRe
     """The checkpoint's tensors under the model's names, without tokens that the model has not."""
     if report.layout == "latchkey":
         return {name: (name, value) for name, value in weights.items()}
+    if report.layout == "the model's own":
+        targets = model.state_dict()
+        if isinstance(model, VisionTransformer):
+            weights = _without_tokens(weights, model, report)
+        return {own_name(name, targets): (name, value) for name, value in weights.items()}
+    if report.layout == "T2T-ViT":
+        root, _ = _find(model, T2TViT, report.layout)
+        report.dropped["pos_embed"] = "the positions are computed"
+        return {root + t2t_name(name): (name, value) for name, value in weights.items() if name != "pos_embed"}
     if report.layout != "timm ViT":
         root, _ = _find(model, CvT, report.layout)
         return {root + cvt_name(name): (name, value) for name, value in weights.items()}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import pickle
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PosixPath
 from typing import Any
 
 import timm
@@ -15,9 +16,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from latchkey.errors import CheckpointError
+from latchkey.models.layouts import distilled_encoder
 
 HUB = "timm:"
 """What a name of weights on timm's hub begins with, as in `timm:vit_base_patch16_224.augreg_in21k`."""
+
+_HARMLESS: list[Any] = [argparse.Namespace, PosixPath]
+"""What training scripts (DeiT's, DINO's) save beside the weights: classes whose objects hold plain values."""
 
 _NESTS = ("model", "state_dict", "model_state_dict")
 
@@ -43,7 +48,7 @@ def _from_hub(name: str) -> dict[str, Tensor]:
         return dict(timm.create_model(name, pretrained=True).state_dict())
     except Exception as error:  # timm, huggingface_hub and the network raise many kinds
         raise CheckpointError(
-            f"{HUB}{name}: timm could not give these weights ({type(error).__name__}: {_first_line(error)}); "
+            f"{HUB}{name}: timm could not give these weights ({type(error).__name__}: {first_line(error)}); "
             "check the name with timm.list_pretrained(), or download the file and give its path"
         ) from error
 
@@ -53,7 +58,7 @@ def _read_safetensors(path: Path) -> Mapping[str, Any]:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(
-            f"{path}: damaged or truncated, or no safetensors file ({_first_line(error)}); copy or download it again"
+            f"{path}: damaged or truncated, or no safetensors file ({first_line(error)}); copy or download it again"
         ) from error
 
 
@@ -62,7 +67,8 @@ def _read_torch(path: Path) -> Any:
         with warnings.catch_warnings():
             # torch warns of an unusual pickle protocol, and then refuses or reads the file all the same
             warnings.filterwarnings("ignore", message="Detected pickle protocol")
-            return torch.load(path, map_location="cpu", weights_only=True)
+            with torch.serialization.safe_globals(_HARMLESS):
+                return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path}: refused, because it holds more than tensors and plain values, and reading that could run code; "
@@ -70,16 +76,19 @@ def _read_torch(path: Path) -> Any:
         ) from error
     except Exception as error:  # arbitrary bytes make torch's reader fail in any way
         raise CheckpointError(
-            f"{path}: damaged or truncated, or no PyTorch file ({_first_line(error)}); copy or download it again"
+            f"{path}: damaged or truncated, or no PyTorch file ({first_line(error)}); copy or download it again"
         ) from error
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     return (str(error).splitlines() or [""])[0][:200]
 
 
 def unnest(content: Any) -> Any:
-    """The weights inside a training checkpoint: under "model" or "state_dict", or with names that begin "model."."""
+    """The weights inside a training checkpoint: under "model" or "state_dict", or with names that begin "model.".
+
+    Of a self-distillation run they are the encoder of its teacher.
+    """
     for nest in _NESTS:
         if isinstance(content, Mapping) and isinstance(content.get(nest), Mapping):
             content = content[nest]
@@ -87,6 +96,7 @@ def unnest(content: Any) -> Any:
         for prefix in ("model.", "module."):
             inner = {name[len(prefix) :]: value for name, value in content.items() if str(name).startswith(prefix)}
             content = inner or content
+        return distilled_encoder(content)
     return content
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torch import nn
 
-from latchkey.attention import Softmax, Variant
+from latchkey.attention import Attention, Softmax
 from latchkey.errors import InputError, nearest
 from latchkey.models.decoders import AuxiliaryHead, CUPDecoder, MLADecoder, NaiveDecoder, Norm, PUPDecoder
 from latchkey.models.encoders import (
@@ -36,7 +36,7 @@ from latchkey.types import Size
 class Wish:
     """What the user chooses about a model of the table."""
 
-    attention: Variant
+    attention: Attention
     classes: int
     in_channels: int
     image_size: Size
@@ -216,7 +216,7 @@ def model_spec(name: str) -> ModelSpec:
 def create_segmenter(
     name: str,
     *,
-    attention: Variant | None = None,
+    attention: Attention | None = None,
     classes: int,
     in_channels: int = 3,
     image_size: Size | None = None,
@@ -227,7 +227,7 @@ def create_segmenter(
     """A segmentation model by its name in `MODELS`.
 
     Args:
-        attention: one variant for all blocks; softmax attention when None.
+        attention: one variant for all blocks, or one a stage (CvT), or one a block; softmax attention when None.
         classes: output channels (logits).
         image_size: (h, w) in pixels that the learned position table is made for; the model's default when None.
         auxiliary: add the heads for deep supervision.
@@ -235,7 +235,7 @@ def create_segmenter(
         drop_path: stochastic depth of the last block, rising from 0 at the first.
 
     Raises:
-        InputError: an unknown name, or a number out of its range.
+        InputError: an unknown name, a number out of its range, or too few or too many variants.
         CheckpointError: see `load_pretrained`.
     """
     spec = model_spec(name)
@@ -247,7 +247,9 @@ def create_segmenter(
         raise InputError(f"{name}: image width={size[1]} must be 1 or more")
     if not 0 <= drop_path < 1:
         raise InputError(f"{name}: drop_path={drop_path} must be from 0 to below 1")
-    model = spec.build(Wish(attention or Softmax(), classes, in_channels, size, auxiliary, drop_path))
+    model = spec.build(
+        Wish(Softmax() if attention is None else attention, classes, in_channels, size, auxiliary, drop_path)
+    )
     if pretrained is not None:
         load_pretrained(model, pretrained)
     return model

@@ -4,19 +4,25 @@ from latchkey.models.encoders.contract import Encoder
 from latchkey.models.encoders.cvt import CVT_13, CVT_21, CvT, CvTStage
 from latchkey.models.encoders.cvt_encoder import CvTEncoder
 from latchkey.models.encoders.hybrid import R50, HybridEncoder, StemConfig, build_stem
+from latchkey.models.encoders.so_vit import SO_VIT_7, SoViT
+from latchkey.models.encoders.t2t_vit import T2T_VIT_T_19, T2TViT
 from latchkey.models.encoders.vit import BlockAttention, ViTConfig, ViTEncoder, build_vit
 
 __all__ = [
     "CVT_13",
     "CVT_21",
     "R50",
+    "SO_VIT_7",
+    "T2T_VIT_T_19",
     "BlockAttention",
     "CvT",
     "CvTEncoder",
     "CvTStage",
     "Encoder",
     "HybridEncoder",
+    "SoViT",
     "StemConfig",
+    "T2TViT",
     "ViTConfig",
     "ViTEncoder",
     "build_stem",

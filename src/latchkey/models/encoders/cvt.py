@@ -19,7 +19,7 @@ from timm.layers.activations import QuickGELU
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from latchkey.attention import ConvProjection, MultiHead, Variant
+from latchkey.attention import Attention, ConvProjection, MultiHead, Variant, spread
 from latchkey.errors import InputError
 from latchkey.models.encoders.vit import draw_linear
 from latchkey.types import Grid
@@ -108,19 +108,20 @@ class CvT(nn.Module):
 
     Args:
         stages: see `CVT_13`, `CVT_21`.
-        attention: one variant for all blocks.
+        attention: one variant for all blocks, or one a stage, or one a block.
         stride_kv: stride of keys and values; the authors' is 2. Variants whose keys are queries need 1.
         class_token: classify from a class token in the last stage, else from the mean over the last map.
         in_chans, num_classes, drop_rate, drop_path_rate, global_pool: as in timm; `global_pool` is "token" or "avg".
 
     Raises:
-        InputError: `attention` needs `stride_kv=1`; `global_pool="token"` without a class token.
+        InputError: `attention` needs `stride_kv=1`, or names too few or too many variants; `global_pool="token"`
+            without a class token.
     """
 
     def __init__(
         self,
         stages: Sequence[CvTStage],
-        attention: Variant,
+        attention: Attention,
         *,
         stride_kv: int = 2,
         class_token: bool = True,
@@ -139,11 +140,13 @@ class CvT(nn.Module):
         self.stages = nn.ModuleList()
         self.feature_info: list[dict[str, Any]] = []
         channels, reduction = in_chans, 1
+        variants = spread(attention, [stage.depth for stage in stages])
         for index, stage in enumerate(stages):
             last = index == len(stages) - 1
             drops = torch.linspace(0, drop_path_rate if last else 0.0, stage.depth, device="cpu").tolist()
             blocks = [
-                CvTBlock(stage, attention, stride_kv=stride_kv, mlp_ratio=mlp_ratio, drop_path=drop) for drop in drops
+                CvTBlock(stage, variant, stride_kv=stride_kv, mlp_ratio=mlp_ratio, drop_path=drop)
+                for variant, drop in zip(variants[index], drops, strict=True)
             ]
             self.stages.append(CvTStageBlocks(ConvEmbed(channels, stage), blocks, class_token=class_token and last))
             channels, reduction = stage.width, reduction * stage.stride

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from latchkey.attention import Variant
+from latchkey.attention import Attention
 from latchkey.models.encoders.contract import Encoder
 from latchkey.models.encoders.cvt import CvT, CvTStage
 
@@ -19,7 +19,7 @@ class CvTEncoder(Encoder):
     """
 
     def __init__(
-        self, stages: Sequence[CvTStage], attention: Variant, *, in_channels: int = 3, drop_path: float = 0.0
+        self, stages: Sequence[CvTStage], attention: Attention, *, in_channels: int = 3, drop_path: float = 0.0
     ) -> None:
         super().__init__()
         self.cvt = CvT(

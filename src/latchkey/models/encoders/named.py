@@ -8,7 +8,7 @@ from functools import partial
 
 from torch import nn
 
-from latchkey.attention import Softmax, Variant
+from latchkey.attention import Attention, Softmax
 from latchkey.errors import InputError, nearest
 from latchkey.models.encoders.cvt import CVT_13, CVT_21, CvT, CvTStage
 from latchkey.models.encoders.vit import ViTConfig, build_vit
@@ -23,15 +23,15 @@ class EncoderSpec:
     image_size: Size
     classes: int
     """Of the classification head by default; 0 for none."""
-    build: Callable[[Variant, Size, int, int], nn.Module]
+    build: Callable[[Attention, Size, int, int], nn.Module]
 
 
-def _vit(attention: Variant, image_size: Size, in_channels: int, classes: int, *, config: ViTConfig) -> nn.Module:
+def _vit(attention: Attention, image_size: Size, in_channels: int, classes: int, *, config: ViTConfig) -> nn.Module:
     return build_vit(config, attention, image_size=image_size, in_channels=in_channels, classes=classes)
 
 
 def _cvt(
-    attention: Variant,
+    attention: Attention,
     _size: Size,
     in_channels: int,
     classes: int,
@@ -88,7 +88,7 @@ ENCODERS: dict[str, EncoderSpec] = {
 def create_encoder(
     name: str,
     *,
-    attention: Variant | None = None,
+    attention: Attention | None = None,
     image_size: Size | None = None,
     in_channels: int = 3,
     classes: int | None = None,
@@ -96,10 +96,13 @@ def create_encoder(
     """An encoder by its name in `ENCODERS`, with a head of `classes` (the row's default when None, 0 for none).
 
     Raises:
-        InputError: an unknown name; or `attention` cannot have the strided keys of the published CvT.
+        InputError: an unknown name; or `attention` cannot have the strided keys of the published CvT, or names too
+            few or too many variants.
     """
     if name not in ENCODERS:
         raise InputError(f"encoder {name!r} is not known; {nearest(name, ENCODERS)}")
     spec = ENCODERS[name]
     classes = spec.classes if classes is None else classes
-    return spec.build(attention or Softmax(), image_size or spec.image_size, in_channels, classes)
+    return spec.build(
+        Softmax() if attention is None else attention, image_size or spec.image_size, in_channels, classes
+    )

@@ -10,7 +10,7 @@ from timm.layers import trunc_normal_
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from latchkey.attention import MultiHead, Variant
+from latchkey.attention import Attention, MultiHead, spread
 from latchkey.errors import InputError
 from latchkey.models.encoders.contract import Encoder
 from latchkey.types import Grid, Size
@@ -66,18 +66,22 @@ class BlockAttention(nn.Module):
 
 def build_vit(
     config: ViTConfig,
-    attention: Variant,
+    attention: Attention,
     *,
     image_size: Size,
     in_channels: int = 3,
     classes: int = 0,
     drop_path: float = 0.0,
 ) -> VisionTransformer:
-    """A timm `VisionTransformer` for any image size, with `attention` in every block.
+    """A timm `VisionTransformer` for any image size, with `attention` in every block, or one variant a block.
 
     `image_size` (h, w) in pixels sets the size of the learned position table (rounded up to whole patches); other sizes
     interpolate it. `classes=0` gives no classification head.
+
+    Raises:
+        InputError: `attention` names another number of variants than there are blocks.
     """
+    (variants,) = spread(attention, (config.depth,))
     vit = VisionTransformer(
         img_size=(-(-image_size[0] // config.patch) * config.patch, -(-image_size[1] // config.patch) * config.patch),
         patch_size=config.patch,
@@ -97,8 +101,8 @@ def build_vit(
     )
     place = PatchGrid(vit.num_prefix_tokens)
     vit.patch_embed.register_forward_hook(place.note)
-    for block in vit.blocks:
-        mixed = MultiHead(config.width, config.heads, attention)
+    for block, variant in zip(vit.blocks, variants, strict=True):
+        mixed = MultiHead(config.width, config.heads, variant)
         mixed.apply(draw_linear)
         block.attn = BlockAttention(mixed, place)
     return vit

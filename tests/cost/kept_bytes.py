@@ -1,0 +1,22 @@
+"""What autograd really keeps, to hold the ledger against."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def really_kept(model: nn.Module, image: Tensor, **options: object) -> int:
+    """Bytes of distinct memory, weights and image left out, that autograd keeps in a real forward pass."""
+    known = {t.untyped_storage()._cdata for t in (*model.parameters(), *model.buffers(), image)}
+    kept = []
+
+    def pack(tensor: Tensor) -> Tensor:
+        if tensor.untyped_storage()._cdata not in known:
+            known.add(tensor.untyped_storage()._cdata)
+            kept.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        model.train()(image, **options)
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept)
