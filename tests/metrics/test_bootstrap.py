@@ -23,6 +23,7 @@ from latchkey.metrics import (
     paired,
     scan_statistics,
 )
+from latchkey.metrics.resampling import verdict
 
 MakeRecord = Callable[..., ScanStatistics]
 
@@ -142,38 +143,35 @@ def test_a_score_that_is_not_defined_is_no_number() -> None:
 
 
 @pytest.mark.parametrize(
-    ("offset", "margin", "verdict"),
+    ("offset", "margin", "said"),
     [(10, 0.02, "superior"), (-10, 0.02, "inferior"), (-1, 0.05, "non-inferior"), (-3, 0.03, "inconclusive")],
 )
-def test_verdicts_where_more_is_better(offset: float, margin: float, verdict: str) -> None:
+def test_verdicts_where_more_is_better(offset: float, margin: float, said: str) -> None:
     difference = paired(model(0, 1), model(offset, 2), metric="jaccard", margin=margin, samples=2000)
-    assert difference.verdict == verdict, difference
+    assert difference.verdict == said, difference
     assert difference.cases == 30
 
 
 @pytest.mark.parametrize(
-    ("offset", "margin", "verdict"),
+    ("offset", "margin", "said"),
     [(-8, 1.0, "superior"), (8, 1.0, "inferior"), (1, 4.0, "non-inferior"), (1, 1.0, "inconclusive")],
 )
-def test_verdicts_where_less_is_better(offset: int, margin: float, verdict: str) -> None:
+def test_verdicts_where_less_is_better(offset: int, margin: float, said: str) -> None:
     generator = np.random.default_rng(0)
     wrong = generator.integers(20, 30, size=(2, 30))
     baseline = [counted(i, 80, int(w)) for i, w in enumerate(wrong[0])]
     candidate = [counted(i, 80, int(w) + offset) for i, w in enumerate(wrong[1])]
-    assert paired(baseline, candidate, metric="hd95_mm", margin=margin).verdict == verdict
+    assert paired(baseline, candidate, metric="hd95_mm", margin=margin).verdict == said
 
 
 @given(st.floats(-0.2, 0.2), st.floats(0, 0.3), st.floats(0, 0.1))
 def test_the_verdict_follows_from_the_interval(centre: float, width: float, margin: float) -> None:
-    from latchkey.metrics.bootstrap import _verdict
-    from latchkey.metrics.scores import SCORES
-
     low, high = centre - width, centre + width
-    verdict = _verdict(low, high, margin, SCORES["dice"])
-    assert (verdict == "superior") == (low > 0)
-    assert (verdict in ("superior", "non-inferior")) == (low > -margin or low > 0)
-    assert (verdict == "inferior") == (high < -margin)
-    assert verdict == _verdict(-high, -low, margin, SCORES["hd95_mm"])
+    said = verdict(low, high, margin, higher_is_better=True)
+    assert (said == "superior") == (low > 0)
+    assert (said in ("superior", "non-inferior")) == (low > -margin or low > 0)
+    assert (said == "inferior") == (high < -margin)
+    assert said == verdict(-high, -low, margin, higher_is_better=False)
 
 
 def test_pairing_makes_the_interval_narrower_than_the_cases_differ() -> None:

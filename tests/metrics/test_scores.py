@@ -16,7 +16,7 @@ from torchmetrics.functional.segmentation import dice_score
 
 from latchkey.errors import InputError
 from latchkey.metrics import (
-    SCORES,
+    SEGMENTATION_SCORES,
     EmptyRule,
     ScanStatistics,
     compute_scores,
@@ -128,12 +128,15 @@ def test_a_better_prediction_scores_better(record: MakeRecord) -> None:
 
 def test_every_named_score_is_computed(record: MakeRecord) -> None:
     scores = compute_scores([record(0, surface=True)])
-    expected = set(SCORES) | {
-        f"{name}/{label}" for name, score in SCORES.items() if score.per_class for label in ("stomach", "bowel")
+    expected = set(SEGMENTATION_SCORES) | {
+        f"{name}/{label}"
+        for name, score in SEGMENTATION_SCORES.items()
+        if score.per_class
+        for label in ("stomach", "bowel")
     }
     assert set(scores) == expected
     without = compute_scores([record(0)])
-    assert set(without) == {name for name in expected if not SCORES[name.partition("/")[0]].surface}
+    assert set(without) == {name for name in expected if not SEGMENTATION_SCORES[name.partition("/")[0]].surface}
 
 
 class TestEmptyMasks:

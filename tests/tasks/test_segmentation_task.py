@@ -71,7 +71,7 @@ def test_masks_come_at_native_size(native: tuple[int, int], more: tuple[int, int
     task = Segmentation(CLASSES, exclusive=exclusive)
     model = (native[0] + more[0], native[1] + more[1])
     geometry = Geometry(native, model, fit)  # type: ignore[arg-type]
-    masks = task.predict(torch.randn(3, task.channels, *model), geometry)
+    masks = task.masks(torch.randn(3, task.channels, *model), geometry)
     assert masks.shape == (3, 3, *native)
     assert masks.dtype == torch.bool
     if exclusive:
@@ -82,20 +82,20 @@ def test_a_padded_mask_comes_back_where_it_was() -> None:
     mask = torch.rand(2, 3, 7, 5) > 0.5
     geometry = Geometry((7, 5), (10, 9), "pad")
     logits = geometry.apply(20 * mask.float() - 10, value=10.0)
-    assert torch.equal(Segmentation(CLASSES).predict(logits, geometry), mask)
+    assert torch.equal(Segmentation(CLASSES).masks(logits, geometry), mask)
 
 
 @given(st.floats(0.05, 0.95))
 def test_the_threshold_is_a_probability(threshold: float) -> None:
     task = Segmentation(CLASSES, threshold=threshold)
     logits = torch.linspace(-4, 4, 3 * 64).view(1, 3, 8, 8)
-    assert torch.equal(task.predict(logits, Geometry((8, 8), (8, 8))), logits.sigmoid() > threshold)
+    assert torch.equal(task.masks(logits, Geometry((8, 8), (8, 8))), logits.sigmoid() > threshold)
 
 
 def test_exclusive_classes_take_the_most_probable() -> None:
     task = Segmentation(CLASSES, exclusive=True)
     logits = torch.randn(2, 4, 8, 8)
-    masks = task.predict(logits, Geometry((8, 8), (8, 8)))
+    masks = task.masks(logits, Geometry((8, 8), (8, 8)))
     label = logits.argmax(dim=1)
     for j in range(3):
         assert torch.equal(masks[:, j], label == j + 1)
@@ -107,24 +107,24 @@ def test_slices_are_decided_alone(exclusive: bool) -> None:
     task = Segmentation(CLASSES, exclusive=exclusive)
     logits = torch.randn(70, task.channels, 6, 6)
     geometry = Geometry((9, 4), (6, 6))
-    together = task.predict(logits, geometry)
-    alone = torch.cat([task.predict(part, geometry) for part in logits.split(1)])
+    together = task.masks(logits, geometry)
+    alone = torch.cat([task.masks(part, geometry) for part in logits.split(1)])
     assert torch.equal(together, alone)
 
 
 def test_half_precision_logits_are_decided_in_float32() -> None:
     logits = torch.randn(2, 3, 8, 8).bfloat16()
     task, geometry = Segmentation(CLASSES), Geometry((11, 11), (8, 8))
-    assert torch.equal(task.predict(logits, geometry), task.predict(logits.float(), geometry))
+    assert torch.equal(task.masks(logits, geometry), task.masks(logits.float(), geometry))
     assert task.probabilities(logits).dtype == torch.float32
 
 
 def test_wrong_logits_are_refused() -> None:
     task = Segmentation(CLASSES)
     with pytest.raises(InputError, match="given to the model at 8x8"):
-        task.predict(torch.zeros(1, 3, 6, 6), Geometry((4, 4), (8, 8)))
+        task.masks(torch.zeros(1, 3, 6, 6), Geometry((4, 4), (8, 8)))
     with pytest.raises(InputError, match=r"expected logits \[s 3 H W\], got \[1, 4, 8, 8\]"):
-        task.predict(torch.zeros(1, 4, 8, 8), Geometry((4, 4), (8, 8)))
+        task.masks(torch.zeros(1, 4, 8, 8), Geometry((4, 4), (8, 8)))
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_a_right_prediction_scores_full_marks() -> None:
     scan = Scan("day0", "case1", torch.zeros(4, 1, 12, 10), mask, (3.0, 1.5, 1.5), geometry, ("1", "2", "3", "4"))
     task = Segmentation(CLASSES)
     metric = task.metric()
-    metric.update(task.predict(20 * mask.float() - 10, geometry), scan)
+    metric.update(task.predict(20 * mask.float() - 10, scan), scan)
     scores = metric.compute()
     assert (scores["jaccard"], scores["dice"], scores["hd95_mm"]) == (1.0, 1.0, 0.0)
     assert scores["kaggle"] == pytest.approx(1.0)

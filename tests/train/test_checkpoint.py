@@ -64,6 +64,15 @@ def test_last_prefers_the_average_and_lets_choose(tmp_path: Path) -> None:
         assert same_bits(dict(model.state_dict()), dict(expected.state_dict()))
 
 
+def test_last_gives_the_weights_that_the_run_scores(tmp_path: Path) -> None:
+    path, raw, average = tmp_path / "last.safetensors", toy_model(seed=1), toy_model(seed=2)
+    for scored, expected in (("model", raw), ("ema", average)):
+        write_checkpoint(path, weights(raw) | weights(average, "ema."), {"scored": scored})
+        model = toy_model(seed=3)
+        load_weights(path, model)
+        assert same_bits(dict(model.state_dict()), dict(expected.state_dict()))
+
+
 def test_asking_for_an_average_that_was_not_kept(saved: Path) -> None:
     with pytest.raises(CheckpointError, match="holds no 'ema' weights; it holds: model"):
         load_weights(saved, toy_model(), weights="ema")

@@ -15,6 +15,7 @@ from train_toy import ToyData, ToyMetric, ToyModel, ToyTask, make_scans, same_bi
 from latchkey.errors import InputError, TrainingError
 from latchkey.train import FitConfig, OptimizerConfig, evaluate, load_weights, read_history, read_log, read_metadata
 from latchkey.train.evaluation import judge
+from latchkey.train.optimizer import set_rates
 from latchkey.train.progress import Reporter
 from latchkey.train.run_folder import RunFolder
 from latchkey.train.state import Position
@@ -29,6 +30,7 @@ def test_it_learns_and_leaves_what_it_promises(run_path: Path) -> None:
     names = sorted(entry.name for entry in run_path.iterdir())
     assert names == ["best.safetensors", "config.yaml", "environment.json", "last.safetensors", "metrics.jsonl"]
     assert history.steps == 40
+    assert history.steps_per_epoch == len(ToyData()) // 4
     assert [evaluation.step for evaluation in history.evaluations] == [10, 20, 30, 40]
     assert history.best_score == max(evaluation.scores["dice"] for evaluation in history.evaluations)
     assert 0 < history.waiting_share < 1
@@ -124,6 +126,49 @@ def test_a_device_that_is_not_there(run_path: Path) -> None:
         toy_fit(run_path, toy_model(), device="cuda")
 
 
+def test_an_average_may_be_kept_and_left_unscored(run_path: Path) -> None:
+    model, scans = toy_model(), make_scans()
+    history = toy_fit(run_path, model, scans=scans, steps=6, evaluate_every=2, ema=0.99, score_ema=False)
+    last = history.evaluations[-1]
+    assert last.raw_scores is None
+    assert last.scores["dice"] == evaluate(model, ToyTask(), scans, device="cpu", batch_size=4).compute()["dice"]
+    assert read_metadata(run_path / "best.safetensors")["weights"] == "model"
+    plain, average = toy_model(), toy_model()
+    load_weights(run_path / "last.safetensors", plain)
+    load_weights(run_path / "last.safetensors", average, weights="ema")
+    assert same_bits(dict(plain.state_dict()), dict(model.state_dict()))
+    assert not same_bits(dict(average.state_dict()), dict(model.state_dict()))
+
+
+def test_repeats_reach_the_data(run_path: Path) -> None:
+    class Watched(ToyData):
+        keys: tuple[tuple[int, int], ...] = ()
+
+        def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor, str]:
+            self.keys = (*self.keys, key)
+            return super().__getitem__(key)
+
+    data = Watched(size=12)
+    toy_fit(run_path, toy_model(), data=data, steps=6, batch_size=4, repeats=3)
+    first = data.keys[:12]
+    assert {number for number, _ in first} == {0, 1, 2}
+    assert len({image for _, image in first}) == 4
+    assert {number for number, _ in data.keys[12:]} == {3, 4, 5}
+
+
+def test_the_weight_decay_reaches_its_end(run_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[float] = []
+
+    def noted(optimizer: torch.optim.Optimizer, rate: float, decay: float | None = None) -> None:
+        set_rates(optimizer, rate, decay)
+        seen.append(max(group["weight_decay"] for group in optimizer.param_groups))
+
+    monkeypatch.setattr("latchkey.train.engine.set_rates", noted)
+    toy_fit(run_path, toy_model(), steps=10, optimizer=OptimizerConfig(weight_decay=0.0, weight_decay_end=0.4))
+    assert seen == sorted(seen)
+    assert (seen[0], seen[5]) == pytest.approx((0.0, 0.2))
+
+
 def test_the_average_is_what_best_holds_and_both_are_scored(run_path: Path) -> None:
     model, scans = toy_model(), make_scans()
     history = toy_fit(run_path, model, scans=scans, steps=8, evaluate_every=2, ema=0.99)
@@ -159,7 +204,7 @@ def test_a_monitor_that_does_not_exist_shows_before_training(run_path: Path) -> 
     with pytest.raises(InputError, match=r"fit.monitor is 'dise', .*did you mean 'dice'\? known: dice, error, nothing"):
         toy_fit(run_path, toy_model(), scans=make_scans(), monitor="dise")
     assert not (run_path / "metrics.jsonl").exists()
-    with pytest.raises(InputError, match="no scans to evaluate on"):
+    with pytest.raises(InputError, match="nothing to evaluate on"):
         toy_fit(run_path.with_name("other"), toy_model(), scans=[])
 
 
@@ -288,7 +333,7 @@ def test_evaluation_does_not_depend_on_the_batch_and_restores_the_mode() -> None
     assert rows[0] == rows[1] == rows[2] == rows[3]
     assert [row[0] for row in rows[0]] == ["scan-3", "scan-2", "scan-1", "scan-0"]
     assert model.training
-    with pytest.raises(InputError, match="no scans to evaluate on"):
+    with pytest.raises(InputError, match="nothing to evaluate on"):
         evaluate(model, ToyTask(), [], device="cpu", batch_size=1)
 
 
@@ -333,3 +378,29 @@ def test_interruption_leaves_the_step_in_the_log(run_path: Path, stop_after: Cal
     with pytest.raises(TrainingError, match="stopped by SIGINT after step 5 of 12"):
         toy_fit(run_path, toy_model())
     assert [record["step"] for record in read_log(run_path / "metrics.jsonl")] == [3, 5]
+
+
+def test_loading_processes_change_no_score_and_pass_on_what_was_wrong() -> None:
+    model, scans = toy_model(), make_scans(4)
+    alone = evaluate(model, ToyTask(), scans, device="cpu", batch_size=2)
+    helped = evaluate(model, ToyTask(), scans, device="cpu", batch_size=2, workers=2)
+    assert helped.compute() == pytest.approx(alone.compute(), nan_ok=True, abs=0)
+
+    class Damaged(list):
+        def __getitem__(self, index):
+            raise InputError(f"scan {index} is damaged")
+
+    with pytest.raises(InputError, match="scan 0 is damaged"):
+        evaluate(model, ToyTask(), Damaged(scans), device="cpu", batch_size=2, workers=1)
+
+
+def test_a_model_is_told_of_every_finished_step(tmp_path: Path) -> None:
+    class Told(ToyModel):
+        steps = 0
+
+        def after_step(self) -> None:
+            self.steps += 1
+
+    model = Told()
+    toy_fit(tmp_path / "run", model, steps=5, accumulate=2)
+    assert model.steps == 5

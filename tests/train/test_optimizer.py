@@ -72,3 +72,19 @@ def test_sgd_moves_each_layer_by_its_own_rate() -> None:
     moved = {name: (before[name] - p.detach()).mean().item() for name, p in model.named_parameters()}
     assert moved["head.weight"] == pytest.approx(0.1)
     assert moved["embed.weight"] == pytest.approx(0.025)
+
+
+@pytest.mark.parametrize("start", [0.0, 0.1])
+def test_a_scheduled_weight_decay_reaches_the_decayed_groups_alone(start: float) -> None:
+    config = OptimizerConfig(weight_decay=start, weight_decay_end=0.4)
+    optimizer = build_optimizer(parameter_groups(ToyModel(), config), config)
+
+    def decays() -> dict[str, float]:
+        return {name: group["weight_decay"] for group in optimizer.param_groups for name in group["names"]}
+
+    before = decays()
+    assert {name for name, value in before.items() if value == start} >= {"head.weight"}
+    set_rates(optimizer, 0.1)
+    assert decays() == before
+    set_rates(optimizer, 0.1, 0.3)
+    assert {name: value for name, value in decays().items() if value} == {"head.weight": 0.3}

@@ -3,7 +3,7 @@ from __future__ import annotations
 from itertools import islice
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from latchkey.errors import InputError
@@ -16,6 +16,17 @@ plans = st.builds(
     accumulate=st.integers(1, 3),
     world=st.integers(1, 2),
     seed=st.integers(0, 5),
+)
+
+
+repeated = st.builds(
+    Plan,
+    size=st.integers(24, 60),
+    batch_size=st.integers(1, 3),
+    accumulate=st.integers(1, 3),
+    world=st.integers(1, 2),
+    seed=st.integers(0, 5),
+    repeats=st.integers(1, 5),
 )
 
 
@@ -32,14 +43,43 @@ def test_an_epoch_shows_no_image_twice_and_drops_less_than_a_batch(plan: Plan) -
     assert len({index for _, index in seen}) == len(seen) > plan.size - plan.global_batch
 
 
-@given(plans)
+@given(repeated)
 def test_the_images_of_a_step_do_not_depend_on_how_it_is_cut(plan: Plan) -> None:
-    whole = Plan(plan.size, plan.global_batch, seed=plan.seed)
+    whole = Plan(plan.size, plan.global_batch, seed=plan.seed, repeats=plan.repeats)
     for step in (0, plan.steps_per_epoch, 3 * plan.steps_per_epoch - 1):
         assert images_of(plan, step) == images_of(whole, step)
 
 
-@given(plans, st.integers(0, 40), st.integers(0, 30))
+@given(repeated)
+def test_an_epoch_shows_its_first_images_so_many_times_each_and_no_copy_twice(plan: Plan) -> None:
+    for epoch in (0, 1):
+        steps = range(epoch * plan.steps_per_epoch, (epoch + 1) * plan.steps_per_epoch)
+        seen = [key for step in steps for key in images_of(plan, step)]
+        rounds = range(epoch * plan.repeats, (epoch + 1) * plan.repeats)
+        shown = plan.permutation(epoch)[: -(-len(seen) // plan.repeats)].tolist()
+        copies = [(number, image) for image in shown for number in rounds][: len(seen)]
+        assert sorted(seen) == sorted(copies)
+
+
+@given(repeated)
+def test_enough_forward_passes_hold_no_image_twice(plan: Plan) -> None:
+    assume(plan.accumulate * plan.world >= plan.repeats)
+    for step in range(plan.steps_per_epoch):
+        for index in range(plan.accumulate):
+            for rank in range(plan.world):
+                images = [image for _, image in plan.batch(step, index, rank)]
+                assert len(set(images)) == len(images) == plan.batch_size
+
+
+def test_copies_of_an_image_are_in_one_step() -> None:
+    plan = Plan(12, 2, world=3, repeats=3)
+    order = plan.permutation(0).tolist()
+    for rank in range(3):
+        assert plan.batch(0, 0, rank) == [(rank, order[0]), (rank, order[1])]
+        assert plan.batch(2, 0, rank)[0] == (3 + rank, int(plan.permutation(1)[0]))
+
+
+@given(repeated, st.integers(0, 40), st.integers(0, 30))
 def test_starting_anywhere_equals_going_on(plan: Plan, start: int, length: int) -> None:
     for rank in range(plan.world):
         through = list(Batches(plan, rank=rank, stop=start + length))

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from latchkey.errors import InputError
-from latchkey.train import ScheduleConfig
-from latchkey.train.schedule import check_schedule, rate_factor
+from latchkey.train import OptimizerConfig, ScheduleConfig
+from latchkey.train.schedule import check_schedule, rate_factor, weight_decay_at
 
 
 def test_by_hand() -> None:
@@ -21,6 +21,8 @@ def test_by_hand() -> None:
     poly = ScheduleConfig(name="poly", power=0.9)
     assert rate_factor(poly, 5, 10) == pytest.approx(0.5**0.9)
     assert {rate_factor(ScheduleConfig(name="constant"), step, 10) for step in range(10)} == {1.0}
+    late = ScheduleConfig(warmup=4, warmup_from=0.2)
+    assert [rate_factor(late, step, 12) for step in range(4)] == pytest.approx([0.4, 0.6, 0.8, 1.0])
 
 
 @given(
@@ -28,17 +30,31 @@ def test_by_hand() -> None:
     st.integers(0, 20),
     st.integers(21, 100),
     st.floats(0, 1),
-    st.data(),
+    st.floats(0, 1, exclude_max=True),
 )
-def test_up_then_down_within_bounds(name: str, warmup: int, steps: int, floor: float, data: st.DataObject) -> None:
-    config = ScheduleConfig(name=name, warmup=warmup, floor=floor)  # type: ignore[arg-type]
+def test_up_then_down_within_bounds(name: str, warmup: int, steps: int, floor: float, begin: float) -> None:
+    begin = begin if warmup else 0.0
+    config = ScheduleConfig(name=name, warmup=warmup, warmup_from=begin, floor=floor)  # type: ignore[arg-type]
     factors = [rate_factor(config, step, steps) for step in range(steps)]
     assert all(0 < factor <= 1 + 1e-12 for factor in factors)
     assert factors[:warmup] == sorted(factors[:warmup])
+    assert all(factor >= begin - 1e-12 for factor in factors[:warmup])
     falling = factors[warmup:]
     assert all(a >= b - 1e-12 for a, b in pairwise(falling))
     assert all(factor >= floor - 1e-12 for factor in falling)
     assert math.isclose(falling[0], 1.0)
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.integers(1, 100))
+def test_the_weight_decay_goes_from_one_value_to_the_other(start: float, end: float, steps: int) -> None:
+    config = OptimizerConfig(weight_decay=start, weight_decay_end=end)
+    decays = [weight_decay_at(config, step, steps) for step in range(steps + 1)]
+    assert decays[0] == pytest.approx(start)
+    assert decays[-1] == pytest.approx(end)
+    assert decays == sorted(decays, reverse=start > end)
+    middle = weight_decay_at(config, 50, 100)
+    assert middle == pytest.approx((start + end) / 2)
+    assert weight_decay_at(OptimizerConfig(weight_decay=start), steps, steps) == start
 
 
 def test_warm_up_must_end() -> None:

@@ -100,8 +100,8 @@ class ToyTask:
         bce = nn.functional.binary_cross_entropy_with_logits(outputs, batch.mask)
         return {"bce": bce, "square": 0.1 * (outputs.sigmoid() - batch.mask).square().mean()}
 
-    def predict(self, logits: Tensor, geometry: Geometry) -> Tensor:
-        return geometry.invert(logits) > 0
+    def predict(self, logits: Tensor, scan: Scan) -> Tensor:
+        return scan.geometry.invert(logits) > 0
 
     def metric(self) -> ToyMetric:
         return ToyMetric([])

@@ -1,8 +1,30 @@
-"""Scores of segmentations that can be trusted: streamed from sums, with a named rule for empty masks and intervals."""
+"""Scores that can be trusted: streamed from records of single scans or images, with intervals over them."""
 
-from latchkey.metrics.bootstrap import Interval, PairedDifference, intervals, paired
+from latchkey.metrics.bootstrap import intervals, paired
+from latchkey.metrics.classification import ClassificationMetric
 from latchkey.metrics.empty import EmptyRule
-from latchkey.metrics.scores import SCORES, Score, compute_scores, find_score, scores_by_case
+from latchkey.metrics.image_bootstrap import image_intervals, image_paired
+from latchkey.metrics.image_records import (
+    ImageRecord,
+    confident_mistakes,
+    confusions,
+    image_records,
+    load_image_records,
+    merge_image_records,
+    save_image_records,
+)
+from latchkey.metrics.image_scores import image_scores
+from latchkey.metrics.resampling import Interval, PairedDifference
+from latchkey.metrics.score import (
+    CLASSIFICATION_SCORES,
+    FEATURE_SCORES,
+    SCORES,
+    SEGMENTATION_SCORES,
+    Score,
+    find_score,
+)
+from latchkey.metrics.scores import compute_scores, scores_by_case
+from latchkey.metrics.scoring import ClassificationScoring, Scoring, SegmentationScoring
 from latchkey.metrics.segmentation import SegmentationMetric
 from latchkey.metrics.statistics import (
     ScanStatistics,
@@ -13,19 +35,36 @@ from latchkey.metrics.statistics import (
 )
 
 __all__ = [
+    "CLASSIFICATION_SCORES",
+    "FEATURE_SCORES",
     "SCORES",
+    "SEGMENTATION_SCORES",
+    "ClassificationMetric",
+    "ClassificationScoring",
     "EmptyRule",
+    "ImageRecord",
     "Interval",
     "PairedDifference",
     "ScanStatistics",
     "Score",
+    "Scoring",
     "SegmentationMetric",
+    "SegmentationScoring",
     "compute_scores",
+    "confident_mistakes",
+    "confusions",
     "find_score",
+    "image_intervals",
+    "image_paired",
+    "image_records",
+    "image_scores",
     "intervals",
+    "load_image_records",
     "load_records",
+    "merge_image_records",
     "merge_records",
     "paired",
+    "save_image_records",
     "save_records",
     "scan_statistics",
     "scores_by_case",

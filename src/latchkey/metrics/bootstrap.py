@@ -8,70 +8,30 @@ cases read them as a lower bound of the uncertainty.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from latchkey.errors import InputError
 from latchkey.metrics.empty import EmptyRule
+from latchkey.metrics.resampling import (
+    Array,
+    Interval,
+    PairedDifference,
+    bounds,
+    check_margin,
+    check_resampling,
+    number,
+    verdict,
+)
 from latchkey.metrics.runs import Records, as_runs, check_same_scans
-from latchkey.metrics.scores import Array, Score, Sums, find_score, scores_of, sum_by_case
-
-Verdict = Literal["superior", "non-inferior", "inferior", "inconclusive"]
+from latchkey.metrics.score import find_score
+from latchkey.metrics.scores import Sums, scores_of, sum_by_case
+from latchkey.metrics.statistics import ScanStatistics
 
 _ROWS = 1000
 """Resamples scored at once, which bounds the memory."""
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A score and where it may lie; `low` and `high` are None when `reason` says why there is no interval."""
-
-    value: float | None
-    """None when the score itself is not defined."""
-    low: float | None
-    high: float | None
-    level: float = 0.95
-    reason: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return asdict(self)
-
-
-@dataclass(frozen=True, slots=True)
-class PairedDifference:
-    """Candidate minus baseline on the same cases, in the unit of the score, with its interval and the verdict on it.
-
-    With a gain counted upwards (the sign is turned for scores where lower is better):
-
-    | verdict        | the whole interval of the gain lies                  |
-    | -------------- | ---------------------------------------------------- |
-    | `superior`     | above 0                                              |
-    | `non-inferior` | above -margin (and not above 0)                      |
-    | `inferior`     | below -margin                                        |
-    | `inconclusive` | nowhere of these: it holds -margin, or there is none |
-
-    A two-sided interval of level 0.95 makes the test of non-inferiority one-sided at 0.025, which is the usual one.
-    """
-
-    value: float | None
-    low: float | None
-    high: float | None
-    margin: float
-    verdict: Verdict
-    metric: str
-    cases: int
-    level: float = 0.95
-    reason: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return asdict(self)
 
 
 def intervals(
@@ -91,8 +51,8 @@ def intervals(
     Scores that fewer than two cases define get no interval. Raises InputError for a `samples` below 100, a `level`
     outside (0, 1), or seeds that were evaluated on different scans.
     """
-    _check(samples, level)
-    runs = as_runs(records, "the evaluation")
+    check_resampling(samples, level)
+    runs = as_runs(records, "the evaluation", ScanStatistics)
     check_same_scans({"the evaluation": runs})
     side = [sum_by_case(run, rule) for run in runs]
     cases = len(side[0].cases)
@@ -101,8 +61,8 @@ def intervals(
     defined = _defined(side)
     result = {}
     for name, value in values.items():
-        low, high, reason = _bounds(drawn[name], int(defined[name].sum()), level)
-        point = _number(float(value[0]))
+        low, high, reason = bounds(drawn[name], int(defined[name].sum()), level)
+        point = number(float(value[0]))
         result[name] = Interval(point, low, high, level, "no case defines this score" if point is None else reason)
     return result
 
@@ -125,10 +85,10 @@ def paired(
     seeds never run. `margin` is the largest loss that is still acceptable, in the unit of the score and not negative;
     choose it before looking. Raises InputError when the sides were not evaluated on the same cases and scans.
     """
-    _check(samples, level)
-    if not (math.isfinite(margin) and margin >= 0):
-        raise InputError(f"margin must be a number of at least 0, in the unit of {metric}; got {margin}")
-    runs = {"the baseline": as_runs(baseline, "the baseline"), "the candidate": as_runs(candidate, "the candidate")}
+    check_resampling(samples, level)
+    check_margin(margin, metric)
+    sides = {"the baseline": baseline, "the candidate": candidate}
+    runs = {name: as_runs(side, name, ScanStatistics) for name, side in sides.items()}
     check_same_scans(runs)
     old, new = ([sum_by_case(run, rule) for run in side] for side in runs.values())
     score = find_score(metric, old[0].classes)
@@ -136,12 +96,13 @@ def paired(
         raise InputError(f"{metric} needs surface distances, which were not measured; evaluate with surface=True")
     cases = len(old[0].cases)
     everyone, weights = np.ones((1, cases)), _draws(cases, samples, seed)
-    value = _number(float((_average(new, everyone)[metric] - _average(old, everyone)[metric])[0]))
+    value = number(float((_average(new, everyone)[metric] - _average(old, everyone)[metric])[0]))
     drawn = _average(new, weights)[metric] - _average(old, weights)[metric]
-    low, high, reason = _bounds(drawn, int((_defined(old)[metric] & _defined(new)[metric]).sum()), level)
+    low, high, reason = bounds(drawn, int((_defined(old)[metric] & _defined(new)[metric]).sum()), level)
     if value is None:
         low, high, reason = None, None, "no case defines this score on both sides"
-    return PairedDifference(value, low, high, margin, _verdict(low, high, margin, score), metric, cases, level, reason)
+    said = verdict(low, high, margin, higher_is_better=score.higher_is_better)
+    return PairedDifference(value, low, high, margin, said, metric, cases, level, reason)
 
 
 def _draws(cases: int, samples: int, seed: int) -> Array:
@@ -162,36 +123,3 @@ def _defined(side: Sequence[Sums]) -> dict[str, NDArray[np.bool_]]:
     """For each score the cases that define it on their own in every run, `[cases]`."""
     scored = [scores_of(run.arrays, run.classes) for run in side]
     return {name: np.all(~np.isnan([scores[name] for scores in scored]), axis=0) for name in scored[0]}
-
-
-def _bounds(drawn: Array, defined: int, level: float) -> tuple[float | None, float | None, str | None]:
-    if defined < 2:
-        number = "only one case defines" if defined == 1 else "no case defines"
-        return None, None, f"{number} this score: an interval over cases needs at least two"
-    drawn = drawn[~np.isnan(drawn)]
-    if len(drawn) == 0:
-        return None, None, "no resample drew a case that defines this score; take more samples"
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high), None
-
-
-def _verdict(low: float | None, high: float | None, margin: float, score: Score) -> Verdict:
-    if low is None or high is None:
-        return "inconclusive"
-    worst, best = (low, high) if score.higher_is_better else (-high, -low)
-    if worst > 0:
-        return "superior"
-    if worst > -margin:
-        return "non-inferior"
-    return "inferior" if best < -margin else "inconclusive"
-
-
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else value
-
-
-def _check(samples: int, level: float) -> None:
-    if samples < 100:
-        raise InputError(f"samples must be at least 100 resamples (1,000 to 10,000 are usual), got {samples}")
-    if not 0 < level < 1:
-        raise InputError(f"level must lie between 0 and 1, such as 0.95; got {level}")

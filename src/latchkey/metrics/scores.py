@@ -6,56 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from latchkey.errors import InputError, nearest
+from latchkey.errors import InputError
 from latchkey.metrics.empty import EmptyRule
 from latchkey.metrics.kaggle import DICE_WEIGHT, HAUSDORFF_WEIGHT
+from latchkey.metrics.resampling import Array
 from latchkey.metrics.statistics import ScanStatistics, merge_records
-
-Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """What a score is called, measured in and better at."""
-
-    name: str
-    title: str
-    unit: str
-    """"" for a share between 0 and 1, otherwise "mm"."""
-    higher_is_better: bool
-    per_class: bool
-    """Whether `name/<class>` exists beside the mean over classes."""
-    surface: bool
-    """Whether it needs surface distances."""
-    meaning: str
-
-
-SCORES: dict[str, Score] = {
-    score.name: score
-    for score in (
-        Score("jaccard", "Jaccard", "", True, True, False, "pooled over the evaluation set, mean over classes"),
-        Score(
-            "jaccard_weighted", "Weighted Jaccard", "", True, False, False, "pooled, classes weighted by true voxels"
-        ),
-        Score("jaccard_with_background", "Jaccard with background", "", True, False, False, "macro, k + 1 classes"),
-        Score(
-            "jaccard_weighted_with_background",
-            "Weighted Jaccard with background",
-            "",
-            True,
-            False,
-            False,
-            "k + 1 classes weighted by true voxels; the background dominates",
-        ),
-        Score("dice", "Dice", "", True, True, False, "pooled over the evaluation set, mean over classes"),
-        Score("dice_per_scan", "Dice per scan", "", True, True, False, "mean over scans, then over classes"),
-        Score("hd95_mm", "HD95", "mm", False, True, True, "95 % Hausdorff distance, mean over scans, then classes"),
-        Score("kaggle", "Kaggle score", "", True, False, True, "0.4 Dice by slices + 0.6 Hausdorff score (a proxy)"),
-    )
-}
-"""Every score that `compute` returns, in the order in which reports show them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,16 +128,6 @@ def scores_by_case(
     return {
         case: {name: float(values[index]) for name, values in table.items()} for index, case in enumerate(sums.cases)
     }
-
-
-def find_score(name: str, classes: Sequence[str]) -> Score:
-    """The entry of `SCORES` behind `name` or `name/<class>`. Raises InputError with the nearest known name."""
-    base, slash, label = name.partition("/")
-    score = SCORES.get(base)
-    if score is not None and (not slash or (score.per_class and label in classes)):
-        return score
-    known = [*SCORES, *(f"{s.name}/{c}" for s in SCORES.values() if s.per_class for c in classes)]
-    raise InputError(f"unknown score {name!r}; {nearest(name, known)}")
 
 
 def _ratio(numerator: Array, denominator: Array) -> Array:

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from torch import Tensor
 
 from latchkey.errors import InputError
-from latchkey.metrics.bootstrap import Interval, intervals
+from latchkey.metrics.bootstrap import intervals
 from latchkey.metrics.empty import EmptyRule
+from latchkey.metrics.resampling import Interval
 from latchkey.metrics.scores import compute_scores, scores_by_case
 from latchkey.metrics.statistics import ScanStatistics, merge_records, scan_statistics
 from latchkey.types import Scan

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from latchkey.errors import DataError, InputError
 from latchkey.metrics.kaggle import hausdorff_score, slice_dice
+from latchkey.metrics.record_file import read_lines, write_lines
 from latchkey.metrics.surface import diagonal, hausdorff
 from latchkey.types import Spacing
 
@@ -183,26 +183,12 @@ def merge_records(records: Iterable[ScanStatistics]) -> list[ScanStatistics]:
 
 def save_records(records: Iterable[ScanStatistics], path: Path | str) -> None:
     """Write records as JSON lines, one scan a line."""
-    lines = [json.dumps(record.to_dict(), allow_nan=False) + "\n" for record in records]
-    Path(path).write_text("".join(lines), encoding="utf-8")
+    write_lines((record.to_dict() for record in records), path)
 
 
 def load_records(path: Path | str) -> list[ScanStatistics]:
     """Read what `save_records` wrote. Raises DataError with the file and line of anything else."""
-    records = []
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read the scan statistics in {path}: {error}") from error
-    for number, line in enumerate(lines, start=1):
-        try:
-            data = json.loads(line)
-            if not isinstance(data, dict):
-                raise DataError("not a record")
-            records.append(ScanStatistics.from_dict(data))
-        except (json.JSONDecodeError, DataError) as error:
-            raise DataError(f"{path}, line {number}: not a record of scan statistics ({error})") from error
-    return records
+    return read_lines(path, ScanStatistics.from_dict, "scan statistics")
 
 
 def _binary(mask: Tensor | ArrayLike, what: str) -> NDArray[np.bool_]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from latchkey.errors import InputError
 from latchkey.metrics import EmptyRule, SegmentationMetric
 from latchkey.tasks.losses import SegmentationLoss, exclusive_target
-from latchkey.types import Batch, Geometry
+from latchkey.types import Batch, Geometry, Scan
 
 Outputs = Tensor | Mapping[str, Tensor | Sequence[Tensor]]
 """Logits `[b C H W]`, or {"out": logits, "aux": [logits, ...]} all of the input's height and width."""
@@ -94,7 +94,11 @@ class Segmentation:
             return logits.float().softmax(dim=1)[:, 1:]
         return logits.float().sigmoid()
 
-    def predict(self, logits: Tensor, geometry: Geometry) -> Tensor:
+    def predict(self, logits: Tensor, scan: Scan) -> Tensor:
+        """`[s C H W]` logits of a scan's slices -> `[s k H W]` bool masks at its native size. See `masks`."""
+        return self.masks(logits, scan.geometry)
+
+    def masks(self, logits: Tensor, geometry: Geometry) -> Tensor:
         """`[s C H W]` logits at model size -> `[s k H W]` bool masks at native size.
 
         Logits are brought to native size first and decided there, so that edges are smooth. Work is done on the device

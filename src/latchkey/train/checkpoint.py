@@ -120,8 +120,8 @@ def read_metadata(path: Path) -> dict[str, Any]:
 def load_weights(path: Path | str, model: nn.Module, *, weights: Weights | None = None) -> dict[str, Any]:
     """Put a checkpoint's weights into `model`, all of them or none.
 
-    `best.safetensors` holds one set of weights, the ones that were evaluated (the moving average where the run kept
-    one). `last.safetensors` may hold two: `weights` chooses, and None takes the moving average where there is one.
+    `best.safetensors` holds one set of weights, the ones that were evaluated. `last.safetensors` may hold two, with
+    the moving average: `weights` chooses, and None takes those that the run scores (`scored` in its metadata).
     Plain state dicts are accepted too, as safetensors, or as `.pt`/`.pth` read by `torch.load(weights_only=True)`.
 
     Returns the checkpoint's metadata (`step`, `weights`, `scores`, ...), empty for a plain state dict.
@@ -137,7 +137,7 @@ def load_weights(path: Path | str, model: nn.Module, *, weights: Weights | None 
         state, metadata = _read_safetensors(path)
     if metadata is not None:
         held = {prefix for prefix in ("model", "ema") if any(name.startswith(f"{prefix}.") for name in state)}
-        chosen = weights or ("ema" if "ema" in held else "model")
+        chosen = weights or metadata.get("scored") or ("ema" if "ema" in held else "model")
         if chosen not in held:
             raise CheckpointError(f"{path} holds no {chosen!r} weights; it holds: {', '.join(sorted(held)) or 'none'}")
         state = with_prefix(state, f"{chosen}.")

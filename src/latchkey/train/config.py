@@ -32,6 +32,10 @@ class FitConfig:
     """Largest norm of the whole gradient; None leaves it as it is."""
     ema: float | None = None
     """Decay of the exponential moving average of the weights; None keeps no average."""
+    score_ema: bool = True
+    """Whether the average, where one is kept, is what is scored and called best; otherwise the weights themselves."""
+    repeats: int = 1
+    """How often an epoch shows each image it draws, augmented anew (repeated augmentation, arXiv 1901.09335)."""
     evaluate_every: int = 200
     """Steps between evaluations; the last step is always evaluated."""
     checkpoint_every: int = 200
@@ -50,7 +54,7 @@ class FitConfig:
     """`auto` takes a CUDA device where there is one."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "accumulate", "evaluate_every", "checkpoint_every", "log_every"):
+        for name in ("steps", "batch_size", "accumulate", "repeats", "evaluate_every", "checkpoint_every", "log_every"):
             _at_least(self, name, 1)
         _at_least(self, "workers", 0)
         _at_least(self, "seed", 0)
@@ -62,8 +66,15 @@ class FitConfig:
             _between(self, "clip", above=0.0)
         if self.ema is not None:
             _between(self, "ema", above=0.0, below=1.0)
+        elif not self.score_ema:
+            raise InputError(
+                "fit.score_ema is false, but fit.ema keeps no average that could be left unscored; set fit.ema to a "
+                "decay such as 0.999, or leave fit.score_ema true"
+            )
         if not self.monitor:
-            raise InputError("fit.monitor is empty; name the score that decides which weights are best, such as 'dice'")
+            raise InputError(
+                "fit.monitor is empty; name the score that decides which weights are best, such as 'dice' or 'top1'"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +88,8 @@ class OptimizerConfig:
     lr: float = 1e-3
     """Peak learning rate; `ScheduleConfig` scales it by step."""
     weight_decay: float = 0.05
+    weight_decay_end: float | None = None
+    """What the weight decay reaches at the end, along half a cosine (as DINO's, arXiv 2104.14294); None keeps it."""
     momentum: float = 0.9
     """Of SGD; AdamW does not use it."""
     layer_decay: float = 1.0
@@ -88,6 +101,8 @@ class OptimizerConfig:
         _one_of(self, "name", get_args(OptimizerName))
         _between(self, "lr", above=0.0)
         _between(self, "weight_decay", least=0.0)
+        if self.weight_decay_end is not None:
+            _between(self, "weight_decay_end", least=0.0)
         _between(self, "momentum", least=0.0, below=1.0)
         _between(self, "layer_decay", above=0.0, most=1.0)
         _between(self, "head_lr", above=0.0)
@@ -95,11 +110,13 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduleConfig:
-    """How the learning rate runs: up in a line for `warmup` steps, then down to `floor` of its peak."""
+    """How the learning rate runs: in a line up to its peak for `warmup` steps, then down to `floor` of it."""
 
     name: ScheduleName = "cosine"
     warmup: int = 0
     """Steps."""
+    warmup_from: float = 0.0
+    """Fraction of the peak rate from which the line begins."""
     power: float = 0.9
     """Of the poly schedule, `(1 - progress) ** power`."""
     floor: float = 0.0
@@ -108,6 +125,12 @@ class ScheduleConfig:
     def __post_init__(self) -> None:
         _one_of(self, "name", get_args(ScheduleName))
         _at_least(self, "warmup", 0)
+        _between(self, "warmup_from", least=0.0, below=1.0)
+        if self.warmup_from and not self.warmup:
+            raise InputError(
+                f"schedule.warmup_from is {self.warmup_from:g}, but schedule.warmup is 0 steps; give it some, or leave "
+                "schedule.warmup_from at 0"
+            )
         _between(self, "power", above=0.0)
         _between(self, "floor", least=0.0, most=1.0)
 

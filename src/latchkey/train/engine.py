@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
@@ -15,7 +16,7 @@ from latchkey.errors import InputError
 from latchkey.train.config import FitConfig, OptimizerConfig, Precision, ScheduleConfig
 from latchkey.train.ema import Ema
 from latchkey.train.evaluation import Referee, exhausted, judge
-from latchkey.train.feed import Collate, Feed, KeyedDataset
+from latchkey.train.feed import Collate, Feed, KeyedDataset, load_items
 from latchkey.train.history import History
 from latchkey.train.journal import Journal
 from latchkey.train.ledger import Ledger
@@ -30,10 +31,10 @@ from latchkey.train.processes import (
     start_processes,
 )
 from latchkey.train.progress import tracked
-from latchkey.train.protocols import Metric, Scans, Task
+from latchkey.train.protocols import Items, Metric, Task
 from latchkey.train.run_folder import RunFolder
 from latchkey.train.sampler import Batches, Plan
-from latchkey.train.schedule import check_schedule, rate_factor
+from latchkey.train.schedule import check_schedule, rate_factor, weight_decay_at
 from latchkey.train.signals import Interrupted, StopRequest
 from latchkey.train.state import TrainingState, capture_rng, seed_everything
 
@@ -48,17 +49,20 @@ def fit(
     optimizer: OptimizerConfig,
     schedule: ScheduleConfig,
     run: RunFolder,
-    evaluate_on: Scans | None = None,
+    evaluate_on: Items | None = None,
     resume: bool = False,
     progress: bool = True,
 ) -> History:
     """Train `model` in place and leave log and checkpoints in `run`.
 
-    `dataset[epoch, index]` gives a sample that depends on nothing else, `collate` makes a `Batch` of them. With
-    `evaluate_on`, its scans are scored every `config.evaluate_every` steps, and `best.safetensors` holds the weights
-    with the best `config.monitor`: with `config.ema` those are the moving average, and the log keeps the scores of the
-    weights without averaging beside them. The model itself ends with its last weights, neither averaged nor the best.
+    `dataset[epoch, index]` gives a sample that depends on nothing else, `collate` makes a batch of them. With
+    `evaluate_on`, its items are scored every `config.evaluate_every` steps, and `best.safetensors` holds the weights
+    with the best `config.monitor`: with `config.ema` those are the moving average (unless `config.score_ema` says no),
+    and the log keeps the scores of the weights without averaging beside them. The model itself ends with its last
+    weights, neither averaged nor the best.
 
+    A model with a method `before_step()` is told when the gradients of an optimiser step are complete (it may withhold
+    some of them), one with `after_step()` when the step is done (a momentum teacher moves then).
     With `resume`, training goes on from `run.last`; on a CPU it ends with the same bits as one that never stopped.
     Python's, NumPy's and PyTorch's global random states are seeded from `config.seed`. Started by `accelerate launch`
     or torchrun, every process calls `fit` alike, and gradients are those of the global batch.
@@ -72,18 +76,21 @@ def fit(
     unused = bool(getattr(model, "aux_heads", None)) and not task.auxiliary
     accelerator = start_processes(config.device, config.precision, unused_parameters=unused)
     device, rank, world = accelerator.device, accelerator.process_index, accelerator.num_processes
-    plan = Plan(len(dataset), config.batch_size, config.accumulate, world, config.seed)
+    plan = Plan(len(dataset), config.batch_size, config.accumulate, world, config.seed, config.repeats)
     identity = {"data": asdict(plan), "precision": config.precision, "clip": config.clip, "ema": config.ema}
     identity |= {"optimizer": asdict(optimizer), "schedule": asdict(schedule)}
     on_main(accelerator, partial(run.open, resume=resume, settings={"steps": config.steps, **identity}))
 
     model = share_batch_statistics(model.to(device), accelerator)
-    score = partial(evaluate, device=device, batch_size=config.batch_size, precision=config.precision)
-    referee = Referee(lambda model, scans: score(model, task, scans), evaluate_on, config)
+    score = partial(
+        evaluate, device=device, batch_size=config.batch_size, precision=config.precision, workers=config.workers
+    )
+    referee = Referee(lambda model, items: score(model, task, items), evaluate_on, config)
     referee.rehearse(model)
     adjust = build_optimizer(parameter_groups(model, optimizer), optimizer, fused=config.precision != "fp16")
     ema = Ema(model, config.ema) if config.ema else None
-    state = TrainingState(model, adjust, ema, accelerator.scaler, identity)
+    after_step: Callable[[], None] | None = getattr(model, "after_step", None)
+    state = TrainingState(model, adjust, ema, accelerator.scaler, identity, score_ema=config.score_ema)
     ledger = Ledger(run, eager=device.type == "cpu" and world == 1, scaled=accelerator.scaler is not None)
     with prepared(accelerator, model, adjust) as wrapped:
         seed_everything(config.seed, rank)
@@ -96,8 +103,10 @@ def fit(
         with StopRequest(announce=main, debounce=0.5 if world > 1 else 0.0) as stop, journal:
             while at.step < config.steps and not exhausted(at, config):
                 rate = optimizer.lr * rate_factor(schedule, at.step, config.steps)
-                set_rates(adjust, rate)
+                set_rates(adjust, rate, weight_decay_at(optimizer, at.step, config.steps))
                 train_step(accelerator, wrapped, task, feed, ledger, config, at.step + 1)
+                if after_step is not None:
+                    after_step()
                 if ema:
                     ema.update(model)
                 at.step += 1
@@ -151,6 +160,9 @@ def train_step(
             terms = task.loss(outputs, batch)
             ledger.add(terms, batch.ids)
             accelerator.backward(torch.stack(list(terms.values())).sum() / config.accumulate)
+    before_step: Callable[[], None] | None = getattr(accelerator.unwrap_model(model), "before_step", None)
+    if before_step is not None:
+        before_step()
     norm = accelerator.clip_grad_norm_(model.parameters(), float("inf") if config.clip is None else config.clip)
     ledger.close(step, norm)
     optimizer.step()
@@ -160,23 +172,25 @@ def train_step(
 def evaluate(
     model: nn.Module,
     task: Task,
-    scans: Scans,
+    items: Items,
     *,
     device: torch.device | str,
     batch_size: int,
     precision: Precision = "fp32",
+    workers: int = 0,
     progress: bool = False,
 ) -> Metric:
-    """`task.metric()` fed with the predictions of `model` for every scan.
+    """`task.metric()` fed with the predictions of `model` for every item (a whole scan, or some labelled images).
 
-    Slices go through the model `batch_size` at a time. Several processes deal the scans among themselves, and all of
-    them return the same metric, fed in the order of `scans`: neither number can change a score.
+    Images go through the model `batch_size` at a time; `workers` processes read items ahead. Several processes deal the
+    items among themselves, and all of them return the same metric, fed in the order of `items`: none of these numbers
+    can change a score.
 
     Raises:
-        InputError: no scans, or a device that is not there or cannot compute in `precision`.
+        InputError: no items, or a device that is not there or cannot compute in `precision`.
     """
-    if len(scans) == 0:
-        raise InputError("there are no scans to evaluate on; check the validation split")
+    if len(items) == 0:
+        raise InputError("there is nothing to evaluate on; check the validation split")
     device = resolve_device(str(device), precision)
     rank, world = rank_and_world(device)
     dtype = torch.float16 if precision == "fp16" else torch.bfloat16
@@ -185,11 +199,12 @@ def evaluate(
     model.to(device).eval()
     try:
         with torch.no_grad(), torch.autocast(device.type, dtype, enabled=precision != "fp32"):
-            for index in tracked(range(rank, len(scans), world), "evaluating", enabled=progress and rank == 0):
-                scan = scans[index]
-                logits = (model(chunk.to(device)).float() for chunk in scan.image.split(batch_size))
+            mine = range(rank, len(items), world)
+            loaded = zip(mine, load_items(items, mine, workers), strict=True)
+            for index, item in tracked(loaded, "evaluating", total=len(mine), enabled=progress and rank == 0):
+                outputs = (model(chunk.to(device)).float() for chunk in item.image.split(batch_size))
                 one = task.metric()
-                one.update(torch.cat([task.predict(part, scan.geometry).cpu() for part in logits]), scan)
+                one.update(torch.cat([task.predict(part, item).cpu() for part in outputs]), item)
                 found.append((index, one.records))
     finally:
         model.train(was_training)

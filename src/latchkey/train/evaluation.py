@@ -13,33 +13,33 @@ from torch import nn
 from latchkey.errors import InputError, nearest
 from latchkey.train.config import FitConfig
 from latchkey.train.ema import Ema
-from latchkey.train.protocols import Metric, Scans
+from latchkey.train.protocols import Items, Metric
 from latchkey.train.state import Position
 
 
 @dataclass(frozen=True, slots=True)
 class Referee:
-    """Scores a model on `scans` whenever it is due; without scans it never is."""
+    """Scores a model on `items` whenever it is due; without items it never is."""
 
-    score: Callable[[nn.Module, Scans], Metric]
-    scans: Scans | None
+    score: Callable[[nn.Module, Items], Metric]
+    items: Items | None
     config: FitConfig
 
     def due(self, step: int) -> bool:
         """Whether the weights after `step` steps are to be scored."""
-        return self.scans is not None and (step == self.config.steps or step % self.config.evaluate_every == 0)
+        return self.items is not None and (step == self.config.steps or step % self.config.evaluate_every == 0)
 
     def rehearse(self, model: nn.Module) -> None:
-        """Score one scan before training, so that what is wrong with scores shows now and not hours later.
+        """Score one item before training, so that what is wrong with scores shows now and not hours later.
 
         Raises:
-            InputError: no scans, or no score called `config.monitor` (the message lists those that there are).
+            InputError: no items, or no score called `config.monitor` (the message lists those that there are).
         """
-        if self.scans is None:
+        if self.items is None:
             return
-        if len(self.scans) == 0:
-            raise InputError("there are no scans to evaluate on; check the validation split, or evaluate on none")
-        scores = self.score(model, _First(self.scans)).compute()
+        if len(self.items) == 0:
+            raise InputError("there is nothing to evaluate on; check the validation split, or evaluate on none")
+        scores = self.score(model, _First(self.items)).compute()
         if self.config.monitor not in scores:
             raise InputError(
                 f"fit.monitor is {self.config.monitor!r}, which no score is called; "
@@ -47,31 +47,31 @@ class Referee:
             )
 
     def scores(self, model: nn.Module, ema: Ema | None) -> dict[str, Any]:
-        """For the log: `scores` of the moving average where there is one (then `raw_scores` of the plain weights)."""
-        if self.scans is None:
+        """For the log: `scores` of the moving average where it is scored (then `raw_scores` of the plain weights)."""
+        if self.items is None:
             return {}
         started = time.perf_counter()
         record: dict[str, Any] = {}
-        plain = self.score(model, self.scans).compute()
-        if ema is None:
+        plain = self.score(model, self.items).compute()
+        if ema is None or not self.config.score_ema:
             record["scores"] = plain
         else:
             with ema.applied(model):
-                record |= {"scores": self.score(model, self.scans).compute(), "raw_scores": plain}
+                record |= {"scores": self.score(model, self.items).compute(), "raw_scores": plain}
         return record | {"evaluation_seconds": time.perf_counter() - started}
 
 
 @dataclass(frozen=True, slots=True)
 class _First:
-    """The first scan alone, in every process."""
+    """The first item alone, in every process."""
 
-    scans: Scans
+    items: Items
 
     def __len__(self) -> int:
         return 1
 
     def __getitem__(self, index: int) -> Any:
-        return self.scans[0]
+        return self.items[0]
 
 
 def judge(position: Position, score: float, config: FitConfig) -> bool:

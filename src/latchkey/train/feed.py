@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,9 +12,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from latchkey.errors import LatchkeyError
+from latchkey.train.protocols import Batch, Items
 from latchkey.train.sampler import Batches, Key
 from latchkey.train.signals import ignore_in_worker
-from latchkey.types import Batch
 
 Collate = Callable[[Sequence[Any]], Batch]
 
@@ -37,9 +37,9 @@ class _Failure:
 
 @dataclass(frozen=True, slots=True)
 class _Guarded(Dataset[Any]):
-    dataset: KeyedDataset
+    dataset: KeyedDataset | Items
 
-    def __getitem__(self, key: Key) -> Any:
+    def __getitem__(self, key: Any) -> Any:
         try:
             return self.dataset[key]
         except LatchkeyError as error:
@@ -80,10 +80,7 @@ class Feed:
             generator=torch.Generator().manual_seed(batches.plan.seed),
             pin_memory=device.type == "cuda",
         )
-        with warnings.catch_warnings():
-            # Python 3.12 warns of any fork beside threads; the loader's processes run none of PyTorch's thread pool.
-            warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
-            self._batches: Iterator[Batch | _Failure] = iter(loader)
+        self._batches: Iterator[Batch | _Failure] = _started(loader)
 
     def next(self) -> Batch:
         """The next batch.
@@ -97,6 +94,38 @@ class Feed:
         if isinstance(batch, _Failure):
             raise batch.kind(batch.message)
         return batch.to(self.device)
+
+
+def load_items(items: Items, indices: Iterable[int], workers: int) -> Iterator[Any]:
+    """`items[index]` for each index in turn; `workers` processes read ahead, 0 reads when asked.
+
+    Raises:
+        LatchkeyError: what an item raised, also when it did so in a loading process.
+    """
+    loader: DataLoader[Any] = DataLoader(
+        _Guarded(items),
+        batch_size=None,
+        sampler=list(indices),
+        collate_fn=_as_it_is,
+        num_workers=workers,
+        worker_init_fn=_start_worker if workers else None,
+        generator=torch.Generator().manual_seed(0),
+    )
+    for item in _started(loader):
+        if isinstance(item, _Failure):
+            raise item.kind(item.message)
+        yield item
+
+
+def _started(loader: DataLoader[Any]) -> Iterator[Any]:
+    with warnings.catch_warnings():
+        # Python 3.12 warns of any fork beside threads; the loader's processes run none of PyTorch's thread pool.
+        warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
+        return iter(loader)
+
+
+def _as_it_is(item: Any) -> Any:
+    return item
 
 
 def _start_worker(worker: int) -> None:

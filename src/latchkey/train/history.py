@@ -24,6 +24,8 @@ class History:
     monitor: str
     steps: int = 0
     """Steps done."""
+    steps_per_epoch: int | None = None
+    """None before the first line of the log."""
     losses: list[tuple[int, float | None]] = field(default_factory=list)
     """Step and mean loss since the line before."""
     evaluations: list[Evaluation] = field(default_factory=list)
@@ -50,6 +52,8 @@ class History:
 
     def add(self, record: dict[str, Any]) -> None:
         """Take over one line of the log."""
+        if record.get("epoch"):
+            self.steps_per_epoch = round(record["step"] / record["epoch"])
         if "loss" in record:
             self.losses.append((record["step"], record["loss"]))
         if "scores" in record:

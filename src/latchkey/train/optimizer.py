@@ -18,8 +18,9 @@ def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str
     """Trainable parameters by learning-rate scale and weight decay.
 
     Each group has `params`, `names` (as in `model.named_parameters()`), `scale` (its rate is this times the scheduled
-    one), `lr` and `weight_decay`. The layers come from `model.layer_groups()`, lists of parameter names from input to
-    output, the last one holding decoder and head; a model without that method is a single layer.
+    one), `decayed` (whether weight decay applies), `lr` and `weight_decay`. The layers come from
+    `model.layer_groups()`, lists of parameter names from input to output, the last one holding decoder and head; a
+    model without that method is a single layer.
 
     Raises:
         InputError: `layer_decay` or `head_lr` for a model without `layer_groups`, layers that do not hold every
@@ -30,15 +31,14 @@ def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str
         raise InputError(f"{type(model).__name__} has no trainable parameter; unfreeze some before training")
     scales = _scales(model, config, trainable)
     undecayed = set(_listed(model, "no_weight_decay") or ())
-    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    groups: dict[tuple[float, bool], dict[str, Any]] = {}
     for name, parameter in trainable.items():
-        decay = 0.0 if parameter.ndim <= 1 or name in undecayed else config.weight_decay
-        key = (scales[name], decay)
-        group = groups.setdefault(
-            key, {"params": [], "names": [], "scale": key[0], "lr": config.lr * key[0], "weight_decay": decay}
-        )
-        group["params"].append(parameter)
-        group["names"].append(name)
+        scale, decayed = key = scales[name], parameter.ndim > 1 and name not in undecayed
+        if key not in groups:
+            groups[key] = {"params": [], "names": [], "scale": scale, "decayed": decayed, "lr": config.lr * scale}
+            groups[key]["weight_decay"] = config.weight_decay if decayed else 0.0
+        groups[key]["params"].append(parameter)
+        groups[key]["names"].append(name)
     return list(groups.values())
 
 
@@ -82,7 +82,12 @@ def build_optimizer(
     return torch.optim.AdamW(groups, lr=config.lr, betas=BETAS, fused=fused)
 
 
-def set_rates(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Give every group its own share of the scheduled learning rate."""
+def set_rates(optimizer: torch.optim.Optimizer, rate: float, weight_decay: float | None = None) -> None:
+    """Give every group its own share of the scheduled learning rate, and the decayed ones the scheduled weight decay.
+
+    None leaves the weight decay as it is.
+    """
     for group in optimizer.param_groups:
         group["lr"] = rate * group["scale"]
+        if weight_decay is not None and group["decayed"]:
+            group["weight_decay"] = weight_decay

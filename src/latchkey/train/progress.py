@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -20,18 +20,18 @@ from rich.progress import (
 Item = TypeVar("Item")
 
 
-def tracked(items: Sequence[Item], description: str, *, enabled: bool) -> Iterable[Item]:
-    """`items`, with a progress bar on a terminal and a plain line before and after elsewhere."""
+def tracked(items: Iterable[Item], description: str, *, total: int, enabled: bool) -> Iterable[Item]:
+    """The `total` items, with a progress bar on a terminal and a plain line before and after elsewhere."""
     if not enabled:
         return items
     console = Console(stderr=True)
     if console.is_terminal:
-        return track(items, description=description, console=console)
-    return _announced(items, description, console)
+        return track(items, description=description, total=total, console=console)
+    return _announced(items, description, total, console)
 
 
-def _announced(items: Sequence[Item], description: str, console: Console) -> Iterator[Item]:
-    console.print(f"{description}: {len(items)} ...", highlight=False, markup=False, soft_wrap=True)
+def _announced(items: Iterable[Item], description: str, total: int, console: Console) -> Iterator[Item]:
+    console.print(f"{description}: {total} ...", highlight=False, markup=False, soft_wrap=True)
     yield from items
     console.print(f"{description}: done", highlight=False, markup=False, soft_wrap=True)
 

@@ -1,21 +1,45 @@
-"""What training asks of a task, its metric and a data set of scans; any object with these members will do."""
+"""What training asks of batches, a task, its metric and evaluation items; any object with these members will do."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
+import torch
 from torch import Tensor
 
-from latchkey.types import Batch, Geometry, Scan
+
+class Batch(Protocol):
+    """What a training step sees: `latchkey.types.Batch`, `Labelled`, or a task's own."""
+
+    @property
+    def image(self) -> Any:
+        """What the model is called with: `[b c H W]`, or a tuple of such."""
+        ...
+
+    @property
+    def ids(self) -> tuple[str, ...]: ...
+
+    def pin_memory(self) -> Self: ...
+
+    def to(self, device: torch.device | str, /) -> Self: ...
+
+
+class Item(Protocol):
+    """What an evaluation step sees: a whole scan, or some labelled images."""
+
+    @property
+    def image(self) -> Tensor:
+        """`[s c H W]`, which goes through the model in parts."""
+        ...
 
 
 class Metric(Protocol):
-    """Scores from records of single scans, so that neither batch size nor number of processes can change them."""
+    """Scores from records of single images or scans: neither batch size nor number of processes can change them."""
 
     @property
     def records(self) -> list[Any]: ...
 
-    def update(self, prediction: Tensor, scan: Scan, /) -> object: ...
+    def update(self, prediction: Tensor, item: Any, /) -> object: ...
 
     def merge(self, records: Any, /) -> None: ...
 
@@ -30,20 +54,20 @@ class Task(Protocol):
         """Whether `loss` wants the model called with `auxiliary=True`; other models are called with the image alone."""
         ...
 
-    def loss(self, outputs: Any, batch: Batch, /) -> dict[str, Tensor]:
+    def loss(self, outputs: Any, batch: Any, /) -> dict[str, Tensor]:
         """Weighted terms, means over the batch; their sum is minimised."""
         ...
 
-    def predict(self, logits: Tensor, geometry: Geometry, /) -> Tensor:
-        """`[s C H W]` logits at model size -> bool `[s k H W]` at native size, slice by slice."""
+    def predict(self, logits: Tensor, item: Any, /) -> Tensor:
+        """What the metric wants of the model's float32 outputs `[s ...]` for some of the item's images: `[s ...]`."""
         ...
 
     def metric(self) -> Metric: ...
 
 
-class Scans(Protocol):
-    """A sequence of scans, read one at a time."""
+class Items(Protocol):
+    """A sequence of evaluation items, read one at a time."""
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int, /) -> Scan: ...
+    def __getitem__(self, index: int, /) -> Any: ...

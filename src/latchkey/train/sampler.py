@@ -11,7 +11,10 @@ from torch.utils.data import Sampler
 from latchkey.errors import InputError
 
 Key = tuple[int, int]
-"""Epoch and index: a data set derives its augmentation from both, so that no epoch repeats the last."""
+"""Epoch and index: a data set derives its augmentation from both, so that no epoch repeats the last.
+
+With repeated augmentation the first number counts the rounds: copy r of an image in an epoch has `epoch * repeats + r`.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,11 @@ class Plan:
     Each epoch is one permutation of the data set, drawn from `(seed, epoch)`; an incomplete last global batch is
     dropped. Process `rank` takes its slice of every forward pass, so the images of a step depend on the size of the
     global batch alone and not on how it is cut into processes and accumulated passes.
+
+    With `repeats` (repeated augmentation, arXiv 1901.09335; timm's `RepeatAugSampler`) an epoch is as long, but shows
+    only the first `size / repeats` images of its permutation, each so many times. The copies of an image are in one
+    global batch, unless its end cuts them off, and lie as far apart in it as they can: `repeats` or more forward passes
+    (processes times accumulated ones) never hold two of them in one.
 
     Raises:
         InputError: the data set is smaller than one global batch.
@@ -32,6 +40,7 @@ class Plan:
     accumulate: int = 1
     world: int = 1
     seed: int = 0
+    repeats: int = 1
 
     def __post_init__(self) -> None:
         if self.size < self.global_batch:
@@ -51,6 +60,7 @@ class Plan:
         return self.size // self.global_batch
 
     def permutation(self, epoch: int) -> np.ndarray:
+        """The order in which `epoch` takes the images, `[size]`."""
         return np.random.default_rng((self.seed, epoch)).permutation(self.size)
 
     def batch(self, step: int, index: int, rank: int) -> list[Key]:
@@ -59,8 +69,12 @@ class Plan:
         return self._cut(self.permutation(epoch), epoch, position, index, rank)
 
     def _cut(self, order: np.ndarray, epoch: int, position: int, index: int, rank: int) -> list[Key]:
-        start = position * self.global_batch + (index * self.world + rank) * self.batch_size
-        return [(epoch, int(image)) for image in order[start : start + self.batch_size]]
+        places = position * self.global_batch + np.arange(self.global_batch)
+        copies = places % self.repeats
+        start = (index * self.world + rank) * self.batch_size
+        # First copies first, then second ones: a stable sort keeps the images of each round in their order.
+        mine = np.argsort(copies, kind="stable")[start : start + self.batch_size]
+        return [(epoch * self.repeats + int(copies[at]), int(order[places[at] // self.repeats])) for at in mine]
 
 
 class Batches(Sampler[list[Key]]):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from latchkey.errors import CheckpointError
-from latchkey.train.checkpoint import check_same_model, read_checkpoint, with_prefix, write_checkpoint
+from latchkey.train.checkpoint import Weights, check_same_model, read_checkpoint, with_prefix, write_checkpoint
 from latchkey.train.config import FitConfig
 from latchkey.train.ema import Ema
 from latchkey.train.log import plain
@@ -45,18 +45,25 @@ class TrainingState:
     identity: dict[str, Any]
     """What must not change between the parts of a run: seed, batch sizes, processes, optimiser, ..."""
     position: Position = field(default_factory=Position)
+    score_ema: bool = True
+    """Whether scores are those of the moving average, where there is one."""
+
+    @property
+    def scored(self) -> Weights:
+        """Which weights the scores of this run belong to."""
+        return "ema" if self.ema and self.score_ema else "model"
 
     def save_best(self, path: Path, monitor: str, scores: dict[str, float]) -> None:
-        """Write the weights that `scores` belong to: the moving average where there is one (`weights` in the metadata).
+        """Write the weights that `scores` belong to (`weights` in the metadata says which these are).
 
         Raises:
             TrainingError: as `write_checkpoint`.
         """
-        weights = self.ema.state if self.ema else self.model.state_dict()
+        weights = self.ema.state if self.ema and self.score_ema else self.model.state_dict()
         metadata = {
             "kind": "best",
             "step": self.position.step,
-            "weights": "ema" if self.ema else "model",
+            "weights": self.scored,
             "monitor": monitor,
             "scores": plain(scores),
         }
@@ -73,6 +80,7 @@ class TrainingState:
             "kind": "last",
             "step": self.position.step,
             "steps": config.steps,
+            "scored": self.scored,
             "monitor": config.monitor,
             "finished": finished,
             "identity": self.identity,
