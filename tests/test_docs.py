@@ -17,7 +17,7 @@ import yaml
 from latchkey.attention import KVPos, parse_variant
 from latchkey.cli import app
 from latchkey.config import load_experiment, parse_override, to_dict
-from latchkey.experiment import Experiment
+from latchkey.experiment import ClassificationExperiment, SegmentationExperiment
 
 ROOT = Path(__file__).parents[1]
 README, TRAINING = ROOT / "README.md", ROOT / "docs" / "training.md"
@@ -118,11 +118,21 @@ def test_every_setting_is_listed_once_with_its_default() -> None:
         for page in PAGES
         for name, default in re.findall(r"^\| `([\w.]+)` \| `([^`]*)` \|", page.read_text("utf-8"), re.MULTILINE)
     ]
-    written, defaults = dict(rows), flat(to_dict(Experiment()))
+    written, defaults = dict(rows), flat(to_dict(SegmentationExperiment()))
     assert len(written) == len(rows), "a setting is listed twice"
     assert parse_variant(written.pop("model.attention")) == parse_variant(defaults.pop("model.attention"))
     assert {name: value for name, value in written.items() if name in defaults} == defaults
     assert not [name for name in written if "." in name and name not in defaults], "settings that do not exist"
+
+
+def test_settings_of_a_classifier_and_its_task_have_the_defaults_that_are_written() -> None:
+    text = (ROOT / "docs" / "classification.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `((?:model|task|data)\.\w+)` \| ([^|]+) \|", text, re.MULTILINE)
+    written = {name: yaml.safe_load(default) for name, default in rows}
+    defaults = flat(to_dict(ClassificationExperiment()))
+    assert parse_variant(written.pop("model.attention")) == parse_variant(defaults.pop("model.attention"))
+    told = re.compile(r"(model|task|data)\.\w+")
+    assert written == {name: value for name, value in defaults.items() if told.fullmatch(name)}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -12,25 +12,26 @@ from safetensors.torch import load_file
 
 from latchkey.config import load_experiment, to_yaml
 from latchkey.errors import CheckpointError, InputError
-from latchkey.experiment import build, cache_folder, evaluate, open_store, split, train, weights_file
+from latchkey.experiment import evaluate, train, weights_file
+from latchkey.experiment.segmentation import cache_folder, open_store, split
 from latchkey.train import RunFolder
 
 
 def test_build_joins_data_model_and_task(tiny: list[str]) -> None:
     experiment = load_experiment("setr_kv_small", [*tiny, "view.stack=3", "task.exclusive=true", "task.loss=null"])
-    built = build(experiment, progress=False)
-    assert built.segmenter.in_channels == 3
-    assert built.segmenter.out_channels == len(built.task.classes) + 1
+    built = experiment.build(progress=False)
+    assert built.model.in_channels == 3
+    assert built.model.out_channels == len(built.task.classes) + 1
     sample = built.training[0, 0]
-    assert built.segmenter(sample.image[None]).shape == (1, 4, 32, 32)
-    assert not set(built.split.train) & set(built.split.validation)
+    assert built.model(sample.image[None]).shape == (1, 4, 32, 32)
+    assert not set(built.note["train"]) & set(built.note["validation"])
 
 
 def test_the_seed_decides_the_first_weights(tiny: list[str]) -> None:
     experiment = load_experiment("setr_kv_small", tiny)
 
     def weights(seed: int) -> torch.Tensor:
-        parameters = build(experiment.with_seed(seed), progress=False).segmenter.parameters()
+        parameters = experiment.with_seed(seed).build(progress=False).model.parameters()
         return torch.cat([p.detach().flatten() for p in parameters])
 
     assert torch.equal(weights(3), weights(3))
@@ -87,10 +88,9 @@ def test_pretrained_weights_are_loaded_once_and_reported(tiny: list[str], traine
 
 
 def test_settings_reach_data_and_task(tiny: list[str]) -> None:
-    plain = build(load_experiment("setr_kv_small", tiny), progress=False)
-    changed = build(
-        load_experiment("setr_kv_small", [*tiny, "data.empty_fraction=0", "task.empty_rule=credit"]), progress=False
-    )
+    plain = load_experiment("setr_kv_small", tiny).build(progress=False)
+    overrides = [*tiny, "data.empty_fraction=0", "task.empty_rule=credit"]
+    changed = load_experiment("setr_kv_small", overrides).build(progress=False)
     assert len(changed.training) < len(plain.training)
     assert changed.task.rule == "credit"
 

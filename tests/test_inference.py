@@ -83,7 +83,7 @@ def test_what_fits_takes_the_path_of_evaluation() -> None:
 
         inputs, geometry = view.apply(image, intensity_statistics(image))
         with torch.no_grad():
-            evaluated = predict.task.predict(predict.segmenter.eval()(inputs), geometry).numpy()
+            evaluated = predict.task.masks(predict.segmenter.eval()(inputs), geometry).numpy()
         assert np.array_equal(predict(image), evaluated)
 
 

@@ -9,21 +9,36 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from latchkey.attention import KV, KVPos, MultiHead, Softmax
-    from latchkey.ops import kv_attention, softmax_attention
+    from latchkey.attention import KNN, KV, KVPos, MultiHead, Softmax
+    from latchkey.ops import knn_attention, kv_attention, softmax_attention
+    from latchkey.swap import swap_attention
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "KNN": "latchkey.attention",
     "KV": "latchkey.attention",
     "KVPos": "latchkey.attention",
     "MultiHead": "latchkey.attention",
     "Softmax": "latchkey.attention",
+    "knn_attention": "latchkey.ops",
     "kv_attention": "latchkey.ops",
     "softmax_attention": "latchkey.ops",
+    "swap_attention": "latchkey.swap",
 }
 
-__all__ = ["KV", "KVPos", "MultiHead", "Softmax", "__version__", "kv_attention", "softmax_attention"]
+__all__ = [
+    "KNN",
+    "KV",
+    "KVPos",
+    "MultiHead",
+    "Softmax",
+    "__version__",
+    "knn_attention",
+    "kv_attention",
+    "softmax_attention",
+    "swap_attention",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from statistics import median, quantiles
@@ -13,27 +13,18 @@ from typing import Any, cast
 
 import torch
 
-from latchkey.attention import variant_name
 from latchkey.config import to_dict, to_yaml
-from latchkey.data import collate
+from latchkey.cost import Ledger
 from latchkey.errors import InputError
-from latchkey.experiment import Built, Experiment, Weights, build, evaluate, train
-from latchkey.metrics import (
-    ScanStatistics,
-    compute_scores,
-    find_score,
-    intervals,
-    load_records,
-    paired,
-    save_records,
-)
-from latchkey.provenance import WEIGHTS_NOTE, commit, curve, describe, hardware, model_cost, note_data
+from latchkey.experiment import Built, Experiment, Weights, evaluate, train
+from latchkey.metrics.scoring import Scoring
+from latchkey.provenance import WEIGHTS_NOTE, attention_name, commit, curve, hardware, model_cost, note_data
 from latchkey.report import Comparison, Difference, Estimate, Row, StepTime
 from latchkey.showcase import showcase
 from latchkey.step_cost import peak_bytes, time_steps, training_step
 from latchkey.train import Interrupted, RunFolder, describe_environment, read_history
 
-Runs = Mapping[str, Sequence[Sequence[ScanStatistics]]]
+Runs = Mapping[str, Sequence[Sequence[Any]]]
 """Recipe -> the records of each seed."""
 
 ROUNDS = 15
@@ -49,7 +40,8 @@ class Plan:
     seeds: tuple[int, ...] = (0, 1, 2)
     margin: float = 0.02
     """Largest loss of the headline score that still counts as no worse; chosen before looking."""
-    headline: str = "dice"
+    headline: str | None = None
+    """The score that verdicts are about; None: the usual one of this kind of experiment."""
     weights: Weights = "last"
     """`last` chooses nothing on the cases that are scored; `best` does, and flatters all models alike."""
     samples: int = 2000
@@ -62,12 +54,26 @@ class Plan:
             raise InputError(f"seeds={self.seeds} must be one or more different whole numbers")
         first, *others = self.experiments.items()
         for name, other in others:
-            same = (other.data, other.view.size, other.task.empty_rule)
-            if same != (first[1].data, first[1].view.size, first[1].task.empty_rule):
+            if other.kind != first[1].kind:
                 raise InputError(
-                    f"{name} and {first[0]} do not use the same data, split, size or rule for empty masks, so they "
-                    "cannot be compared; set data.*, view.size and task.empty_rule to the same values for both"
+                    f"{name} is of the kind {other.kind}, {first[0]} {first[1].kind}; compare like with like"
                 )
+            mine, theirs = first[1].comparable, other.comparable
+            if different := [field for field in mine if mine[field] != theirs[field]]:
+                raise InputError(
+                    f"{name} and {first[0]} differ in {', '.join(different)}, so their scores cannot be compared; set "
+                    "the same values for both"
+                )
+
+    @property
+    def scoring(self) -> Scoring:
+        """How the experiments are scored, all alike."""
+        return next(iter(self.experiments.values())).scoring
+
+    @property
+    def judged(self) -> str:
+        """The score that verdicts are about."""
+        return self.headline or self.scoring.headline
 
 
 def compare(
@@ -84,7 +90,7 @@ def compare(
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("a comparison runs in one process; start it without a launcher (single runs take one)")
-    records: dict[str, list[Sequence[ScanStatistics]]] = {name: [] for name in plan.experiments}
+    records: dict[str, list[Sequence[Any]]] = {name: [] for name in plan.experiments}
     built: Built | None = None
     total = len(plan.seeds) * len(plan.experiments)
     for seed in plan.seeds:
@@ -93,7 +99,7 @@ def compare(
             folder = run_folder(out, name, seed)
             done = sum(len(runs) for runs in records.values())
             say(f"[{done + 1}/{total}] {name}, seed {seed}")
-            built = build(seeded, progress=progress)
+            built = seeded.build(progress=progress)
             try:
                 records[name].append(_run(seeded, folder, plan.weights, built, progress=progress))
             except Interrupted as stop:
@@ -108,9 +114,7 @@ def run_folder(out: Path, recipe: str, seed: int) -> Path:
     return out / "runs" / recipe / f"seed-{seed}"
 
 
-def _run(
-    experiment: Experiment, folder: Path, weights: Weights, built: Built, *, progress: bool
-) -> Sequence[ScanStatistics]:
+def _run(experiment: Experiment, folder: Path, weights: Weights, built: Built, *, progress: bool) -> Sequence[Any]:
     """The records of one run, which is trained or finished first where it has to be."""
     run, text = RunFolder(folder), to_yaml(experiment)
     if run.config.is_file() and run.config.read_text(encoding="utf-8") != text:
@@ -125,28 +129,29 @@ def _run(
         train(experiment, run, resume=resume, progress=progress, built=built)
     file = folder / f"records-{weights}.jsonl"
     if not file.is_file() or file.stat().st_mtime < run.last.stat().st_mtime:
-        save_records(evaluate(experiment, folder, weights=weights, progress=progress, built=built).records, file)
-    return load_records(file)
+        metric = evaluate(experiment, folder, weights=weights, progress=progress, built=built)
+        experiment.scoring.save(metric.records, file)
+    return experiment.scoring.load(file)
 
 
 def _report(plan: Plan, out: Path, built: Built, runs: Runs, *, title: str, command: str) -> Comparison:
-    classes, rule = built.task.classes, built.task.rule
-    find_score(plan.headline, classes)
-    times, peaks, device = _step_costs(plan, built)
+    scoring, headline = plan.scoring, plan.judged
+    scoring.check(headline, built.task.classes)
+    times, peaks, costs, device = _step_costs(plan)
     first = next(iter(plan.experiments))
     rows = []
     for name, experiment in plan.experiments.items():
-        seeds, costs = runs[name], model_cost(experiment, built)
-        single = [compute_scores(records, rule=rule) for records in seeds]
+        seeds = runs[name]
+        single = [scoring.scores(records) for records in seeds]
         rows.append(
             Row(
                 recipe=name,
                 label=name,
-                attention=variant_name(experiment.model.attention),
-                parameters=costs.parameters,
-                macs=costs.macs,
+                attention=attention_name(experiment.model.attention),
+                parameters=costs[name].parameters,
+                macs=costs[name].macs,
                 scores={
-                    key: Estimate.of(value) for key, value in intervals(seeds, samples=plan.samples, rule=rule).items()
+                    key: Estimate.of(value) for key, value in scoring.intervals(seeds, samples=plan.samples).items()
                 },
                 step_ms=_milliseconds(times[name]),
                 peak_mib=peaks[name] / 2**20,
@@ -156,17 +161,18 @@ def _report(plan: Plan, out: Path, built: Built, runs: Runs, *, title: str, comm
                 if name == first
                 else {
                     key: Difference.of(
-                        paired(runs[first], seeds, metric=key, margin=plan.margin, samples=plan.samples, rule=rule)
+                        scoring.paired(runs[first], seeds, metric=key, margin=plan.margin, samples=plan.samples)
                     )
-                    for key in (plan.headline, "jaccard", "jaccard_weighted", "dice")
+                    for key in dict.fromkeys((headline, *scoring.compared))
                 },
+                confusions=scoring.confusions(seeds[0]),
                 curves=tuple(curve(read_history(RunFolder(run_folder(out, name, seed))), seed) for seed in plan.seeds),
                 overlays=showcase(
                     experiment.with_seed(plan.seeds[0]),
                     run_folder(out, name, plan.seeds[0]),
                     seeds[0],
                     weights=plan.weights,
-                    headline=plan.headline,
+                    headline=headline,
                 ),
             )
         )
@@ -177,31 +183,34 @@ def _report(plan: Plan, out: Path, built: Built, runs: Runs, *, title: str, comm
         commit=commit(),
         hardware=hardware(environment),
         versions={"python": platform.python_version(), **environment["packages"]},
-        data=describe(next(iter(plan.experiments.values())), built),
-        classes=classes,
+        data=built.description,
+        classes=built.task.classes,
         seeds=plan.seeds,
         margin=plan.margin,
         rows=tuple(rows),
         settings=_shared_settings(plan),
         monitor=next(iter(plan.experiments.values())).fit.monitor,
-        headline=plan.headline,
+        headline=headline,
         resamples=plan.samples,
-        empty_rule=rule.meaning,
+        empty_rule=scoring.rule,
+        kind=next(iter(plan.experiments.values())).kind,
         notes=(WEIGHTS_NOTE[plan.weights],),
         date=date.today().isoformat(),
     )
 
 
-def _step_costs(plan: Plan, built: Built) -> tuple[dict[str, list[float]], dict[str, int], torch.device]:
+def _step_costs(plan: Plan) -> tuple[dict[str, list[float]], dict[str, int], dict[str, Ledger], torch.device]:
+    """By experiment: seconds of training steps, the most bytes that one holds, and what one image costs."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    steps, peaks = {}, {}
+    steps, peaks, costs = {}, {}, {}
     for name, experiment in plan.experiments.items():
-        one = build(replace(experiment, augment=None), progress=False)
+        one = experiment.build(progress=False)
         size = experiment.fit.batch_size
-        batch = collate([one.training[0, index % len(one.training)] for index in range(size)])
-        steps[name] = training_step(one.segmenter, one.task, batch, device)
+        batch = one.collate([one.training[0, index % len(one.training)] for index in range(size)])
+        costs[name] = model_cost(one)
+        steps[name] = training_step(one.model, one.task, batch, device)
         peaks[name] = peak_bytes(steps[name], device)
-    return time_steps(steps, rounds=ROUNDS, device=device), peaks, device
+    return time_steps(steps, rounds=ROUNDS, device=device), peaks, costs, device
 
 
 def _milliseconds(seconds: Sequence[float]) -> StepTime:

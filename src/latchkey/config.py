@@ -15,9 +15,9 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from latchkey.attention import Variant, parse_variant, variant_name
+from latchkey.attention import Variant, parse_attention, variant_name
 from latchkey.errors import InputError, nearest
-from latchkey.experiment import Experiment
+from latchkey.experiment import KINDS, Experiment, SegmentationExperiment
 from latchkey.recipes import RECIPES
 
 
@@ -58,8 +58,16 @@ def _read(source: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(f"{path} must hold fields such as `fit: {{steps: 1000}}`, not {type(content).__name__}")
     recipe = content.pop("recipe", None)
-    start = {} if recipe is None else to_dict(_recipe(str(recipe)))
+    start = to_dict(_defaults(content.get("kind")) if recipe is None else _recipe(str(recipe)))
     return merge(start, [(tuple(keys), value) for keys, value in _leaves(content)])
+
+
+def _defaults(kind: Any) -> Experiment:
+    """An experiment of a kind, by its name; of segmentation for None."""
+    kind = SegmentationExperiment.kind if kind is None else kind
+    if kind not in KINDS:
+        raise InputError(f"kind={kind!r} is no kind of experiment; {nearest(str(kind), KINDS)}")
+    return KINDS[kind]()
 
 
 def _recipe(name: str) -> Experiment:
@@ -112,23 +120,27 @@ def merge(content: Mapping[str, Any], changes: Iterable[tuple[tuple[str, ...], A
 def validate(content: Mapping[str, Any]) -> Experiment:
     """Plain data -> an experiment. See `load_experiment` for what it raises."""
     plain = json.loads(json.dumps(content))
-    _check_names(Experiment, plain, ())
+    kind = plain.pop("kind", SegmentationExperiment.kind)
+    if kind not in KINDS:
+        raise InputError(f"kind={kind!r} is no kind of experiment; {nearest(str(kind), KINDS)}")
+    _check_names(KINDS[kind], plain, ())
     if isinstance(plain.get("model"), dict) and "attention" in plain["model"]:
-        attention = parse_variant(plain["model"].pop("attention"))
+        attention = parse_attention(plain["model"].pop("attention"))
     else:
         attention = None
     try:
-        experiment = _adapter().validate_json(json.dumps(plain), strict=True)
+        experiment = _adapter(kind).validate_json(json.dumps(plain), strict=True)
     except ValidationError as error:
         raise InputError("; ".join(_sentence(dict(problem)) for problem in error.errors())) from None
     if attention is None:
         return experiment
-    return dataclasses.replace(experiment, model=dataclasses.replace(experiment.model, attention=attention))
+    model = dataclasses.replace(experiment.model, attention=attention)
+    return dataclasses.replace(experiment, model=model)  # type: ignore[type-var]  # every kind is a dataclass
 
 
 @cache
-def _adapter() -> TypeAdapter[Experiment]:
-    return TypeAdapter(Experiment)
+def _adapter(kind: str) -> TypeAdapter[Experiment]:
+    return TypeAdapter(KINDS[kind])
 
 
 def _sentence(problem: Mapping[str, Any]) -> str:
@@ -175,8 +187,7 @@ def to_dict(experiment: Experiment) -> dict[str, Any]:
             return [plain(item) for item in value]
         return value
 
-    result: dict[str, Any] = plain(experiment)
-    return result
+    return {"kind": experiment.kind, **plain(experiment)}
 
 
 def to_yaml(experiment: Experiment) -> str:

@@ -97,7 +97,7 @@ class Predictor:
                     chosen = range(start, min(start + self.batch_size, len(image)))
                     slices, geometry = view.apply(image, statistics, chosen)
                     logits = self._logits(slices.to(device), None if fits else window)
-                    parts.append(self.task.predict(logits.float(), geometry).cpu())
+                    parts.append(self.task.masks(logits.float(), geometry).cpu())
         finally:
             self.segmenter.train(was_training)
         return torch.cat(parts).numpy()

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from latchkey import __version__
+from latchkey.attention import Attention, Variant, variant_name
 from latchkey.cost import Ledger, ledger
-from latchkey.experiment import Built, Experiment, Weights, build_segmenter
-from latchkey.report import Curve, DataDescription
+from latchkey.experiment import Built, Weights
+from latchkey.report import Curve
 from latchkey.train import History
 
 DATA_NOTE = "data.json"
@@ -28,36 +30,30 @@ WEIGHTS_NOTE: dict[Weights, str] = {
 
 
 def note_data(built: Built, folder: Path) -> None:
-    """Writes what a run has to know of its data when the files are elsewhere: classes, channels and the split."""
-    content = {
-        "classes": built.task.classes,
-        "channels": built.training.store.channels,
-        "train": built.split.train,
-        "validation": built.split.validation,
-    }
-    (folder / DATA_NOTE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    """Writes what a run has to know of its data when the files are elsewhere, such as classes, channels and split."""
+    (folder / DATA_NOTE).write_text(json.dumps(built.note, indent=2) + "\n", encoding="utf-8")
 
 
-def describe(experiment: Experiment, built: Built) -> DataDescription:
-    """The data and the split of an experiment."""
-    data = experiment.data
-    chosen = (
-        "validation cases named in the settings"
-        if data.validation_cases
-        else f"fold {data.fold} of {data.folds} by case, stratified by empty slices, split seed {data.split_seed}"
-    )
-    return DataDescription(
-        description=f"{Path(data.root).name} ({data.kind}), {len(built.training)} training slices",
-        cases={"train": len(built.split.train), "validation": len(built.split.validation)},
-        split=chosen,
-    )
+def model_cost(built: Built) -> Ledger:
+    """What one image of the training size costs in the model of an experiment."""
+    return ledger(built.costed or built.model, built.size, channels=built.channels)
 
 
-def model_cost(experiment: Experiment, built: Built) -> Ledger:
-    """What one image of the training size costs in the model of an experiment on this data."""
-    store = built.training.store
-    segmenter = build_segmenter(experiment, built.task, store.channels)
-    return ledger(segmenter, experiment.view.size, channels=experiment.view.channels(store.channels))
+def attention_name(attention: Attention) -> str:
+    """The attention of a model in a word or two: names, with the options that are not the default."""
+    variants = [attention] if isinstance(attention, Variant) else attention
+    return ", ".join(dict.fromkeys(_named(variant) for variant in variants))
+
+
+def _named(variant: Variant) -> str:
+    name = variant_name(variant)
+    kind: Any = type(variant)
+    changed = [
+        f"{option.name}={getattr(variant, option.name)}"
+        for option in fields(kind)
+        if getattr(variant, option.name) != option.default
+    ]
+    return f"{name} ({', '.join(changed)})" if changed else name
 
 
 def curve(history: History, seed: int) -> Curve:
@@ -67,6 +63,7 @@ def curve(history: History, seed: int) -> Curve:
         seed,
         loss=tuple((step, loss) for step, loss in history.losses if loss is not None),
         score=tuple((step, score) for step, score in scored if score is not None),
+        steps_per_epoch=history.steps_per_epoch,
     )
 
 

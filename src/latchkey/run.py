@@ -8,29 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
-from latchkey.attention import variant_name
+from torch import nn
+
 from latchkey.config import load_experiment, to_dict, to_yaml
-from latchkey.data import View
 from latchkey.errors import InputError
-from latchkey.experiment import (
-    PRETRAINED_NOTE,
-    Built,
-    Experiment,
-    Weights,
-    build,
-    build_segmenter,
-    build_task,
-    evaluate,
-    train,
-    weights_file,
-)
-from latchkey.metrics import ScanStatistics, SegmentationMetric, compute_scores, intervals, save_records
-from latchkey.models import Segmenter
-from latchkey.provenance import DATA_NOTE, WEIGHTS_NOTE, commit, curve, describe, hardware, model_cost, note_data
+from latchkey.experiment import PRETRAINED_NOTE, Built, Experiment, Weights, evaluate, train, weights_file
+from latchkey.provenance import DATA_NOTE, WEIGHTS_NOTE, attention_name, commit, curve, hardware, model_cost, note_data
 from latchkey.report import Comparison, Estimate, Row, write_run
 from latchkey.showcase import showcase
-from latchkey.tasks import Segmentation
 from latchkey.train import History, RunFolder, describe_environment, leave_processes, load_weights
 
 
@@ -38,12 +25,17 @@ from latchkey.train import History, RunFolder, describe_environment, leave_proce
 class LoadedRun:
     """A trained model with what is needed to use it."""
 
-    segmenter: Segmenter
+    model: nn.Module
     """In evaluation mode, on the CPU."""
-    task: Segmentation
-    view: View
-    classes: tuple[str, ...]
+    task: Any
     experiment: Experiment
+    note: dict[str, Any]
+    """What the run knows of its data, see `Built.note`."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What the model was trained to tell apart."""
+        return tuple(self.task.classes)
 
 
 def run_settings(folder: Path) -> Experiment:
@@ -70,7 +62,7 @@ def train_run(experiment: Experiment, folder: Path, *, resume: bool, overwrite: 
     run = RunFolder(folder)
     if resume:
         run.check_resumable()
-    built = build(experiment, progress=progress and first_process())
+    built = experiment.build(progress=progress and first_process())
     if first_process() and not resume:
         run.create(to_yaml(experiment), overwrite=overwrite)
         for stale in (*folder.glob("records-*.jsonl"), folder / "report.html", folder / PRETRAINED_NOTE):
@@ -79,7 +71,7 @@ def train_run(experiment: Experiment, folder: Path, *, resume: bool, overwrite: 
     history = train(experiment, run, resume=resume, progress=progress, built=built)
     metric = evaluate(experiment, folder, weights="best", progress=progress, built=built)
     if first_process():
-        save_records(metric.records, folder / "records-best.jsonl")
+        experiment.scoring.save(metric.records, folder / "records-best.jsonl")
         write_run_report(experiment, folder, metric.records, built, history)
     leave_processes()
     return history
@@ -90,12 +82,12 @@ def first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def evaluate_run(folder: Path, *, weights: Weights = "best", progress: bool = True) -> SegmentationMetric:
-    """Scores a run's weights on its validation cases and keeps the records beside them."""
-    file = weights_file(folder, weights)
-    metric = evaluate(run_settings(folder), folder, weights=weights, progress=progress)
-    save_records(metric.records, file.with_name(f"records-{weights}.jsonl"))
-    return metric
+def evaluate_run(folder: Path, *, weights: Weights = "best", progress: bool = True) -> tuple[Experiment, list[Any]]:
+    """Scores a run's weights on its validation data; the records, which it keeps beside the weights."""
+    file, experiment = weights_file(folder, weights), run_settings(folder)
+    records = evaluate(experiment, folder, weights=weights, progress=progress).records
+    experiment.scoring.save(records, file.with_name(f"records-{weights}.jsonl"))
+    return experiment, records
 
 
 def load_run(folder: Path, weights: Weights = "best") -> LoadedRun:
@@ -107,37 +99,36 @@ def load_run(folder: Path, weights: Weights = "best") -> LoadedRun:
     """
     experiment, file = run_settings(folder), weights_file(folder, weights)
     try:
-        data = json.loads((folder / DATA_NOTE).read_text(encoding="utf-8"))
-        classes, channels = tuple(data["classes"]), int(data["channels"])
+        note = json.loads((folder / DATA_NOTE).read_text(encoding="utf-8"))
+        model, task = experiment.restore(note)
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(
             f"{folder / DATA_NOTE} is missing or damaged, so the classes are not known; train again, or restore it"
         ) from None
-    task = build_task(experiment, classes)
-    segmenter = build_segmenter(experiment, task, channels)
-    load_weights(file, segmenter)
-    return LoadedRun(segmenter.eval(), task, experiment.view, classes, experiment)
+    load_weights(file, model)
+    return LoadedRun(model.eval(), task, experiment, note)
 
 
 def write_run_report(
-    experiment: Experiment, folder: Path, records: Sequence[ScanStatistics], built: Built, history: History
+    experiment: Experiment, folder: Path, records: Sequence[Any], built: Built, history: History
 ) -> Path:
     """Writes `report.html` about one run: scores with intervals, curves, and its best, median and worst case."""
     environment = describe_environment()
     headline = experiment.fit.monitor
-    seed, costs = experiment.fit.seed, model_cost(experiment, built)
+    seed, costs, scoring = experiment.fit.seed, model_cost(built), experiment.scoring
     row = Row(
         recipe=experiment.name,
         label=experiment.name,
-        attention=variant_name(experiment.model.attention),
+        attention=attention_name(experiment.model.attention),
         parameters=costs.parameters,
         macs=costs.macs,
-        scores={name: Estimate.of(value) for name, value in intervals(records, rule=built.task.rule).items()},
+        scores={name: Estimate.of(value) for name, value in scoring.intervals([records], samples=1000).items()},
         step_ms=None,
         peak_mib=history.peak_memory_bytes / 2**20,
         peak_of="most memory of the training process: tensors on a GPU, resident size on a CPU",
-        per_seed={name: (value,) for name, value in compute_scores(records, rule=built.task.rule).items()},
+        per_seed={name: (value,) for name, value in scoring.scores(records).items()},
         curves=(curve(history, seed),),
+        confusions=scoring.confusions(records),
         overlays=showcase(experiment, folder, records, weights="best", headline=headline, built=built),
     )
     report = Comparison(
@@ -146,7 +137,7 @@ def write_run_report(
         commit=commit(),
         hardware=hardware(environment),
         versions={"python": environment["python"], **environment["packages"]},
-        data=describe(experiment, built),
+        data=built.description,
         classes=built.task.classes,
         seeds=(seed,),
         margin=0.0,
@@ -154,7 +145,8 @@ def write_run_report(
         settings=to_dict(experiment),
         monitor=headline,
         headline=headline,
-        empty_rule=built.task.rule.meaning,
+        empty_rule=scoring.rule,
+        kind=experiment.kind,
         notes=(WEIGHTS_NOTE["best"],),
         date=date.today().isoformat(),
     )

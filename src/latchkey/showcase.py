@@ -1,20 +1,43 @@
-"""Which cases a report shows: the best, the median and the worst of an evaluation, each by its fullest slice."""
+"""Which pictures a report shows: the best, the median and the worst case, or the surest mistakes of a classifier."""
 
 from __future__ import annotations
 
 import io
 import math
 from collections.abc import Sequence
+from functools import singledispatch
 from pathlib import Path
+from typing import Any, cast
 
+import numpy as np
 import torch
 
-from latchkey.experiment import Built, Experiment, Weights, build, weights_file
-from latchkey.metrics import EmptyRule, ScanStatistics, find_score, scores_by_case
+from latchkey.data import ScanDataset
+from latchkey.data.classification import LabelledChunks
+from latchkey.experiment import (
+    Built,
+    ClassificationExperiment,
+    Experiment,
+    SegmentationExperiment,
+    Weights,
+    weights_file,
+)
+from latchkey.metrics import (
+    EmptyRule,
+    ImageRecord,
+    ScanStatistics,
+    confident_mistakes,
+    find_score,
+    scores_by_case,
+)
 from latchkey.report import Overlay
 from latchkey.report.comparison import Rank
+from latchkey.report.mistakes import mistakes_sheet
 from latchkey.report.overlay import overlay_strip
 from latchkey.train import load_weights
+
+MISTAKES = 24
+"""Wrong predictions that a report shows."""
 
 
 def ranked_cases(
@@ -35,8 +58,23 @@ def ranked_cases(
     return shown
 
 
+@singledispatch
 def showcase(
     experiment: Experiment,
+    folder: Path,
+    records: Sequence[Any],
+    *,
+    weights: Weights,
+    headline: str,
+    built: Built | None = None,
+) -> tuple[Overlay, ...]:
+    """Pictures of what a run got right and wrong, as its kind of experiment has them; none where it has none."""
+    return ()
+
+
+@showcase.register
+def show_cases(
+    experiment: SegmentationExperiment,
     folder: Path,
     records: Sequence[ScanStatistics],
     *,
@@ -44,17 +82,18 @@ def showcase(
     headline: str,
     built: Built | None = None,
 ) -> tuple[Overlay, ...]:
-    """Pictures of a run's best, median and worst case: image, truth, prediction and errors in one row."""
-    built = build(experiment, progress=False) if built is None else built
-    load_weights(weights_file(folder, weights), built.segmenter)
-    built.segmenter.cpu().eval()
+    """A run's best, median and worst case: image, truth, prediction and errors in one row."""
+    built = experiment.build(progress=False) if built is None else built
+    load_weights(weights_file(folder, weights), built.model)
+    built.model.cpu().eval()
+    validation = cast(ScanDataset, built.validation)
     overlays = []
     for rank, (case, value) in ranked_cases(records, headline, built.task.rule).items():
-        scan = next(scan for scan in built.validation if scan.case == case)
+        scan = next(scan for scan in validation if scan.case == case)
         fullest = int(scan.mask.flatten(1).sum(1).argmax())
         with torch.no_grad():
-            logits = built.segmenter(scan.image[fullest : fullest + 1])
-        predicted = built.task.predict(logits, scan.geometry)[0]
+            logits = built.model(scan.image[fullest : fullest + 1])
+        predicted = built.task.masks(logits, scan.geometry)[0]
         middle = scan.image[fullest, scan.image.shape[1] // 2]
         native = scan.geometry.invert(middle[None, None])[0, 0]
         picture = overlay_strip(
@@ -65,3 +104,32 @@ def showcase(
         caption = f"{rank} case {case}: {headline} {value:.3f}; {scan.slice_ids[fullest]}"
         overlays.append(Overlay(rank=rank, caption=caption, png=buffer.getvalue()))
     return tuple(overlays)
+
+
+@showcase.register
+def show_mistakes(
+    experiment: ClassificationExperiment,
+    folder: Path,
+    records: Sequence[ImageRecord],
+    *,
+    weights: Weights,
+    headline: str,
+    built: Built | None = None,
+) -> tuple[Overlay, ...]:
+    """The wrong predictions of which a run was surest, on one sheet; nothing where none was wrong."""
+    wrong = confident_mistakes(records, MISTAKES)
+    if not wrong:
+        return ()
+    built = experiment.build(progress=False) if built is None else built
+    validation, classes = cast(LabelledChunks, built.validation), built.task.classes
+    source = validation.source
+    places = {source.id(int(number)): int(number) for number in validation.indices}
+    sheet = mistakes_sheet(
+        [np.asarray(source.read(places[record.id])) for record in wrong],
+        [classes[record.label] for record in wrong],
+        [classes[record.predicted] for record in wrong],
+        [record.confidence or 0.0 for record in wrong],
+    )
+    right = sum(record.right for record in records)
+    caption = f"mistakes: the {len(wrong)} surest of {len(records) - right} among {len(records)} images"
+    return (Overlay(rank="mistakes", caption=caption, png=sheet),)

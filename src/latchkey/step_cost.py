@@ -11,20 +11,22 @@ from torch import nn
 from latchkey.cost.memory import LiveBytes
 from latchkey.train import OptimizerConfig
 from latchkey.train.optimizer import build_optimizer, parameter_groups
-from latchkey.train.protocols import Task
-from latchkey.types import Batch
+from latchkey.train.protocols import Batch, Task
 
 
 def training_step(model: nn.Module, task: Task, batch: Batch, device: torch.device) -> Callable[[], None]:
     """A function that does one whole float32 training step (forward, loss, backward, AdamW) on one batch."""
     model, batch, config = model.to(device).train(), batch.to(device), OptimizerConfig()
     optimizer = build_optimizer(parameter_groups(model, config), config)
+    after_step: Callable[[], None] | None = getattr(model, "after_step", None)
 
     def step() -> None:
         optimizer.zero_grad()
         outputs = model(batch.image, auxiliary=True) if task.auxiliary else model(batch.image)
         torch.stack(list(task.loss(outputs, batch).values())).sum().backward()
         optimizer.step()
+        if after_step is not None:
+            after_step()
 
     return step
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-COMMANDS = ("demo", "train", "evaluate", "predict", "compare", "cost", "models", "data", "doctor")
+COMMANDS = ("demo", "train", "evaluate", "predict", "compare", "cost", "models", "inspect", "data", "doctor")
 Call = Callable[..., Any]
 
 
@@ -138,7 +138,7 @@ def test_recipes_on_different_data_are_not_compared(call: Call, tiny: list[str],
     other.write_text("recipe: setr_kv_small\ndata: {folds: 4}\n")
     answer = call("compare", "setr_qkv_small", str(other), "--out", str(tmp_path / "out"))
     assert answer.status == 2
-    assert "do not use the same data, split, size" in answer.err
+    assert "differ in data.*, so their scores cannot be compared" in answer.err
 
 
 def test_doctor_finds_this_installation_well(call: Call) -> None:

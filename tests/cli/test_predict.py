@@ -15,15 +15,16 @@ from PIL import Image
 
 from latchkey.config import to_yaml
 from latchkey.data import SourceOptions, View, intensity_statistics
-from latchkey.experiment import DataConfig, Experiment, ModelConfig, build_segmenter, build_task
+from latchkey.experiment import SegmentationExperiment
+from latchkey.experiment.segmentation import DataConfig, ModelConfig
 from latchkey.train.checkpoint import write_checkpoint
 
 CLASSES = ("anterior", "posterior")
 
 
 @pytest.fixture(scope="module")
-def experiment() -> Experiment:
-    return Experiment(
+def experiment() -> SegmentationExperiment:
+    return SegmentationExperiment(
         model=ModelConfig(name="setr_naive_small"),
         data=DataConfig(kind="nifti", source=SourceOptions(classes=CLASSES, axis=0)),
         view=View(size=(16, 16), fit="pad", normalise="percentile"),
@@ -31,10 +32,10 @@ def experiment() -> Experiment:
 
 
 @pytest.fixture(scope="module")
-def folder(experiment: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(experiment: SegmentationExperiment, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder with weights as they are before training."""
     folder = tmp_path_factory.mktemp("run")
-    segmenter = build_segmenter(experiment, build_task(experiment, CLASSES), 1)
+    segmenter, _ = experiment.restore({"classes": CLASSES, "channels": 1})
     (folder / "config.yaml").write_text(to_yaml(experiment), encoding="utf-8")
     (folder / "data.json").write_text(json.dumps({"classes": CLASSES, "channels": 1}), encoding="utf-8")
     weights = {f"model.{name}": tensor for name, tensor in segmenter.state_dict().items()}
@@ -51,7 +52,7 @@ def volume(tmp_path: Path) -> Path:
 
 
 def test_masks_are_those_of_the_trained_model(
-    call: Callable[..., Any], folder: Path, volume: Path, experiment: Experiment, tmp_path: Path
+    call: Callable[..., Any], folder: Path, volume: Path, experiment: SegmentationExperiment, tmp_path: Path
 ) -> None:
     from latchkey.data.volumes import Volume
     from latchkey.inference import Predictor
@@ -65,7 +66,7 @@ def test_masks_are_those_of_the_trained_model(
     assert written["outputs"] == [str(tmp_path / "out" / "scan.nii.gz")]
     loaded = load_run(folder)
     image = Volume.open(volume, axis=0).read()
-    masks = Predictor(loaded.segmenter, loaded.task, loaded.view, device="cpu")(image)
+    masks = Predictor(loaded.model, loaded.task, experiment.view, device="cpu")(image)
     assert written["voxels"] == {name: int(masks[:, j].sum()) for j, name in enumerate(CLASSES)}
     labels = nibabel.load(tmp_path / "out" / "scan.nii.gz")
     assert np.array_equal(labels.affine, nibabel.load(volume).affine)
@@ -129,7 +130,7 @@ def test_a_wrong_call_is_one_message_with_status_2(
     assert not (tmp_path / "out").exists()
 
 
-def test_prediction_equals_evaluation(folder: Path, experiment: Experiment) -> None:
+def test_prediction_equals_evaluation(folder: Path, experiment: SegmentationExperiment) -> None:
     from latchkey.inference import Predictor
     from latchkey.run import load_run
 
@@ -137,6 +138,6 @@ def test_prediction_equals_evaluation(folder: Path, experiment: Experiment) -> N
     image = np.random.default_rng(1).normal(size=(5, 1, 11, 16)).astype(np.float32)
     inputs, geometry = experiment.view.apply(image, intensity_statistics(image))
     with torch.no_grad():
-        evaluated = loaded.task.predict(loaded.segmenter(inputs[:4]), geometry).numpy()
-    masks = Predictor(loaded.segmenter, loaded.task, loaded.view, batch_size=4, device="cpu")(image)
+        evaluated = loaded.task.masks(loaded.model(inputs[:4]), geometry).numpy()
+    masks = Predictor(loaded.model, loaded.task, experiment.view, batch_size=4, device="cpu")(image)
     assert np.array_equal(masks[:4], evaluated)

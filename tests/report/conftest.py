@@ -91,3 +91,53 @@ def row_maker() -> Callable[..., Row]:
 @pytest.fixture
 def comparison_maker() -> Callable[..., Comparison]:
     return make_comparison
+
+
+def make_classified(label: str, attention: str, place: int, *, classes: tuple[str, ...], seeds: int = 3) -> Row:
+    base = 0.91 + 0.002 * place
+    scores = {name: Estimate(base, base - 0.005, base + 0.005) for name in ("top1", "top5", "balanced_accuracy")}
+    scores["nll"] = Estimate(0.25, 0.24, 0.26)
+    scores |= {f"recall/{name}": Estimate(base - 0.01 * n, 0.7, 0.99) for n, name in enumerate(classes)}
+    differences = {
+        "top1": Difference(0.0023, -0.0012, 0.0058, 0.005, "non-inferior", "images and seeds", 0.0004, 0.0041),
+        "nll": Difference(0.012, 0.004, 0.02, 0.005, "inconclusive", "images and seeds", 0.006, 0.018),
+    }
+    points = tuple((float(step), 0.5 + step / 1000) for step in range(100, 401, 100))
+    return Row(
+        recipe=label.lower(),
+        label=label,
+        attention=attention,
+        parameters=250_000,
+        macs=12_000_000,
+        scores=scores,
+        per_seed={"top1": tuple(base + 0.001 * seed for seed in range(seeds))},
+        differences=differences if place else None,
+        curves=tuple(Curve(seed, points, points, steps_per_epoch=100.0) for seed in range(seeds)),
+        overlays=(Overlay("mistakes", "The 12 surest of 870 mistakes", png=picture(place)),),
+        confusions=((0, 0, 90), (0, 1, 9), (0, 2, 1), (1, 1, 95), (1, 0, 5), (2, 2, 100)),
+    )
+
+
+@pytest.fixture(scope="session")
+def classified() -> Comparison:
+    """Two classifiers, dense and k-NN attention, over three seeds."""
+    classes = ("shirt", "coat", "bag")
+    return Comparison(
+        title="Dense against k-NN attention",
+        command="latchkey compare vit_nano vit_nano_knn",
+        commit="0f3c9a1",
+        hardware="2 CPU cores, no GPU",
+        versions={"latchkey": "0.1.0"},
+        data=DataDescription("fashion pictures", {"train": 60_000, "validation": 10_000}, "as published"),
+        classes=classes,
+        seeds=(0, 1, 2),
+        margin=0.005,
+        rows=(
+            make_classified("dense", "softmax", 0, classes=classes),
+            make_classified("k-NN", "knn", 1, classes=classes),
+        ),
+        monitor="top1",
+        headline="top1",
+        resamples=2000,
+        kind="classification",
+    )

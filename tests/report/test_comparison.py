@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from latchkey.errors import DataError, InputError
 from latchkey.report import Comparison, Curve, DataDescription, Difference, Estimate, Overlay, Row, StepTime
 from latchkey.report.comparison import change_percent
+from latchkey.report.vocabulary import VOCABULARIES
 
 numbers = st.floats(allow_nan=False, width=64)
 maybe = st.none() | numbers
@@ -34,12 +35,20 @@ rows = st.builds(
     peak_of=texts,
     per_seed=st.dictionaries(texts, st.lists(maybe, max_size=3).map(tuple), max_size=2),
     differences=st.none()
-    | st.dictionaries(texts, st.builds(Difference, maybe, maybe, maybe, numbers, texts), max_size=2),
+    | st.dictionaries(
+        texts, st.builds(Difference, maybe, maybe, maybe, numbers, texts, texts, maybe, maybe), max_size=2
+    ),
     curves=st.lists(
-        st.builds(Curve, st.integers(), st.lists(st.tuples(numbers, numbers), max_size=3).map(tuple)), max_size=2
+        st.builds(
+            Curve, st.integers(), st.lists(st.tuples(numbers, numbers), max_size=3).map(tuple), steps_per_epoch=maybe
+        ),
+        max_size=2,
     ).map(tuple),
+    confusions=st.lists(st.tuples(*[st.integers(0, 9)] * 3), max_size=3).map(tuple),
     overlays=st.lists(
-        st.builds(Overlay, st.sampled_from(["best", "median", "worst"]), texts, st.none() | st.binary(max_size=20)),
+        st.builds(
+            Overlay, st.sampled_from(["best", "median", "worst", "mistakes"]), texts, st.none() | st.binary(max_size=20)
+        ),
         max_size=2,
     ).map(tuple),
 )
@@ -55,6 +64,8 @@ comparisons = st.builds(
     seeds=st.lists(st.integers(), max_size=3).map(tuple),
     margin=numbers,
     rows=st.lists(rows, min_size=1, max_size=2).map(tuple),
+    kind=st.sampled_from(list(VOCABULARIES)),
+    over=texts,
     settings=st.dictionaries(texts, st.none() | st.booleans() | st.integers() | texts, max_size=3),
 )
 
@@ -95,6 +106,14 @@ def test_a_comparison_needs_rows_with_the_headline_score(comparison: Comparison)
         replace(comparison, headline="kaggle")
 
 
+def test_the_kind_decides_the_words(comparison: Comparison) -> None:
+    assert comparison.words.units == comparison.resampled == "cases"
+    assert replace(comparison, kind="classification").words.units == "images"
+    assert replace(comparison, over="seeds").resampled == "seeds"
+    with pytest.raises(InputError, match="unknown kind of comparison 'clasification'; did you mean 'classification'"):
+        replace(comparison, kind="clasification")
+
+
 def test_pictures_move_into_files_with_safe_names(comparison: Comparison, row_maker: Callable[..., Row]) -> None:
     awkward = replace(comparison, rows=(row_maker("../../etc/<passwd>", "kv", 0),))
     stored, files = awkward.with_overlay_files("pictures")
@@ -117,7 +136,11 @@ def test_estimates_come_from_the_metrics_own_results() -> None:
 
     assert Estimate.of(Interval(0.8, 0.7, 0.9)) == Estimate(0.8, 0.7, 0.9)
     paired = PairedDifference(-0.1, -0.2, 0.0, 0.02, "inconclusive", "dice", 12)
-    assert Difference.of(paired) == Difference(-0.1, -0.2, 0.0, 0.02, "inconclusive")
+    assert Difference.of(paired) == Difference(-0.1, -0.2, 0.0, 0.02, "inconclusive", "cases")
+    both = PairedDifference(
+        *(-0.1, -0.2, 0.0, 0.02, "inconclusive", "top1", 12), over="images and seeds", runs_low=-0.15, runs_high=-0.05
+    )
+    assert Difference.of(both) == Difference(-0.1, -0.2, 0.0, 0.02, "inconclusive", "images and seeds", -0.15, -0.05)
 
 
 def test_change_in_percent() -> None:

@@ -10,15 +10,8 @@ import numpy as np
 import pytest
 
 from latchkey.report import Comparison, Curve, Difference, Estimate, Row
-from latchkey.report.figures import (
-    _mean,
-    _points,
-    cost_figure,
-    curves_figure,
-    difference_figure,
-    run_figure,
-    score_figure,
-)
+from latchkey.report.curves import _mean, _points, curves_figure, run_figure
+from latchkey.report.figures import cost_figure, difference_figure, score_figure
 from latchkey.report.svg import svg
 
 

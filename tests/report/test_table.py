@@ -61,8 +61,8 @@ def test_further_scores_classes_and_seeds(comparison: Comparison) -> None:
     assert distance.rows[0][1] == Cell("–")
     seeds = seeds_table(comparison)
     assert seeds is not None
-    assert seeds.columns == ("Recipe", "Seed 0", "Seed 1")
-    assert seeds.rows[1][1:] == (Cell("0.830"), Cell("0.831"))
+    assert seeds.columns == ("Recipe", "Seed 0", "Seed 1", "Spread")
+    assert seeds.rows[1][1:] == (Cell("0.830"), Cell("0.831"), Cell("0.001", "0.830 to 0.831"))
 
 
 def test_a_run_has_a_row_a_class(comparison: Comparison) -> None:
@@ -78,7 +78,7 @@ def test_a_seed_that_is_missing_is_a_dash(comparison: Comparison) -> None:
     short = replace(comparison.rows[1], per_seed={"jaccard": (None,)})
     table = seeds_table(replace(comparison, rows=(comparison.rows[0], short)))
     assert table is not None
-    assert table.rows[1][1:] == (Cell("–"), Cell("–"))
+    assert table.rows[1][1:] == (Cell("–"), Cell("–"), Cell("–"))
     assert seeds_table(replace(comparison, rows=(short,))) is None
 
 

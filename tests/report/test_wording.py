@@ -37,11 +37,10 @@ def test_better_and_worse_need_an_interval_without_zero(a: float, b: float, marg
 
 @given(ends, ends, st.floats(0.001, 0.1))
 def test_the_words_agree_with_the_verdict_of_metrics(a: float, b: float, margin: float) -> None:
-    from latchkey.metrics import SCORES
-    from latchkey.metrics.bootstrap import _verdict
+    from latchkey.metrics.resampling import verdict
 
     low, high = sorted((a, b))
-    theirs = _verdict(low, high, margin, SCORES["hd95_mm"])
+    theirs = verdict(low, high, margin, higher_is_better=False)
     ours = wording.judge("hd95_mm", Difference(0.0, low, high, margin))
     words = wording.verdict("hd95_mm", Difference(0.0, low, high, margin))
     assert (theirs == "superior") == (ours == "better")
@@ -93,7 +92,7 @@ def test_numbers() -> None:
     assert wording.signed(0.004) == "+0.004"
     assert wording.number(math.nan) == wording.number(None) == wording.MISSING
     assert wording.number(-math.inf) == "−∞"
-    assert wording.interval(None, 1.0) == ""
+    assert wording.span("dice", None, 1.0) == wording.span("top1", 0.0, None) == ""
     assert wording.percent(90, 100) == "−10.0 %"
     assert wording.percent(1, 0) == wording.MISSING
     assert (wording.millions(85_800_000), wording.millions(1234)) == ("85.80 M", "1.23 k")

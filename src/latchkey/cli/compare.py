@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import shlex
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from latchkey.cli.evaluate import Weights
-
-
-class Headline(StrEnum):
-    """The score that verdicts are about."""
-
-    dice = "dice"
-    jaccard = "jaccard"
-    jaccard_weighted = "jaccard_weighted"
 
 
 def compare(
@@ -28,16 +19,18 @@ def compare(
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each recipe, with seeds 0, 1, ...")] = 3,
     out: Annotated[Path, typer.Option(help="Folder for runs and report.")] = Path("runs/compare"),
     margin: Annotated[float, typer.Option(min=0, help="Largest loss that still counts as no worse.")] = 0.02,
-    headline: Annotated[Headline, typer.Option(help="Score that the verdicts are about.")] = Headline.dice,
+    headline: Annotated[
+        str | None, typer.Option(help="Score that the verdicts are about; dice for masks, top1 for classes.")
+    ] = None,
     weights: Annotated[Weights, typer.Option(help="Which weights are scored.")] = Weights.last,
     name: Annotated[str, typer.Option(help="Name of the report's files.")] = "comparison",
     title: Annotated[str | None, typer.Option(help="Title of the report.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
-    """Train every recipe over every seed on the same cases, and write one table that can be trusted.
+    """Train every recipe over every seed on the same data, and write one table that can be trusted.
 
-    The table has parameters, multiply-adds, time per step, peak memory, Jaccard, weighted Jaccard, Dice and HD95 with
-    intervals over cases, and the paired difference against the first recipe, as Markdown, JSON and one HTML page.
+    The table has parameters, multiply-adds, time per step, peak memory, the scores with intervals over cases (images of
+    classifiers), and the paired difference against the first recipe, as Markdown, JSON and one HTML page.
     Interrupted, the same command goes on where it stopped.
 
     Example: `latchkey compare setr_qkv_small setr_kv_small data.kind=msd data.root=Task04_Hippocampus --seeds 3`
@@ -63,7 +56,7 @@ def compare(
         experiments={stem: load_experiment(source, overrides) for stem, source in zip(stems, sources, strict=True)},
         seeds=tuple(range(seeds)),
         margin=margin,
-        headline=headline.value,
+        headline=headline,
         weights=weights.value,
     )
     command = shlex.join(["latchkey", *sys.argv[1:]])

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from latchkey.cost import CostTable
+    from latchkey.catalogue import CostTable
 
 
 def cost(
@@ -35,7 +35,7 @@ def cost(
 
     from rich.console import Console
 
-    from latchkey.cost import compare
+    from latchkey.catalogue import compare
 
     costs = compare(model, attention, size=parse_size(size), classes=classes, channels=channels)
     if as_json:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from latchkey.cli.data_check import check
+
 if TYPE_CHECKING:
     from latchkey.data import SourceOptions
     from latchkey.data.inspection import Inspection
@@ -17,6 +19,8 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
+
+app.command()(check)
 
 _SHOWN_ERRORS = 20
 
@@ -106,7 +110,7 @@ def prepare(
     from latchkey.data import detect_kind, open_source
     from latchkey.data import prepare as prepare_store
     from latchkey.data.layouts import Kind as Layout
-    from latchkey.experiment import DataConfig, cache_folder
+    from latchkey.experiment.segmentation import DataConfig, cache_folder
 
     options = _options(classes, axis, images, labels, colour, nonzero, case_pattern, other_labels)
     source = open_source(kind or detect_kind(root), root, options)

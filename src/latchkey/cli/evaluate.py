@@ -20,28 +20,29 @@ class Weights(StrEnum):
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Run folder that `latchkey train` made.")],
     weights: Annotated[Weights, typer.Option(help="best by the monitored score, or last.")] = Weights.best,
-    samples: Annotated[int, typer.Option(help="Bootstrap resamples over cases.")] = 2000,
+    samples: Annotated[int, typer.Option(help="Bootstrap resamples.")] = 2000,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
-    """Score a run on its validation cases, with 95 % intervals over cases.
+    """Score a run on its validation data, with 95 % intervals over cases (images of a classifier).
 
     Example: `latchkey evaluate runs/setr_kv_small-seed0`
     """
     from latchkey.run import evaluate_run
 
-    metric = evaluate_run(run, weights=weights.value, progress=not quiet)
-    scores = metric.intervals(samples=samples)
+    experiment, records = evaluate_run(run, weights=weights.value, progress=not quiet)
+    scoring = experiment.scoring
+    scores = scoring.intervals([records], samples=samples)
     if as_json:
         typer.echo(json.dumps({name: value.to_dict() for name, value in scores.items()}, indent=2))
         return
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{run} ({weights.value} weights, {len({r.case for r in metric.records})} cases)")
+    table = Table(title=f"{run} ({weights.value} weights, {scoring.count(records)} {scoring.unit})")
     table.add_column("score")
     table.add_column("value", justify="right")
-    table.add_column("95 % interval over cases", justify="right")
+    table.add_column(f"95 % interval over {scoring.unit}", justify="right")
     for name, value in scores.items():
         shown = "undefined" if value.value is None else f"{value.value:.4f}"
         interval = (value.reason or "") if value.low is None else f"{value.low:.4f} to {value.high:.4f}"

@@ -2,54 +2,66 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from latchkey.catalogue import AttentionStage, Listed
 
 
 def models(
     pattern: Annotated[str, typer.Argument(help="Names to show, as a shell pattern such as '*small'.")] = "*",
     attention: Annotated[str, typer.Option("--attention", "-a", help="Attention to count the costs with.")] = "softmax",
 ) -> None:
-    """The models by name, with their parameters and multiply-adds at their default size.
+    """The models by name, with their parameters, multiply-adds and tokens at their default size.
 
-    Encoders alone are for `latchkey cost`; the others segment and can be trained.
+    Segmenters and classifiers can be trained; encoders alone are for `latchkey cost`. Tokens are queries x keys of the
+    attention, a line for each that occurs, windows of an image counted before them. With k-NN attention, k is how many
+    keys each query keeps there; knn takes each classifier's own k, knn100 or knn with another number that many.
 
-    Example: latchkey models 'setr_pup_*' --attention kv
+    Example: latchkey models 'deit*' --attention knn
     """
-    from fnmatch import fnmatchcase
-
-    import torch
     from rich.console import Console
+    from rich.progress import track
     from rich.table import Table
 
-    from latchkey.attention import parse_variant
-    from latchkey.cli.cost import human
-    from latchkey.cost.compare import build, default_classes
-    from latchkey.cost.ledger import totals
-    from latchkey.errors import InputError, nearest
-    from latchkey.models import ENCODERS, MODELS, EncoderSpec, ModelSpec
+    from latchkey.catalogue import find, listing
 
-    variant = parse_variant(attention)
-    known: dict[str, ModelSpec | EncoderSpec] = {**MODELS, **ENCODERS}
-    names = [name for name in known if fnmatchcase(name, pattern)]
-    if not names:
-        raise InputError(f"no model's name matches {pattern!r}; {nearest(pattern, known)}")
+    entries = find(pattern)
     console = Console()
+    rows = track(
+        listing(entries, attention),
+        description="counting",
+        total=len(entries),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    found = list(rows)
+    sparse = any(stage.topk is not None for row in found for stage in row.stages)
     table = Table("name", title=f"Models with attention {attention}", title_justify="left")
-    for title in ("size", "parameters", "MACs"):
+    for title in ("size", "parameters", "MACs", "tokens", *(["k"] if sparse else [])):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("what it is")
     table.columns[0].no_wrap = True
-    with console.status("counting"):
-        for name in names:
-            spec = known[name]
-            try:
-                with torch.device("meta"):
-                    model = build(name, variant, spec.image_size, default_classes(name), 3)
-                numbers = [human(value) for value in totals(model, spec.image_size)]
-            except InputError:
-                numbers = ["not with", attention]
-            kind = "encoder: " if name in ENCODERS else ""
-            table.add_row(name, f"{spec.image_size[0]}x{spec.image_size[1]}", *numbers, kind + spec.summary)
+    for row in found:
+        table.add_row(*_cells(row, attention, sparse=sparse))
     console.print(table)
+
+
+def _cells(row: Listed, attention: str, *, sparse: bool) -> list[str]:
+    from latchkey.cli.cost import human
+
+    entry = row.entry
+    if row.refused is None:
+        numbers = [human(row.parameters), human(row.macs), "\n".join(map(_tokens, row.stages))]
+        kept = ["\n".join(str(stage.keys if stage.topk is None else stage.topk) for stage in row.stages)]
+    else:
+        numbers, kept = ["not with", attention, ""], [""]
+    size = f"{entry.image_size[0]}x{entry.image_size[1]}"
+    return [entry.name, size, *numbers, *(kept if sparse else []), f"{entry.kind}: {entry.summary}"]
+
+
+def _tokens(stage: AttentionStage) -> str:
+    windows = f"{stage.windows} x " if stage.windows > 1 else ""
+    return f"{windows}{stage.queries}x{stage.keys}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -14,6 +14,7 @@ from latchkey.cli.evaluate import Weights
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from latchkey.classify import Classified, Classifier, ClassOutput, UnreadPicture
     from latchkey.inference import Failure, Written
 
 
@@ -30,44 +31,74 @@ def predict(
     inputs: Annotated[
         list[Path], typer.Argument(help="NIfTI volumes, pictures, folders of them, or a tree in the UW-Madison layout.")
     ],
-    out: Annotated[Path, typer.Option(help="Folder for masks and overlay pictures.")],
+    out: Annotated[Path, typer.Option(help="Folder for masks or classes, and pictures of them.")],
     form: Annotated[
         Format | None,
-        typer.Option("--format", help="By default each input's own: NIfTI, PNG, or one CSV (UW-Madison)."),
+        typer.Option("--format", help="Of masks; by default each input's own: NIfTI, PNG, or one CSV (UW-Madison)."),
     ] = None,
     weights: Annotated[
         Weights, typer.Option(help="best: by the monitored score; last: end of training.")
     ] = Weights.best,
     overlap: Annotated[
-        float, typer.Option(help="Share that neighbouring windows have in common, from 0 to below 1.")
-    ] = 0.25,
-    batch_size: Annotated[int, typer.Option(min=1, help="Slices or windows that are segmented at once.")] = 8,
+        float | None, typer.Option(help="Of masks: share that neighbouring windows have in common; 0.25 by default.")
+    ] = None,
+    top: Annotated[int | None, typer.Option(min=1, help="Of classes: how many of each picture; 5 by default.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Slices, windows or pictures at once.")] = 8,
     axis: Annotated[
         int | None, typer.Option(min=0, max=2, help="Axis along which volumes are cut; as in training by default.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     separate: Annotated[bool, typer.Option("--separate", help="Also write one file a class, overlaps kept.")] = False,
-    overlays: Annotated[bool, typer.Option("--overlays/--no-overlays", help="Write a picture of every scan.")] = True,
+    overlays: Annotated[bool, typer.Option("--overlays/--no-overlays", help="Write pictures too.")] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
-    """Segment new images with a trained run: masks in the geometry of each input, and overlay pictures.
+    """Predict new images with a trained run: masks in the geometry of each input, or the classes of each picture.
 
-    Images are normalised as in training; what is larger than the training size is covered window by window. Files that
-    cannot be read are named at the end, and the masks of all others are kept.
+    Images are normalised as in training; scans larger than the training size are covered window by window. Files that
+    cannot be read are named at the end, and what was predicted of all others is kept. A classifier writes
+    predictions.csv, predictions.json and a sheet of pictures.
 
     Example: `latchkey predict runs/setr_kv_small-seed0 scans/ --out masks`
     """
-    from latchkey.inference import Output, PredictionError, Predictor, predict_files
+    from latchkey.errors import InputError
+    from latchkey.experiment import ClassificationExperiment, SegmentationExperiment
     from latchkey.run import load_run
 
     loaded = load_run(run, weights.value)
+    for_masks = {"--format": form, "--overlap": overlap, "--axis": axis, "--separate": separate or None}
+    for_classes = {"--top": top}
+    segments = isinstance(loaded.experiment, SegmentationExperiment)
+    stray = [name for name, value in (for_classes if segments else for_masks).items() if value is not None]
+    if not segments and not isinstance(loaded.experiment, ClassificationExperiment):
+        raise InputError(
+            f"{run} is a run of the kind {loaded.experiment.kind}, which predicts neither masks nor classes"
+        )
+    if stray:
+        what = "masks" if segments else "classes"
+        raise InputError(f"{', '.join(stray)}: no option for {run}, which predicts {what}; leave it out")
+    if not segments:
+        from latchkey.classify import Classifier, ClassOutput
+
+        seen = cast(ClassificationExperiment, loaded.experiment).view.with_channels(int(loaded.note["channels"]))
+        classifier = Classifier(loaded.model, loaded.task, seen, top=top or 5, batch_size=batch_size, device=device)
+        _classify(classifier, inputs, ClassOutput(out, overlays, overwrite), as_json=as_json, quiet=quiet)
+        return
+    from latchkey.inference import Output, PredictionError, Predictor, predict_files
+    from latchkey.models import Segmenter
+
+    settings = cast(SegmentationExperiment, loaded.experiment)
     predictor = Predictor(
-        loaded.segmenter, loaded.task, loaded.view, overlap=overlap, batch_size=batch_size, device=device
+        cast(Segmenter, loaded.model),
+        loaded.task,
+        settings.view,
+        overlap=0.25 if overlap is None else overlap,
+        batch_size=batch_size,
+        device=device,
     )
     output = Output(out, form.value if form else None, separate=separate, overlays=overlays, overwrite=overwrite)
-    trained = loaded.experiment.data.source.axis
+    trained = settings.data.source.axis
     cut = axis if axis is not None else 2 if trained is None else trained
     try:
         written = predict_files(predictor, inputs, output, axis=cut, progress=not quiet)
@@ -75,6 +106,29 @@ def predict(
         _print(error.written, error.failures, separate=separate, as_json=as_json)
         raise
     _print(written, (), separate=separate, as_json=as_json)
+
+
+def _classify(classifier: Classifier, inputs: list[Path], output: ClassOutput, *, as_json: bool, quiet: bool) -> None:
+    from latchkey.classify import ClassificationError, classify_files
+
+    try:
+        written = classify_files(classifier, inputs, output, progress=not quiet)
+    except ClassificationError as error:
+        _print_classes(error.written, error.failures, as_json=as_json)
+        raise
+    _print_classes(written, (), as_json=as_json)
+
+
+def _print_classes(written: Sequence[Classified], failures: Sequence[UnreadPicture], *, as_json: bool) -> None:
+    if as_json:
+        from dataclasses import asdict
+
+        content = {"written": [asdict(item) for item in written], "failed": [asdict(item) for item in failures]}
+        typer.echo(json.dumps(content, indent=2, default=str))
+        return
+    for item in written:
+        guesses = ", ".join(f"{guess.title} {100 * guess.probability:.1f} %" for guess in item.guesses[:3])
+        typer.echo(f"{item.path}  {guesses}")
 
 
 def _print(written: Sequence[Written], failures: Sequence[Failure], *, separate: bool, as_json: bool) -> None:

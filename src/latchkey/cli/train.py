@@ -36,8 +36,8 @@ def train(
     from latchkey.run import first_process, run_settings, train_run
 
     if list_recipes:
-        for name, make in RECIPES.items():
-            typer.echo(f"{name:28} {(make.__doc__ or '').splitlines()[0]}")
+        for name, entry in RECIPES.items():
+            typer.echo(f"{name:28} {entry.summary}")
         return
     if resume is not None:
         if recipe or overrides or out or overwrite:

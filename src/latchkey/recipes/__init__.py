@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
+from latchkey.attention import KNN, Softmax
 from latchkey.experiment import Experiment
-from latchkey.recipes import demo, small, uw_madison
+from latchkey.recipes import demo, dino, fashion, imagenet, pictures, small, uw_madison
+from latchkey.recipes.recipe import Recipe
 
-RECIPES: dict[str, Callable[[], Experiment]] = {
+_SEGMENTATION: dict[str, Callable[[], Experiment]] = {
     "demo": demo.demo,
     "setr_qkv_uw_madison": uw_madison.setr_qkv,
     "setr_kv_uw_madison": uw_madison.setr_kv,
@@ -27,5 +30,86 @@ RECIPES: dict[str, Callable[[], Experiment]] = {
     "cvt_setr_qkv_small": small.cvt_setr_qkv,
     "cvt_setr_kv_small": small.cvt_setr_kv,
     "cvt_setr_kvpos_small": small.cvt_setr_kvpos,
+}
+
+_PICTURES: dict[str, Callable[[], Experiment]] = {
+    "deit_tiny_fine_tune": pictures.fine_tune,
+    "deit_tiny_knn_fine_tune": pictures.fine_tune_knn,
+    "linear_probe": pictures.linear_probe,
+}
+
+_DINO: dict[str, Recipe] = {
+    "dino_small_imagenet": Recipe.of(dino.imagenet),
+    "dino_small_knn_imagenet": Recipe.of(dino.imagenet_knn),
+    "dino_linear_imagenet": Recipe.of(dino.linear_imagenet),
+    "dino_linear_knn_imagenet": Recipe.of(dino.linear_imagenet_knn),
+    "dino_pico_fashion": Recipe("Small ViT on Fashion-MNIST without labels.", partial(dino.fashion, Softmax())),
+    "dino_pico_knn50_fashion": Recipe(
+        "Small ViT on Fashion-MNIST without labels, k-NN attention with 50 % of the keys.",
+        partial(dino.fashion, KNN(topk=0.5)),
+    ),
+    "dino_pico_linear_fashion": Recipe(
+        "Linear evaluation of a frozen small ViT on Fashion-MNIST.", partial(dino.linear_fashion, Softmax())
+    ),
+    "dino_pico_linear_knn50_fashion": Recipe(
+        "Linear evaluation of a frozen small ViT with k-NN attention on Fashion-MNIST.",
+        partial(dino.linear_fashion, KNN(topk=0.5)),
+    ),
+}
+
+_IMAGENET = {
+    "deit_tiny": "deit_tiny_patch16_224",
+    "deit_small": "deit_small_patch16_224",
+    "deit_base": "deit_base_patch16_224",
+    "so_vit_7": "so_vit_7",
+    "visformer_tiny": "visformer_tiny",
+    "cvt_13": "cvt_13",
+    "cvt_21": "cvt_21",
+    "tnt_s": "tnt_s_patch16_224",
+    "volo_d1": "volo_d1_384",
+    "volo_d3": "volo_d3_448",
+    "swin_tiny": "swin_tiny_patch4_window7_224",
+    "t2t_vit_t_19": "t2t_vit_t_19",
+    "twins_svt_base": "twins_svt_base",
+    "pit_b": "pit_b_224",
+}
+"""The paper's architectures by the name of their recipes."""
+
+_FASHION = {"vit_pico": "Smallest ViT", "cvt_pico": "Smallest CvT", "swin_pico": "Smallest Swin"}
+
+_SHARES = {25: KNN(topk=0.25), 50: KNN(topk=0.5), 75: KNN(topk=0.75)}
+
+
+def _imagenet() -> dict[str, Recipe]:
+    found: dict[str, Recipe] = {}
+    for short, name in _IMAGENET.items():
+        found[f"{short}_imagenet"] = Recipe(f"{name} on ImageNet-1k, softmax attention.", partial(imagenet.dense, name))
+        found[f"{short}_knn_imagenet"] = Recipe(f"{name} on ImageNet-1k, k-NN attention.", partial(imagenet.knn, name))
+    for short in ("volo_d1", "volo_d3"):
+        name = _IMAGENET[short]
+        found[f"{short}_fine_tune"] = Recipe(f"{name} from its run at 224 pixels.", partial(imagenet.fine_tuned, name))
+    return found
+
+
+def _fashion() -> dict[str, Recipe]:
+    found: dict[str, Recipe] = {}
+    for name, what in _FASHION.items():
+        found[f"{name}_fashion"] = Recipe(
+            f"{what} on Fashion-MNIST, softmax attention.", partial(fashion.study, name, Softmax())
+        )
+        for percent, variant in _SHARES.items():
+            found[f"{name}_knn{percent}_fashion"] = Recipe(
+                f"{what} on Fashion-MNIST, k-NN attention with {percent} % of the keys.",
+                partial(fashion.study, name, variant),
+            )
+    return found
+
+
+RECIPES: dict[str, Recipe] = {
+    **{name: Recipe.of(make) for name, make in _SEGMENTATION.items()},
+    **_fashion(),
+    **{name: Recipe.of(make) for name, make in _PICTURES.items()},
+    **_imagenet(),
+    **_DINO,
 }
 """Every recipe that the command line can name."""

@@ -11,15 +11,16 @@ from __future__ import annotations
 
 from latchkey.attention import KV, KVPos, Softmax, Variant, variant_name
 from latchkey.data import Augment, View
-from latchkey.experiment import DataConfig, Experiment, ModelConfig, TaskConfig
+from latchkey.experiment import SegmentationExperiment
+from latchkey.experiment.segmentation import DataConfig, ModelConfig, TaskConfig
 from latchkey.train import FitConfig, OptimizerConfig, ScheduleConfig
 
 SETR, CONV_SETR, CVT_SETR = "setr_pup_small", "conv_setr_cup_small", "cvt_setr_pup_small"
 
 
-def study(model: str, attention: Variant, *, steps: int = 1000) -> Experiment:
+def study(model: str, attention: Variant, *, steps: int = 1000) -> SegmentationExperiment:
     """One small model; the settings that all of them share."""
-    return Experiment(
+    return SegmentationExperiment(
         name=f"{model}-{variant_name(attention)}",
         model=ModelConfig(name=model, attention=attention),
         data=DataConfig(kind="uw-madison", root="data"),
@@ -40,46 +41,46 @@ def study(model: str, attention: Variant, *, steps: int = 1000) -> Experiment:
     )
 
 
-def setr_qkv() -> Experiment:
+def setr_qkv() -> SegmentationExperiment:
     """Small SETR-PUP, query-key-value attention."""
     return study(SETR, Softmax())
 
 
-def setr_kv() -> Experiment:
+def setr_kv() -> SegmentationExperiment:
     """Small SETR-PUP, key-value attention."""
     return study(SETR, KV())
 
 
-def setr_kvpos() -> Experiment:
+def setr_kvpos() -> SegmentationExperiment:
     """Small SETR-PUP, KV+Pos attention."""
     return study(SETR, KVPos())
 
 
-def conv_setr_qkv() -> Experiment:
+def conv_setr_qkv() -> SegmentationExperiment:
     """Small convolutional stem and CUP decoder with skips, query-key-value attention."""
     return study(CONV_SETR, Softmax())
 
 
-def conv_setr_kv() -> Experiment:
+def conv_setr_kv() -> SegmentationExperiment:
     """Small convolutional stem and CUP decoder with skips, key-value attention."""
     return study(CONV_SETR, KV())
 
 
-def conv_setr_kvpos() -> Experiment:
+def conv_setr_kvpos() -> SegmentationExperiment:
     """Small convolutional stem and CUP decoder with skips, KV+Pos attention."""
     return study(CONV_SETR, KVPos())
 
 
-def cvt_setr_qkv() -> Experiment:
+def cvt_setr_qkv() -> SegmentationExperiment:
     """Small CvT with unstrided keys and PUP decoder, query-key-value attention."""
     return study(CVT_SETR, Softmax())
 
 
-def cvt_setr_kv() -> Experiment:
+def cvt_setr_kv() -> SegmentationExperiment:
     """Small CvT with unstrided keys and PUP decoder, key-value attention."""
     return study(CVT_SETR, KV())
 
 
-def cvt_setr_kvpos() -> Experiment:
+def cvt_setr_kvpos() -> SegmentationExperiment:
     """Small CvT with unstrided keys and PUP decoder, KV+Pos attention."""
     return study(CVT_SETR, KVPos())

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 from latchkey.attention import KV, KVPos, Softmax, Variant, variant_name
 from latchkey.data import Augment, View
-from latchkey.experiment import DataConfig, Experiment, ModelConfig, TaskConfig
+from latchkey.experiment import SegmentationExperiment
+from latchkey.experiment.segmentation import DataConfig, ModelConfig, TaskConfig
 from latchkey.train import FitConfig, OptimizerConfig, ScheduleConfig
 
 SETR, CONV_SETR, CVT_SETR = "setr_pup_vit_b16", "conv_setr_cup_r50_vit_b16", "cvt_setr_pup_cvt13"
 
 
-def _study(model: str, attention: Variant, *, auxiliary: bool = False) -> Experiment:
-    return Experiment(
+def _study(model: str, attention: Variant, *, auxiliary: bool = False) -> SegmentationExperiment:
+    return SegmentationExperiment(
         name=f"{model}-{variant_name(attention)}",
         model=ModelConfig(name=model, attention=attention, drop_path=0.1),
         data=DataConfig(kind="uw-madison", root="uw-madison-gi-tract-image-segmentation"),
@@ -40,46 +41,46 @@ def _study(model: str, attention: Variant, *, auxiliary: bool = False) -> Experi
     )
 
 
-def setr_qkv() -> Experiment:
+def setr_qkv() -> SegmentationExperiment:
     """SETR-PUP on ViT-B/16, query-key-value attention. `latchkey train setr_qkv_uw_madison data.root=FOLDER`."""
     return _study(SETR, Softmax(), auxiliary=True)
 
 
-def setr_kv() -> Experiment:
+def setr_kv() -> SegmentationExperiment:
     """SETR-PUP on ViT-B/16, key-value attention. `latchkey train setr_kv_uw_madison data.root=FOLDER`."""
     return _study(SETR, KV(), auxiliary=True)
 
 
-def setr_kvpos() -> Experiment:
+def setr_kvpos() -> SegmentationExperiment:
     """SETR-PUP on ViT-B/16, KV+Pos attention. `latchkey train setr_kvpos_uw_madison data.root=FOLDER`."""
     return _study(SETR, KVPos(d_pos=50), auxiliary=True)
 
 
-def conv_setr_qkv() -> Experiment:
+def conv_setr_qkv() -> SegmentationExperiment:
     """R50 stem, ViT-B/16, CUP decoder; query-key-value. `latchkey train conv_setr_qkv_uw_madison data.root=FOLDER`."""
     return _study(CONV_SETR, Softmax())
 
 
-def conv_setr_kv() -> Experiment:
+def conv_setr_kv() -> SegmentationExperiment:
     """R50 stem, ViT-B/16, CUP decoder; key-value. `latchkey train conv_setr_kv_uw_madison data.root=FOLDER`."""
     return _study(CONV_SETR, KV())
 
 
-def conv_setr_kvpos() -> Experiment:
+def conv_setr_kvpos() -> SegmentationExperiment:
     """R50 stem, ViT-B/16, CUP decoder; KV+Pos. `latchkey train conv_setr_kvpos_uw_madison data.root=FOLDER`."""
     return _study(CONV_SETR, KVPos(d_pos=50))
 
 
-def cvt_setr_qkv() -> Experiment:
+def cvt_setr_qkv() -> SegmentationExperiment:
     """CvT-13 with unstrided keys, PUP decoder; query-key-value. `latchkey train cvt_setr_qkv_uw_madison ...`."""
     return _study(CVT_SETR, Softmax())
 
 
-def cvt_setr_kv() -> Experiment:
+def cvt_setr_kv() -> SegmentationExperiment:
     """CvT-13 with unstrided keys, PUP decoder; key-value. `latchkey train cvt_setr_kv_uw_madison ...`."""
     return _study(CVT_SETR, KV())
 
 
-def cvt_setr_kvpos() -> Experiment:
+def cvt_setr_kvpos() -> SegmentationExperiment:
     """CvT-13 with unstrided keys, PUP decoder; KV+Pos. `latchkey train cvt_setr_kvpos_uw_madison ...`."""
     return _study(CVT_SETR, KVPos(d_pos=50))

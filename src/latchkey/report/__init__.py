@@ -4,12 +4,11 @@ from latchkey.report.comparison import (
     Comparison,
     Curve,
     DataDescription,
-    Difference,
-    Estimate,
     Overlay,
     Row,
     StepTime,
 )
+from latchkey.report.estimate import Difference, Estimate
 from latchkey.report.files import read_comparison, write_comparison, write_run
 from latchkey.report.markdown import comparison_markdown
 from latchkey.report.page import comparison_report, run_report

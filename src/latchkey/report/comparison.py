@@ -6,69 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, Protocol
 
 from pydantic import ConfigDict, JsonValue, TypeAdapter, ValidationError
 
-from latchkey.errors import DataError, InputError
+from latchkey.errors import DataError, InputError, nearest
+from latchkey.report.estimate import Difference, Estimate
+from latchkey.report.vocabulary import VOCABULARIES, Vocabulary
 
-Rank = Literal["best", "median", "worst"]
+Rank = str
+"""Why a picture is shown: "best", "median", "worst", "mistakes"."""
 Points = tuple[tuple[float, float], ...]
 """`(step, value)` pairs in the order of the steps."""
-
-
-class IntervalLike(Protocol):
-    """What `latchkey.metrics.Interval` offers."""
-
-    @property
-    def value(self) -> float | None: ...
-    @property
-    def low(self) -> float | None: ...
-    @property
-    def high(self) -> float | None: ...
-
-
-class DifferenceLike(IntervalLike, Protocol):
-    """What `latchkey.metrics.PairedDifference` offers."""
-
-    @property
-    def margin(self) -> float: ...
-    @property
-    def verdict(self) -> str: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A score with its interval: `value` is None where it is undefined, `low` and `high` where there is no interval."""
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-
-    @classmethod
-    def of(cls, interval: IntervalLike) -> Estimate:
-        """The same three numbers of any object that has them."""
-        return cls(interval.value, interval.low, interval.high)
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """Paired difference of a score, this row minus the first row, on the same cases.
-
-    `margin` is the largest loss (in the score's own unit, positive) that is still acceptable. `verdict` is the word of
-    whoever computed the interval; the reports derive theirs from the four numbers, so it is kept for the record.
-    """
-
-    value: float | None
-    low: float | None
-    high: float | None
-    margin: float
-    verdict: str = ""
-
-    @classmethod
-    def of(cls, paired: DifferenceLike) -> Difference:
-        """The same numbers of any object that has them."""
-        return cls(paired.value, paired.low, paired.high, paired.margin, str(paired.verdict))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +30,18 @@ class StepTime:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One seed's training: the loss as logged, and the monitored score on the validation cases."""
+    """One seed's training: the loss as logged, and the monitored score on the validation cases or images."""
 
     seed: int
     loss: Points = ()
     score: Points = ()
+    steps_per_epoch: float | None = None
+    """Curves are drawn by epoch where every one of them knows this, else by step."""
 
 
 @dataclass(frozen=True, slots=True)
 class Overlay:
-    """A picture of one case: `png` holds the bytes, or `path` names the file (relative to the report's folder)."""
+    """A picture of what a model did: `png` holds the bytes, or `path` names the file (in the report's folder)."""
 
     rank: Rank
     caption: str
@@ -117,7 +67,7 @@ class DataDescription:
 
     description: str
     cases: Mapping[str, int]
-    """Cases (patients) in each part, such as `{"train": 80, "validation": 20}`."""
+    """Cases (patients), or images, in each part, such as `{"train": 80, "validation": 20}`."""
     split: str
     """How the parts were drawn, in a sentence."""
 
@@ -133,7 +83,7 @@ class Row:
     macs: int
     """Multiply-adds of one forward pass of one image at the training size."""
     scores: Mapping[str, Estimate]
-    """By score name: `dice`, `jaccard`, ..., and `dice/<class>` for single classes."""
+    """By score name: `dice`, `top1`, ..., and `dice/<class>` for single classes."""
     step_ms: StepTime | None = None
     peak_mib: float | None = None
     peak_of: str = ""
@@ -143,11 +93,16 @@ class Row:
     """Against the first row; None for the first row itself."""
     curves: tuple[Curve, ...] = ()
     overlays: tuple[Overlay, ...] = ()
+    confusions: tuple[tuple[int, int, int], ...] = ()
+    """True class, predicted class and the number of such images, for the report of a single run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Recipes trained on the same data, split and seeds, and what came of it. The first row is the reference."""
+    """Recipes trained on the same data, split and seeds, and what came of it. The first row is the reference.
+
+    Raises InputError without rows, for a row without the headline score, and for a kind that has no vocabulary.
+    """
 
     title: str
     command: str
@@ -172,12 +127,18 @@ class Comparison:
     notes: tuple[str, ...] = ()
     """What a reader has to know, such as a seed that stopped early."""
     date: str = ""
+    kind: str = "segmentation"
+    """The kind of experiment, a key of `VOCABULARIES`: it decides words and which scores come first."""
+    over: str = ""
+    """What intervals were drawn over; empty: as the first paired difference says, or the vocabulary's units."""
 
     __pydantic_config__ = ConfigDict(
         ser_json_inf_nan="strings", ser_json_bytes="base64", val_json_bytes="base64", extra="forbid"
     )
 
     def __post_init__(self) -> None:
+        if self.kind not in VOCABULARIES:
+            raise InputError(f"unknown kind of comparison {self.kind!r}; {nearest(self.kind, VOCABULARIES)}")
         if not self.rows:
             raise InputError("a comparison needs at least one row; got none")
         missing = [row.recipe for row in self.rows if self.headline not in row.scores]
@@ -188,6 +149,17 @@ class Comparison:
     def reference(self) -> Row:
         """The row that all others are compared against."""
         return self.rows[0]
+
+    @property
+    def words(self) -> Vocabulary:
+        """How a report of this kind speaks."""
+        return VOCABULARIES[self.kind]
+
+    @property
+    def resampled(self) -> str:
+        """What the intervals were drawn over."""
+        drawn = (item.over for row in self.rows for item in (row.differences or {}).values() if item.over)
+        return self.over or next(drawn, self.words.units)
 
     def to_json(self) -> str:
         """Everything as indented JSON; numbers that are not finite become "NaN", "Infinity" and "-Infinity"."""
@@ -213,7 +185,9 @@ class Comparison:
             moved = []
             for index, overlay in enumerate(row.overlays):
                 if overlay.png is not None:
-                    path = f"{folder}/{number + 1:02d}-{_file_name(row.recipe)}-{index + 1}-{overlay.rank}.png"
+                    path = (
+                        f"{folder}/{number + 1:02d}-{_file_name(row.recipe)}-{index + 1}-{_file_name(overlay.rank)}.png"
+                    )
                     files[path] = overlay.png
                     overlay = replace(overlay, png=None, path=path)
                 moved.append(overlay)

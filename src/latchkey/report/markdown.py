@@ -5,7 +5,15 @@ from __future__ import annotations
 from latchkey.report import wording
 from latchkey.report.comparison import Comparison
 from latchkey.report.measured import measured
-from latchkey.report.table import Cell, Table, class_tables, further_table, seeds_table, summary_table
+from latchkey.report.table import (
+    Cell,
+    Table,
+    class_tables,
+    differences_table,
+    further_table,
+    seeds_table,
+    summary_table,
+)
 
 _SPECIAL = str.maketrans({letter: f"\\{letter}" for letter in "\\`*_{}[]<>|#~"} | {"\n": " ", "\r": " "})
 
@@ -21,7 +29,8 @@ def comparison_markdown(comparison: Comparison) -> str:
     if sentences:
         parts.append("\n".join(sentences))
     parts.append(markdown_table(summary_table(comparison)))
-    tables = [further_table(comparison), *class_tables(comparison), seeds_table(comparison)]
+    tables = [differences_table(comparison), further_table(comparison)]
+    tables += [*class_tables(comparison), seeds_table(comparison)]
     parts += [markdown_table(table) for table in tables if table is not None]
     parts.append("## How this was measured")
     parts.append("\n".join(f"- **{escape(name)}**: {_inline(value)}" for name, value in measured(comparison)))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from pydantic import JsonValue
 
 from latchkey.report import wording
 from latchkey.report.comparison import Comparison
 
+_CLASSES = 30
+"""Class names that are written out at most."""
 _STEP = "time of one training step: median over the repeats, and their quartiles"
 
 
@@ -18,6 +20,7 @@ def measured(comparison: Comparison) -> list[tuple[str, str]]:
     memory = list({row.peak_of: None for row in comparison.rows if row.peak_of})
     names = [*wording.macro_scores(comparison.rows)]
     meanings = [f"{wording.describe(name).title}: {wording.describe(name).meaning}" for name in names]
+    units = comparison.words.units
     terms = [
         ("Command", comparison.command),
         ("Commit", comparison.commit),
@@ -25,11 +28,11 @@ def measured(comparison: Comparison) -> list[tuple[str, str]]:
         ("Hardware", comparison.hardware),
         ("Versions", ", ".join(f"{name} {version}" for name, version in comparison.versions.items())),
         ("Data", data.description),
-        ("Cases", ", ".join(f"{name} {count}" for name, count in data.cases.items())),
+        (units.capitalize(), ", ".join(f"{name} {count}" for name, count in data.cases.items())),
         ("Split", data.split),
-        ("Classes", ", ".join(comparison.classes)),
+        ("Classes", _classes(comparison.classes)),
         ("Seeds", ", ".join(map(str, comparison.seeds))),
-        ("Monitored", f"{wording.describe(comparison.monitor).title} on the validation cases, during training"),
+        ("Monitored", f"{wording.describe(comparison.monitor).title} on the validation {units}, during training"),
         ("Scores", "\n".join(text for text in meanings if not text.endswith(": "))),
         ("Empty masks", comparison.empty_rule),
         ("Intervals", _intervals(comparison)),
@@ -59,10 +62,14 @@ def flatten(settings: Mapping[str, JsonValue], prefix: str = "") -> Iterator[tup
 def _intervals(comparison: Comparison) -> str:
     if not any(estimate.low is not None for row in comparison.rows for estimate in row.scores.values()):
         return ""
-    return (
-        f"{100 * comparison.confidence:g} % bootstrap over cases ({comparison.resamples} resamples): patients, "
-        "not slices, are independent of each other"
-    )
+    over = comparison.resampled
+    text = f"{100 * comparison.confidence:g} % bootstrap over {over} ({comparison.resamples} resamples)"
+    return f"{text}: {known}" if (known := comparison.words.resampling.get(over)) else text
+
+
+def _classes(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_CLASSES])
+    return shown if len(names) <= _CLASSES else f"{shown}, ... ({len(names)} in all)"
 
 
 def _verdicts(comparison: Comparison) -> str:
@@ -70,6 +77,7 @@ def _verdicts(comparison: Comparison) -> str:
         return ""
     return (
         "better or worse only where the interval of the paired difference excludes zero; non-inferior where it "
-        f"excludes a loss of the margin ({comparison.margin:g} for {wording.describe(comparison.headline).title}); "
+        f"excludes a loss of the margin ({wording.margin(comparison.headline, comparison.margin)} for "
+        f"{wording.describe(comparison.headline).title}); "
         "inconclusive otherwise"
     )

@@ -15,7 +15,9 @@ from markupsafe import Markup
 from latchkey.errors import InputError
 from latchkey.report import wording
 from latchkey.report.comparison import Comparison, Overlay, Row
-from latchkey.report.figures import cost_figure, curves_figure, difference_figure, run_figure, score_figure
+from latchkey.report.confusion import confusion_figure, confusions_table
+from latchkey.report.curves import curves_figure, run_figure
+from latchkey.report.figures import cost_figure, difference_figure, score_figure
 from latchkey.report.measured import measured
 from latchkey.report.svg import svg
 from latchkey.report.table import (
@@ -48,14 +50,15 @@ def comparison_report(comparison: Comparison, *, folder: Path | None = None) -> 
         further=[table for table in (further, seeds_table(comparison)) if table is not None],
         classes=class_tables(comparison),
         differences=differences_table(comparison),
+        both=any(item.runs_low is not None for row in rows for item in (row.differences or {}).values()),
         charts={
             "scores": _chart(score_figure, comparison, "scores", "Scores of every recipe with their intervals"),
             "differences": _chart(difference_figure, comparison, "differences", "Paired differences"),
             "cost": _chart(cost_figure, comparison, "cost", "Cost of every recipe"),
-            "loss": _chart(_loss, comparison, "loss", "Training loss by step"),
-            "score": _chart(_score, comparison, "score", "Validation score by step"),
+            "loss": _chart(_loss, comparison, "loss", "Training loss in the course of training"),
+            "score": _chart(_score, comparison, "score", "Validation score in the course of training"),
         },
-        overlays=[(row.label, _pictures(row, folder)) for row in rows if row.overlays],
+        overlays=[(row.label, _pictures(comparison, row, folder)) for row in rows if row.overlays],
     )
 
 
@@ -74,8 +77,10 @@ def run_report(run: Comparison, *, folder: Path | None = None) -> str:
         kicker=f"Training run, {row.attention} attention",
         tiles=tiles,
         classes=run_classes_table(run),
-        training=_chart(run_figure, run, "training", "Training loss and validation score by step"),
-        overlays=_pictures(row, folder),
+        training=_chart(run_figure, run, "training", "Training loss and validation score"),
+        confusion=_chart(confusion_figure, run, "confusion", "Confusion matrix"),
+        confusions=confusions_table(run),
+        overlays=_pictures(run, row, folder),
     )
 
 
@@ -84,7 +89,7 @@ def _render(template: str, comparison: Comparison, **content: Any) -> str:
 
     cases = " and ".join(f"{count} {name}" for name, count in comparison.data.cases.items())
     seeds = f"{len(comparison.seeds)} seed{'s' if len(comparison.seeds) != 1 else ''}"
-    facts = [comparison.data.description, f"{cases} cases" if cases else "", seeds, comparison.date]
+    facts = [comparison.data.description, f"{cases} {comparison.words.units}" if cases else "", seeds, comparison.date]
     return (
         _environment()
         .get_template(template)
@@ -96,6 +101,8 @@ def _render(template: str, comparison: Comparison, **content: Any) -> str:
             notes=comparison.notes,
             version=__version__,
             headline=wording.describe(comparison.headline).title,
+            words=comparison.words,
+            resampled=comparison.resampled,
             confidence=f"{100 * comparison.confidence:g} %",
             **content,
         )
@@ -127,16 +134,17 @@ def _score(comparison: Comparison) -> Figure | None:
     return curves_figure(comparison, "score")
 
 
-def _pictures(row: Row, folder: Path | None) -> list[dict[str, str]]:
-    return [_picture(row, overlay, folder) for overlay in row.overlays]
+def _pictures(comparison: Comparison, row: Row, folder: Path | None) -> list[dict[str, str]]:
+    return [_picture(comparison, row, overlay, folder) for overlay in row.overlays]
 
 
-def _picture(row: Row, overlay: Overlay, folder: Path | None) -> dict[str, str]:
+def _picture(comparison: Comparison, row: Row, overlay: Overlay, folder: Path | None) -> dict[str, str]:
+    shown = comparison.words.alternative.format(rank=overlay.rank)
     data = base64.b64encode(overlay.read(folder)).decode("ascii")
     return {
         "source": f"data:image/png;base64,{data}",
         "caption": _ranked(overlay),
-        "alt": f"{row.label}, {overlay.rank} case, truth and prediction over the image: {overlay.caption}",
+        "alt": f"{row.label}, {shown}: {overlay.caption}",
     }
 
 

@@ -30,6 +30,11 @@ PALETTE = {
 }
 """The light page's colours (Okabe and Ito's, told apart by colour-blind readers), by the name of their CSS variable."""
 
+WIDTH = 9.6
+"""Inches of a figure as wide as the page."""
+STEPS = [1, 2, 2.5, 5, 10]
+"""Distances of ticks, in powers of ten."""
+
 _RC: Any = {
     "svg.fonttype": "none",
     "text.parse_math": False,
@@ -94,6 +99,11 @@ def drawing() -> Iterator[None]:
         # The browser draws the text of an SVG with its own fonts, so a glyph that matplotlib lacks does not matter.
         warnings.filterwarnings("ignore", message=r"(?s).*Glyph .* missing from")
         yield
+
+
+def short(label: str, width: int = 30) -> str:
+    """A label for an axis or a panel, cut off where it is too long."""
+    return label if len(label) <= width else f"{label[: width - 1]}…"
 
 
 def svg(figure: Figure, name: str, title: str) -> str:

@@ -7,25 +7,56 @@ from collections.abc import Iterable
 from typing import Literal
 
 from latchkey.metrics import SCORES, Score
-from latchkey.report.comparison import Difference, Row, change_percent
+from latchkey.report.comparison import Row, change_percent
+from latchkey.report.estimate import Difference
 
 MINUS = "−"
 MISSING = "–"
 
 Judgement = Literal["better", "worse", "non-inferior", "inconclusive", "not computed"]
-MAIN = ("jaccard", "jaccard_weighted", "dice", "hd95_mm")
-"""The scores of the summary; the others go into a table of their own."""
+_DIGITS = {"": 3, "%": 2, "mm": 2, "nats": 3}
 
 
 def describe(name: str) -> Score:
     """The score of that name (or of the part before the slash); an unknown one is shown as it is, higher is better."""
     base = name.partition("/")[0]
-    return SCORES.get(base) or Score(base, base, "", True, False, False, "")
+    return SCORES.get(base) or Score(base, base, "", True, "")
 
 
 def digits(name: str) -> int:
-    """Decimals to show: three for shares, two for millimetres."""
-    return 2 if describe(name).unit else 3
+    """Decimals to show: three for shares, two for percent and millimetres."""
+    return _DIGITS[describe(name).unit]
+
+
+def scale(name: str) -> float:
+    """What a score is multiplied by to be shown: 100 for one in percent."""
+    return 100.0 if describe(name).unit == "%" else 1.0
+
+
+def score(name: str, value: float | None) -> str:
+    """A score in its unit, without it."""
+    return number(None if value is None else scale(name) * value, digits(name))
+
+
+def difference(name: str, value: float | None) -> str:
+    """A difference of a score with its sign, in the unit of `difference_unit`."""
+    return signed(None if value is None else scale(name) * value, digits(name))
+
+
+def span(name: str, low: float | None, high: float | None) -> str:
+    """The interval of a score or of a difference; nothing where there is none."""
+    return "" if low is None or high is None else f"{score(name, low)} to {score(name, high)}"
+
+
+def difference_unit(name: str) -> str:
+    """The unit of a difference: percentage points for a score in percent."""
+    unit = describe(name).unit
+    return "points" if unit == "%" else unit
+
+
+def margin(name: str, value: float) -> str:
+    """A margin with its unit, such as `0.5 points`."""
+    return f"{scale(name) * value:g} {difference_unit(name)}".strip()
 
 
 def title(name: str) -> str:
@@ -69,11 +100,6 @@ def percent(value: float, reference: float) -> str:
     return MISSING if change is None else f"{signed(change, 1)} %"
 
 
-def interval(low: float | None, high: float | None, decimals: int = 3) -> str:
-    """`low to high` (no dash, which would read as a minus sign); nothing where there is no interval."""
-    return "" if low is None or high is None else f"{number(low, decimals)} to {number(high, decimals)}"
-
-
 def millions(value: float) -> str:
     """`85.80 M`: parameters."""
     return f"{value / 1e6:.2f} M" if value >= 1e5 else f"{value / 1e3:.2f} k"
@@ -84,9 +110,9 @@ def macs(value: float) -> str:
     return f"{value / 1e9:.2f} G" if value >= 1e8 else f"{value / 1e6:.2f} M"
 
 
-def judge(name: str, difference: Difference) -> Judgement:
+def judge(name: str, found: Difference) -> Judgement:
     """Better or worse only where the interval excludes zero; non-inferior where it excludes a loss of the margin."""
-    gain = _gain(name, difference)
+    gain = _gain(name, found)
     if gain is None:
         return "not computed"
     low, high = gain
@@ -94,16 +120,16 @@ def judge(name: str, difference: Difference) -> Judgement:
         return "better"
     if high < 0:
         return "worse"
-    return "non-inferior" if low > -difference.margin else "inconclusive"
+    return "non-inferior" if low > -found.margin else "inconclusive"
 
 
-def verdict(name: str, difference: Difference) -> str:
+def verdict(name: str, found: Difference) -> str:
     """The judgement in a few words, for a table cell."""
-    judgement, gain = judge(name, difference), _gain(name, difference)
+    judgement, gain = judge(name, found), _gain(name, found)
     if judgement == "worse" and gain is not None:
-        if gain[0] > -difference.margin:
+        if gain[0] > -found.margin:
             return "worse, within the margin"
-        return "worse, beyond the margin" if gain[1] < -difference.margin else "worse"
+        return "worse, beyond the margin" if gain[1] < -found.margin else "worse"
     return str(judgement)
 
 
@@ -112,37 +138,37 @@ def headline(row: Row, reference: Row, name: str, confidence: float = 0.95) -> s
     parameters = _change(row.parameters, reference.parameters, "parameters")
     multiply_adds = _change(row.macs, reference.macs, "multiply-adds")
     cost = f"Against {reference.label}: {parameters}, {multiply_adds}."
-    difference = (row.differences or {}).get(name)
-    if difference is None:
+    found = (row.differences or {}).get(name)
+    if found is None:
         return f"{cost} No paired difference of {describe(name).title} was computed."
-    return f"{cost} {_outcome(name, difference, confidence)}"
+    return f"{cost} {_outcome(name, found, confidence)}"
 
 
-def _outcome(name: str, difference: Difference, confidence: float) -> str:
-    score, decimals = describe(name), digits(name)
-    judgement, gain = judge(name, difference), _gain(name, difference)
+def _outcome(name: str, found: Difference, confidence: float) -> str:
+    title, largest = describe(name).title, margin(name, found.margin)
+    judgement, gain = judge(name, found), _gain(name, found)
     if gain is None:
-        return f"No interval for its difference of {score.title} could be computed, so nothing is said about it."
-    unit = f" {score.unit}" if score.unit else ""
-    margin = f"{difference.margin:g}{unit}"
-    span = f"{100 * confidence:g} % interval {interval(difference.low, difference.high, decimals)}"
-    numbers = f"{signed(difference.value, decimals)}{unit}, {span}"
+        return f"No interval for its difference of {title} could be computed, so nothing is said about it."
+    over = f" over {found.over}" if "and" in found.over else ""
+    unit = f" {difference_unit(name)}".rstrip()
+    ends = f"{100 * confidence:g} % interval{over} {span(name, found.low, found.high)}"
+    numbers = f"{difference(name, found.value)}{unit}, {ends}"
     if judgement == "better":
-        return f"{score.title} is better ({numbers})."
+        return f"{title} is better ({numbers})."
     if judgement == "worse":
-        if gain[0] > -difference.margin:
-            return f"{score.title} is worse, but by less than the margin of {margin} ({numbers})."
-        beyond = f" by more than the margin of {margin}" if gain[1] < -difference.margin else ""
-        return f"{score.title} is worse{beyond} ({numbers})."
-    shown = f"No difference of {score.title} is shown ({numbers})"
+        if gain[0] > -found.margin:
+            return f"{title} is worse, but by less than the margin of {largest} ({numbers})."
+        beyond = f" by more than the margin of {largest}" if gain[1] < -found.margin else ""
+        return f"{title} is worse{beyond} ({numbers})."
+    shown = f"No difference of {title} is shown ({numbers})"
     if judgement == "non-inferior":
-        return f"{shown}, and a loss of {margin} or more is ruled out."
-    return f"{shown}, but a loss of {margin} is not ruled out either."
+        return f"{shown}, and a loss of {largest} or more is ruled out."
+    return f"{shown}, but a loss of {largest} is not ruled out either."
 
 
-def _gain(name: str, difference: Difference) -> tuple[float, float] | None:
+def _gain(name: str, found: Difference) -> tuple[float, float] | None:
     """The interval turned so that more is better; None when there is none."""
-    low, high = difference.low, difference.high
+    low, high = found.low, found.high
     if low is None or high is None or math.isnan(low) or math.isnan(high):
         return None
     return (low, high) if describe(name).higher_is_better else (-high, -low)

@@ -1,0 +1,30 @@
+"""Experiments: files -> model -> attention -> task -> metrics, one file for each kind.
+
+The frozen dataclasses say what an experiment is; `build` puts it together. This is the only package that sees models,
+tasks, data and training at once.
+"""
+
+from latchkey.experiment.base import Built, Experiment
+from latchkey.experiment.classification import ClassificationExperiment
+from latchkey.experiment.dino import DinoExperiment
+from latchkey.experiment.running import PRETRAINED_NOTE, Weights, evaluate, train, weights_file
+from latchkey.experiment.segmentation import SegmentationExperiment
+
+KINDS: dict[str, type[Experiment]] = {
+    kind.kind: kind for kind in (SegmentationExperiment, ClassificationExperiment, DinoExperiment)
+}
+"""Every kind of experiment, by what a YAML file calls it."""
+
+__all__ = [
+    "KINDS",
+    "PRETRAINED_NOTE",
+    "Built",
+    "ClassificationExperiment",
+    "DinoExperiment",
+    "Experiment",
+    "SegmentationExperiment",
+    "Weights",
+    "evaluate",
+    "train",
+    "weights_file",
+]

@@ -1,0 +1,58 @@
+"""The words in which reports differ by what was learnt: one entry a kind of experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """How reports of one kind of experiment speak."""
+
+    unit: str
+    """What is independent of each other, such as a case."""
+    units: str
+    main: tuple[str, ...]
+    """The scores of the summary; the others go into a table of their own."""
+    resampling: Mapping[str, str]
+    """By what a bootstrap draws: what is to be known of its intervals, as the end of a sentence."""
+    pictures: str
+    """Heading over the pictures."""
+    alternative: str
+    """What a picture shows, for those who cannot see it; `{rank}` stands for its rank."""
+
+
+_IMAGES = {
+    "images": "they speak of other images, classified by these very trainings",
+    "images and seeds": "every resample draws images and, for each recipe on its own, training seeds, so they "
+    "speak of other images and other trainings; drawn from few seeds they are rough",
+}
+
+VOCABULARIES: dict[str, Vocabulary] = {
+    "segmentation": Vocabulary(
+        unit="case",
+        units="cases",
+        main=("jaccard", "jaccard_weighted", "dice", "hd95_mm"),
+        resampling={"cases": "patients, not slices, are independent of each other"},
+        pictures="Best, median and worst cases",
+        alternative="{rank} case, truth and prediction over the image",
+    ),
+    "classification": Vocabulary(
+        unit="image",
+        units="images",
+        main=("top1", "top5", "balanced_accuracy"),
+        resampling=_IMAGES,
+        pictures="Surest mistakes",
+        alternative="images with their true class and the class predicted with high confidence",
+    ),
+    "self-distillation": Vocabulary(
+        unit="image",
+        units="images",
+        main=("knn_top1", "knn_top5"),
+        resampling=_IMAGES,
+        pictures="Surest mistakes",
+        alternative="images with their true class and the class that their neighbours vote for",
+    ),
+}
+"""By the kind of experiment (`Comparison.kind`)."""
