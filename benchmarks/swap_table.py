@@ -1,0 +1,246 @@
+"""The swap table: each family of models, swapped to k-NN, KV and KV+Pos attention, and what holds afterwards.
+
+Runs the tiny models of the tests (random weights, two image sizes each) and writes Markdown tables and JSON. Exit
+status 1 if anything that the documentation promises does not hold. A quarter of an hour.
+
+    python benchmarks/swap_table.py --out docs/results/swap-table
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import platform
+import sys
+import warnings
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from swap_families import Model, families, tie
+from torch import nn
+
+from latchkey import KNN, KV, KVPos, swap_attention
+from latchkey.attention import Variant
+from latchkey.errors import InputError
+from latchkey.swap import Layer, Receipt
+from latchkey.swap.adapter import Refusal
+from latchkey.swap.adapters import ADAPTERS
+
+TOLERANCE = 1e-5
+"""Of a logit, absolute and relative, as in the tests."""
+
+VARIANTS: dict[str, tuple[Variant, Variant]] = {
+    "k-NN": (KNN(topk=10_000), KNN(topk=3)),
+    "KV": (KV(), KV()),
+    "KV+Pos": (KVPos(), KVPos()),
+}
+"""Name -> the variant that must equal the original, and the one that is compiled."""
+
+
+INTRODUCTION = """# Which models can be swapped, and what holds afterwards
+
+Made by `python benchmarks/swap_table.py`, which runs every row: tiny models with random weights, two sizes each, on one
+thread of a CPU. {versions}. The tests hold the same.
+
+- *equal*: the largest difference of a logit to the original's, over both sizes; within 1e-5, absolute or relative, it
+  is a yes. For k-NN attention with all keys kept; for KV and KV+Pos in a model whose query projections were given the
+  weights of its key projections.
+- *weights kept*: share of the swapped layers' weights that are there, unchanged, after the swap.
+- *keys*: what became of the swapped layers' entries in the `state_dict`.
+- *graph*: whether `torch.compile(fullgraph=True)` takes the swapped model as one graph and gives the same answer; k-NN
+  attention with 3 keys kept."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was found for one family and one variant."""
+
+    library: str
+    family: str
+    attention: str
+    layers: int
+    swapped: int
+    reason: str
+    """Why layers were left alone, where some were."""
+    weights_kept: float
+    """Share of the numbers in the swapped layers' parameters that the new layers have too, unchanged."""
+    keys: str
+    """What became of the swapped layers' keys in the `state_dict`."""
+    sizes: tuple[tuple[int, int], ...]
+    difference: float
+    """Largest difference of a logit to the original's, over both sizes."""
+    equal: bool
+    compiled: bool
+
+    @property
+    def good(self) -> bool:
+        """Whether all holds that the documentation promises."""
+        identical = self.attention != "k-NN" or (self.weights_kept == 1 and self.keys == "identical")
+        return self.equal and self.compiled and identical
+
+
+@torch.no_grad()
+def examine(library: str, family: str, model: Model, attention: str) -> Row | str:
+    """What holds after the swap; or why no layer of the family can be swapped."""
+    same, compiled = VARIANTS[attention]
+    where = None if "q" in same.roles else not_pooling
+    try:
+        receipt = swap_attention(model(0)[0], same, where=where, dry_run=True)
+    except InputError as error:
+        return short(str(error))
+    swapped = [layer.name for layer in receipt.swapped]
+    reasons = dict.fromkeys(short(left.reason) for left in receipt.left)
+    differences, equal, sizes = [], True, []
+    for which in (0, 1):
+        original, image = model(which)
+        if "q" not in same.roles:
+            tie(original, swapped)
+        wanted, new = original(image), copy.deepcopy(original)
+        swap_attention(new, same, where=where)
+        got = new(image)
+        differences.append(float((got - wanted).abs().max()))
+        equal = equal and torch.allclose(got, wanted, atol=TOLERANCE, rtol=TOLERANCE)
+        sizes.append(tuple(image.shape[2:] if image.ndim == 4 else image.shape[1:2]))
+    return Row(
+        library=library,
+        family=family,
+        attention=attention,
+        layers=len(receipt.swapped) + len(receipt.left),
+        swapped=len(swapped),
+        reason="; ".join(reasons),
+        weights_kept=kept(model(0)[0], same, where),
+        keys=keys(receipt),
+        sizes=tuple(sizes),
+        difference=max(differences),
+        equal=equal,
+        compiled=compiles(model, compiled, where),
+    )
+
+
+def short(reason: str) -> str:
+    """A reason without what it has in common with others: "KV(...) attends from keys to keys, and here"."""
+    return reason.rsplit(", and here ", 1)[-1].replace("not selected", "cross-attention")
+
+
+def not_pooling(layer: Layer) -> bool:
+    """All layers but those by which SigLIP pools its tokens, which is cross-attention."""
+    return not layer.name.endswith("head.attention")
+
+
+def kept(model: nn.Module, variant: Variant, where: Any) -> float:
+    """Share of the swapped layers' weights that is there, unchanged, after the swap."""
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    receipt = swap_attention(model, variant, where=where)
+    after = dict(model.named_parameters())
+    there = total = 0
+    for old, new in receipt.key_map.items():
+        if old in before:
+            total += before[old].numel()
+            if new is not None and torch.equal(after[new], before[old][-len(after[new]) :]):
+                there += after[new].numel()
+    return there / total
+
+
+def keys(receipt: Receipt) -> str:
+    """What became of the swapped layers' keys."""
+    gone = sum(new is None for new in receipt.key_map.values())
+    renamed = sum(new not in (None, old) for old, new in receipt.key_map.items())
+    told = [
+        f"{count} {what}"
+        for count, what in ((renamed, "renamed"), (gone, "gone"), (len(receipt.new_keys), "new"))
+        if count
+    ]
+    return ", ".join(told) or "identical"
+
+
+def compiles(model: Model, variant: Variant, where: Any) -> bool:
+    """Whether the swapped model is one graph for `torch.compile`, and answers as it does without."""
+    new, image = model(0)
+    swap_attention(new, variant, where=where)
+    torch.compiler.reset()
+    wanted = new(image)
+    try:
+        got = torch.compile(new, backend="eager", fullgraph=True)(image)
+    except torch._dynamo.exc.TorchDynamoException as error:
+        print(error, file=sys.stderr)
+        return False
+    return torch.allclose(got, wanted, atol=TOLERANCE, rtol=TOLERANCE)
+
+
+def report(rows: list[Row], refused: dict[tuple[str, str, str], str]) -> str:
+    """The tables in Markdown."""
+    made = ", ".join(f"{name} {version(name)}" for name in ("torch", "timm", "transformers", "torchvision"))
+    lines = [INTRODUCTION.format(versions=f"Python {platform.python_version()}, {made}")]
+    for attention in VARIANTS:
+        lines += [
+            "",
+            f"## {attention}",
+            "",
+            "| library | model | layers swapped | equal | weights kept | keys | graph | sizes |",
+        ]
+        lines += ["| --- | --- | --: | --: | --: | --- | --- | --- |"]
+        lines += [_line(row) for row in rows if row.attention == attention]
+        left = [(row.library, row.family, row.reason) for row in rows if row.attention == attention and row.reason]
+        left += [(*key[:2], why) for key, why in refused.items() if key[2] == attention]
+        if left:
+            lines += [
+                "",
+                f"Layers left alone with {attention}:",
+                "",
+                "| library | model | because |",
+                "| --- | --- | --- |",
+            ]
+            lines += [f"| {library} | {family} | {reason} |" for library, family, reason in left]
+    lines += ["", "## Never swapped", "", "| layers | because |", "| --- | --- |"]
+    lines += [f"| {each.family} | {each.reason} |" for each in ADAPTERS if isinstance(each, Refusal)]
+    return "\n".join(lines) + "\n"
+
+
+def _line(row: Row) -> str:
+    sizes = ", ".join("x".join(map(str, size)) if len(size) > 1 else f"{size[0]} tokens" for size in row.sizes)
+    cells = (
+        row.library,
+        row.family,
+        f"{row.swapped} of {row.layers}",
+        f"{'yes' if row.equal else '**no**'}, {f'{row.difference:.0e}' if row.difference else 0}",
+        f"{row.weights_kept:.0%}",
+        row.keys,
+        "one" if row.compiled else "**breaks**",
+        sizes,
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("docs/results/swap-table"), help="without .md and .json")
+    parser.add_argument("--only", default="", help="families with this in their name")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.filterwarnings("ignore", message="enable_nested_tensor")
+    rows: list[Row] = []
+    refused: dict[tuple[str, str, str], str] = {}
+    for library, family, model in families():
+        for attention in VARIANTS:
+            if options.only not in family:
+                continue
+            row = examine(library, family, model, attention)
+            if isinstance(row, Row):
+                rows.append(row)
+                print(_line(row), "" if row.good else "FAILED", flush=True)
+            else:
+                refused[library, family, attention] = row
+    options.out.with_suffix(".md").write_text(report(rows, refused), encoding="utf-8")
+    content = {"rows": [asdict(row) for row in rows], "refused": [[*key, why] for key, why in refused.items()]}
+    options.out.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    bad = [f"{row.library} {row.family} {row.attention}" for row in rows if not row.good]
+    print(f"{len(rows)} rows, {len(bad)} with a promise that does not hold: {', '.join(bad) or 'none'}")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
