@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latchkey.types import Geometry, Grid
+from latchkey.types import Detections, Geometry, Grid, Objects, Pictures
 
 SIZES = st.tuples(st.integers(1, 40), st.integers(1, 40))
 
@@ -45,3 +45,46 @@ def test_masks_stay_binary() -> None:
 def test_pad_cannot_shrink() -> None:
     with pytest.raises(ValueError, match="enlarge the model size or use fit='resize'"):
         Geometry((10, 20), (10, 19), "pad")
+
+
+def some_objects() -> Objects:
+    masks = torch.zeros(2, 6, 8, dtype=torch.bool)
+    return Objects(
+        torch.tensor([[0.0, 0, 2, 2], [1, 1, 8, 6]]),
+        torch.tensor([0, 1]),
+        masks,
+        torch.tensor([False, True]),
+        torch.tensor([4.0, 35]),
+    )
+
+
+def test_objects_can_be_taken_moved_and_counted() -> None:
+    objects = some_objects()
+    assert len(objects) == 2
+    kept = objects.take(~objects.crowd).to("cpu")
+    assert kept.labels.tolist() == [0]
+    assert kept.masks is not None
+    assert kept.masks.shape == (1, 6, 8)
+    assert len(Objects.none()) == 0
+    assert Objects.none().masks is None
+    assert Objects.none((3, 4)).masks is not None
+
+
+def test_objects_and_detections_of_unequal_lengths_are_refused() -> None:
+    objects = some_objects()
+    with pytest.raises(ValueError, match="2 boxes but 1 labels"):
+        Objects(objects.boxes, objects.labels[:1], None, objects.crowd, objects.area)
+    with pytest.raises(ValueError, match=r"boxes are \[o 4\]"):
+        Objects(torch.zeros(2), objects.labels, None, objects.crowd, objects.area)
+    with pytest.raises(ValueError, match="2 boxes but 3 scores"):
+        Detections(objects.boxes, torch.zeros(3), objects.labels)
+    with pytest.raises(ValueError, match=r"masks are \[o H W\]"):
+        Detections(objects.boxes, torch.zeros(2), objects.labels, torch.zeros(2, 3))
+
+
+def test_pictures_are_their_own_model_input() -> None:
+    pictures = Pictures((torch.zeros(3, 6, 8),), (some_objects(),), ("a.png",)).to("cpu")
+    assert pictures.image is pictures
+    assert len(pictures) == 1
+    with pytest.raises(ValueError, match="1 images, 0 truths"):
+        Pictures((torch.zeros(3, 6, 8),), (), ("a.png",))

@@ -188,3 +188,147 @@ class Exemplars:
     """`[b]` int64."""
     ids: tuple[str, ...]
     part: Literal["bank", "query"]
+
+
+@dataclass(frozen=True, slots=True)
+class Objects:
+    """The truth of one image for detection: `o` objects, none of them is allowed.
+
+    Errors: `ValueError` where the lengths differ, where boxes are not `[o 4]` or masks are not `[o H W]`.
+    """
+
+    boxes: Tensor
+    """`[o 4]` float32: left, top, right, bottom in pixels of the image given with it; right and bottom lie outside."""
+    labels: Tensor
+    """`[o]` int64, 0..k-1, the index into the class names."""
+    masks: Tensor | None
+    """`[o H W]` bool or uint8, 1 inside; None where the truth is boxes alone."""
+    crowd: Tensor
+    """`[o]` bool: a region of many objects, never learned, and neither a hit nor a miss at scoring."""
+    area: Tensor
+    """`[o]` float32, px^2 as the annotation gives it, which decides the range of size at scoring."""
+
+    def __post_init__(self) -> None:
+        if self.boxes.ndim != 2 or self.boxes.shape[1] != 4:
+            raise ValueError(f"boxes are [o 4], not {list(self.boxes.shape)}")
+        if self.masks is not None and self.masks.ndim != 3:
+            raise ValueError(f"masks are [o H W], not {list(self.masks.shape)}")
+        parts = {"labels": self.labels, "masks": self.masks, "crowd": self.crowd, "area": self.area}
+        _same_length("objects", len(self.boxes), parts)
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    @classmethod
+    def none(cls, size: Size | None = None) -> Objects:
+        """The truth of an image without any object; with `[0 H W]` masks where `size` is given."""
+        masks = None if size is None else torch.zeros(0, *size, dtype=torch.bool)
+        empty = torch.zeros(0)
+        return cls(torch.zeros(0, 4), empty.long(), masks, empty.bool(), empty)
+
+    def take(self, which: Tensor) -> Objects:
+        """The objects that `which` selects, a bool mask `[o]` or indices `[p]`."""
+        masks = None if self.masks is None else self.masks[which]
+        return Objects(self.boxes[which], self.labels[which], masks, self.crowd[which], self.area[which])
+
+    def pin_memory(self) -> Objects:
+        """The same in page-locked memory."""
+        masks = None if self.masks is None else self.masks.pin_memory()
+        parts = (part.pin_memory() for part in (self.crowd, self.area))
+        return Objects(self.boxes.pin_memory(), self.labels.pin_memory(), masks, *parts)
+
+    def to(self, device: torch.device | str) -> Objects:
+        """The same on `device`."""
+        masks = None if self.masks is None else self.masks.to(device, non_blocking=True)
+        boxes, labels = self.boxes.to(device, non_blocking=True), self.labels.to(device, non_blocking=True)
+        parts = (part.to(device, non_blocking=True) for part in (self.crowd, self.area))
+        return Objects(boxes, labels, masks, *parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """What a training step of a detector sees: images of their own sizes with their objects.
+
+    Errors: `ValueError` where images, objects and ids are not as many.
+    """
+
+    images: tuple[Tensor, ...]
+    """Each `[c H W]` float32 in 0..1; the model normalises."""
+    objects: tuple[Objects, ...]
+    """One an image, in its pixels."""
+    ids: tuple[str, ...]
+    """One name an image, for messages."""
+
+    def __post_init__(self) -> None:
+        if not len(self.images) == len(self.objects) == len(self.ids):
+            raise ValueError(
+                f"{len(self.images)} images, {len(self.objects)} truths and {len(self.ids)} ids: not equal"
+            )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def image(self) -> Pictures:
+        """What the model is called with: the images and, because a detector gives its losses itself, the truth."""
+        return self
+
+    def pin_memory(self) -> Pictures:
+        """The same in page-locked memory, from which a copy to a GPU need not wait; PyTorch's loader calls this."""
+        objects = tuple(one.pin_memory() for one in self.objects)
+        return Pictures(tuple(image.pin_memory() for image in self.images), objects, self.ids)
+
+    def to(self, device: torch.device | str) -> Pictures:
+        """The same on `device`."""
+        images = tuple(image.to(device, non_blocking=True) for image in self.images)
+        return Pictures(images, tuple(one.to(device) for one in self.objects), self.ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What an evaluation step of a detector sees: one image at its own size, with its truth in the same pixels."""
+
+    image: Tensor
+    """`[1 c H W]` float32 in 0..1."""
+    id: str
+    """The name of the file inside its folder."""
+    objects: Objects
+
+
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """What a detector says of one image, in that image's pixels, the highest score first.
+
+    Errors: `ValueError` where the lengths differ, where boxes are not `[o 4]` or masks are not `[o H W]`.
+    """
+
+    boxes: Tensor
+    """`[o 4]` float32: left, top, right, bottom in pixels; right and bottom lie outside."""
+    scores: Tensor
+    """`[o]` float32, 0..1, falling."""
+    labels: Tensor
+    """`[o]` int64, 0..k-1."""
+    masks: Tensor | None = None
+    """`[o H W]` bool, or None from a detector of boxes."""
+
+    def __post_init__(self) -> None:
+        if self.boxes.ndim != 2 or self.boxes.shape[1] != 4:
+            raise ValueError(f"boxes are [o 4], not {list(self.boxes.shape)}")
+        if self.masks is not None and self.masks.ndim != 3:
+            raise ValueError(f"masks are [o H W], not {list(self.masks.shape)}")
+        parts = {"scores": self.scores, "labels": self.labels, "masks": self.masks}
+        _same_length("detections", len(self.boxes), parts)
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def to(self, device: torch.device | str) -> Detections:
+        """The same on `device`."""
+        masks = None if self.masks is None else self.masks.to(device)
+        return Detections(self.boxes.to(device), self.scores.to(device), self.labels.to(device), masks)
+
+
+def _same_length(what: str, length: int, parts: dict[str, Tensor | None]) -> None:
+    for name, part in parts.items():
+        if part is not None and len(part) != length:
+            raise ValueError(f"{what}: {length} boxes but {len(part)} {name}; each box has one")
