@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from latchkey.attention import Attention, ConvProjection, MultiHead, Variant, spread
-from latchkey.errors import InputError
+from latchkey.models.encoders.staged import StagedClassifier, check_maps
 from latchkey.models.encoders.vit import draw_linear
 from latchkey.types import Grid
 
@@ -103,7 +103,7 @@ def as_map(tokens: Tensor, grid: Grid) -> Tensor:
     return rearrange(tokens[:, grid.prefix :], "b (h w) c -> b c h w", h=grid.h)
 
 
-class CvT(nn.Module):
+class CvT(StagedClassifier):
     """The classifier, with timm's interface: `[b in_chans H W] -> [b num_classes]`.
 
     Args:
@@ -132,13 +132,7 @@ class CvT(nn.Module):
         mlp_ratio: float = 4.0,
         global_pool: str | None = None,
     ) -> None:
-        super().__init__()
-        self.num_classes, self.in_chans = num_classes, in_chans
-        self.num_features = self.head_hidden_size = self.embed_dim = stages[-1].width
-        self.has_class_token = class_token
-        self.global_pool = self._checked_pool(global_pool or ("token" if class_token else "avg"))
-        self.stages = nn.ModuleList()
-        self.feature_info: list[dict[str, Any]] = []
+        built, info = [], []
         channels, reduction = in_chans, 1
         variants = spread(attention, [stage.depth for stage in stages])
         for index, stage in enumerate(stages):
@@ -148,25 +142,20 @@ class CvT(nn.Module):
                 CvTBlock(stage, variant, stride_kv=stride_kv, mlp_ratio=mlp_ratio, drop_path=drop)
                 for variant, drop in zip(variants[index], drops, strict=True)
             ]
-            self.stages.append(CvTStageBlocks(ConvEmbed(channels, stage), blocks, class_token=class_token and last))
+            built.append(CvTStageBlocks(ConvEmbed(channels, stage), blocks, class_token=class_token and last))
             channels, reduction = stage.width, reduction * stage.stride
-            self.feature_info.append({"num_chs": channels, "reduction": reduction, "module": f"stages.{index}"})
-        self.norm: nn.Module = nn.LayerNorm(channels)
-        self.head_drop = nn.Dropout(drop_rate)
-        self.head = self._new_head(num_classes)
-
-    def _checked_pool(self, pool: str) -> str:
-        allowed = ("token", "avg") if self.has_class_token else ("avg",)
-        if pool not in (*allowed, ""):
-            raise InputError(f"global_pool={pool!r} is not possible here; allowed: {', '.join(map(repr, allowed))}")
-        return pool
-
-    def _new_head(self, classes: int) -> nn.Module:
-        if classes < 1:
-            return nn.Identity()
-        head = nn.Linear(self.num_features, classes)
-        draw_linear(head)
-        return head
+            info.append({"num_chs": channels, "reduction": reduction, "module": f"stages.{index}"})
+        super().__init__(
+            built,
+            nn.LayerNorm(channels),
+            info,
+            in_chans=in_chans,
+            num_classes=num_classes,
+            drop_rate=drop_rate,
+            pools=("token", "avg") if class_token else ("avg",),
+            global_pool=global_pool,
+        )
+        self.has_class_token = class_token
 
     def forward_intermediates(
         self,
@@ -181,9 +170,8 @@ class CvT(nn.Module):
 
         `norm` normalises the last stage's map; `stop_early` runs no stage after the last one wanted.
         """
-        if output_fmt != "NCHW":
-            raise InputError(f"output_fmt={output_fmt!r} is not offered; the maps are 'NCHW'")
-        wanted = self._stage_indices(indices)
+        check_maps(output_fmt)
+        wanted = self.stage_indices(indices)
         maps, tokens, ran = [], x, 0
         for index, stage in enumerate(self.stages):
             if stop_early and index > max(wanted):
@@ -197,61 +185,15 @@ class CvT(nn.Module):
             return maps
         return (self.norm(tokens) if ran == len(self.stages) else tokens), maps
 
-    def _stage_indices(self, indices: int | Sequence[int] | None) -> list[int]:
-        count = len(self.stages)
-        if indices is None or isinstance(indices, int):
-            first = 0 if indices is None else count - indices
-            chosen = list(range(max(first, 0), count))
-        else:
-            chosen = [i % count if -count <= i < count else i for i in indices]
-        if not chosen or any(not 0 <= i < count for i in chosen):
-            raise InputError(f"indices={indices!r} must name stages from 0 to {count - 1}")
-        return chosen
-
-    def prune_intermediate_layers(
-        self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
-    ) -> list[int]:
-        """Take off the stages after the last index; norm and head too where asked, or where they no longer fit."""
-        wanted = self._stage_indices(indices)
-        shorter = max(wanted) < len(self.stages) - 1
-        self.stages = self.stages[: max(wanted) + 1]
-        if prune_norm or shorter:
-            self.norm = nn.Identity()
-        if prune_head or shorter:
-            self.reset_classifier(0)
-        return wanted
-
     def forward_features(self, x: Tensor) -> Tensor:
         """`[b c H W] -> [b n c]`: the last stage's normalised tokens, the class token first if there is one."""
-        return self.forward_intermediates(x)[0]
+        return super().forward_features(x)
 
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """`[b n c] -> [b num_classes]`, or the pooled features before the last layer."""
+    def pool(self, x: Tensor) -> Tensor:
+        """`[b n c] -> [b c]`: the class token, or the mean of the others."""
         if self.global_pool == "token":
-            x = x[:, 0]
-        elif self.global_pool == "avg":
-            x = x[:, int(self.has_class_token) :].mean(dim=1)
-        x = self.head_drop(x)
-        return x if pre_logits else self.head(x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(x))
-
-    def get_classifier(self) -> nn.Module:
-        """The last layer."""
-        return self.head
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """A new, untrained last layer; `num_classes=0` leaves the pooled features."""
-        if global_pool is not None:
-            self.global_pool = self._checked_pool(global_pool)
-        self.num_classes = num_classes
-        self.head = self._new_head(num_classes).to(next(self.parameters()).device)
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Compute the blocks again in the backward pass rather than keep what they need."""
-        for stage in self.stages:
-            stage.grad_checkpointing = enable  # type: ignore[assignment]  # a plain attribute of CvTStageBlocks
+            return x[:, 0]
+        return x[:, int(self.has_class_token) :].mean(dim=1) if self.global_pool == "avg" else x
 
     def no_weight_decay(self) -> set[str]:
         """The class token, if there is one."""
