@@ -9,8 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from latchkey.attention import KNN, KV, KVPos, MultiHead, Softmax
-    from latchkey.ops import knn_attention, kv_attention, softmax_attention
+    from latchkey.attention import KNN, KV, KeyOnly, KVPos, MultiHead, Softmax
+    from latchkey.ops import key_only_attention, knn_attention, kv_attention, softmax_attention
     from latchkey.swap import swap_attention
 
 __version__ = "0.1.0"
@@ -19,8 +19,10 @@ _HOME = {
     "KNN": "latchkey.attention",
     "KV": "latchkey.attention",
     "KVPos": "latchkey.attention",
+    "KeyOnly": "latchkey.attention",
     "MultiHead": "latchkey.attention",
     "Softmax": "latchkey.attention",
+    "key_only_attention": "latchkey.ops",
     "knn_attention": "latchkey.ops",
     "kv_attention": "latchkey.ops",
     "softmax_attention": "latchkey.ops",
@@ -31,9 +33,11 @@ __all__ = [
     "KNN",
     "KV",
     "KVPos",
+    "KeyOnly",
     "MultiHead",
     "Softmax",
     "__version__",
+    "key_only_attention",
     "knn_attention",
     "kv_attention",
     "softmax_attention",

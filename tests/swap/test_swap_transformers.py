@@ -135,7 +135,7 @@ def test_keys_that_are_reduced_cannot_do_without_queries() -> None:
     model, _ = tiny("segformer")
     receipt = swap_attention(model, "kv", dry_run=True)
     assert [layer.reason for layer in receipt.left] == [
-        "KV(scale_by='head') attends from keys to keys, and here there is one key for 2 x 2 queries"
+        "KV(scale_by='head') has a key in each query's place, and here there is one key for 2 x 2 queries"
     ]
     assert len(receipt.swapped) == 1
 

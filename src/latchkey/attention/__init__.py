@@ -9,18 +9,19 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from latchkey.attention.assign import Attention, spread
 from latchkey.attention.core import Core
+from latchkey.attention.key_only import KeyOnly
 from latchkey.attention.knn import KNN
 from latchkey.attention.kv import KV, KVPos
 from latchkey.attention.multihead import MultiHead
-from latchkey.attention.projection import ConvProjection, LinearProjection, Projection
+from latchkey.attention.projection import ConvProjection, LinearProjection, Projection, ReducedProjection
 from latchkey.attention.softmax import Softmax
-from latchkey.attention.variant import ScaleBy, Variant, logit_scale, pair_terms
+from latchkey.attention.variant import ScaleBy, Variant, has_pairs, logit_scale, needs_grid, pair_terms
 from latchkey.errors import InputError, nearest
 
-VARIANTS: dict[str, type] = {"softmax": Softmax, "kv": KV, "kvpos": KVPos, "knn": KNN}
+VARIANTS: dict[str, type] = {"softmax": Softmax, "kv": KV, "kvpos": KVPos, "knn": KNN, "keyonly": KeyOnly}
 """Every variant that the command line can name. A user's own needs no entry here."""
 
-SYMBOLS = {"qkv": "softmax", "kv-pos": "kvpos", "kv_pos": "kvpos"}
+SYMBOLS = {"qkv": "softmax", "kv-pos": "kvpos", "kv_pos": "kvpos", "key-only": "keyonly", "key_only": "keyonly"}
 """Other names in use in the literature."""
 
 NUMBERED = {"knn": "topk"}
@@ -96,13 +97,17 @@ __all__ = [
     "ConvProjection",
     "Core",
     "KVPos",
+    "KeyOnly",
     "LinearProjection",
     "MultiHead",
     "Projection",
+    "ReducedProjection",
     "ScaleBy",
     "Softmax",
     "Variant",
+    "has_pairs",
     "logit_scale",
+    "needs_grid",
     "pair_terms",
     "parse_attention",
     "parse_variant",

@@ -28,7 +28,7 @@ class MultiHead(nn.Module):
 
     Raises:
         InputError: heads do not divide the width; a bias meets a variant that takes none; strided keys meet a variant
-            whose logits are keys against keys.
+            that has keys in the queries' place.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class MultiHead(nn.Module):
         self.project = project(dim, heads, variant.roles)
         if variant.keys_are_queries and self.project.key_stride != 1:
             raise InputError(
-                f"{variant} attends from keys to keys, so keys may not have a stride of their own (here "
+                f"{variant} has a key in each query's place, so keys may not have a stride of their own (here "
                 f"{self.project.key_stride} to a query position); set stride_kv equal to stride_q, and do the same in "
                 "the model that you compare with"
             )
@@ -60,5 +60,6 @@ class MultiHead(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Float[Tensor, "b n c"], grid: Grid) -> Float[Tensor, "b n c"]:
-        mixed = self.core(*self.project(x, grid), bias=None if self.bias is None else self.bias(grid).unsqueeze(0))
+        bias = None if self.bias is None else self.bias(grid).unsqueeze(0)
+        mixed = self.core(*self.project(x, grid), bias=bias, grid=grid)
         return self.dropout(self.out(rearrange(mixed, "b h n d -> b n (h d)")))

@@ -1,4 +1,4 @@
-"""How tokens become the heads of each role: by one linear map, or by CvT's convolution and a linear map."""
+"""How tokens become the heads of each role: by one linear map, or from the map that a convolution makes of them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -92,3 +93,47 @@ class ConvProjection(nn.Module):
             return rearrange(tokens, "b n (h d) -> b h n d", h=self.heads)
 
         return tuple(heads(role) for role in self.roles)
+
+
+class ReducedProjection(nn.Module):
+    """PVTv2's spatial reduction (arXiv 2106.13797): keys and values of a map `ratio` times coarser in each direction.
+
+    `[b n c], Grid -> one [b h n d] per role`. A convolution whose kernel is its stride makes one place of `ratio` x
+    `ratio` tokens, layer norm follows, then the linear maps; rows and columns that fill no place are left out, as
+    PVTv2 does, unless the whole map is smaller than one place: then it is filled up with zeros. Queries come from the
+    tokens as they are, prefix tokens (the class token) pass by the convolution.
+    """
+
+    def __init__(self, dim: int, heads: int, roles: str, *, ratio: int, bias: bool = True) -> None:
+        super().__init__()
+        if ratio < 1:
+            raise InputError(f"ratio={ratio} of the reduced projection must be 1 or more")
+        self.heads, self.roles, self.ratio = heads, roles, ratio
+        self.conv = nn.Conv2d(dim, dim, ratio, ratio)
+        self.norm = nn.LayerNorm(dim)
+        self.query = nn.Linear(dim, dim, bias=bias) if "q" in roles else None
+        self.linear = nn.Linear(dim, len(roles.replace("q", "")) * dim, bias=bias)
+
+    @classmethod
+    def with_(cls, *, ratio: int, bias: bool = True) -> Callable[[int, int, str], ReducedProjection]:
+        """A projection of these settings, to be given to `MultiHead(project=...)`."""
+        return partial(cls, ratio=ratio, bias=bias)
+
+    @property
+    def key_stride(self) -> int:
+        """How many query positions, in each direction, share a key position."""
+        return self.ratio
+
+    def forward(self, x: Float[Tensor, "b n c"], grid: Grid) -> tuple[Tensor, ...]:
+        prefix, places = x.split([grid.prefix, grid.h * grid.w], dim=1)
+        image = rearrange(places, "b (h w) c -> b c h w", h=grid.h)
+        below, beside = max(self.ratio - grid.h, 0), max(self.ratio - grid.w, 0)
+        if below or beside:
+            image = F.pad(image, (0, beside, 0, below))
+        reduced = rearrange(self.conv(image), "b c h w -> b (h w) c")
+        tokens = self.norm(torch.cat([prefix, reduced], dim=1) if grid.prefix else reduced)
+        pattern = "b n (roles h d) -> roles b h n d"
+        others = tuple(rearrange(self.linear(tokens), pattern, roles=len(self.roles.replace("q", "")), h=self.heads))
+        if self.query is None:
+            return others
+        return (rearrange(self.query(x), "b n (h d) -> b h n d", h=self.heads), *others)

@@ -21,7 +21,7 @@ class Variant(Protocol):
     takes_bias: ClassVar[bool]
     """Whether an additive `[h n m]` term may join the scores."""
     keys_are_queries: ClassVar[bool]
-    """Whether the logits are keys against keys; then keys may not be strided."""
+    """Whether a position's key stands where its query stood; then keys may not be strided."""
 
     def build(self, heads: int, dim_head: int) -> Callable[..., Tensor]:
         """The mixing of heads: one `[b h n d]` per role in, `[b h n d]` out. An `nn.Module` where it has weights."""
@@ -34,6 +34,18 @@ class Variant(Protocol):
     def macs(self, n: int, m: int, heads: int, dim_head: int) -> int:
         """Multiply-adds of one image: the sum of `terms`."""
         ...
+
+
+def has_pairs(variant: Variant) -> bool:
+    """Whether the variant weighs pairs of positions. One that does not says `has_pairs = False`, and its mixing is a
+    module with a method `weights(keys, *, bias) -> [b h n]`.
+    """
+    return bool(getattr(variant, "has_pairs", True))
+
+
+def needs_grid(variant: Variant) -> bool:
+    """Whether the mixing must know where the tokens lie. One that must says `needs_grid`, and takes `grid=`."""
+    return bool(getattr(variant, "needs_grid", False))
 
 
 def check_scale(scale_by: str) -> None:

@@ -96,7 +96,7 @@ def _note_core(trace: Trace, name: str, core: Core, roles: tuple[Tensor, ...]) -
     trace.sites.append(Site(name, n, m, core.heads, copies, core.variant))
 
 
-def _shape_only(*roles: Tensor, bias: Tensor | None = None) -> Tensor:
+def _shape_only(*roles: Tensor, bias: Tensor | None = None, grid: Any = None) -> Tensor:
     """In the place of `Core.forward`."""
     return fused_output(roles[0], roles[-1])
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from latchkey.attention import Variant
+from latchkey.attention import Variant, has_pairs, needs_grid
 from latchkey.swap.adopted import Adopted
 
 
@@ -44,6 +44,8 @@ class Adapter:
     """Why its query weights cannot be taken away, if they cannot; else a variant without queries does that."""
     lacks: Callable[[Any, Variant], str | None] = complete
     """What else the layer has not got that the variant needs, as a clause, or None."""
+    knows_grid: bool = False
+    """Whether the layer is told where its tokens lie, which variants with a convolution need."""
     renames: Mapping[str, str] = field(default_factory=dict)
     """Submodules and parameters that a variant without queries keeps under another name: `{"qkv": "kv"}`."""
 
@@ -52,10 +54,22 @@ class Adapter:
         if not variant.takes_bias and (what := self.bias(layer)):
             return f"it adds {what} to its scores, and {variant} takes nothing there"
         if variant.keys_are_queries and (why := self.strided(layer)):
-            return f"{variant} attends from keys to keys, and here {why}"
+            return f"{variant} has a key in each query's place, and here {why}"
         if "q" not in variant.roles and (why := self.queries(layer)):
             return f"{variant} has no queries, and {why}"
+        if needs_grid(variant) and not self.knows_grid:
+            return f"{variant} has a convolution over the image, and the layer is not told where its tokens lie"
+        if not has_pairs(variant) and (share := _dropped(layer)):
+            return f"it drops {share:g} of its attention weights in training, and {variant} has none over pairs"
         return self.lacks(layer, variant)
+
+
+def _dropped(layer: Any) -> float:
+    """The share of its weights that a layer drops in training, as far as it says so in the usual words."""
+    if isinstance(drop := getattr(layer, "attn_drop", None), nn.Dropout):
+        return drop.p
+    said = (getattr(layer, name, None) for name in ("attention_dropout", "dropout_prob", "dropout"))
+    return next((share for share in said if isinstance(share, float)), 0.0)
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ import torch
 from timm.layers import register_notrace_module
 from torch import Tensor, nn
 
-from latchkey.attention import Core, Variant, logit_scale
+from latchkey.attention import Core, Variant, has_pairs, logit_scale
 from latchkey.errors import InputError
+from latchkey.types import Grid
 
 Map = TypeVar("Map", nn.Linear, nn.Conv2d)
 
@@ -54,7 +55,7 @@ class Adopted(nn.Module):
         if isinstance(drop := self._modules.get("attn_drop"), nn.Dropout):
             self.core.attn_drop = drop
         self.queries = "q" in variant.roles
-        self.sharpness = (scale / self.core.scale) ** 0.5
+        self.sharpness = (scale / self.core.scale) ** 0.5 if has_pairs(variant) else 1.0
         like = next(old.parameters())
         self.core.to(like.device, like.dtype).train(old.training)
 
@@ -71,7 +72,7 @@ class Adopted(nn.Module):
     def fused_attn(self, fused: bool) -> None:
         self.core.fused_attn = fused
 
-    def mix(self, *roles: Tensor, bias: Tensor | None = None) -> Tensor:
+    def mix(self, *roles: Tensor, bias: Tensor | None = None, grid: Grid | None = None) -> Tensor:
         """The heads mixed with the layer's own scale: one `[b h n d]` for each role in, `[b h n d]` out.
 
         `bias` may lack its first letters, as `[h n m]` and `[n m]` do, and have 1 for any; that is how layers give it.
@@ -79,7 +80,7 @@ class Adopted(nn.Module):
         Raises:
             InputError: a bias or mask meets a variant that takes none.
         """
-        if bias is not None and not self.core.variant.takes_bias:
+        if bias is not None and has_pairs(self.core.variant) and not self.core.variant.takes_bias:
             raise InputError(
                 f"this layer was called with a bias or mask on its scores, and {self.core.variant} takes none; call "
                 "the model without it, or swap in a variant with queries"
@@ -91,7 +92,7 @@ class Adopted(nn.Module):
         if self.sharpness != 1:
             *logits, values = roles
             roles = (*(role * self.sharpness for role in logits), values)
-        mixed: Tensor = self.core(*roles, bias=bias)
+        mixed: Tensor = self.core(*roles, bias=bias, grid=grid)
         return mixed
 
 

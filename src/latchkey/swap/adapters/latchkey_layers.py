@@ -25,7 +25,8 @@ class AdoptedMultiHead(Adopted, MultiHead):
             self.project = _without_queries(old.project)
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
-        mixed = self.mix(*self.project(x, grid), bias=None if self.bias is None else self.bias(grid))
+        bias = None if self.bias is None else self.bias(grid)
+        mixed = self.mix(*self.project(x, grid), bias=bias, grid=grid)
         projected: Tensor = self.dropout(self.out(rearrange(mixed, "b h n d -> b n (h d)")))
         return projected
 
@@ -77,5 +78,6 @@ ADAPTERS = (
         strided=_strided,
         queries=_queries,
         lacks=_no_queries,
+        knows_grid=True,
     ),
 )

@@ -67,8 +67,8 @@ class AdoptedMultihead(Adopted, nn.MultiheadAttention):
         """
         if not self.queries and query is not key:
             raise InputError(
-                f"{self.core.variant} attends from keys to keys, and this layer is called with query and key apart, as "
-                "in cross-attention; leave it out of the swap with where="
+                f"{self.core.variant} has a key in each query's place, and this layer is called with query and key "
+                "apart, as in cross-attention; leave it out of the swap with where="
             )
         if is_causal and attn_mask is None:
             raise InputError("is_causal=True is a hint about attn_mask, which is not given; give the causal attn_mask")
