@@ -4,6 +4,18 @@ from latchkey.models.encoders.contract import Encoder
 from latchkey.models.encoders.cvt import CVT_13, CVT_21, CvT, CvTStage
 from latchkey.models.encoders.cvt_encoder import CvTEncoder
 from latchkey.models.encoders.hybrid import R50, HybridEncoder, StemConfig, build_stem
+from latchkey.models.encoders.linglo import LinGlo
+from latchkey.models.encoders.linglo_layout import (
+    LINGLO_B0,
+    LINGLO_B1,
+    LINGLO_B2,
+    LINGLO_NANO,
+    LINGLO_PICO,
+    LinGloLayout,
+    LinGloStage,
+    MBConvShape,
+    arrange,
+)
 from latchkey.models.encoders.so_vit import SO_VIT_7, SoViT
 from latchkey.models.encoders.t2t_vit import T2T_VIT_T_19, T2TViT
 from latchkey.models.encoders.vit import BlockAttention, ViTConfig, ViTEncoder, build_vit
@@ -11,6 +23,11 @@ from latchkey.models.encoders.vit import BlockAttention, ViTConfig, ViTEncoder, 
 __all__ = [
     "CVT_13",
     "CVT_21",
+    "LINGLO_B0",
+    "LINGLO_B1",
+    "LINGLO_B2",
+    "LINGLO_NANO",
+    "LINGLO_PICO",
     "R50",
     "SO_VIT_7",
     "T2T_VIT_T_19",
@@ -20,11 +37,16 @@ __all__ = [
     "CvTStage",
     "Encoder",
     "HybridEncoder",
+    "LinGlo",
+    "LinGloLayout",
+    "LinGloStage",
+    "MBConvShape",
     "SoViT",
     "StemConfig",
     "T2TViT",
     "ViTConfig",
     "ViTEncoder",
+    "arrange",
     "build_stem",
     "build_vit",
 ]
