@@ -15,6 +15,7 @@ from latchkey.models.encoders import timm_registry as _timm_registry
 from latchkey.models.encoders.named import ENCODERS, EncoderSpec, create_encoder
 from latchkey.models.knn_names import KNN_NAMES
 from latchkey.models.pretrained import LoadReport, load_pretrained
+from latchkey.models.pyramid import Pyramid, create_pyramid
 from latchkey.models.segmenter import Segmenter
 from latchkey.models.zoo import MODELS, ModelSpec, create_segmenter, list_models, model_spec
 
@@ -31,10 +32,12 @@ __all__ = [
     "EncoderSpec",
     "LoadReport",
     "ModelSpec",
+    "Pyramid",
     "Segmenter",
     "classifier_spec",
     "create_classifier",
     "create_encoder",
+    "create_pyramid",
     "create_segmenter",
     "list_classifiers",
     "list_models",
