@@ -60,3 +60,34 @@ def test_the_weight_decay_goes_from_one_value_to_the_other(start: float, end: fl
 def test_warm_up_must_end() -> None:
     with pytest.raises(InputError, match=r"schedule\.warmup is 10 steps, but training lasts only 10"):
         check_schedule(ScheduleConfig(warmup=10), 10)
+
+
+@given(st.sets(st.integers(6, 99), min_size=1, max_size=5), st.floats(0.05, 0.95), st.floats(0, 1))
+def test_the_step_schedule_drops_once_at_each_milestone(at: set[int], drop: float, floor: float) -> None:
+    config = ScheduleConfig(name="step", warmup=5, milestones=tuple(sorted(at)), drop=drop, floor=floor)
+    check_schedule(config, 100)
+    factors = [rate_factor(config, step, 100) for step in range(5, 100)]
+    assert factors[0] == 1.0
+    assert [step for step, (a, b) in enumerate(pairwise(factors), start=6) if b < a] == sorted(at) or floor > 0
+    assert factors[-1] == pytest.approx(max(floor, drop ** len(at)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"name": "step"}, "needs milestones"),
+        ({"milestones": (5,)}, "no other takes any"),
+        ({"name": "step", "milestones": (8, 4)}, "must rise"),
+        ({"name": "step", "milestones": (4, 4)}, "must rise"),
+        ({"name": "step", "milestones": (4,), "warmup": 4}, "behind the warm-up of 4"),
+        ({"name": "step", "milestones": (4,), "drop": 1.0}, "schedule.drop is 1.0"),
+    ],
+)
+def test_milestones_that_make_no_sense_are_refused(settings: dict[str, object], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        ScheduleConfig(**settings)  # type: ignore[arg-type]
+
+
+def test_milestones_lie_within_the_training() -> None:
+    with pytest.raises(InputError, match=r"schedule\.milestones are 4, 10, but training lasts only 10"):
+        check_schedule(ScheduleConfig(name="step", milestones=(4, 10)), 10)

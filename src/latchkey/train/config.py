@@ -10,7 +10,7 @@ from latchkey.errors import InputError, nearest
 
 Precision = Literal["fp32", "bf16", "fp16"]
 OptimizerName = Literal["adamw", "sgd"]
-ScheduleName = Literal["cosine", "poly", "constant"]
+ScheduleName = Literal["cosine", "poly", "constant", "step"]
 Device = Literal["auto", "cpu", "cuda"]
 
 
@@ -110,7 +110,7 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduleConfig:
-    """How the learning rate runs: in a line up to its peak for `warmup` steps, then down to `floor` of it."""
+    """How the learning rate runs: in a line up to its peak for `warmup` steps, then down, not below `floor` of it."""
 
     name: ScheduleName = "cosine"
     warmup: int = 0
@@ -121,6 +121,9 @@ class ScheduleConfig:
     """Of the poly schedule, `(1 - progress) ** power`."""
     floor: float = 0.0
     """Fraction of the peak rate that is approached at the end."""
+    milestones: tuple[int, ...] = ()
+    """Of the step schedule: the steps from which on the rate is multiplied by `drop`, once each."""
+    drop: float = 0.1
 
     def __post_init__(self) -> None:
         _one_of(self, "name", get_args(ScheduleName))
@@ -133,6 +136,17 @@ class ScheduleConfig:
             )
         _between(self, "power", above=0.0)
         _between(self, "floor", least=0.0, most=1.0)
+        _between(self, "drop", above=0.0, below=1.0)
+        if (self.name == "step") != bool(self.milestones):
+            raise InputError(
+                f"schedule.name is {self.name!r} and schedule.milestones are {list(self.milestones)}; the step "
+                "schedule needs milestones such as [8000, 11000], and no other takes any"
+            )
+        if list(self.milestones) != sorted(set(self.milestones)) or any(at <= self.warmup for at in self.milestones):
+            raise InputError(
+                f"schedule.milestones are {list(self.milestones)}; they must rise, and lie behind the warm-up of "
+                f"{self.warmup} steps"
+            )
 
 
 _PREFIX = {"FitConfig": "fit", "OptimizerConfig": "optimizer", "ScheduleConfig": "schedule"}

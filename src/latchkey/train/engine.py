@@ -15,11 +15,12 @@ from torch import nn
 from latchkey.errors import InputError
 from latchkey.train.config import FitConfig, OptimizerConfig, Precision, ScheduleConfig
 from latchkey.train.ema import Ema
-from latchkey.train.evaluation import Referee, exhausted, judge
+from latchkey.train.evaluation import Referee, exhausted, in_float32, joined, judge
 from latchkey.train.feed import Collate, Feed, KeyedDataset, load_items
 from latchkey.train.history import History
 from latchkey.train.journal import Journal
 from latchkey.train.ledger import Ledger
+from latchkey.train.log import plain
 from latchkey.train.optimizer import build_optimizer, parameter_groups, set_rates
 from latchkey.train.processes import (
     gathered,
@@ -78,7 +79,7 @@ def fit(
     device, rank, world = accelerator.device, accelerator.process_index, accelerator.num_processes
     plan = Plan(len(dataset), config.batch_size, config.accumulate, world, config.seed, config.repeats)
     identity = {"data": asdict(plan), "precision": config.precision, "clip": config.clip, "ema": config.ema}
-    identity |= {"optimizer": asdict(optimizer), "schedule": asdict(schedule)}
+    identity |= {"optimizer": asdict(optimizer), "schedule": plain(asdict(schedule))}
     on_main(accelerator, partial(run.open, resume=resume, settings={"steps": config.steps, **identity}))
 
     model = share_batch_statistics(model.to(device), accelerator)
@@ -180,7 +181,8 @@ def evaluate(
     workers: int = 0,
     progress: bool = False,
 ) -> Metric:
-    """`task.metric()` fed with the predictions of `model` for every item (a whole scan, or some labelled images).
+    """`task.metric()` fed with the predictions of `model` for every item (a whole scan, some labelled images, or
+    one picture to find objects in).
 
     Images go through the model `batch_size` at a time; `workers` processes read items ahead. Several processes deal the
     items among themselves, and all of them return the same metric, fed in the order of `items`: none of these numbers
@@ -202,9 +204,9 @@ def evaluate(
             mine = range(rank, len(items), world)
             loaded = zip(mine, load_items(items, mine, workers), strict=True)
             for index, item in tracked(loaded, "evaluating", total=len(mine), enabled=progress and rank == 0):
-                outputs = (model(chunk.to(device)).float() for chunk in item.image.split(batch_size))
+                outputs = (in_float32(model(chunk.to(device))) for chunk in item.image.split(batch_size))
                 one = task.metric()
-                one.update(torch.cat([task.predict(part, item).cpu() for part in outputs]), item)
+                one.update(joined(task.predict(part, item) for part in outputs), item)
                 found.append((index, one.records))
     finally:
         model.train(was_training)

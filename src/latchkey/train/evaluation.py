@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from latchkey.errors import InputError, nearest
 from latchkey.train.config import FitConfig
@@ -72,6 +73,19 @@ class _First:
 
     def __getitem__(self, index: int) -> Any:
         return self.items[0]
+
+
+def in_float32(outputs: Any) -> Any:
+    """A model's outputs as a task judges them; what is no tensor, such as detections, a model gives in float32."""
+    return outputs.float() if isinstance(outputs, Tensor) else outputs
+
+
+def joined(parts: Iterable[Any]) -> Any:
+    """The predictions for the parts of an item, on the CPU: one tensor, or one list of what each image has."""
+    found = list(parts)
+    if all(isinstance(part, Tensor) for part in found):
+        return torch.cat([part.cpu() for part in found])
+    return [one.to("cpu") for part in found for one in part]
 
 
 def judge(position: Position, score: float, config: FitConfig) -> bool:

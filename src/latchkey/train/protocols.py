@@ -9,11 +9,11 @@ from torch import Tensor
 
 
 class Batch(Protocol):
-    """What a training step sees: `latchkey.types.Batch`, `Labelled`, or a task's own."""
+    """What a training step sees: `latchkey.types.Batch`, `Labelled`, `Pictures`, or a task's own."""
 
     @property
     def image(self) -> Any:
-        """What the model is called with: `[b c H W]`, or a tuple of such."""
+        """What the model is called with: `[b c H W]`, a tuple of such, or images with all that their losses need."""
         ...
 
     @property
@@ -25,7 +25,7 @@ class Batch(Protocol):
 
 
 class Item(Protocol):
-    """What an evaluation step sees: a whole scan, or some labelled images."""
+    """What an evaluation step sees: a whole scan, some labelled images, or one picture."""
 
     @property
     def image(self) -> Tensor:
@@ -39,7 +39,7 @@ class Metric(Protocol):
     @property
     def records(self) -> list[Any]: ...
 
-    def update(self, prediction: Tensor, item: Any, /) -> object: ...
+    def update(self, prediction: Any, item: Any, /) -> object: ...
 
     def merge(self, records: Any, /) -> None: ...
 
@@ -58,8 +58,12 @@ class Task(Protocol):
         """Weighted terms, means over the batch; their sum is minimised."""
         ...
 
-    def predict(self, logits: Tensor, item: Any, /) -> Tensor:
-        """What the metric wants of the model's float32 outputs `[s ...]` for some of the item's images: `[s ...]`."""
+    def predict(self, outputs: Any, item: Any, /) -> Any:
+        """What the metric wants of the model's float32 outputs for some of the item's images.
+
+        A tensor `[s ...]`, or a list of one dataclass an image (such as `latchkey.types.Detections`) with a method
+        `to(device)`; what the metric is given is all of them in one.
+        """
         ...
 
     def metric(self) -> Metric: ...
