@@ -1,7 +1,7 @@
 """Masks as COCO's run-length encoding: alternating runs of 0 and 1 down the columns, packed into characters.
 
-pycocotools encodes, fills polygons and measures. Its C code trusts what it is given, so every encoding from outside is checked
-here first: a damaged one would read beyond its end.
+pycocotools encodes, fills polygons and measures. Its C code trusts what it is given, so every encoding from outside is
+checked here first: a damaged one would read beyond its end.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco
+from pycocotools import mask
 
 from latchkey.errors import DataError
 from latchkey.types import Size
+
+coco: Any = mask  # its published types are narrower than what it takes
 
 _BITS, _MORE, _SIGN, _ZERO = 5, 0x20, 0x10, 48
 
@@ -30,9 +32,9 @@ def encode_masks(masks: NDArray[Any]) -> list[str]:
 def decode_masks(counts: Sequence[str], size: Size) -> NDArray[np.bool_]:
     """Packed runs of each mask -> `[o H W]` bool. They must have passed `check_counts`."""
     masks = np.zeros((len(counts), *size), bool)
-    for mask, one in zip(masks, counts, strict=True):
+    for plane, one in zip(masks, counts, strict=True):
         runs = unpack(one)
-        mask[...] = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(size[1], size[0]).T
+        plane[...] = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(size[1], size[0]).T
     return masks
 
 
@@ -90,7 +92,8 @@ def from_runs(runs: Sequence[int], size: Size) -> str:
         raise DataError("its run lengths are not whole numbers from 0 on")
     if sum(runs) != size[0] * size[1]:
         raise DataError(f"its runs cover {sum(runs)} pixels, the image has {size[0] * size[1]}")
-    packed = coco.frPyObjects({"size": [int(size[0]), int(size[1])], "counts": list(runs)}, size[0], size[1])
+    unpacked = {"size": [int(size[0]), int(size[1])], "counts": list(runs)}
+    packed = coco.frPyObjects(unpacked, size[0], size[1])
     return str(packed["counts"], "ascii")
 
 

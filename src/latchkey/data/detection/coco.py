@@ -1,0 +1,253 @@
+"""COCO JSON: `annotations/instances_train2017.json` with the images in `train2017/`, and what others made of it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from latchkey.data.detection.coco_objects import BadObjectError, read_object
+from latchkey.data.detection.findings import DetectionCheck
+from latchkey.data.detection.gathering import RawImage, RawObject, gather
+from latchkey.data.detection.options import DetectionOptions
+from latchkey.data.detection.source import PARTS, DetectionSource
+from latchkey.errors import DataError, InputError, nearest
+from latchkey.types import Size
+
+_NAME = re.compile(r"instances?_(?P<tail>.+)\.json")
+_PART_OF = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+_ROBOFLOW = "_annotations.coco.json"
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """One JSON file, parsed, with the places in it."""
+
+    path: Path
+    part: str
+    content: Mapping[str, Any]
+    names: dict[int, str]
+    """Category id -> class."""
+    sizes: dict[int, Size] = field(default_factory=dict)
+
+
+def open_coco(root: Path, options: DetectionOptions) -> DetectionSource:
+    """A data set in COCO's layout.
+
+    Raises:
+        InputError: there are no such files.
+        DataError: a file is no COCO JSON, or contradicts itself.
+    """
+    files = coco_files(root, options)
+    if not files:
+        raise InputError(
+            f"{root} holds no COCO JSON: looked for annotations/instances_*.json, instances_*.json and "
+            f"train/{_ROBOFLOW}; name the files with train=, val= and test="
+        )
+    check = DetectionCheck(str(root))
+    opened = [_Opened(path, part, content := _parse(path), _categories(path, content)) for part, path in files.items()]
+    for other in opened[1:]:
+        if other.names != opened[0].names:
+            raise DataError(
+                f"{other.path} has the categories {_listed(other.names)}, {opened[0].path} has "
+                f"{_listed(opened[0].names)}; all parts must have the same ids and names"
+            )
+    ids = _chosen(opened[0].names, options)
+    images: list[RawImage] = []
+    for one in opened:
+        images += _images(one, _image_folder(root, one, options), {number: i for i, number in enumerate(ids)}, check)
+    classes = [opened[0].names[number] for number in ids]
+    return gather(str(root), root, images, classes, category_ids=ids, check=check, options=options)
+
+
+def coco_files(root: Path, options: DetectionOptions) -> dict[str, Path]:
+    """The JSON file of each part below `root`; one whose name tells no part is for training.
+
+    Raises:
+        InputError: a named file does not exist, or two files are for the same part.
+    """
+    named = {part: root / name for part in PARTS if (name := getattr(options, part)) is not None}
+    for part, path in named.items():
+        if not path.is_file():
+            raise InputError(f"{part}={getattr(options, part)!r}: {path} is not a file")
+    if named:
+        return named
+    found: dict[str, list[Path]] = {}
+    for folder in (root / "annotations", root):
+        for path in sorted(folder.glob("instance*_*.json")) if not found else ():
+            if match := _NAME.fullmatch(path.name):
+                found.setdefault(_part(match["tail"]), []).append(path)
+    for folder in sorted(root.iterdir()) if not found else ():
+        if folder.name in _PART_OF and (folder / _ROBOFLOW).is_file():
+            found.setdefault(_PART_OF[folder.name], []).append(folder / _ROBOFLOW)
+    for part, paths in found.items():
+        if len(paths) > 1:
+            shown = ", ".join(str(path.relative_to(root)) for path in paths)
+            raise InputError(f"{root} has several files for {part}: {shown}; name one with {part}=")
+    return {part: found[part][0] for part in PARTS if part in found}
+
+
+def _part(tail: str) -> str:
+    words = re.split(r"[^a-z]+", tail.lower())
+    return next((_PART_OF[word] for word in words if word in _PART_OF), "train")
+
+
+def _parse(path: Path) -> Mapping[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start})") from None
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}, line {error.lineno}, column {error.colno}: not JSON ({error.msg})") from None
+    except RecursionError:
+        raise DataError(f"{path} is nested too deeply to be a COCO JSON") from None
+    wanted = ("images", "annotations", "categories")
+    missing = [key for key in wanted if not (isinstance(content, dict) and isinstance(content.get(key), list))]
+    if missing:
+        raise DataError(f"{path} is no COCO JSON of instances: it has no list of {' and of '.join(missing)}")
+    return content
+
+
+def _categories(path: Path, content: Mapping[str, Any]) -> dict[int, str]:
+    names: dict[int, str] = {}
+    for place, entry in enumerate(content["categories"], start=1):
+        number, name = (entry.get("id"), entry.get("name")) if isinstance(entry, dict) else (None, None)
+        if not _is_whole(number) or not isinstance(name, str) or not name:
+            raise DataError(f"{path}: category {place} has no whole number as id and no name: {_shown(entry)}")
+        if number in names or name in names.values():
+            raise DataError(f"{path}: category {place} repeats the id {number} or the name {name!r}")
+        names[number] = name
+    if not names:
+        raise DataError(f"{path} has no categories")
+    return dict(sorted(names.items()))
+
+
+def _chosen(names: Mapping[int, str], options: DetectionOptions) -> list[int]:
+    """Category ids in the order of the labels."""
+    if options.classes is None:
+        return list(names)
+    number = {name: key for key, name in names.items()}
+    for name in options.classes:
+        if name not in number:
+            raise InputError(f"classes: the data set has no category {name!r}; {nearest(name, number)}")
+    return [number[name] for name in options.classes]
+
+
+def _images(one: _Opened, folder: str, label_of: Mapping[int, int], check: DetectionCheck) -> list[RawImage]:
+    entries: dict[int, RawImage] = {}
+    objects: dict[int, list[RawObject]] = {}
+    file_names: set[str] = set()
+    for place, entry in enumerate(one.content["images"], start=1):
+        image = _image(entry, folder, one.part)
+        if isinstance(image, str):
+            check.add("bad-image", f"{one.path.name} image {place} {image}")
+        elif image.number in entries:
+            check.add("repeated-image", f"{one.path.name} image {place}: id {image.number} ({image.id})")
+        elif image.id in file_names:
+            check.add("repeated-image", f"{one.path.name} image {place}: file {image.id} (id {image.number})")
+        else:
+            entries[image.number] = image
+            objects[image.number] = []
+            file_names.add(image.id)
+    seen: dict[int, Mapping[str, Any]] = {}
+    for place, entry in enumerate(one.content["annotations"], start=1):
+        where = f"{one.path.name} annotation {place}"
+        if not isinstance(entry, dict):
+            check.add("bad-object", f"{where} is not an object: {_shown(entry)}")
+            continue
+        where += f" (id {_shown(entry.get('id'))})"
+        number, category = entry.get("image_id"), entry.get("category_id")
+        if not _is_whole(number) or number not in entries:
+            check.add("missing-image", f"{where}: image {_shown(number)}")
+        elif not _is_whole(category) or category not in one.names:
+            check.add("unknown-class", f"{where}: category {_shown(category)} in {entries[number].id}")
+        elif category not in label_of:
+            check.add("other-class", f"{where}: {one.names[category]} in {entries[number].id}")
+        elif not _is_repeated(entry, seen, where, check):
+            image = entries[number]
+            try:
+                found = read_object(entry, image.size or (0, 0), label_of[category], f"{image.id} {where}")
+            except BadObjectError as error:
+                check.add(error.kind, f"{where} in {image.id}: {error}")
+            else:
+                objects[number].append(found)
+    return [
+        RawImage(image.id, image.file, image.size, image.part, number, objects[number])
+        for number, image in entries.items()
+    ]
+
+
+def _is_repeated(
+    entry: Mapping[str, Any], seen: dict[int, Mapping[str, Any]], where: str, check: DetectionCheck
+) -> bool:
+    number = entry.get("id")
+    if not isinstance(number, int):
+        return False
+    first = seen.setdefault(number, entry)
+    if first is entry:
+        return False
+    same = first == entry
+    check.add("repeated-object" if same else "repeated-id", where)
+    return same
+
+
+def _image(entry: object, folder: str, part: str) -> RawImage | str:
+    """The image, or what is wrong with its entry."""
+    if not isinstance(entry, dict):
+        return f"is not an object: {_shown(entry)}"
+    number, name = entry.get("id"), entry.get("file_name")
+    height, width = entry.get("height"), entry.get("width")
+    if not _is_whole(number) or abs(number) >= 2**63:
+        return f"has no whole number as id: {_shown(number)}"
+    if not isinstance(name, str) or not name:
+        return f"(id {number}) has no file_name: {_shown(name)}"
+    if not (_is_whole(height) and _is_whole(width) and 0 < height < 2**31 and 0 < width < 2**31):
+        return f"(id {number}, {name}) has no height and width above 0: {_shown(height)}, {_shown(width)}"
+    return RawImage(name, f"{folder}/{name}" if folder else name, (height, width), part, number, ())
+
+
+def _image_folder(root: Path, one: _Opened, options: DetectionOptions) -> str:
+    """The folder of a part's images, relative to the root: the first in which its first image lies."""
+    match = _NAME.fullmatch(one.path.name)
+    tail = match["tail"] if match else one.part
+    if options.images is not None:
+        folder = options.images.replace("{part}", tail)
+        if not (root / folder).is_dir():
+            raise InputError(f"images={options.images!r}: {root / folder} is not a folder")
+        return folder.strip("/") if folder != "." else ""
+    beside = one.path.parent.relative_to(root).as_posix() if one.path.parent.is_relative_to(root) else "."
+    candidates: list[str] = []
+    for name in (tail, f"images/{tail}", one.part, f"images/{one.part}", "images", beside, "."):
+        if name not in candidates and (root / name).is_dir():
+            candidates.append(name)
+    named = [
+        entry["file_name"]
+        for entry in one.content["images"][:20]
+        if isinstance(entry, dict) and isinstance(entry.get("file_name"), str)
+    ]
+    best = max(candidates, key=lambda name: sum((root / name / file).is_file() for file in named))
+    if named and not any((root / best / file).is_file() for file in named):
+        raise InputError(
+            f"{one.path}: its image {named[0]} lies in none of {', '.join(str(root / name) for name in candidates)}; "
+            "name the folder of the images with images="
+        )
+    return "" if best == "." else best
+
+
+def _is_whole(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value) if value is not None else "none"
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _listed(names: Mapping[int, str], shown: int = 8) -> str:
+    items: Sequence[str] = [f"{number} {name}" for number, name in names.items()]
+    return ", ".join(items[:shown]) + (f" and {len(items) - shown} more" if len(items) > shown else "")
