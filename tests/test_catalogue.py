@@ -12,16 +12,16 @@ from latchkey.models import CLASSIFIERS, ENCODERS, MODELS
 
 def test_all_attentions_by_default():
     costs = compare("setr_pup_small")
-    assert list(costs.ledgers) == ["softmax", "kv", "kvpos", "knn"]
+    assert list(costs.ledgers) == ["softmax", "kv", "kvpos", "knn", "keyonly"]
     assert (costs.size, costs.channels, costs.classes, costs.refused) == ((64, 64), 3, 3, {})
-    softmax, kv, kvpos, knn = costs.ledgers.values()
-    assert kv.macs < kvpos.macs < softmax.macs == knn.macs
+    softmax, kv, kvpos, knn, keyonly = costs.ledgers.values()
+    assert keyonly.macs < kv.macs < kvpos.macs < softmax.macs == knn.macs
 
 
 def test_what_a_model_cannot_have_is_told():
     costs = compare("cvt_13", size=(64, 64))
     assert list(costs.ledgers) == ["softmax", "knn"]
-    assert set(costs.refused) == {"kv", "kvpos"}
+    assert set(costs.refused) == {"kv", "kvpos", "keyonly"}
     assert "stride_kv" in costs.refused["kv"]
     with pytest.raises(InputError, match="stride_kv"):
         compare("cvt_13", ["kv", "softmax"], size=(64, 64))
@@ -53,7 +53,7 @@ def test_every_kind_of_model_has_a_name():
 
 
 def test_listing_tells_tokens_and_how_many_keys_are_kept():
-    vit, cvt, swin = listing(find("[!s]*_nano") + find("swin_nano"), "knn")
+    vit, cvt, swin = listing(find("[cv]*_nano") + find("swin_nano"), "knn")
     assert vit.stages == (AttentionStage(50, 50, 1, 25),)
     assert cvt.stages == (AttentionStage(196, 49, 1, 25), AttentionStage(50, 17, 1, 9))
     assert swin.stages == (AttentionStage(49, 49, 4, 25), AttentionStage(49, 49, 1, 25))

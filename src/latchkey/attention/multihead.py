@@ -52,8 +52,8 @@ class MultiHead(nn.Module):
         if variant.keys_are_queries and self.project.key_stride != 1:
             raise InputError(
                 f"{variant} has a key in each query's place, so keys may not have a stride of their own (here "
-                f"{self.project.key_stride} to a query position); set stride_kv equal to stride_q or the reduction to 1, and do the "
-                "same in the model that you compare with"
+                f"{self.project.key_stride} to a query position); set stride_kv equal to stride_q or the reduction to "
+                "1, and do the same in the model that you compare with"
             )
         self.core, self.bias = Core(variant, heads, self.dim_head), bias
         self.out = nn.Linear(dim, dim, bias=out_bias)

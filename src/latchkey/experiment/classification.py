@@ -55,6 +55,8 @@ class ClassifierConfig:
     """One variant, or a list of one for each stage or block."""
     image_size: Size | None = None
     """Height and width in pixels for which position tables are made; None: the size that training sees."""
+    options: dict[str, str | float | int | bool | None] = field(default_factory=dict)
+    """What else the architecture can be told, such as `{layout: grafted}` of a LinGlo."""
     drop_path: float = 0.0
     pretrained: str | None = None
     """A file of weights, `best.safetensors` of a run among them, or `timm:NAME.TAG`."""
@@ -169,6 +171,7 @@ class ClassificationExperiment(Experiment):
             in_channels=channels,
             image_size=self.model.image_size or self.view.size,
             drop_path=self.model.drop_path,
+            options=self.model.options,
         )
         if not self.model.frozen:
             return classifier

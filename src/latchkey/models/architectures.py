@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import timm
+from timm.models.pvt_v2 import OverlapPatchEmbed, PyramidVisionTransformerV2
 from timm.models.swin_transformer import SwinTransformer
 from torch import nn
 
 from latchkey.attention import Attention, Softmax
 from latchkey.errors import CheckpointError, InputError
 from latchkey.models.encoders.cvt import CvT, CvTStage
+from latchkey.models.encoders.linglo_layout import LinGloLayout
 from latchkey.models.encoders.so_vit import SoViT
 from latchkey.models.encoders.t2t_vit import T2TViT
+from latchkey.models.encoders.timm_registry import build_linglo
 from latchkey.models.encoders.token_vit import Trunk
 from latchkey.models.encoders.vit import ViTConfig, build_vit
 from latchkey.models.weights import first_line
@@ -34,6 +37,8 @@ class ClassifierWish:
     drop_path: float
     pretrained: bool
     """Whether timm fetches its weights."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Of the architecture, by the names that its row of the table takes."""
 
 
 def swap_all(model: nn.Module, attention: Attention) -> nn.Module:
@@ -53,19 +58,19 @@ def swap_all(model: nn.Module, attention: Attention) -> nn.Module:
     return model
 
 
-def from_timm(wish: ClassifierWish, *, name: str, **options: Any) -> nn.Module:
-    """timm's model of this name, with `options` of its own.
+def from_timm(wish: ClassifierWish, *, name: str, any_size: bool = False, **options: Any) -> nn.Module:
+    """timm's model of this name, with `options` of its own; `any_size` where it is not made for a size.
 
     Raises:
         InputError: timm cannot build it so.
         CheckpointError: its weights cannot be fetched.
     """
-    size = wish.image_size[0] if wish.image_size[0] == wish.image_size[1] else wish.image_size
+    if not any_size:
+        options["img_size"] = wish.image_size[0] if wish.image_size[0] == wish.image_size[1] else wish.image_size
     try:
         model: nn.Module = timm.create_model(
             name,
             pretrained=wish.pretrained,
-            img_size=size,
             in_chans=wish.in_channels,
             num_classes=wish.classes,
             drop_path_rate=wish.drop_path,
@@ -131,4 +136,44 @@ def build_swin(wish: ClassifierWish, *, width: int, depths: tuple[int, ...], hea
         num_classes=wish.classes,
         drop_path_rate=wish.drop_path,
     )
+    return model if wish.attention is None else swap_all(model, wish.attention)
+
+
+def build_linglo_classifier(wish: ClassifierWish, *, layout: LinGloLayout) -> nn.Module:
+    """LinGlo; its own attention is key-only."""
+    own = {} if wish.attention is None else {"attention": wish.attention}
+    shape = {"in_chans": wish.in_channels, "num_classes": wish.classes, "drop_path_rate": wish.drop_path}
+    return build_linglo(layout, {**wish.options, **own, **shape})
+
+
+@dataclass(frozen=True, kw_only=True)
+class PvtShape:
+    """A small PVTv2: the settings of each stage."""
+
+    widths: tuple[int, ...]
+    heads: tuple[int, ...]
+    depths: tuple[int, ...]
+    reductions: tuple[int, ...]
+    mlp_ratio: float
+    stem_stride: int = 4
+    """Of the first embedding: PVTv2's 4 with a kernel of 7, or 2 with a kernel of 3, for small pictures."""
+
+
+def build_pvt(wish: ClassifierWish, *, shape: PvtShape) -> nn.Module:
+    """A small PVTv2 of timm's modules."""
+    model = PyramidVisionTransformerV2(
+        in_chans=wish.in_channels,
+        num_classes=wish.classes,
+        depths=shape.depths,
+        embed_dims=shape.widths,
+        num_heads=shape.heads,
+        sr_ratios=shape.reductions,
+        mlp_ratios=(shape.mlp_ratio,) * len(shape.widths),
+        drop_path_rate=wish.drop_path,
+    )
+    if shape.stem_stride != 4:
+        model.patch_embed = OverlapPatchEmbed(3, shape.stem_stride, wish.in_channels, shape.widths[0])
+        model.patch_embed.apply(model._init_weights)
+        for info in model.feature_info:
+            info["reduction"] = info["reduction"] * shape.stem_stride // 4
     return model if wish.attention is None else swap_all(model, wish.attention)

@@ -7,7 +7,7 @@ from functools import partial
 
 from latchkey.attention import KNN, Softmax
 from latchkey.experiment import Experiment
-from latchkey.recipes import demo, dino, fashion, imagenet, pictures, small, uw_madison
+from latchkey.recipes import demo, dino, fashion, imagenet, linglo, pictures, small, uw_madison
 from latchkey.recipes.recipe import Recipe
 
 _SEGMENTATION: dict[str, Callable[[], Experiment]] = {
@@ -88,6 +88,14 @@ def _imagenet() -> dict[str, Recipe]:
     for short in ("volo_d1", "volo_d3"):
         name = _IMAGENET[short]
         found[f"{short}_fine_tune"] = Recipe(f"{name} from its run at 224 pixels.", partial(imagenet.fine_tuned, name))
+    for size in ("b0", "b1", "b2"):
+        found[f"linglo_{size}_imagenet"] = Recipe(
+            f"LinGlo-{size} (reconstruction) on ImageNet-1k, key-only attention.",
+            partial(imagenet.key_only, f"linglo_{size}"),
+        )
+        found[f"pvt_v2_{size}_imagenet"] = Recipe(
+            f"PVTv2-{size.upper()} on ImageNet-1k, softmax attention.", partial(imagenet.dense, f"pvt_v2_{size}")
+        )
     return found
 
 
@@ -105,9 +113,28 @@ def _fashion() -> dict[str, Recipe]:
     return found
 
 
+def _linglo() -> dict[str, Recipe]:
+    found: dict[str, Recipe] = {}
+    for model, rival, data, on, make in (
+        ("linglo_pico", "pvt_v2_pico", "fashion", "Fashion-MNIST", linglo.on_fashion),
+        ("linglo_nano", "pvt_v2_nano", "trashnet", "photos of 96x128 pixels", linglo.on_photos),
+    ):
+        for ending, row in linglo.ABLATIONS.items():
+            name = f"{model}{ending}"
+            found[f"{name}_{data}"] = Recipe(
+                f"Small LinGlo (reconstruction) on {on}: {row.summary}.",
+                partial(make, name.replace("_", "-"), linglo.classifier(model, row)),
+            )
+        found[f"{rival}_{data}"] = Recipe(
+            f"PVTv2 of the size of {model} on {on}.", partial(make, rival.replace("_", "-"), linglo.rival(model))
+        )
+    return found
+
+
 RECIPES: dict[str, Recipe] = {
     **{name: Recipe.of(make) for name, make in _SEGMENTATION.items()},
     **_fashion(),
+    **_linglo(),
     **{name: Recipe.of(make) for name, make in _PICTURES.items()},
     **_imagenet(),
     **_DINO,

@@ -3,7 +3,7 @@
 Every model has about 50 keys in each attention and sees the same images in the same order; only attention differs:
 softmax, or the best quarter, half or three quarters of the keys. The test images of the data set validate, and
 `compare` scores the last weights, so nothing is chosen on them. One of them: `latchkey train vit_pico_fashion
-data.root=FOLDER`.
+data.root=FOLDER`. `recipes.linglo` uses the same settings.
 """
 
 from __future__ import annotations
@@ -27,11 +27,17 @@ TESTED = 4_000
 
 def study(model: str, attention: Softmax | KNN, *, epochs: int = 4, batch_size: int = 32) -> ClassificationExperiment:
     """One small classifier; the settings that all of them share. The logits' scale is the architecture's."""
-    epoch = IMAGES // batch_size
     scaled = replace(attention, scale_by=CLASSIFIERS[model].scale_by)
+    config = ClassifierConfig(name=model, attention=scaled)
+    return trained(f"{model}-{variant_name(scaled)}", config, epochs=epochs, batch_size=batch_size)
+
+
+def trained(name: str, model: ClassifierConfig, *, epochs: int = 4, batch_size: int = 32) -> ClassificationExperiment:
+    """Any small classifier with the settings of the study."""
+    epoch = IMAGES // batch_size
     return ClassificationExperiment(
-        name=f"{model}-{variant_name(scaled)}",
-        model=ClassifierConfig(name=model, attention=scaled),
+        name=name,
+        model=model,
         data=LabelledData(
             kind="idx",
             root="fashion-mnist",

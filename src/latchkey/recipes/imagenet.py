@@ -4,7 +4,9 @@ twin: the same settings for both, so that only the attention differs.
 DeiT's recipe (arXiv 2012.12877), changed where an architecture's own publication says otherwise; see `SETTINGS`. The
 global batch is `fit.batch_size x fit.accumulate x processes`: as written, one GPU takes it in several passes; start
 several processes (`accelerate launch`) with `fit.accumulate` divided by their number for the same result. Not run by us
-at this scale: no score is promised. Token labelling (VOLO) is not offered: its labels are no part of ImageNet.
+at this scale: no score is promised. LinGlo (a reconstruction) and PVTv2, which it is compared with at equal size, train
+as PVTv2's repository does, which is DeiT's recipe too. Token labelling (VOLO) is not offered: its labels are no part of
+ImageNet.
 """
 
 from __future__ import annotations
@@ -55,6 +57,8 @@ SETTINGS: dict[str, Settings] = {
     "t2t_vit_t_19": Settings(batch=512, lr=5e-4, weight_decay=0.065),
     "twins_svt_base": Settings(drop_path=0.3),
     "pit_b_224": Settings(),
+    **{name: Settings() for name in ("linglo_b0", "linglo_b1", "linglo_b2")},
+    **{name: Settings() for name in ("pvt_v2_b0", "pvt_v2_b1", "pvt_v2_b2")},
 }
 """From the publications' repositories; VOLO trains at 224 and is then fine-tuned at its own size (`fine_tuned`)."""
 
@@ -62,6 +66,11 @@ SETTINGS: dict[str, Settings] = {
 def dense(name: str) -> ClassificationExperiment:
     """An architecture with softmax attention. `latchkey train deit_tiny_imagenet data.root=FOLDER`."""
     return trained(name, SETTINGS[name], "softmax")
+
+
+def key_only(name: str) -> ClassificationExperiment:
+    """An architecture with key-only attention. `latchkey train linglo_b0_imagenet data.root=FOLDER`."""
+    return trained(name, SETTINGS[name], "keyonly")
 
 
 def knn(name: str) -> ClassificationExperiment:
