@@ -8,14 +8,18 @@ import pickle
 import pytest
 import torch
 
-from latchkey.attention import VARIANTS, Core, Variant
+from latchkey.attention import VARIANTS, Core, KeyOnly, Variant, has_pairs
+from latchkey.errors import InputError
 
 
 def roles(variant: Variant, heads: int = 2, n: int = 7, d: int = 8) -> list[torch.Tensor]:
     return [torch.randn(3, heads, n, d) for _ in variant.roles]
 
 
-@pytest.fixture(params=VARIANTS)
+PAIRWISE = [name for name in VARIANTS if has_pairs(VARIANTS[name]())]
+
+
+@pytest.fixture(params=PAIRWISE)
 def core(request: pytest.FixtureRequest) -> Core:
     return Core(VARIANTS[request.param](), 2, 8)
 
@@ -54,3 +58,21 @@ def test_copies_mix_alike(core: Core) -> None:
     tensors = roles(core.variant)
     for other in (copy.deepcopy(core), pickle.loads(pickle.dumps(core))):
         assert torch.equal(other(*tensors), core(*tensors))
+
+
+def test_without_pairs_there_are_weights_of_positions() -> None:
+    core, tensors = Core(KeyOnly(), 2, 8), roles(KeyOnly())
+    torch.nn.init.normal_(core.mix.saliency)
+    weights = core.saliency(tensors[0])
+    assert weights.shape == (3, 2, 7)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(3, 2))
+    core.fused_attn = False
+    with_flag = core(*tensors)
+    core.fused_attn = True
+    assert torch.equal(with_flag, core(*tensors))
+    with pytest.raises(InputError, match=r"Core\.saliency"):
+        core.weights(tensors[0])
+    with pytest.raises(InputError, match=r"Core\.weights"):
+        Core(VARIANTS["kv"](), 2, 8).saliency(tensors[0])
+    with pytest.raises(InputError, match="has none over pairs; set it to 0"):
+        Core(KeyOnly(), 2, 8, dropout=0.1)

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from latchkey.ops import knn, kv, softmax
+from latchkey.ops import key_only, knn, kv, softmax
 from latchkey.ops.dispatch import Kernel
 
 LENGTHS = (1, 17, 196, 197)
@@ -75,6 +75,26 @@ def knn_case(n: int, d: int, option: str) -> tuple[list[Tensor], dict[str, Any]]
     return tensors, options
 
 
+def key_only_case(n: int, d: int, option: str) -> tuple[list[Tensor], dict[str, Any]]:
+    shape = (2, n, 3, d) if option == "strided" else (2, 3, n, d)
+    k, v = torch.randn(2, *shape, dtype=torch.float64)
+    if option == "strided":
+        k, v = k.transpose(1, 2), v.transpose(1, 2)
+    options: dict[str, Any] = {"mask": None, "gate": None}
+    saliency = {"logits": torch.randn(2, 3, n), "channels": torch.randn(2, 3, n, d)}.get(option, torch.randn(3, d))
+    if option == "mask":
+        options["mask"] = (torch.rand(2, 1, n) > 0.4).expand(2, 3, n).clone()
+        options["mask"][0] = False
+    if option == "gate":
+        options["gate"] = torch.randn(2, 3, n, d, dtype=torch.float64)
+    return [k, v, saliency.double()], options
+
+
+def global_key_case(n: int, d: int, option: str) -> tuple[list[Tensor], dict[str, Any]]:
+    tensors, options = key_only_case(n, d, option)
+    return tensors, {**options, "scale": d**-0.5}
+
+
 CASES: dict[str, tuple[tuple[Kernel, ...], Callable[..., Any], tuple[str, ...]]] = {
     "softmax": (softmax.KERNELS, softmax_case, ("plain", "bias", "mask", "longer_keys", "strided")),
     "knn": (
@@ -82,6 +102,12 @@ CASES: dict[str, tuple[tuple[Kernel, ...], Callable[..., Any], tuple[str, ...]]]
         knn_case,
         ("plain", "bias", "mask", "longer_keys", "strided", "euclidean", "one", "all"),
     ),
+    "key_only": (
+        key_only.KERNELS,
+        key_only_case,
+        ("plain", "logits", "channels", "mask", "gate", "strided"),
+    ),
+    "global_key": (key_only.GLOBAL_KERNELS, global_key_case, ("plain", "logits", "mask", "gate", "strided")),
     "kv": (kv.KERNELS, kv_case, ("plain", "gain", "position", "by_head", "wide_values")),
 }
 GRID = [
@@ -97,8 +123,11 @@ def errors(got: list[Tensor], truth: list[Tensor]) -> Tensor:
     return torch.stack([(a - b).abs().max() for a, b in zip(got, truth, strict=True)])
 
 
-def largest_logit(tensors: list[Tensor], options: dict[str, Any]) -> Tensor:
+def largest_logit(case: Callable[..., Any], tensors: list[Tensor], options: dict[str, Any]) -> Tensor:
     """A bound of every row's log-sum-exp, up to the log of the number of keys, `[]`."""
+    if case in (key_only_case, global_key_case):
+        keys, _, saliency = (t.double() for t in tensors)
+        return ((keys * saliency.unsqueeze(1)).sum(-1) if saliency.ndim == 2 else saliency).abs().max()
     queries, keys = tensors[0], tensors[-2]
     logits = queries.double() @ keys.double().mT * options["scale"]
     if options.get("gain") is not None:
@@ -144,7 +173,7 @@ def test_kernel_is_as_exact_as_its_dtype(
         ours.append(errors(results(kernel, tensors, options, dtype), truth))
         peers.append(errors(results(reference, tensors, options, dtype), truth))
         sizes.append(torch.stack([exact.abs().max() for exact in truth]))
-        logits.append(largest_logit(tensors, options))
+        logits.append(largest_logit(case, tensors, options))
     mean_error, mean_peer, size = (torch.stack(rows).mean(0) for rows in (ours, peers, sizes))
     # A gradient that is zero by mathematics (one key has weight 1 whatever its score) is judged by the output's size.
     size = torch.where(size > 1e-9, size, size[0])

@@ -8,12 +8,13 @@ from kept_bytes import really_kept
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from latchkey.attention import KNN, KV, VARIANTS, KVPos, MultiHead, Softmax
+from latchkey.attention import KNN, KV, VARIANTS, KeyOnly, KVPos, LinearProjection, MultiHead, Softmax
 from latchkey.catalogue import compare
 from latchkey.cost import TERMS, ledger
 from latchkey.cost.ledger import totals
 from latchkey.cost.memory import LiveBytes
 from latchkey.models import create_encoder, create_segmenter
+from latchkey.types import Grid
 
 CASES = [
     *itertools.product(("setr_pup_small", "conv_setr_cup_small", "cvt_setr_pup_small"), VARIANTS),
@@ -54,8 +55,8 @@ def flops(model, image):
     return counter.get_total_flops()
 
 
-DENSE = [(name, attention) for name, attention in CASES if attention != "knn"]
-"""k-NN attention is counted by its dense products, whatever the kernels do; see the test below."""
+DENSE = [(name, attention) for name, attention in CASES if attention not in ("knn", "keyonly")]
+"""k-NN attention is counted by its dense products, whatever the kernels do; key-only attention has none. See below."""
 
 
 @pytest.mark.parametrize(("name", "attention"), [*DENSE, ("conv_setr_cup_r50_vit_b16", "kv")])
@@ -75,6 +76,30 @@ def test_key_neighbours_cost_what_softmax_costs(name):
     with torch.device("meta"):
         models = [create_segmenter(name, attention=variant, classes=2) for variant in (Softmax(), KNN(0.25), KNN(3))]
     assert len({totals(model, (41, 70)) for model in models}) == 1
+
+
+@pytest.mark.parametrize("form", ["R1", "R1c", "R2", "R3", "R3-R2"])
+def test_key_only_attention_costs_twice_as_much_for_twice_the_positions(form):
+    with torch.device("meta"):
+        layers = [MultiHead(16, 2, KeyOnly(form), project=LinearProjection) for _ in range(2)]
+    one, two = (
+        ledger(_OnGrid(layer, side), (8, side), channels=16) for layer, side in zip(layers, (24, 48), strict=True)
+    )
+    assert two.macs == 2 * one.macs
+    assert two.saved_bytes - one.saved_bytes == pytest.approx(one.saved_bytes, rel=0.02)
+    products = {"R1": 3, "R1c": 2, "R2": 4, "R3": 12, "R3-R2": 13}[form]
+    assert one.macs == 8 * 24 * (3 * 16 * 16 + products * 16)
+
+
+class _OnGrid(nn.Module):
+    """Every pixel a token."""
+
+    def __init__(self, attention, side):
+        super().__init__()
+        self.attention, self.grid = attention, Grid(8, side)
+
+    def forward(self, image):
+        return self.attention(image.flatten(2).mT, self.grid)
 
 
 @pytest.mark.parametrize("stride", ["cvt_13", "cvt_13_stride1"])
@@ -150,7 +175,7 @@ def test_terms_add_up_and_keep_their_order():
     cost = ledger(model, (64, 64))
     assert cost.parameters == sum(p.numel() for p in model.parameters())
     assert list(cost.terms) == [name for name in TERMS if name in cost.terms]
-    assert set(TERMS) - set(cost.terms) == {"head", "other"}
+    assert set(TERMS) - set(cost.terms) == {"convolutions", "head", "other"}
     assert cost.terms["decoder"].parameters == sum(p.numel() for p in model.decoder.parameters())
     assert cost.terms["auxiliary"].parameters == sum(p.numel() for p in model.aux_heads.parameters())
     assert cost.terms["stem"].parameters == sum(p.numel() for p in model.encoder.stem.parameters())

@@ -82,17 +82,16 @@ def unpool(
     d_keys, d_values, d_saliency = empty_unpool(keys, values, saliency)
     wide = pooled.dtype
     grad, shift = grad.to(wide), log_sum.masked_fill(log_sum == -torch.inf, 0.0).unsqueeze(-2)
-    mean = (grad * pooled) if saliency.ndim == 4 else (grad * pooled).sum(dim=-1, keepdim=True)
     learned = torch.zeros(saliency.shape, dtype=wide, device=saliency.device) if keys is not None else None
     with torch.autocast(values.device.type, enabled=False):
         for where in stretches(values):
             weights = torch.exp(logits(keys, saliency, mask, where, wide) - shift)
-            part = values[:, :, where].to(wide)
+            beyond = values[:, :, where].to(wide) - pooled.unsqueeze(-2)
             d_values[:, :, where] = weights * grad.unsqueeze(-2)
             if saliency.ndim == 4:
-                d_saliency[:, :, where] = weights * (part * grad.unsqueeze(-2) - mean.unsqueeze(-2))
+                d_saliency[:, :, where] = weights * beyond * grad.unsqueeze(-2)
                 continue
-            slope = weights * (part @ grad.unsqueeze(-1) - mean.unsqueeze(-2))
+            slope = weights * (beyond @ grad.unsqueeze(-1))
             if keys is None:
                 d_saliency[:, :, where] = slope.squeeze(-1)
                 continue

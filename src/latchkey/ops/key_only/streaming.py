@@ -6,6 +6,7 @@ for the backward pass.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -42,7 +43,8 @@ def global_key_attention(
 ) -> Tensor:
     """See `reference.global_key_attention`; once differentiable."""
     pooled = pool(k, k, saliency, mask=mask)
-    with torch.autocast(k.device.type, enabled=False):
+    precise = torch.amp.is_autocast_available(k.device.type)
+    with torch.autocast(k.device.type, enabled=False) if precise else nullcontext():
         seen = (k if gate is None else gate).to(pooled.dtype)
         agreement = seen @ (pooled * scale).unsqueeze(-1)
         return torch.sigmoid(agreement).to(v.dtype) * v

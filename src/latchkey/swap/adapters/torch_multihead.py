@@ -142,6 +142,8 @@ def pair_bias(
         masks.append(key_padding_mask[:, None, None, :].expand(-1, -1, n, -1))
     if not masks:
         return None
+    if key_padding_mask is not None and attn_mask is None and key_padding_mask.dtype == torch.bool:
+        return (~key_padding_mask)[:, None, None, :].expand(-1, -1, n, -1)  # one row, whatever reads it
     if all(mask.dtype == torch.bool for mask in masks):
         return ~masks[0] if len(masks) == 1 else ~(masks[0] | masks[1])
     return sum(_numbers(mask) for mask in masks)  # type: ignore[return-value]  # there is one at least
