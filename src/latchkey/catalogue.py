@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from latchkey.attention import VARIANTS, Variant, parse_variant, variant_name
+from latchkey.attention import VARIANTS, Variant, has_pairs, parse_variant, variant_name
 from latchkey.cost.ledger import Ledger, ledger, trace
 from latchkey.cost.tracing import Site
 from latchkey.cost.weightless import weightless
@@ -71,6 +71,8 @@ class AttentionStage:
     """How many times the layer runs on so many tokens, for one image."""
     topk: int | None
     """How many keys each query keeps; None for all."""
+    pairs: bool = True
+    """Whether queries meet keys at all; False for key-only attention."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,8 @@ def listing(entries: Sequence[Entry], attention: str | Variant) -> Iterator[List
 
 def _stage(site: Site) -> AttentionStage:
     topk = getattr(site.variant, "topk", None)
-    return AttentionStage(site.n, site.m, site.copies, None if topk is None else effective_topk(topk, site.m))
+    kept = None if topk is None else effective_topk(topk, site.m)
+    return AttentionStage(site.n, site.m, site.copies, kept, pairs=site.variant is None or has_pairs(site.variant))
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +150,7 @@ def compare(
     size: Size | None = None,
     classes: int | None = None,
     channels: int = 3,
+    encoder: str | None = None,
 ) -> CostTable:
     """The cost of a model, by name, with each attention; with all that it can have for None.
 
@@ -154,6 +158,7 @@ def compare(
         attentions: names or variants; `"knn"` takes a classifier's own k.
         size: (h, w) in pixels; the model's default when None.
         classes: output channels; 3 for a segmenter and the published number otherwise when None.
+        encoder: of a segmenter that takes any (`semantic_fpn`, `upernet`); its own default when None.
 
     Raises:
         InputError: an unknown model or attention, one of `attentions` that the model cannot have, or a size on which it
@@ -165,12 +170,14 @@ def compare(
     size = size or entry.image_size
     if min(*size, channels) < 1:
         raise InputError(f"size={size[0]},{size[1]} and channels={channels} must be 1 or more")
+    if encoder is not None and entry.kind != "segmenter":
+        raise InputError(f"{model} is no segmenter, so encoder={encoder!r} has no place in it; leave it out")
     classes = entry.classes if classes is None else classes
     ledgers, refused = {}, {}
     for attention in attentions or VARIANTS:
         label = _label(attention)
         try:
-            ledgers[label] = ledger(build(entry, attention, size, classes, channels), size, channels=channels)
+            ledgers[label] = ledger(build(entry, attention, size, classes, channels, encoder), size, channels=channels)
         except InputError as error:
             if attentions:
                 raise
@@ -190,13 +197,18 @@ def _label(attention: str | Variant) -> str:
     return name if name in VARIANTS and attention == parse_variant(name) else str(attention)
 
 
-def build(entry: Entry, attention: str | Variant, size: Size, classes: int, channels: int) -> nn.Module:
-    """The model of an entry, without weights."""
+def build(
+    entry: Entry, attention: str | Variant, size: Size, classes: int, channels: int, encoder: str | None = None
+) -> nn.Module:
+    """The model of an entry, without weights; `encoder` for a segmenter that takes any."""
     with weightless():
         if entry.kind == "classifier":
             return create_classifier(
                 entry.name, attention=attention, classes=classes, in_channels=channels, image_size=size
             )
         variant = parse_variant(attention)
-        create = create_encoder if entry.kind == "encoder" else create_segmenter
-        return create(entry.name, attention=variant, image_size=size, in_channels=channels, classes=classes)
+        if entry.kind == "encoder":
+            return create_encoder(entry.name, attention=variant, image_size=size, in_channels=channels, classes=classes)
+        return create_segmenter(
+            entry.name, attention=variant, image_size=size, in_channels=channels, classes=classes, encoder=encoder
+        )

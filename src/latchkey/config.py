@@ -124,18 +124,26 @@ def validate(content: Mapping[str, Any]) -> Experiment:
     if kind not in KINDS:
         raise InputError(f"kind={kind!r} is no kind of experiment; {nearest(str(kind), KINDS)}")
     _check_names(KINDS[kind], plain, ())
+    changes: dict[str, Any] = {}
     if isinstance(plain.get("model"), dict) and "attention" in plain["model"]:
-        attention = parse_attention(plain["model"].pop("attention"))
-    else:
-        attention = None
+        asked = plain["model"].pop("attention")
+        changes["attention"] = None if asked is None and _may_be_own(KINDS[kind]) else parse_attention(asked)
     try:
         experiment = _adapter(kind).validate_json(json.dumps(plain), strict=True)
     except ValidationError as error:
         raise InputError("; ".join(_sentence(dict(problem)) for problem in error.errors())) from None
-    if attention is None:
+    if not changes:
         return experiment
-    model = dataclasses.replace(experiment.model, attention=attention)
+    model = dataclasses.replace(experiment.model, **changes)
     return dataclasses.replace(experiment, model=model)  # type: ignore[type-var]  # every kind is a dataclass
+
+
+def _may_be_own(kind: type[Experiment]) -> bool:
+    """Whether models of this kind may keep the attention that their encoder has: `attention: null`."""
+    model = typing.get_type_hints(kind)["model"]
+    return (
+        type(None) in _options(typing.get_type_hints(model)["attention"]) if dataclasses.is_dataclass(model) else False
+    )
 
 
 @cache

@@ -39,8 +39,10 @@ def model_cost(built: Built) -> Ledger:
     return ledger(built.costed or built.model, built.size, channels=built.channels)
 
 
-def attention_name(attention: Attention) -> str:
-    """The attention of a model in a word or two: names, with the options that are not the default."""
+def attention_name(attention: Attention | None) -> str:
+    """The attention of a model in a word or two: names, with the options that are not the default; None: its own."""
+    if attention is None:
+        return "own"
     variants = [attention] if isinstance(attention, Variant) else attention
     return ", ".join(dict.fromkeys(_named(variant) for variant in variants))
 

@@ -107,7 +107,7 @@ def test_plain_softmax_leaves_timms_model_as_it_is():
         ("so_vit_7", {}, "has no pyramid: its maps have stride 16"),
         ("resnet19", {}, "did you mean 'resnet18'"),
         ("maxvit_tiny_tf_224", {}, "one size alone"),
-        ("maxvit_tiny_tf_224", {"image_size": (60, 60)}, "does not run on 60x60 pixels"),
+        ("pit_ti_224", {"image_size": (64, 64)}, "does not run on 64x64 pixels .*stride 8 has 7x7 places"),
         ("resnet18", {"attention": "kv"}, "ResNet has no attention layer"),
         ("pvt_v2_b0", {"attention": "kv"}, "attention layers cannot have KV"),
         ("pvt_v2_b0", {"in_channels": 0}, "in_channels=0"),

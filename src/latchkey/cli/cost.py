@@ -23,6 +23,9 @@ def cost(
     size: Annotated[str | None, typer.Option(help="Height and width in pixels, as 256,256.", metavar="H,W")] = None,
     classes: Annotated[int | None, typer.Option(help="Output channels.")] = None,
     channels: Annotated[int, typer.Option(help="Input channels.")] = 3,
+    encoder: Annotated[
+        str | None, typer.Option(help="Of semantic_fpn or upernet: any encoder with a pyramid, by its name in timm.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print numbers for machines instead.")] = False,
 ) -> None:
     """Parameters, multiply-adds and activation memory of a model, term by term, for every attention side by side.
@@ -37,15 +40,16 @@ def cost(
 
     from latchkey.catalogue import compare
 
-    costs = compare(model, attention, size=parse_size(size), classes=classes, channels=channels)
+    costs = compare(model, attention, size=parse_size(size), classes=classes, channels=channels, encoder=encoder)
     if as_json:
         typer.echo(json.dumps(costs.as_dict(), indent=2))
         return
     console = Console()
     height, width = costs.size
     outputs = f", {costs.classes} output channels" if costs.classes else ""
+    on = f" on {encoder}" if encoder else ""
     console.print(
-        f"[bold]{costs.model}[/bold] for one image of {height} x {width} pixels, {costs.channels} channels{outputs}"
+        f"[bold]{costs.model}[/bold]{on} for one image of {height} x {width} pixels, {costs.channels} channels{outputs}"
     )
     for table in tables(costs):
         console.print(table)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 
@@ -30,7 +30,7 @@ from latchkey.errors import InputError
 from latchkey.experiment.base import Built, Experiment
 from latchkey.metrics import EmptyRule, find_score
 from latchkey.metrics.scoring import SegmentationScoring
-from latchkey.models import Segmenter, create_segmenter, load_pretrained
+from latchkey.models import Segmenter, create_segmenter, load_segmenter
 from latchkey.report import DataDescription
 from latchkey.tasks import Segmentation
 from latchkey.train import FitConfig, OptimizerConfig, ScheduleConfig
@@ -44,8 +44,10 @@ class ModelConfig:
 
     name: str = "setr_pup_small"
     """A name of `latchkey models`."""
-    attention: Attention = field(default_factory=Softmax)
-    """One variant, or a list of one for each stage or block."""
+    encoder: str | None = None
+    """For `semantic_fpn` and `upernet`: any encoder with a pyramid, by its name in timm, such as `linglo_b0`."""
+    attention: Attention | None = field(default_factory=Softmax)
+    """One variant, or a list of one for each stage or block; null: the encoder's own, where `encoder` names one."""
     image_size: tuple[int, int] | None = None
     """Height and width in pixels for which position tables are made; None: the size that training sees."""
     drop_path: float = 0.0
@@ -151,7 +153,7 @@ class SegmentationExperiment(Experiment):
     def start(self, built: Built) -> str | None:
         if self.model.pretrained is None:
             return None
-        return str(load_pretrained(built.model, self.model.pretrained))
+        return str(load_segmenter(cast(Segmenter, built.model), self.model.pretrained))
 
     def training_task(self, built: Built) -> Segmentation:
         """Without surface distances, which are slow, unless one of them is monitored."""
@@ -164,6 +166,7 @@ class SegmentationExperiment(Experiment):
         return create_segmenter(
             self.model.name,
             attention=self.model.attention,
+            encoder=self.model.encoder,
             classes=task.channels,
             in_channels=self.view.channels(channels),
             image_size=self.model.image_size or self.view.size,

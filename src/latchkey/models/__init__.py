@@ -1,4 +1,4 @@
-"""Models by name with attention as an argument: segmenters, encoders, classifiers.
+"""Models by name with attention as an argument: segmenters, encoders, classifiers, detectors.
 
 Importing this registers with timm what timm lacks (`cvt_13`, `t2t_vit_t_19`, `so_vit_7`), and classifiers with k-NN
 attention (`deit_tiny_knn100_patch16_224`).
@@ -11,24 +11,32 @@ from latchkey.models.classifiers import (
     create_classifier,
     list_classifiers,
 )
+from latchkey.models.detector import Detector
+from latchkey.models.detector_cost import CountedDetector
+from latchkey.models.detectors import DETECTORS, DetectorOptions, DetectorSpec, create_detector, detector_spec
 from latchkey.models.encoders import timm_registry as _timm_registry
 from latchkey.models.encoders.named import ENCODERS, EncoderSpec, create_encoder
 from latchkey.models.knn_names import KNN_NAMES
 from latchkey.models.pretrained import LoadReport, load_pretrained
 from latchkey.models.pyramid import Pyramid, create_pyramid
 from latchkey.models.segmenter import Segmenter
-from latchkey.models.zoo import MODELS, ModelSpec, create_segmenter, list_models, model_spec
+from latchkey.models.zoo import MODELS, ModelSpec, create_segmenter, list_models, load_segmenter, model_spec
 
 REGISTERED = (*_timm_registry.default_cfgs, *KNN_NAMES)
 """Names that timm knows once this package is imported."""
 
 __all__ = [
     "CLASSIFIERS",
+    "DETECTORS",
     "ENCODERS",
     "KNN_NAMES",
     "MODELS",
     "REGISTERED",
     "ClassifierSpec",
+    "CountedDetector",
+    "Detector",
+    "DetectorOptions",
+    "DetectorSpec",
     "EncoderSpec",
     "LoadReport",
     "ModelSpec",
@@ -36,11 +44,14 @@ __all__ = [
     "Segmenter",
     "classifier_spec",
     "create_classifier",
+    "create_detector",
     "create_encoder",
     "create_pyramid",
     "create_segmenter",
+    "detector_spec",
     "list_classifiers",
     "list_models",
     "load_pretrained",
+    "load_segmenter",
     "model_spec",
 ]

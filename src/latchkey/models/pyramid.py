@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +96,7 @@ class Pyramid(Encoder):
         there = {name for name, _ in model.named_parameters()}
         return {root + name for name in getattr(model, "no_weight_decay", set)() if name in there}
 
-    def load(self, source: str | Path) -> LoadReport:
+    def load(self, source: str | Path | Mapping[str, Tensor]) -> LoadReport:
         """Fills the pyramid with weights of the whole model, see `latchkey.models.load_pretrained`."""
         return load_pretrained(_whole(self.body), source)
 
@@ -213,7 +213,11 @@ def _refusal(body: nn.Module, size: Size, channels: int) -> str | None:
     twin = meta_twin(body).eval()
     try:
         with torch.no_grad():
-            twin(torch.empty(1, channels, *size, device="meta"))
+            maps = twin(torch.empty(1, channels, *size, device="meta"))
+        info: Any = body.feature_info
+        for x, stride in zip(maps, info.reduction(), strict=True):
+            if tuple(x.shape[-2:]) != tuple(-(-side // stride) for side in size):
+                return f"its map at stride {stride} has {x.shape[-2]}x{x.shape[-1]} places"
     except (RuntimeError, AssertionError) as error:
         return first_line(error)
     return None

@@ -12,7 +12,16 @@ from torch import nn
 
 from latchkey.attention import Attention, Softmax
 from latchkey.errors import InputError, nearest
-from latchkey.models.decoders import AuxiliaryHead, CUPDecoder, MLADecoder, NaiveDecoder, Norm, PUPDecoder
+from latchkey.models.decoders import (
+    AuxiliaryHead,
+    CUPDecoder,
+    MLADecoder,
+    NaiveDecoder,
+    Norm,
+    PUPDecoder,
+    SemanticFPN,
+    UperNet,
+)
 from latchkey.models.encoders import (
     CVT_13,
     CVT_21,
@@ -27,8 +36,10 @@ from latchkey.models.encoders import (
     build_stem,
     build_vit,
 )
-from latchkey.models.pretrained import load_pretrained
+from latchkey.models.pretrained import LoadReport, load_pretrained
+from latchkey.models.pyramid import Pyramid, create_pyramid
 from latchkey.models.segmenter import Segmenter
+from latchkey.models.weights import read_weights
 from latchkey.types import Size
 
 
@@ -42,6 +53,10 @@ class Wish:
     image_size: Size
     auxiliary: bool
     drop_path: float
+    own: bool = False
+    """Whether no attention was asked for, so that an encoder keeps its own; `attention` is plain softmax then."""
+    encoder: str | None = None
+    """Name of the pyramid encoder, for the rows that take one."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +67,8 @@ class ModelSpec:
     image_size: Size
     """Default (h, w) in pixels; the model takes any other too."""
     build: Callable[[Wish], Segmenter]
+    encoder: str | None = None
+    """For rows that take any pyramid encoder: the one that they have unless another is named."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +131,20 @@ def cvt_setr(wish: Wish, *, stages: Sequence[CvTStage], head: Head) -> Segmenter
     return assemble(encoder, head, wish, range(1, len(stages)))
 
 
+def on_pyramid(wish: Wish, *, head: Head) -> Segmenter:
+    """A decoder on any pyramid; an auxiliary head on the coarsest map but one, as mmsegmentation's FCN head."""
+    encoder = create_pyramid(
+        str(wish.encoder),
+        attention=None if wish.own else wish.attention,
+        in_channels=wish.in_channels,
+        drop_path=wish.drop_path,
+    )
+    return assemble(encoder, head, wish, [len(encoder.channels) - 2])
+
+
+ENCODER = "pvt_v2_b0"
+"""The pyramid encoder unless another is named."""
+
 VIT_S16 = ViTConfig(width=384, depth=12, heads=6)
 VIT_B16 = ViTConfig(width=768, depth=12, heads=12)
 VIT_L16 = ViTConfig(width=1024, depth=24, heads=16)
@@ -128,6 +159,9 @@ NAIVE = Head(NaiveDecoder)
 PUP = Head(PUPDecoder)
 MLA = Head(MLADecoder, levels=4)
 CUP = Head(CUPDecoder)
+SEMANTIC_FPN = Head(SemanticFPN, norm="group")
+UPERNET = Head(UperNet, norm="group")
+SEMANTIC_FPN_SMALL = Head(partial(SemanticFPN, width=64, branch=64), aux_width=64, norm="group")
 NAIVE_SMALL = Head(partial(NaiveDecoder, width=64), aux_width=64, norm="group")
 PUP_SMALL = Head(partial(PUPDecoder, width=64), aux_width=64, norm="group")
 MLA_SMALL = Head(partial(MLADecoder, width=64, head_width=32), levels=4, aux_width=64, norm="group")
@@ -162,6 +196,24 @@ MODELS: dict[str, ModelSpec] = {
     ),
     "cvt_setr_pup_cvt21": ModelSpec(
         "CvT-21, keys and values at stride 1, SETR-PUP decoder", (256, 256), partial(cvt_setr, stages=CVT_21, head=PUP)
+    ),
+    "semantic_fpn": ModelSpec(
+        "any pyramid encoder, Semantic FPN decoder (256 and 128 wide)",
+        (512, 512),
+        partial(on_pyramid, head=SEMANTIC_FPN),
+        encoder=ENCODER,
+    ),
+    "upernet": ModelSpec(
+        "any pyramid encoder, UperNet decoder (512 wide)",
+        (512, 512),
+        partial(on_pyramid, head=UPERNET),
+        encoder=ENCODER,
+    ),
+    "semantic_fpn_narrow": ModelSpec(
+        "any pyramid encoder, Semantic FPN decoder 64 wide, for a CPU",
+        (128, 128),
+        partial(on_pyramid, head=SEMANTIC_FPN_SMALL),
+        encoder=ENCODER,
     ),
     "setr_naive_small": ModelSpec(
         "small: ViT 128 wide, patch 8, SETR-Naive decoder",
@@ -223,19 +275,23 @@ def create_segmenter(
     auxiliary: bool = False,
     pretrained: Path | str | None = None,
     drop_path: float = 0.0,
+    encoder: str | None = None,
 ) -> Segmenter:
     """A segmentation model by its name in `MODELS`.
 
     Args:
-        attention: one variant for all blocks, or one a stage (CvT), or one a block; softmax attention when None.
+        attention: one variant for all blocks, or one a stage (CvT), or one a block; when None softmax attention, or
+            the encoder's own where the model takes any encoder.
         classes: output channels (logits).
         image_size: (h, w) in pixels that the learned position table is made for; the model's default when None.
         auxiliary: add the heads for deep supervision.
-        pretrained: encoder weights, see `load_pretrained`.
+        pretrained: encoder weights, see `load_segmenter`.
         drop_path: stochastic depth of the last block, rising from 0 at the first.
+        encoder: for `semantic_fpn` and `upernet`, the encoder by its name in timm, see `create_pyramid`.
 
     Raises:
-        InputError: an unknown name, a number out of its range, or too few or too many variants.
+        InputError: an unknown name, a number out of its range, too few or too many variants, or an encoder for a model
+            that has its own.
         CheckpointError: see `load_pretrained`.
     """
     spec = model_spec(name)
@@ -247,9 +303,35 @@ def create_segmenter(
         raise InputError(f"{name}: image width={size[1]} must be 1 or more")
     if not 0 <= drop_path < 1:
         raise InputError(f"{name}: drop_path={drop_path} must be from 0 to below 1")
+    if encoder is not None and spec.encoder is None:
+        free = ", ".join(row for row, known in MODELS.items() if known.encoder is not None)
+        raise InputError(
+            f"{name} has an encoder of its own, so encoder={encoder!r} is for others: {free}; leave it out"
+        )
     model = spec.build(
-        Wish(Softmax() if attention is None else attention, classes, in_channels, size, auxiliary, drop_path)
+        Wish(
+            Softmax() if attention is None else attention,
+            classes,
+            in_channels,
+            size,
+            auxiliary,
+            drop_path,
+            own=attention is None,
+            encoder=encoder or spec.encoder,
+        )
     )
     if pretrained is not None:
-        load_pretrained(model, pretrained)
+        load_segmenter(model, pretrained)
     return model
+
+
+def load_segmenter(model: Segmenter, source: Path | str) -> LoadReport:
+    """Pretrained weights into a segmenter: its own, or those of a whole classifier into its encoder.
+
+    Raises:
+        CheckpointError: see `load_pretrained`.
+    """
+    weights = read_weights(source)
+    if isinstance(model.encoder, Pyramid) and not any(name.startswith("encoder.") for name in weights):
+        return model.encoder.load(weights)
+    return load_pretrained(model, weights)
