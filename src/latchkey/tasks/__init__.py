@@ -1,7 +1,8 @@
 """Tasks: loss, prediction and metric of one kind of question. They know no model, data set or loop."""
 
 from latchkey.tasks.classification import Classification
+from latchkey.tasks.detection import Detection
 from latchkey.tasks.losses import LOSSES, SegmentationLoss, exclusive_target
 from latchkey.tasks.segmentation import Segmentation
 
-__all__ = ["LOSSES", "Classification", "Segmentation", "SegmentationLoss", "exclusive_target"]
+__all__ = ["LOSSES", "Classification", "Detection", "Segmentation", "SegmentationLoss", "exclusive_target"]
