@@ -2,6 +2,16 @@
 
 from latchkey.metrics.bootstrap import intervals, paired
 from latchkey.metrics.classification import ClassificationMetric
+from latchkey.metrics.detection import CocoMetric
+from latchkey.metrics.detection_bootstrap import detection_intervals, detection_paired
+from latchkey.metrics.detection_records import (
+    PictureRecord,
+    load_picture_records,
+    merge_picture_records,
+    save_picture_records,
+)
+from latchkey.metrics.detection_scores import detection_scores
+from latchkey.metrics.detection_scoring import DetectionScoring
 from latchkey.metrics.empty import EmptyRule
 from latchkey.metrics.image_bootstrap import image_intervals, image_paired
 from latchkey.metrics.image_records import (
@@ -17,6 +27,7 @@ from latchkey.metrics.image_scores import image_scores
 from latchkey.metrics.resampling import Interval, PairedDifference
 from latchkey.metrics.score import (
     CLASSIFICATION_SCORES,
+    DETECTION_SCORES,
     FEATURE_SCORES,
     SCORES,
     SEGMENTATION_SCORES,
@@ -36,15 +47,19 @@ from latchkey.metrics.statistics import (
 
 __all__ = [
     "CLASSIFICATION_SCORES",
+    "DETECTION_SCORES",
     "FEATURE_SCORES",
     "SCORES",
     "SEGMENTATION_SCORES",
     "ClassificationMetric",
     "ClassificationScoring",
+    "CocoMetric",
+    "DetectionScoring",
     "EmptyRule",
     "ImageRecord",
     "Interval",
     "PairedDifference",
+    "PictureRecord",
     "ScanStatistics",
     "Score",
     "Scoring",
@@ -53,6 +68,9 @@ __all__ = [
     "compute_scores",
     "confident_mistakes",
     "confusions",
+    "detection_intervals",
+    "detection_paired",
+    "detection_scores",
     "find_score",
     "image_intervals",
     "image_paired",
@@ -60,11 +78,14 @@ __all__ = [
     "image_scores",
     "intervals",
     "load_image_records",
+    "load_picture_records",
     "load_records",
     "merge_image_records",
+    "merge_picture_records",
     "merge_records",
     "paired",
     "save_image_records",
+    "save_picture_records",
     "save_records",
     "scan_statistics",
     "scores_by_case",

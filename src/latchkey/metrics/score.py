@@ -90,7 +90,28 @@ FEATURE_SCORES: dict[str, Score] = {
 }
 """Every score of features without labels (`NeighbourMetric`), likewise."""
 
-SCORES: dict[str, Score] = SEGMENTATION_SCORES | CLASSIFICATION_SCORES | FEATURE_SCORES
+_AP = (
+    ("ap", "AP", "mean over the overlaps 0.50 to 0.95 and over classes, as COCO", True),
+    ("ap50", "AP50", "at overlap 0.50, mean over classes", True),
+    ("ap75", "AP75", "at overlap 0.75, mean over classes", False),
+    ("aps", "AP small", "AP of objects below 32^2 px^2", False),
+    ("apm", "AP medium", "AP of objects from 32^2 to 96^2 px^2", False),
+    ("apl", "AP large", "AP of objects above 96^2 px^2", False),
+)
+DETECTION_SCORES: dict[str, Score] = {
+    score.name: score
+    for score in (
+        *(Score(name, title, "%", True, f"boxes: {meaning}", per_class=each) for name, title, meaning, each in _AP),
+        *(
+            Score(f"mask_{name}", f"Mask {title}", "%", True, f"masks: {meaning}", per_class=each)
+            for name, title, meaning, each in _AP
+        ),
+        Score("detections_not_finite", "Detections not finite", "", False, "number that was left out"),
+    )
+}
+"""Every score of a detection, likewise; those of masks where masks are judged."""
+
+SCORES: dict[str, Score] = SEGMENTATION_SCORES | CLASSIFICATION_SCORES | FEATURE_SCORES | DETECTION_SCORES
 """Every score of every task; no two tasks share a name."""
 
 _LISTED = 30
