@@ -16,16 +16,23 @@ from latchkey.cost.weightless import weightless
 from latchkey.errors import InputError, nearest
 from latchkey.models import (
     CLASSIFIERS,
+    DETECTORS,
     ENCODERS,
     MODELS,
+    CountedDetector,
     create_classifier,
+    create_detector,
     create_encoder,
     create_segmenter,
 )
 from latchkey.ops.knn import effective_topk
 from latchkey.types import Size
 
-Kind = Literal["segmenter", "encoder", "classifier"]
+Kind = Literal["segmenter", "encoder", "classifier", "detector"]
+
+_DETECTED = (800, 1280)
+"""Pixels of an image by which the publications count detectors on COCO, and its classes."""
+_OBJECTS = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +45,15 @@ class Entry:
     image_size: Size
     """Default (h, w) in pixels."""
     classes: int
-    """Output channels that it is counted with: 3 for a segmenter, else the published number, 0 for no head."""
+    """Output channels that it is counted with: 3 for a segmenter, else the published number, 0 for no head; of a
+    detector, its classes."""
 
 
 CATALOGUE: dict[str, Entry] = {
     **{name: Entry(name, "segmenter", spec.summary, spec.image_size, 3) for name, spec in MODELS.items()},
     **{name: Entry(name, "encoder", spec.summary, spec.image_size, spec.classes) for name, spec in ENCODERS.items()},
     **{name: Entry(name, "classifier", spec.summary, spec.image_size, 1000) for name, spec in CLASSIFIERS.items()},
+    **{name: Entry(name, "detector", spec.summary, _DETECTED, _OBJECTS) for name, spec in DETECTORS.items()},
 }
 """All names. The published CvT is an encoder and a classifier at once, and is listed as a classifier."""
 
@@ -118,7 +127,7 @@ class CostTable:
     size: Size
     channels: int
     classes: int
-    """Output channels of a segmenter or classifier; 0 for an encoder without a head."""
+    """Output channels of a segmenter or classifier, classes of a detector; 0 for an encoder without a head."""
     ledgers: dict[str, Ledger]
     refused: dict[str, str]
     """Attentions that the model cannot have, and why."""
@@ -158,7 +167,7 @@ def compare(
         attentions: names or variants; `"knn"` takes a classifier's own k.
         size: (h, w) in pixels; the model's default when None.
         classes: output channels; 3 for a segmenter and the published number otherwise when None.
-        encoder: of a segmenter that takes any (`semantic_fpn`, `upernet`); its own default when None.
+        encoder: of a model that takes any (`semantic_fpn`, `upernet`, detectors); its own default when None.
 
     Raises:
         InputError: an unknown model or attention, one of `attentions` that the model cannot have, or a size on which it
@@ -170,8 +179,10 @@ def compare(
     size = size or entry.image_size
     if min(*size, channels) < 1:
         raise InputError(f"size={size[0]},{size[1]} and channels={channels} must be 1 or more")
-    if encoder is not None and entry.kind != "segmenter":
-        raise InputError(f"{model} is no segmenter, so encoder={encoder!r} has no place in it; leave it out")
+    if encoder is not None and entry.kind not in ("segmenter", "detector"):
+        raise InputError(
+            f"{model} is no segmenter or detector, so encoder={encoder!r} has no place in it; leave it out"
+        )
     classes = entry.classes if classes is None else classes
     ledgers, refused = {}, {}
     for attention in attentions or VARIANTS:
@@ -200,13 +211,18 @@ def _label(attention: str | Variant) -> str:
 def build(
     entry: Entry, attention: str | Variant, size: Size, classes: int, channels: int, encoder: str | None = None
 ) -> nn.Module:
-    """The model of an entry, without weights; `encoder` for a segmenter that takes any."""
+    """The model of an entry, without weights; of a detector what can be counted. `encoder` for one that takes any."""
     with weightless():
         if entry.kind == "classifier":
             return create_classifier(
                 entry.name, attention=attention, classes=classes, in_channels=channels, image_size=size
             )
         variant = parse_variant(attention)
+        if entry.kind == "detector":
+            options: dict[str, Any] = {} if encoder is None else {"encoder": encoder}
+            return CountedDetector(
+                create_detector(entry.name, attention=variant, classes=classes, in_channels=channels, **options)
+            )
         if entry.kind == "encoder":
             return create_encoder(entry.name, attention=variant, image_size=size, in_channels=channels, classes=classes)
         return create_segmenter(

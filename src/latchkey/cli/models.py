@@ -17,7 +17,8 @@ def models(
     """The models by name, with their parameters, multiply-adds and tokens at their default size.
 
     Segmenters and classifiers can be trained; encoders alone are for `latchkey cost`. Tokens are queries x keys of the
-    attention, a line for each that occurs, windows of an image counted before them. With k-NN attention, k is how many
+    attention (one number where no pairs are formed), a line for each that occurs, windows of an image counted before
+    them. With k-NN attention, k is how many
     keys each query keeps there; knn takes each classifier's own k, knn100 or knn with another number that many.
 
     Example: latchkey models 'deit*' --attention knn
@@ -26,6 +27,7 @@ def models(
     from rich.progress import track
     from rich.table import Table
 
+    from latchkey.attention import KeyOnly, parse_variant
     from latchkey.catalogue import find, listing
 
     entries = find(pattern)
@@ -39,7 +41,9 @@ def models(
     )
     found = list(rows)
     sparse = any(stage.topk is not None for row in found for stage in row.stages)
-    table = Table("name", title=f"Models with attention {attention}", title_justify="left")
+    variant = parse_variant(attention)
+    note = ", a reconstruction (docs/linglo.md)" if isinstance(variant, KeyOnly) else ""
+    table = Table("name", title=f"Models with attention {attention}{note}", title_justify="left")
     for title in ("size", "parameters", "MACs", "tokens", *(["k"] if sparse else [])):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("what it is")
@@ -64,4 +68,4 @@ def _cells(row: Listed, attention: str, *, sparse: bool) -> list[str]:
 
 def _tokens(stage: AttentionStage) -> str:
     windows = f"{stage.windows} x " if stage.windows > 1 else ""
-    return f"{windows}{stage.queries}x{stage.keys}"
+    return f"{windows}{stage.queries}" + (f"x{stage.keys}" if stage.pairs else "")

@@ -11,6 +11,7 @@ from latchkey.attention import Core, MultiHead
 TERMS = (
     "embedding",
     "stem",
+    "convolutions",
     "projections",
     "scores",
     "values",
@@ -25,9 +26,10 @@ TERMS = (
 """All terms, in the order of a table.
 
 Embedding: patches, positions and tokens, and the steps to coarser maps. Stem: the convolutional encoder before a
-transformer. Projections: of the attention, in and out. Scores, values, position: the attention's own products and
-tables. Norm: the transformer's, with what scales its branches; those of stem and decoder are counted there. Head: a
-classifier. Other: linear maps and convolutions that no name or type tells the purpose of.
+transformer. Convolutions: blocks of them that alternate with those of attention (LinGlo). Projections: of the
+attention, in and out. Scores, values, position: the attention's own products and tables. Norm: the transformer's, with
+what scales its branches; those of stem, convolutions and decoder are counted there. Head: a classifier. Other: linear
+maps and convolutions that no name or type tells the purpose of.
 """
 
 _BY_NAME = {
@@ -46,6 +48,8 @@ _EMBEDDINGS = ("patch_embed", "embed", "pos_", "pixel_", "downsample", "pool", "
 """How names of what makes, places or merges tokens begin."""
 _FEED_FORWARD = ("mlp", "ffn", "feed_forward")
 _ATTENTION = ("attn", "attention", "self_attn", "self_attention")
+_CONVOLUTIONS = ("MBConv",)
+"""Types of blocks that stand between those with attention, and have none."""
 _WITHOUT_SCORES = ("OutlookAttention",)
 """Types whose weights come from a linear map: their one product is with the values."""
 
@@ -84,6 +88,8 @@ def _own_term(name: str, module: nn.Module) -> tuple[str, bool]:
         return "stem", True
     if isinstance(module, Mlp) or kind.endswith("Mlp") or name.startswith(_FEED_FORWARD):
         return "feed-forward", True
+    if kind in _CONVOLUTIONS:
+        return "convolutions", True
     if "norm" in kind.lower() or kind == "LayerScale":
         return "norm", True
     return "embedding", name.startswith(_EMBEDDINGS)

@@ -42,7 +42,7 @@ class MBConv(nn.Sequential):
         super().__init__(*layers)
 
 
-class ConvBlock(nn.Module):
+class LocalBlock(nn.Module):
     """`[b n c], Grid -> [b n c]`: convolution, then feed-forward, each added to what came in."""
 
     def __init__(self, width: int, shape: MBConvShape, *, mlp_ratio: float, drop_path: float) -> None:
@@ -58,7 +58,7 @@ class ConvBlock(nn.Module):
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
-class AttentionBlock(nn.Module):
+class GlobalBlock(nn.Module):
     """`[b n c], Grid -> [b n c]`: attention, then feed-forward, both on normalised tokens and added."""
 
     def __init__(self, stage: LinGloStage, attention: Variant, *, mlp_ratio: float, drop_path: float) -> None:
@@ -130,9 +130,9 @@ class LinGlo(StagedClassifier):
             its = iter(variants[index])
             ratio = layout.mlp_ratio
             blocks = [
-                AttentionBlock(stage, next(its), mlp_ratio=ratio, drop_path=next(drops))
+                GlobalBlock(stage, next(its), mlp_ratio=ratio, drop_path=next(drops))
                 if letter == "A"
-                else ConvBlock(stage.width, layout.conv, mlp_ratio=ratio, drop_path=next(drops))
+                else LocalBlock(stage.width, layout.conv, mlp_ratio=ratio, drop_path=next(drops))
                 for letter in stage.blocks
             ]
             shape = CvTStage(stage.width, stage.heads, len(blocks), stage.kernel, stage.stride, stage.kernel // 2)
