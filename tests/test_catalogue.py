@@ -7,7 +7,7 @@ import pytest
 from latchkey.attention import KVPos, Softmax
 from latchkey.catalogue import CATALOGUE, AttentionStage, compare, find, listing
 from latchkey.errors import InputError
-from latchkey.models import CLASSIFIERS, ENCODERS, MODELS
+from latchkey.models import CLASSIFIERS, DETECTORS, ENCODERS, MODELS
 
 
 def test_all_attentions_by_default():
@@ -48,7 +48,8 @@ def test_dictionary_survives_json():
 def test_every_kind_of_model_has_a_name():
     kinds = {CATALOGUE[name].kind: name for name in ("vit_s16", "setr_pup_small", "deit_tiny_patch16_224", "cvt_nano")}
     assert kinds == {"encoder": "vit_s16", "segmenter": "setr_pup_small", "classifier": "cvt_nano"}
-    assert set(CATALOGUE) == {*MODELS, *ENCODERS, *CLASSIFIERS}
+    assert CATALOGUE["retinanet"].kind == "detector"
+    assert set(CATALOGUE) == {*MODELS, *ENCODERS, *CLASSIFIERS, *DETECTORS}
     assert CATALOGUE["cvt_13"].kind == "classifier"
 
 
@@ -119,3 +120,16 @@ def test_a_variant_of_ones_own_is_counted() -> None:
     table = compare("setr_pup_small", [Softmax(), Own()], size=(32, 32), channels=1)
     own = table.ledgers[str(Own())]
     assert own.macs == table.ledgers["softmax"].macs
+
+
+def test_detectors_are_counted_with_their_heads_on_any_encoder():
+    small = {"size": (64, 96), "classes": 3}
+    nano, b0 = (compare("retinanet", ["keyonly"], encoder=name, **small) for name in ("linglo_nano", "linglo_b0"))
+    heads = [costs.ledgers["keyonly"].terms["head"] for costs in (nano, b0)]
+    assert heads[0].macs == heads[1].macs > 0
+    assert nano.ledgers["keyonly"].macs < b0.ledgers["keyonly"].macs
+    masks = compare("mask_rcnn", ["softmax"], encoder="linglo_nano", **small).ledgers["softmax"]
+    boxes = compare("faster_rcnn", ["softmax"], encoder="linglo_nano", **small).ledgers["softmax"]
+    assert masks.macs > boxes.macs
+    with pytest.raises(InputError, match="no segmenter or detector"):
+        compare("vit_nano", ["softmax"], encoder="linglo_nano")

@@ -24,7 +24,8 @@ def cost(
     classes: Annotated[int | None, typer.Option(help="Output channels.")] = None,
     channels: Annotated[int, typer.Option(help="Input channels.")] = 3,
     encoder: Annotated[
-        str | None, typer.Option(help="Of semantic_fpn or upernet: any encoder with a pyramid, by its name in timm.")
+        str | None,
+        typer.Option(help="Of semantic_fpn, upernet or a detector: any encoder with a pyramid, by its name in timm."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print numbers for machines instead.")] = False,
 ) -> None:
