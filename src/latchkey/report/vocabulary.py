@@ -46,6 +46,17 @@ VOCABULARIES: dict[str, Vocabulary] = {
         pictures="Surest mistakes",
         alternative="images with their true class and the class predicted with high confidence",
     ),
+    "detection": Vocabulary(
+        unit="image",
+        units="images",
+        main=("ap", "ap50", "ap75", "mask_ap", "mask_ap50", "mask_ap75"),
+        resampling={
+            "images": "they speak of other images, searched by these very trainings",
+            "images and seeds": _IMAGES["images and seeds"],
+        },
+        pictures="Best, median and worst images",
+        alternative="{rank} image: the objects that are there, and the boxes that were found",
+    ),
     "self-distillation": Vocabulary(
         unit="image",
         units="images",
