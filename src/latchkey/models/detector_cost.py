@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from latchkey.models.detector import Detector
 from latchkey.models.segmenter import pad_to_multiple
 
-PROPOSALS, SAMPLED = 1000, 512
-"""Boxes that an R-CNN looks into, of an image that is predicted, and of one that is trained on."""
+PROPOSALS = 1000
+"""Boxes that an R-CNN looks into, of an image that is predicted."""
 
 _DIVISOR = 32
 """Of the padded height and width of torchvision's batches."""
@@ -21,8 +21,9 @@ class CountedDetector(nn.Module):
     """Encoder, FPN and heads of a detector, run on an image `[b c H W]` of the resized size.
 
     RetinaNet's heads run on every place. Of an R-CNN, the proposals' head does; the box head runs on 1000 cuts of each
-    image (512 in training), the mask head on as many as there are detections at most (128 in training). What cuts,
-    sorts and suppresses boxes depends on the image and forms no products of matrices: it is left out.
+    image, the mask head on as many as there are detections at most; in training on `DetectorOptions.samples`, and a
+    quarter of these. What cuts, sorts and suppresses boxes depends on the image and forms no products of matrices: it
+    is left out.
 
     Shares its modules with the detector.
     """
@@ -34,20 +35,21 @@ class CountedDetector(nn.Module):
         self.width = detector.backbone.out_channels
         if hasattr(network, "head"):
             self.heads = nn.ModuleDict({"dense": network.head})
-            self.most = 0
+            self.most = self.samples = 0
             return
         rois = network.roi_heads
         self.heads = nn.ModuleDict({"dense": network.rpn.head, "box": rois.box_head, "scores": rois.box_predictor})
         if rois.has_mask():
             self.heads.update({"mask": rois.mask_head, "pixels": rois.mask_predictor})
         self.most: int = rois.detections_per_img
+        self.samples: int = rois.fg_bg_sampler.batch_size_per_image
 
     def forward(self, image: Tensor) -> list[Any]:
         """What each head gives."""
         maps = enumerate(self.encoder(pad_to_multiple(image, _DIVISOR)))
         fused = self.decoder(OrderedDict((str(level), one) for level, one in maps))
         found = [self.heads["dense"](list(fused.values()))]
-        boxes, masks = (SAMPLED, SAMPLED // 4) if self.training else (PROPOSALS, self.most)
+        boxes, masks = (self.samples, self.samples // 4) if self.training else (PROPOSALS, self.most)
         if "box" in self.heads:
             cuts = image.new_zeros(len(image) * boxes, self.width, 7, 7)
             found.append(self.heads["scores"](self.heads["box"](cuts)))

@@ -52,6 +52,8 @@ class DetectorOptions:
     """Channels of the FPN and of the heads' convolutions."""
     hidden: int = 1024
     """Width of the R-CNNs' linear layers."""
+    samples: int = 512
+    """Boxes of an image that an R-CNN's second stage learns from in a step, a quarter of them of objects at most."""
     norm: HeadNorm = "none"
     """`group` puts group normalisation into FPN and heads, which training from scratch needs (arXiv 1811.08883)."""
     anchor_sizes: tuple[tuple[float, ...], ...] | None = None
@@ -67,7 +69,14 @@ class DetectorOptions:
     """An image, at most."""
 
     def __post_init__(self) -> None:
-        for name, least in (("shorter", 1), ("longer", self.shorter), ("width", 1), ("hidden", 1), ("detections", 1)):
+        for name, least in (
+            ("shorter", 1),
+            ("longer", self.shorter),
+            ("width", 1),
+            ("hidden", 1),
+            ("samples", 4),
+            ("detections", 1),
+        ):
             if getattr(self, name) < least:
                 raise InputError(f"{name}={getattr(self, name)} must be at least {least}")
         for name in ("score_threshold", "nms_threshold"):
@@ -158,7 +167,7 @@ def rcnn(encoder: Pyramid, classes: int, in_channels: int, options: DetectorOpti
         FullBoxPredictor(options.hidden, classes + 1),
         fg_iou_thresh=0.5,
         bg_iou_thresh=0.5,
-        batch_size_per_image=512,
+        batch_size_per_image=options.samples,
         positive_fraction=0.25,
         bbox_reg_weights=None,
         score_thresh=options.score_threshold,
