@@ -83,8 +83,7 @@ class DetectionCheck:
         """How many places there are of a finding."""
         return len(self.found.get(kind, ()))
 
-    @property
-    def notes(self) -> tuple[str, ...]:
+    def sentences(self) -> tuple[str, ...]:
         """A sentence for each finding, with the first places by name."""
         return tuple(sentence(kind, self.found[kind]) for kind in FINDINGS if kind in self.found)
 
