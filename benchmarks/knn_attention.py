@@ -18,21 +18,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
-from statistics import median, quantiles
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from knn_page import write_page
+from measuring import ROOT, about, available, forget_peak, ratio, spread, status
 from torch import Tensor
 
 from latchkey.ops import knn_attention
-from latchkey.train import describe_environment
-
-ROOT = Path(__file__).parents[1]
-MEBIBYTE = 2**20
 
 
 class Case(NamedTuple):
@@ -153,30 +148,11 @@ def timed(case: Case, seconds: float) -> dict[str, Any]:
     }
 
 
-def spread(values: list[float]) -> dict[str, float]:
-    low, middle, high = quantiles(values, n=4)
-    return {"median": middle, "lower_quartile": low, "upper_quartile": high}
-
-
-def ratio(values: list[float], base: list[float]) -> dict[str, float]:
-    by_round = [a / b for a, b in zip(values, base, strict=True)]
-    return {"of_medians": median(values) / median(base), "lowest": min(by_round), "highest": max(by_round)}
-
-
-def status(field: str) -> int:
-    """A line of `/proc/self/status` in bytes: VmRSS (resident now) or VmHWM (the most so far)."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field):
-            return int(line.split()[1]) * 1024
-    raise OSError(f"/proc/self/status has no {field}")
-
-
 def weigh_here(case: Case, method: str, kind: str) -> dict[str, int]:
     """What one pass adds to this process at its peak, and the whole process then, in bytes."""
     run(method, inputs(Case(1, 1, 64, case.d, 8), learned=kind == "training"), 8)  # libraries and their buffers
     tensors = inputs(case, learned=kind == "training")
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
-    before = status("VmRSS")
+    before = forget_peak()
     run(method, tensors, case.topk)
     return {"added": status("VmHWM") - before, "process": status("VmHWM")}
 
@@ -197,12 +173,6 @@ def weighed(case: Case) -> dict[str, Any]:
     return {"kind": "memory", "case": case._asdict(), "scores_bytes": scores, "peak_bytes": peaks}
 
 
-def available() -> int:
-    """Bytes that processes can still have."""
-    lines = Path("/proc/meminfo").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="two small sizes; writes no file unless one is named")
@@ -218,7 +188,7 @@ def main() -> None:
     results = arguments.results or (None if arguments.quick else ROOT / "benchmarks/results/knn_attention.jsonl")
     page = arguments.page or (None if arguments.quick else ROOT / "docs/results/knn-attention.md")
     gate()
-    about = {"environment": describe_environment(), "commit": commit(), "date": f"{datetime.now(UTC):%Y-%m-%d}"}
+    where = about()
     rows = []
     for measure in (
         *(
@@ -227,7 +197,7 @@ def main() -> None:
         ),
         *((weighed, case) for case in (QUICK if arguments.quick else WEIGHED)),
     ):
-        rows.append(measure[0](*measure[1:]) | about)
+        rows.append(measure[0](*measure[1:]) | where)
         print(json.dumps(rows[-1]), flush=True)
     if results:
         results.parent.mkdir(exist_ok=True)
@@ -235,11 +205,6 @@ def main() -> None:
             file.writelines(json.dumps(row) + "\n" for row in rows)
     if page:
         write_page(rows, page)
-
-
-def commit() -> str:
-    done = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True)
-    return done.stdout.strip() or "unknown"
 
 
 if __name__ == "__main__":

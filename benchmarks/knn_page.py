@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from measuring import duration, size
+
 NAMES = {
     "published": "published arithmetic",
     "bounded": "memory-bounded path",
@@ -81,7 +83,7 @@ def table(rows: list[dict[str, Any]], kind: str) -> str:
 
 def time_cell(row: dict[str, Any], kind: str, name: str) -> str:
     seconds = row["seconds"][kind][name]["median"]
-    text = f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
+    text = duration(seconds)
     ratio = row["ratio_to_bounded"][kind].get(name)
     return f"{text} ({ratio['of_medians']:.2f}; {ratio['lowest']:.2f} to {ratio['highest']:.2f})" if ratio else text
 
@@ -89,10 +91,6 @@ def time_cell(row: dict[str, Any], kind: str, name: str) -> str:
 def memory_cell(row: dict[str, Any], kind: str, name: str) -> str:
     peak = row["peak_bytes"][kind][name]
     return f"{size(peak['added'])} ({size(peak['process'])})" if peak else "does not fit"
-
-
-def size(number: float) -> str:
-    return f"{number / 2**30:.2f} GiB" if number >= 2**30 else f"{number / 2**20:.0f} MiB"
 
 
 def draw(rows: list[dict[str, Any]], file: Path) -> None:

@@ -73,17 +73,7 @@ def hardware(environment: Mapping[str, Any]) -> str:
     """The device that PyTorch computes on here."""
     if environment["cuda_devices"]:
         return ", ".join(environment["cuda_devices"])
-    name = processor_name() or environment["processor"]
-    return f"{name}, {environment['cores']} cores, {torch.get_num_threads()} threads"
-
-
-def processor_name() -> str | None:
-    """The processor's model, where the system tells (Linux)."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return None
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), None)
+    return f"{environment['processor']}, {environment['cores']} cores, {torch.get_num_threads()} threads"
 
 
 def commit() -> str:
