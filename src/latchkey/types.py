@@ -332,3 +332,40 @@ def _same_length(what: str, length: int, parts: dict[str, Tensor | None]) -> Non
     for name, part in parts.items():
         if part is not None and len(part) != length:
             raise ValueError(f"{what}: {length} boxes but {len(part)} {name}; each box has one")
+
+
+IGNORE = 255
+"""The label of a pixel that neither trains nor scores, in every label map."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelMaps:
+    """What a training step of semantic segmentation sees: images with a class for every pixel."""
+
+    image: Tensor
+    """`[b c H W]` float32, normalised."""
+    label: Tensor
+    """`[b H W]` int64 class indices, `IGNORE` where there is none."""
+    ids: tuple[str, ...]
+    """One name an image, for messages."""
+
+    def pin_memory(self) -> LabelMaps:
+        """The same in page-locked memory, from which a copy to a GPU need not wait; PyTorch's loader calls this."""
+        return LabelMaps(self.image.pin_memory(), self.label.pin_memory(), self.ids)
+
+    def to(self, device: torch.device | str) -> LabelMaps:
+        """The same on `device`."""
+        return LabelMaps(self.image.to(device, non_blocking=True), self.label.to(device, non_blocking=True), self.ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What an evaluation step of semantic segmentation sees: one image, with its truth at native size."""
+
+    id: str
+    case: str
+    """What is independent of other cases: a patient, where the data tells, else the image itself."""
+    image: Tensor
+    """`[1 c h w]` float32, normalised, at the size that the model is to see."""
+    label: Tensor
+    """`[H W]` uint8 class indices at native size, `IGNORE` where there is none."""

@@ -1,0 +1,28 @@
+"""Photographs with label maps: layouts on disk, splits, views and augmentation, and what training iterates over."""
+
+from latchkey.data.semantic.augment import SemanticAugment
+from latchkey.data.semantic.dataset import Scenes, SemanticDataset, SemanticSample, collate_labels
+from latchkey.data.semantic.layouts import SemanticKind, SemanticOptions, open_semantic
+from latchkey.data.semantic.names import palette
+from latchkey.data.semantic.source import SceneFiles, SemanticSource, check_scenes
+from latchkey.data.semantic.split import SemanticShares, SemanticSplit, split_semantic
+from latchkey.data.semantic.view import SemanticView
+
+__all__ = [
+    "SceneFiles",
+    "Scenes",
+    "SemanticAugment",
+    "SemanticDataset",
+    "SemanticKind",
+    "SemanticOptions",
+    "SemanticSample",
+    "SemanticShares",
+    "SemanticSource",
+    "SemanticSplit",
+    "SemanticView",
+    "check_scenes",
+    "collate_labels",
+    "open_semantic",
+    "palette",
+    "split_semantic",
+]
