@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from latchkey.cli.data_check import check
+from latchkey.cli.data_detection import convert
 
 if TYPE_CHECKING:
     from latchkey.data import SourceOptions
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 
 app.command()(check)
+app.command()(convert)
 
 _SHOWN_ERRORS = 20
 

@@ -1,10 +1,13 @@
-"""`latchkey data check`: pictures with a class each."""
+"""`latchkey data check`: pictures with a class each, or with boxes and masks."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from latchkey.cli.data_detection import check_detection
 
 if TYPE_CHECKING:
     from latchkey.data import LabelledOptions
@@ -28,18 +31,19 @@ def check(
     kind: Annotated[
         str | None,
         typer.Option(
-            help="Layout: folder, imagenet, idx, torchvision or huggingface; found out from the folder by default."
+            help="Layout: folder, imagenet, idx, torchvision or huggingface (a class each); coco, voc or nuclei-masks "
+            "(boxes and masks); found out from the folder by default."
         ),
     ] = None,
     decode: Annotated[bool, typer.Option("--decode", help="Decode every pixel, not headers and ends alone.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
-    """Count the pictures of each class, and list every one that cannot be read.
+    """Count the pictures or objects of each class, and list everything that is wrong.
 
     For classification: a folder for each class, ImageNet, IDX files (MNIST and its family), torchvision's and Hugging
-    Face's data sets. Nothing is downloaded but what is asked for: a name on the hub, or `download=true`. Exit status 2
-    if anything is wrong.
+    Face's data sets. Nothing is downloaded but what is asked for: a name on the hub, or `download=true`. For detection:
+    COCO JSON, Pascal VOC XML, and label maps of objects. Exit status 2 if anything is wrong.
 
     Example: `latchkey data check photos --decode` or `latchkey data check photos name=CIFAR10 --kind torchvision`
     """
@@ -47,13 +51,19 @@ def check(
 
     from latchkey.data import LABELLED_KINDS, detect_labelled, open_labelled
     from latchkey.data.classification.overview import look_over
+    from latchkey.data.detection import DETECTION_KINDS, detect_detection
     from latchkey.errors import DataError, InputError
 
+    detection = kind if kind in DETECTION_KINDS else None if kind else detect_detection(root)
+    if detection is not None:
+        check_detection(Path(root), detection, settings or [], decode=decode, json=json, progress=not quiet)
+        return
     options = _options(settings or [])
     kind = kind or detect_labelled(root)
     if kind is None:
         raise InputError(
-            f"{root} shows no layout of labelled pictures by the names in it; give --kind ({', '.join(LABELLED_KINDS)})"
+            f"{root} shows no layout of labelled pictures by the names in it; give --kind "
+            f"({', '.join((*LABELLED_KINDS, *DETECTION_KINDS))})"
         )
     found = look_over(open_labelled(kind, root, options), decode=decode, progress=not quiet)
     if json:

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeGuard
 
 from latchkey.data.detection.coco_objects import BadObjectError, read_object
@@ -206,6 +206,8 @@ def _image(entry: object, folder: str, part: str) -> RawImage | str:
         return f"has no whole number as id: {_shown(number)}"
     if not isinstance(name, str) or not name:
         return f"(id {number}) has no file_name: {_shown(name)}"
+    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+        return f"(id {number}) has a file_name outside of its folder: {_shown(name)}"
     if not (_is_whole(height) and _is_whole(width) and 0 < height < 2**31 and 0 < width < 2**31):
         return f"(id {number}, {name}) has no height and width above 0: {_shown(height)}, {_shown(width)}"
     return RawImage(name, f"{folder}/{name}" if folder else name, (height, width), part, number, ())

@@ -83,9 +83,15 @@ class DetectionCheck:
         """How many places there are of a finding."""
         return len(self.found.get(kind, ()))
 
-    def sentences(self) -> tuple[str, ...]:
-        """A sentence for each finding, with the first places by name."""
-        return tuple(sentence(kind, self.found[kind]) for kind in FINDINGS if kind in self.found)
+    def sentences(self, *, errors: bool = True) -> tuple[str, ...]:
+        """A sentence for each finding, with the first places by name; errors that were skipped on demand."""
+        shown = (kind for kind in FINDINGS if kind in self.found and (errors or not is_error(kind)))
+        return tuple(sentence(kind, self.found[kind]) for kind in shown)
+
+    def errors(self) -> tuple[str, ...]:
+        """A sentence for each single place where something is wrong."""
+        kinds = (kind for kind in FINDINGS if kind in self.found and is_error(kind))
+        return tuple(f"{FINDINGS[kind].what}: {place}" for kind in kinds for place in self.found[kind])
 
     def finish(self, on_error: OnError) -> None:
         """Raises `DamagedAnnotationsError` with all errors at once, unless they are to be skipped."""

@@ -90,7 +90,7 @@ def gather(
         if not image.objects:
             check.add("empty", image.id)
     table = _table(kept, check)
-    check.finish(options.on_error)
+    check.finish(options.on_error if kept else "stop")
     if not kept:
         raise DataError(f"{name} has no images")
     kept, split = _split(kept, options)

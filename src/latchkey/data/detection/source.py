@@ -233,3 +233,7 @@ class DetectionSource:
             rows = self.table.rows(int(row))
             counted += np.bincount(self.table.labels[rows][~self.table.crowd[rows]], minlength=len(self.classes))
         return {name: int(count) for name, count in zip(self.classes, counted, strict=True)}
+
+    def crowds(self, part: str) -> int:
+        """Crowds in a part: they are not learned and neither hits nor misses."""
+        return sum(int(self.table.crowd[self.table.rows(int(row))].sum()) for row in self.part(part).rows)
