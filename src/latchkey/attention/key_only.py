@@ -123,6 +123,17 @@ class KeyOnlyMixing(nn.Module):
         """How salient each position is to each head, `[b h n]`: sums to 1 over n (R1c: the channels' mean)."""
         return saliency_weights(k, self._logits(k), mask=padding_mask(bias, self.variant))
 
+    def gates(self, k: Tensor, *, bias: Tensor | None = None, grid: Grid | None = None) -> Tensor:
+        """How far each position's gate is open to each head, `[b h n]` from 0 to 1 (R1, R1c: the channels' mean).
+
+        Of the pooled value, or for R2 of the position's own.
+        """
+        seen = k if self.gate is None else over_grid(self.gate, k, self._known(grid))
+        if not self.variant.gates_values:
+            return torch.sigmoid(seen).mean(dim=-1)
+        pooled = (self.weights(k, bias=bias).unsqueeze(-1) * k).sum(dim=-2, keepdim=True)
+        return torch.sigmoid((seen * pooled).sum(dim=-1) * k.shape[-1] ** -0.5)
+
     def _logits(self, k: Tensor) -> Tensor:
         return k if self.saliency is None else self.saliency
 

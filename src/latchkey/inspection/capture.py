@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from latchkey.attention import KNN, Core, Softmax
+from latchkey.attention import KNN, Core, Softmax, has_pairs
 from latchkey.errors import InputError
 from latchkey.inspection.layers import ancestors, block_of, find_cores, layer_name
 from latchkey.inspection.measures import token_similarity, update_ratio
 from latchkey.inspection.places import Place, Spot, find_place
-from latchkey.inspection.rows import Measures, QueryRow, measure
+from latchkey.inspection.rows import Measures, QueryRow, measure, measure_positions
 from latchkey.types import Grid, Size
 
 Share = tuple[float, float]
@@ -36,7 +36,8 @@ class Reading:
     prefix: list[QueryRow]
     """Of the queries without a place."""
     rows: list[QueryRow]
-    """Of the chosen queries, in their order; empty where all queries are without a place."""
+    """Of the chosen queries, in their order; empty where all queries are without a place. Of attention without pairs:
+    the maps of all positions at once, or of the windows that the queries lie in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +127,13 @@ class Recorder:
                 window=window,
                 shift=shift,
             )
+            if not has_pairs(core.variant):
+                windows = [_within(place, query, attentions, keys) for query in self.queries]
+                spots = _whole(place) if attentions == 1 else windows
+                with torch.no_grad():
+                    measures, rows = measure_positions(core, roles, kwargs.get("bias"), kwargs.get("grid"), spots)
+                self.layers[name] = Reading(attentions, queries, keys, place, measures, [], rows)
+                return
             apart = [place.prefix_spot(token) for token in range(place.queries.prefix)] if place is not None else []
             only_apart = place is not None and not place.queries.h
             chosen = [] if only_apart else [_spot(place, query, attentions, queries) for query in self.queries]
@@ -136,6 +144,16 @@ class Recorder:
             )
 
         return note
+
+
+def _whole(place: Place | None) -> list[Spot]:
+    """All positions of an attention over the image."""
+    return [Spot(0, 0, 0, (), (), None) if place is None else place.prefix_spot(0)]
+
+
+def _within(place: Place | None, query: Share, attentions: int, positions: int) -> Spot:
+    """All positions of the window that the query lies in."""
+    return replace(_spot(place, query, attentions, positions), token=0, cell=None)
 
 
 @contextmanager

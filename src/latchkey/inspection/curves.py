@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from latchkey.inspection.result import Inspection, LayerStudy, Measured
+from latchkey.inspection.wording import TITLES
 from latchkey.report.svg import PALETTE, Style, drawing, styles
 
 _SIZE = (9.6, 5.0)
@@ -61,7 +62,7 @@ def curves_figure(inspection: Inspection) -> Figure:
 
 
 def _title(name: str, inspection: Inspection) -> str:
-    return "k-NN" if inspection.truncates else name
+    return "k-NN" if inspection.truncates else TITLES.get(name, name)
 
 
 def _dropped(axes: Axes, inspection: Inspection, own: Style, _dense: Style) -> None:

@@ -14,6 +14,8 @@ from latchkey.inspection.result import LayerStudy, Picture, Row
 
 VEIL = (43, 108, 116, 226)
 """Colour and opacity of what lies over the keys that a query drops: teal, which no weight has and few pictures."""
+OVERLAY = 176
+"""Opacity of maps of positions, which lie over the picture."""
 _BLANK = (0, 0, 0, 0)
 
 Cells = NDArray[np.uint8]
@@ -26,7 +28,11 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class HeadMaps:
-    """What one head does with one query. Both maps share one scale, from 0 to `highest`."""
+    """What one head does with one query. Both maps share one scale, from 0 to `highest`.
+
+    That is the largest weight. For positions without pairs: of saliency twice an equal share at least, so that equal
+    shares have the middle colour; of a gate 1.
+    """
 
     veil: Cells | None
     """Teal where keys are dropped, clear where they are kept; None for an attention that keeps every key."""
@@ -41,6 +47,8 @@ class HeadMaps:
     prefix_dense: float
     """Of the keys without a place: their weight together."""
     prefix_truncated: float
+    note: str = ""
+    """What the colours of positions without pairs stand for, in numbers."""
 
 
 def head_maps(row: Row) -> list[HeadMaps]:
@@ -53,19 +61,37 @@ def _one_head(row: Row, head: int) -> HeadMaps:
     kept = np.ones(len(weights), bool) if row.kept is None else row.kept[head]
     placed = np.concatenate([weights[prefix:], after[prefix:]])
     highest = float(placed.max()) if np.isfinite(placed).all() else float("nan")
+    if row.what == "saliency":
+        highest = max(highest, 2 / len(weights))
+    elif row.what == "gate":
+        highest = 1.0 + 0 * highest
+    dense = _on_grid(row, _heat(weights[prefix:], highest))
+    if row.what != "weights":
+        dense[..., 3] = np.minimum(dense[..., 3], OVERLAY)
     heat = _on_grid(row, _heat(after[prefix:], highest))
     clear = _on_grid(row, np.where(kept[prefix:, None], np.uint8(255), np.uint8(0)))[..., :1]
     veil = np.where(clear > 0, np.array(_BLANK, np.uint8), np.array(VEIL, np.uint8))
     return HeadMaps(
         veil=None if row.kept is None else veil,
-        dense=_on_grid(row, _heat(weights[prefix:], highest)),
+        dense=dense,
         truncated=None if row.kept is None else np.concatenate([heat[..., :3], np.minimum(heat[..., 3:], clear)], -1),
         highest=highest,
         dropped=None if row.kept is None else float(weights[~kept].sum() + 0 * weights.sum()),
         prefix_kept=tuple(bool(one) for one in kept[:prefix]),
         prefix_dense=float(weights[:prefix].sum()),
         prefix_truncated=float(after[:prefix].sum()),
+        note=_note(row.what, weights),
     )
+
+
+def _note(what: str, values: NDArray[np.float32]) -> str:
+    """`0.41 to 0.87`: the range over the positions; of saliency `×0.41 to ×1.87`, in equal shares."""
+    if what == "weights":
+        return ""
+    low, high = float(values.min()), float(values.max())
+    if what == "saliency":
+        return f"×{low * len(values):.2f} to ×{high * len(values):.2f}"
+    return f"{low:.2f} to {high:.2f}"
 
 
 def _heat(weights: NDArray[np.float32], highest: float) -> Cells:

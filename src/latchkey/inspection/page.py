@@ -83,10 +83,13 @@ def page(inspection: Inspection) -> str:
         stages=stages(inspection),
         photo=jpeg(photo),
         ratio=photo.shape[1] / photo.shape[0],
-        marks=[_mark(inspection, point) for point in inspection.queries],
+        marks=[_mark(inspection, point) for point in inspection.queries] if inspection.asks else [],
         summary=layers_table(inspection),
         curves=Markup(svg(curves_figure(inspection), "curves", "How the numbers run through the layers")),
         truncates=inspection.truncates,
+        pairs=inspection.pairs,
+        positions=inspection.positions,
+        asks=inspection.asks,
         layers=list(_sections(inspection)),
         undrawn=sum(not layer.rows for layer in inspection.layers),
         measured=DEFINITIONS,
@@ -117,6 +120,7 @@ def _layer_numbers(layer: LayerStudy) -> dict[str, Any]:
     rows = [
         {
             "label": row.label,
+            "what": row.what,
             "token": row.spot.token,
             "window": row.spot.batch if layer.windowed else None,
             "prefix_keys": row.spot.prefix,
@@ -170,6 +174,7 @@ def _drawn_row(inspection: Inspection, layer: LayerStudy, row: Row) -> dict[str,
     height, width = map_shape(row)
     return {
         "label": row.label,
+        "what": row.what,
         "backdrop": jpeg(behind) if layer.windowed and behind is not None else None,
         "known": behind is not None,
         "ratio": width / height if layer.windowed or behind is None else behind.shape[1] / behind.shape[0],

@@ -50,6 +50,8 @@ class Row:
     """`[h m]`: what each head weighs before truncation."""
     kept: NDArray[np.bool_] | None
     """`[h m]`; None for an attention that keeps every key."""
+    what: str = "weights"
+    """What `weights` are: of attention without pairs "saliency" or "gate"."""
 
     @property
     def truncated(self) -> NDArray[np.float32]:
@@ -79,8 +81,11 @@ class LayerStudy:
     grid: Size | None
     """Rows and columns of the queries over the image; None where no place is known."""
     windowed: bool
+    pairs: bool
+    """Whether queries weigh keys. Without pairs, positions are weighed once for the whole attention: one row, not one
+    a query."""
     entropy: Measured
-    """Nats, before truncation."""
+    """Nats, before truncation; without pairs that of each head's saliency."""
     entropy_kept: Measured | None
     distance: Measured | None
     """Mean distance from query to key in widths of a query's patch; None where no place is known."""
@@ -136,6 +141,21 @@ class Inspection:
     def truncates(self) -> bool:
         """Whether any layer drops keys, so that there is a dense twin to compare with."""
         return any(layer.kept is not None for layer in self.layers)
+
+    @property
+    def pairs(self) -> bool:
+        """Whether any layer weighs pairs of positions."""
+        return any(layer.pairs for layer in self.layers)
+
+    @property
+    def positions(self) -> bool:
+        """Whether any layer weighs positions without pairs."""
+        return any(not layer.pairs for layer in self.layers)
+
+    @property
+    def asks(self) -> bool:
+        """Whether what is drawn depends on the chosen queries."""
+        return any(layer.pairs or layer.windowed for layer in self.layers)
 
 
 def query_label(index: int, point: Point) -> str:

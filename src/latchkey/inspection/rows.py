@@ -14,6 +14,7 @@ from latchkey.inspection.places import Place, Spot
 from latchkey.ops.knn import effective_topk, kept
 from latchkey.ops.knn.reference import logits as scores_of
 from latchkey.ops.knn.selection import ranking
+from latchkey.types import Grid
 
 CHUNK = 2**22
 """How many weights are held at once."""
@@ -28,6 +29,9 @@ class QueryRow:
     """`[h m]`, before truncation."""
     kept: Tensor | None
     """`[h m]` bool; None for an attention that keeps every key."""
+    what: str = "weights"
+    """What the numbers are: of attention without pairs the "saliency" of each position, or how far its "gate" is open.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,3 +108,19 @@ def measure(
         raise ValueError("an attention without queries has nothing to measure")
     rest = {name: all_rows(name) for name in ("distance", "dropped", "entropy_kept", "distance_kept")}
     return Measures(entropies, **rest), [found[spot] for spot in spots]
+
+
+def measure_positions(
+    core: Core, roles: tuple[Tensor, ...], bias: Tensor | None, grid: Grid | None, spots: list[Spot]
+) -> tuple[Measures, list[QueryRow]]:
+    """For attention without pairs: the entropy of each head's saliency, and the maps of the attentions at `spots`.
+
+    Saliency first, then the gate where the variant tells it, in float32 or better.
+    """
+    keys = roles[0].to(torch.promote_types(roles[0].dtype, torch.float32))
+    found = {"saliency": core.saliency(keys, bias=bias)}
+    if hasattr(core.mix, "gates"):
+        found["gate"] = core.mix.gates(keys, bias=bias, grid=grid)
+    rows = [QueryRow(spot, of[spot.batch].cpu(), None, what) for spot in spots for what, of in found.items()]
+    measured = entropy(found["saliency"].unsqueeze(-2)).transpose(0, 1).flatten(1).cpu()
+    return Measures(measured, None, None, None, None), rows

@@ -15,7 +15,7 @@ _PAPER, _INK, _MUTED, _MARK = (255, 255, 255), (29, 36, 48), (92, 102, 117), (25
 def layer_sheet(inspection: Inspection, layer: LayerStudy) -> Image.Image:
     """The maps of every drawn query and head, on white."""
     blocks = [(row, head_maps(row)) for row in layer.rows]
-    names = ["kept", "dense", "k-NN"] if layer.kept is not None else ["weights"]
+    names = ["kept", "dense", "k-NN"] if layer.kept is not None else [""]
     heights = [_tile_height(inspection, layer, row) for row, _ in blocks]
     width = _SIDE + layer.heads * (_TILE + _GAP)
     height = 2 * _HEAD + sum(len(names) * (tall + _GAP) + 2 * _GAP for tall in heights)
@@ -30,7 +30,7 @@ def layer_sheet(inspection: Inspection, layer: LayerStudy) -> Image.Image:
         draw.text((_GAP, top), row.label, fill=_INK, font=font)
         for line, name in enumerate(names):
             y = top + line * (tall + _GAP)
-            draw.text((_GAP, y + tall - 16), name, fill=_MUTED, font=font)
+            draw.text((_GAP, y + tall - 16), name or row.what, fill=_MUTED, font=font)
             for head, one in enumerate(maps):
                 tile = _tile(inspection, layer, row, one, name, (_TILE, tall))
                 sheet.paste(tile, (_SIDE + head * (_TILE + _GAP), y))
@@ -55,7 +55,8 @@ def _tile(
     else:
         cells: Cells = maps.truncated if name == "k-NN" and maps.truncated is not None else maps.dense
         heat = _enlarged(cells, size)
-        tile = Image.new("RGB", size, VEIL[:3])
+        behind = None if row.what == "weights" else backdrop(layer, row, inspection.picture)
+        tile = Image.new("RGB", size, VEIL[:3]) if behind is None else _enlarged(behind, size)
         tile.paste(heat, (0, 0), heat)
     if row.spot.cell is not None:
         y, x, tall, wide = row.spot.cell

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from latchkey.attention import KNN, Core, variant_name
+from latchkey.attention import KNN, Core, has_pairs, variant_name
 from latchkey.errors import InputError
 from latchkey.inspection.capture import BlockReading, Reading, Recorder, dense, evaluating
 from latchkey.inspection.gradients import GradientNorms, choose_target, gradient_norms, logits_of
@@ -178,7 +178,7 @@ def _layer(
     rows: list[Row] = []
     if points is not None:
         apart = [_row(_prefix_label(i, len(reading.prefix)), row) for i, row in enumerate(reading.prefix)]
-        rows = [*apart, *(_row(query_label(i, points[i]), row) for i, row in enumerate(reading.rows))]
+        rows = [*apart, *(_row(_label(core, reading, i, points), row) for i, row in enumerate(reading.rows))]
     return LayerStudy(
         index=index,
         name=layer_name(name),
@@ -191,6 +191,7 @@ def _layer(
         kept=effective_topk(core.variant.topk, reading.keys) if isinstance(core.variant, KNN) else None,
         grid=(place.queries.h, place.queries.w) if place is not None and place.queries.h else None,
         windowed=reading.attentions > 1,
+        pairs=has_pairs(core.variant),
         entropy=_required(measures.entropy),
         entropy_kept=_measured(measures.entropy_kept),
         distance=_measured(measures.distance, place.queries.prefix if place is not None else 0),
@@ -212,7 +213,16 @@ def _measured(values: Tensor | None, without: int = 0) -> Measured | None:
 
 
 def _row(label: str, row: QueryRow) -> Row:
-    return Row(label, row.spot, row.weights.float().numpy(), None if row.kept is None else row.kept.numpy())
+    return Row(label, row.spot, row.weights.float().numpy(), None if row.kept is None else row.kept.numpy(), row.what)
+
+
+def _label(core: Core, reading: Reading, index: int, points: Sequence[Point]) -> str:
+    if has_pairs(core.variant):
+        return query_label(index, points[index])
+    if reading.attentions == 1:
+        return "all positions"
+    query = index * len(points) // len(reading.rows)
+    return f"window of {query_label(query, points[query])}"
 
 
 def _prefix_label(index: int, count: int) -> str:

@@ -53,7 +53,7 @@ def open_model(
 
     Args:
         attention: as in `latchkey.attention.parse_attention`; "knn" takes the k of a classifier's own row. None: knn,
-            or what a model of latchkey's in timm has.
+            or what a model of latchkey's in timm has, or key-only for a LinGlo.
         size: height and width in pixels of the input; the model's own by default.
         classes: outputs; the model's own number by default.
         channels: of the input.
@@ -142,7 +142,9 @@ def view_of(model: nn.Module, size: Size) -> LabelledView:
 
 
 def _classifier(name: str, wish: _Wish, pretrained: bool) -> tuple[nn.Module, Size]:
-    attention = "knn" if wish.attention in (None, "knn") else parse_attention(wish.attention or "knn")
+    default = "knn" if CLASSIFIERS[name].own == "softmax" else CLASSIFIERS[name].own
+    asked = default if wish.attention is None else wish.attention
+    attention = asked if asked == "knn" else parse_attention(asked)
     model = create_classifier(
         name,
         attention=attention,

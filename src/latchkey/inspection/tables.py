@@ -22,6 +22,7 @@ def layers_table(inspection: Inspection) -> Table:
     body = []
     for layer in layers:
         windows = f"{layer.attentions} windows" if layer.windowed else f"{layer.queries} queries"
+        windows = windows if layer.pairs or layer.windowed else "no queries"
         cells = [Cell(str(layer.index), layer.name), Cell(str(layer.heads)), Cell(str(layer.keys), windows)]
         if inspection.truncates:
             cells += [Cell("all" if layer.kept is None else str(layer.kept)), _spread(layer.dropped)]
@@ -71,7 +72,8 @@ def heads_table(layer: LayerStudy) -> Table:
         ):
             cells += [] if measured is None else [Cell(number(measured.heads[head].mean, digits))]
         body.append(tuple(cells))
-    return Table("Every head over all of its queries", tuple(columns), tuple(body))
+    caption = "Every head over all of its queries" if layer.pairs else "Saliency of every head"
+    return Table(caption, tuple(columns), tuple(body))
 
 
 def stages(inspection: Inspection) -> list[str]:

@@ -7,10 +7,12 @@ import math
 from latchkey.inspection.result import Inspection, LayerStudy, query_label
 from latchkey.report.wording import number
 
-TITLES = {"knn": "k-NN", "kv": "KV", "kvpos": "KV+Pos"}
+TITLES = {"knn": "k-NN", "kv": "KV", "kvpos": "KV+Pos", "keyonly": "key-only"}
 """How variants are written in a sentence; others as they are named."""
 NEARLY_UNIFORM = 0.98
 """Share of ln m from which on the entropy is called nearly that of equal weights."""
+EQUAL = 0.99999
+"""Share of ln m from which on saliency is called equal: it starts there."""
 
 DEFINITIONS: tuple[tuple[str, list[str]], ...] = (
     (
@@ -27,7 +29,18 @@ DEFINITIONS: tuple[tuple[str, list[str]], ...] = (
     ("Dropped mass τ", ["Dense weight of the keys outside the k, for each query: 0 where truncation changes nothing."]),
     (
         "Entropy",
-        ["Of a query's weights, in nats: 0 for one key, ln m for m equal keys, at most ln k after truncation."],
+        [
+            "Of a query's weights, in nats: 0 for one key, ln m for m equal keys, at most ln k after truncation. Of "
+            "key-only attention: of a head's saliency over the positions."
+        ],
+    ),
+    (
+        "Saliency, gate",
+        [
+            "Key-only attention (a reconstruction) has no queries. Saliency: what each position weighs in the value "
+            "(R2: the key) that a head pools from the whole image. Gate: how far each position lets the pooled value "
+            "(R2: its own) in, from 0 to 1; the mean over the channels where these have gates of their own."
+        ],
     ),
     (
         "Distance",
@@ -53,13 +66,9 @@ def facts(inspection: Inspection) -> list[tuple[str, str]]:
     subject, (height, width, _) = inspection.subject, inspection.picture.shape
     found = [("Model", subject.model), ("Weights", subject.weights)]
     found.append(("Image", f"{subject.image}, " * bool(subject.image) + f"seen at {height} x {width} pixels"))
-    found.append(
-        (
-            "Queries",
-            "; ".join(query_label(i, point) for i, point in enumerate(inspection.queries))
-            + " (row, column of the input)",
-        )
-    )
+    labels = "; ".join(query_label(i, point) for i, point in enumerate(inspection.queries))
+    if inspection.asks:
+        found.append(("Queries", f"{labels} (row, column of the input)"))
     target = inspection.target
     if target is not None:
         how = "as asked" if target.chosen else "the one predicted"
@@ -95,6 +104,10 @@ def what_to_see(layer: LayerStudy) -> str:
     if layer.dropped is None or layer.entropy_kept is None or layer.kept is None:
         means = [head.mean for head in layer.entropy.heads]
         low, high = means.index(min(means)), means.index(max(means))
+        if not layer.pairs and full > 0 and min(means) > EQUAL * full:
+            return f"All positions weigh alike (entropy ln m = {number(full, 2)}), as they do before training."
+        if not layer.pairs and layer.heads == 1:
+            return f"Entropy {number(means[0], 2)} nats; equal weights would give ln m = {number(full, 2)}."
         return (
             f"Head {low} is the sharpest (entropy {number(means[low], 2)} nats) and head {high} the broadest "
             f"({number(means[high], 2)}; equal weights would give ln m = {number(full, 2)})."
