@@ -53,8 +53,8 @@ def inspect(
     """One page about the attention of a model that sees one picture: kept keys, maps, dropped mass, entropy, gradients.
 
     k-NN attention is held against dense attention: within each layer from the same queries and keys, and between the
-    model and its dense twin of the same weights. Key-only attention (LinGlo) has no queries: the page shows the saliency
-    and the gate of every position, head by head. The page needs nothing but a browser.
+    model and its dense twin of the same weights. Key-only attention (LinGlo) has no queries: the page shows saliency
+    and gate of every position, head by head. The page needs nothing but a browser.
 
     Example: latchkey inspect deit_tiny_patch16_224 photo.jpg --queries '120,80 30,200' --out study
     """
