@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from latchkey import KV, KVPos
 from latchkey.config import load_experiment, merge, parse_override, to_dict, to_yaml, validate
 from latchkey.errors import InputError
-from latchkey.models import CLASSIFIERS, MODELS
+from latchkey.models import CLASSIFIERS, DETECTORS, MODELS
 from latchkey.recipes import RECIPES
 
 
@@ -23,7 +23,7 @@ def test_every_recipe_survives_yaml_and_names_a_model(name: str, tmp_path: Path)
     file = tmp_path / "config.yaml"
     file.write_text(to_yaml(experiment))
     assert load_experiment(file) == experiment == RECIPES[name]()
-    assert experiment.model.name in {**MODELS, **CLASSIFIERS}
+    assert experiment.model.name in {**MODELS, **CLASSIFIERS, **DETECTORS}
     assert RECIPES[name].summary
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from latchkey.classify import Classified, Classifier, ClassOutput, UnreadPicture
+    from latchkey.detect import Finder, FoundOutput, Searched, Unsearched
     from latchkey.inference import Failure, Written
 
 
@@ -31,7 +32,7 @@ def predict(
     inputs: Annotated[
         list[Path], typer.Argument(help="NIfTI volumes, pictures, folders of them, or a tree in the UW-Madison layout.")
     ],
-    out: Annotated[Path, typer.Option(help="Folder for masks or classes, and pictures of them.")],
+    out: Annotated[Path, typer.Option(help="Folder for masks, classes or objects, and pictures of them.")],
     form: Annotated[
         Format | None,
         typer.Option("--format", help="Of masks; by default each input's own: NIfTI, PNG, or one CSV (UW-Madison)."),
@@ -43,7 +44,14 @@ def predict(
         float | None, typer.Option(help="Of masks: share that neighbouring windows have in common; 0.25 by default.")
     ] = None,
     top: Annotated[int | None, typer.Option(min=1, help="Of classes: how many of each picture; 5 by default.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Slices, windows or pictures at once.")] = 8,
+    threshold: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Of objects: least score of those that are counted and drawn; 0.5 by default."),
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of masks and classes: slices, windows or pictures at once; 8 by default."),
+    ] = None,
     axis: Annotated[
         int | None, typer.Option(min=0, max=2, help="Axis along which volumes are cut; as in training by default.")
     ] = None,
@@ -54,36 +62,60 @@ def predict(
     as_json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
-    """Predict new images with a trained run: masks in the geometry of each input, or the classes of each picture.
+    """Predict new images with a trained run: masks in the geometry of each input, or each picture's classes or objects.
 
     Images are normalised as in training; scans larger than the training size are covered window by window. Files that
     cannot be read are named at the end, and what was predicted of all others is kept. A classifier writes
-    predictions.csv, predictions.json and a sheet of pictures.
+    predictions.csv, predictions.json and a sheet of pictures, a detector detections.json (COCO results), pictures with
+    boxes and, where it finds masks, label maps.
 
     Example: `latchkey predict runs/setr_kv_small-seed0 scans/ --out masks`
     """
     from latchkey.errors import InputError
-    from latchkey.experiment import ClassificationExperiment, SegmentationExperiment
+    from latchkey.experiment import ClassificationExperiment, DetectionExperiment, SegmentationExperiment
     from latchkey.run import load_run
 
     loaded = load_run(run, weights.value)
-    for_masks = {"--format": form, "--overlap": overlap, "--axis": axis, "--separate": separate or None}
-    for_classes = {"--top": top}
-    segments = isinstance(loaded.experiment, SegmentationExperiment)
-    stray = [name for name, value in (for_classes if segments else for_masks).items() if value is not None]
-    if not segments and not isinstance(loaded.experiment, ClassificationExperiment):
+    of_kind = {SegmentationExperiment: "masks", ClassificationExperiment: "classes", DetectionExperiment: "objects"}
+    what = of_kind.get(type(loaded.experiment))
+    if what is None:
         raise InputError(
-            f"{run} is a run of the kind {loaded.experiment.kind}, which predicts neither masks nor classes"
+            f"{run} is a run of the kind {loaded.experiment.kind}, which predicts no masks, classes or objects"
         )
+    given: dict[str, tuple[object, tuple[str, ...]]] = {
+        "--format": (form, ("masks",)),
+        "--overlap": (overlap, ("masks",)),
+        "--axis": (axis, ("masks",)),
+        "--separate": (separate or None, ("masks",)),
+        "--top": (top, ("classes",)),
+        "--threshold": (threshold, ("objects",)),
+        "--batch-size": (batch_size, ("masks", "classes")),
+    }
+    stray = [name for name, (value, meant) in given.items() if value is not None and what not in meant]
     if stray:
-        what = "masks" if segments else "classes"
         raise InputError(f"{', '.join(stray)}: no option for {run}, which predicts {what}; leave it out")
-    if not segments:
+    if what == "classes":
         from latchkey.classify import Classifier, ClassOutput
 
         seen = cast(ClassificationExperiment, loaded.experiment).view.with_channels(int(loaded.note["channels"]))
-        classifier = Classifier(loaded.model, loaded.task, seen, top=top or 5, batch_size=batch_size, device=device)
+        classifier = Classifier(
+            loaded.model, loaded.task, seen, top=top or 5, batch_size=batch_size or 8, device=device
+        )
         _classify(classifier, inputs, ClassOutput(out, overlays, overwrite), as_json=as_json, quiet=quiet)
+        return
+    if what == "objects":
+        from latchkey.detect import Finder, FoundOutput
+        from latchkey.models import Detector
+
+        finder = Finder(
+            cast(Detector, loaded.model),
+            loaded.task,
+            cast(DetectionExperiment, loaded.experiment).view,
+            dict(zip(loaded.classes, loaded.note["category_ids"], strict=True)),
+            threshold=0.5 if threshold is None else threshold,
+            device=device,
+        )
+        _detect(finder, inputs, FoundOutput(out, overlays, overwrite), as_json=as_json, quiet=quiet)
         return
     from latchkey.inference import Output, PredictionError, Predictor, predict_files
     from latchkey.models import Segmenter
@@ -94,7 +126,7 @@ def predict(
         loaded.task,
         settings.view,
         overlap=0.25 if overlap is None else overlap,
-        batch_size=batch_size,
+        batch_size=batch_size or 8,
         device=device,
     )
     output = Output(out, form.value if form else None, separate=separate, overlays=overlays, overwrite=overwrite)
@@ -129,6 +161,29 @@ def _print_classes(written: Sequence[Classified], failures: Sequence[UnreadPictu
     for item in written:
         guesses = ", ".join(f"{guess.title} {100 * guess.probability:.1f} %" for guess in item.guesses[:3])
         typer.echo(f"{item.path}  {guesses}")
+
+
+def _detect(finder: Finder, inputs: list[Path], output: FoundOutput, *, as_json: bool, quiet: bool) -> None:
+    from latchkey.detect import DetectionError, detect_files
+
+    try:
+        written = detect_files(finder, inputs, output, progress=not quiet)
+    except DetectionError as error:
+        _print_objects(error.written, error.failures, as_json=as_json)
+        raise
+    _print_objects(written, (), as_json=as_json)
+
+
+def _print_objects(written: Sequence[Searched], failures: Sequence[Unsearched], *, as_json: bool) -> None:
+    if as_json:
+        from dataclasses import asdict
+
+        content = {"written": [asdict(item) for item in written], "failed": [asdict(item) for item in failures]}
+        typer.echo(json.dumps(content, indent=2, default=str))
+        return
+    for item in written:
+        found = ", ".join(f"{count} {name}" for name, count in item.objects.items() if count)
+        typer.echo(f"{item.path}  {found or 'nothing'}")
 
 
 def _print(written: Sequence[Written], failures: Sequence[Failure], *, separate: bool, as_json: bool) -> None:

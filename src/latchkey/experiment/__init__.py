@@ -6,12 +6,13 @@ tasks, data and training at once.
 
 from latchkey.experiment.base import Built, Experiment
 from latchkey.experiment.classification import ClassificationExperiment
+from latchkey.experiment.detection import DetectionExperiment
 from latchkey.experiment.dino import DinoExperiment
 from latchkey.experiment.running import PRETRAINED_NOTE, Weights, evaluate, train, weights_file
 from latchkey.experiment.segmentation import SegmentationExperiment
 
 KINDS: dict[str, type[Experiment]] = {
-    kind.kind: kind for kind in (SegmentationExperiment, ClassificationExperiment, DinoExperiment)
+    kind.kind: kind for kind in (SegmentationExperiment, ClassificationExperiment, DinoExperiment, DetectionExperiment)
 }
 """Every kind of experiment, by what a YAML file calls it."""
 
@@ -20,6 +21,7 @@ __all__ = [
     "PRETRAINED_NOTE",
     "Built",
     "ClassificationExperiment",
+    "DetectionExperiment",
     "DinoExperiment",
     "Experiment",
     "SegmentationExperiment",

@@ -33,16 +33,16 @@ class CountedDetector(nn.Module):
         network: Any = detector.network
         self.encoder, self.decoder = detector.encoder, detector.backbone.fpn
         self.width = detector.backbone.out_channels
+        self.most = self.samples = 0
         if hasattr(network, "head"):
             self.heads = nn.ModuleDict({"dense": network.head})
-            self.most = self.samples = 0
             return
         rois = network.roi_heads
         self.heads = nn.ModuleDict({"dense": network.rpn.head, "box": rois.box_head, "scores": rois.box_predictor})
         if rois.has_mask():
             self.heads.update({"mask": rois.mask_head, "pixels": rois.mask_predictor})
-        self.most: int = rois.detections_per_img
-        self.samples: int = rois.fg_bg_sampler.batch_size_per_image
+        self.most = rois.detections_per_img
+        self.samples = rois.fg_bg_sampler.batch_size_per_image
 
     def forward(self, image: Tensor) -> list[Any]:
         """What each head gives."""

@@ -7,7 +7,7 @@ from functools import partial
 
 from latchkey.attention import KNN, Softmax
 from latchkey.experiment import Experiment
-from latchkey.recipes import demo, dino, fashion, imagenet, linglo, pictures, small, uw_madison
+from latchkey.recipes import demo, detection, dino, fashion, imagenet, linglo, pictures, small, uw_madison
 from latchkey.recipes.recipe import Recipe
 
 _SEGMENTATION: dict[str, Callable[[], Experiment]] = {
@@ -131,6 +131,28 @@ def _linglo() -> dict[str, Recipe]:
     return found
 
 
+def _detection() -> dict[str, Recipe]:
+    found: dict[str, Recipe] = {}
+    for encoder in ("linglo_b0", "linglo_b1", "linglo_b2", "pvt_v2_b0", "pvt_v2_b1", "pvt_v2_b2"):
+        for name, title, long in (
+            ("retinanet", "RetinaNet", False),
+            ("mask_rcnn", "Mask R-CNN", False),
+            ("mask_rcnn", "Mask R-CNN", True),
+        ):
+            length = "36 epochs, multi-scale" if long else "12 epochs"
+            found[f"{name}_{encoder}_{'3x' if long else '1x'}_coco"] = Recipe(
+                f"{title} on {encoder}, COCO, {length}.", partial(detection.coco, name, encoder, long=long)
+            )
+    for encoder in ("linglo_b0", "pvt_v2_b0"):
+        found[f"retinanet_{encoder}_bccd"] = Recipe(
+            f"RetinaNet on {encoder}: blood cells (BCCD) from scratch, for a CPU.", partial(detection.bccd, encoder)
+        )
+        found[f"mask_rcnn_{encoder}_nuclei"] = Recipe(
+            f"Mask R-CNN on {encoder}: nuclei (DSB 2018) from scratch, for a CPU.", partial(detection.nuclei, encoder)
+        )
+    return found
+
+
 RECIPES: dict[str, Recipe] = {
     **{name: Recipe.of(make) for name, make in _SEGMENTATION.items()},
     **_fashion(),
@@ -138,5 +160,6 @@ RECIPES: dict[str, Recipe] = {
     **{name: Recipe.of(make) for name, make in _PICTURES.items()},
     **_imagenet(),
     **_DINO,
+    **_detection(),
 }
 """Every recipe that the command line can name."""
