@@ -25,18 +25,22 @@ from latchkey.metrics.image_records import (
 )
 from latchkey.metrics.image_scores import image_scores
 from latchkey.metrics.resampling import Interval, PairedDifference
+from latchkey.metrics.scene_records import SceneRecord, scene_record
+from latchkey.metrics.scene_scores import scene_scores
 from latchkey.metrics.score import (
     CLASSIFICATION_SCORES,
     DETECTION_SCORES,
     FEATURE_SCORES,
     SCORES,
     SEGMENTATION_SCORES,
+    SEMANTIC_SCORES,
     Score,
     find_score,
 )
 from latchkey.metrics.scores import compute_scores, scores_by_case
 from latchkey.metrics.scoring import ClassificationScoring, Scoring, SegmentationScoring
 from latchkey.metrics.segmentation import SegmentationMetric
+from latchkey.metrics.semantic import SemanticMetric, SemanticScoring
 from latchkey.metrics.statistics import (
     ScanStatistics,
     load_records,
@@ -51,6 +55,7 @@ __all__ = [
     "FEATURE_SCORES",
     "SCORES",
     "SEGMENTATION_SCORES",
+    "SEMANTIC_SCORES",
     "ClassificationMetric",
     "ClassificationScoring",
     "CocoMetric",
@@ -61,10 +66,13 @@ __all__ = [
     "PairedDifference",
     "PictureRecord",
     "ScanStatistics",
+    "SceneRecord",
     "Score",
     "Scoring",
     "SegmentationMetric",
     "SegmentationScoring",
+    "SemanticMetric",
+    "SemanticScoring",
     "compute_scores",
     "confident_mistakes",
     "confusions",
@@ -88,5 +96,7 @@ __all__ = [
     "save_picture_records",
     "save_records",
     "scan_statistics",
+    "scene_record",
+    "scene_scores",
     "scores_by_case",
 ]

@@ -111,7 +111,21 @@ DETECTION_SCORES: dict[str, Score] = {
 }
 """Every score of a detection, likewise; those of masks where masks are judged."""
 
-SCORES: dict[str, Score] = SEGMENTATION_SCORES | CLASSIFICATION_SCORES | FEATURE_SCORES | DETECTION_SCORES
+SEMANTIC_SCORES: dict[str, Score] = {
+    score.name: score
+    for score in (
+        Score("miou", "Mean IoU", "%", True, "pixels pooled over the images, mean over the classes that there are"),
+        Score("macc", "Mean accuracy", "%", True, "pixels of a class that are recognised, mean over classes"),
+        Score("aacc", "Pixel accuracy", "%", True, "pixels that are right, of all that are scored"),
+        Score("iou", "IoU", "%", True, "pooled pixels of a class", per_class=True, overall=False),
+        Score("acc", "Accuracy", "%", True, "pixels of a class that are recognised", per_class=True, overall=False),
+    )
+}
+"""Every score of label maps, likewise."""
+
+SCORES: dict[str, Score] = (
+    SEGMENTATION_SCORES | CLASSIFICATION_SCORES | FEATURE_SCORES | DETECTION_SCORES | SEMANTIC_SCORES
+)
 """Every score of every task; no two tasks share a name."""
 
 _LISTED = 30

@@ -71,7 +71,8 @@ def confusions_table(run: Comparison) -> Table | None:
         for true, predicted, count in wrong[:PAIRS]
     ]
     caption = "The most frequent confusions, with their share of the true class"
-    return Table(caption, ("True class", "Predicted as", run.words.units.capitalize(), "Share"), tuple(body))
+    counted = (run.words.counted or run.words.units).capitalize()
+    return Table(caption, ("True class", "Predicted as", counted, "Share"), tuple(body))
 
 
 def confusion_matrix(run: Comparison) -> np.ndarray:

@@ -21,6 +21,8 @@ class Vocabulary:
     """Heading over the pictures."""
     alternative: str
     """What a picture shows, for those who cannot see it; `{rank}` stands for its rank."""
+    counted: str | None = None
+    """What confusions are counts of; None: `units`."""
 
 
 _IMAGES = {
@@ -56,6 +58,18 @@ VOCABULARIES: dict[str, Vocabulary] = {
         },
         pictures="Best, median and worst images",
         alternative="{rank} image: the objects that are there, and the boxes that were found",
+    ),
+    "semantic": Vocabulary(
+        unit="image",
+        units="images",
+        main=("miou", "macc", "aacc"),
+        resampling={
+            "images": "they speak of other images, segmented by these very trainings",
+            "cases": "patients, not images, are independent of each other",
+        },
+        pictures="Best, median and worst images",
+        alternative="{rank} image: the picture, its true label map, and the predicted one",
+        counted="pixels",
     ),
     "self-distillation": Vocabulary(
         unit="image",
