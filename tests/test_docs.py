@@ -107,7 +107,7 @@ def test_yaml_of_the_training_page_is_an_experiment(tmp_path: Path) -> None:
 def flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     result: dict[str, Any] = {}
     for key, value in content.items():
-        nested = isinstance(value, dict) and key != "attention"
+        nested = isinstance(value, dict) and bool(value) and key != "attention"
         result |= flat(value, f"{prefix}{key}.") if nested else {prefix + key: value}
     return result
 
