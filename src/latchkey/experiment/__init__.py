@@ -10,9 +10,17 @@ from latchkey.experiment.detection import DetectionExperiment
 from latchkey.experiment.dino import DinoExperiment
 from latchkey.experiment.running import PRETRAINED_NOTE, Weights, evaluate, train, weights_file
 from latchkey.experiment.segmentation import SegmentationExperiment
+from latchkey.experiment.semantic import SemanticExperiment
 
 KINDS: dict[str, type[Experiment]] = {
-    kind.kind: kind for kind in (SegmentationExperiment, ClassificationExperiment, DinoExperiment, DetectionExperiment)
+    kind.kind: kind
+    for kind in (
+        SegmentationExperiment,
+        ClassificationExperiment,
+        DinoExperiment,
+        DetectionExperiment,
+        SemanticExperiment,
+    )
 }
 """Every kind of experiment, by what a YAML file calls it."""
 
@@ -25,6 +33,7 @@ __all__ = [
     "DinoExperiment",
     "Experiment",
     "SegmentationExperiment",
+    "SemanticExperiment",
     "Weights",
     "evaluate",
     "train",

@@ -78,6 +78,10 @@ class Experiment(ABC):
     def start(self, built: Built) -> str | None:
         """Puts pretrained weights into the model where the settings ask for them, and says what became of each."""
 
+    def judged(self, model: nn.Module) -> nn.Module:
+        """The model as it is finally scored and used: it may see an image more than once, or in parts."""
+        return model
+
     def training_task(self, built: Built) -> Any:
         """The task for scores during training; a kind may leave out what is slow and not monitored."""
         return built.task

@@ -67,7 +67,7 @@ def evaluate(
     built = experiment.build(progress=progress) if built is None else built
     load_weights(weights_file(folder, weights), built.model)
     return evaluate_model(
-        built.model,
+        experiment.judged(built.model),
         built.task,
         built.validation,
         device=experiment.fit.device,

@@ -20,6 +20,7 @@ from latchkey.models.knn_names import KNN_NAMES
 from latchkey.models.pretrained import LoadReport, load_pretrained
 from latchkey.models.pyramid import Pyramid, create_pyramid
 from latchkey.models.segmenter import Segmenter
+from latchkey.models.sweep import Sweep, SweptSegmenter
 from latchkey.models.zoo import MODELS, ModelSpec, create_segmenter, list_models, load_segmenter, model_spec
 
 REGISTERED = (*_timm_registry.default_cfgs, *KNN_NAMES)
@@ -42,6 +43,8 @@ __all__ = [
     "ModelSpec",
     "Pyramid",
     "Segmenter",
+    "Sweep",
+    "SweptSegmenter",
     "classifier_spec",
     "create_classifier",
     "create_detector",

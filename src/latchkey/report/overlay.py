@@ -73,7 +73,7 @@ def overlay(
     legend = [_class_entries(classes)]
     if part.truth is not None:
         legend.append([("fill: prediction", None), ("line: truth", None)])
-    return _page([("", canvas)], legend, title)
+    return page([("", canvas)], legend, title)
 
 
 def error_map(
@@ -85,7 +85,7 @@ def error_map(
     extra the other way round, and of the wrong class when both is the case.
     """
     part = _slice(image, truth, prediction, classes)
-    return _page([("", _errors(part))], [_error_entries(part)], title)
+    return page([("", _errors(part))], [_error_entries(part)], title)
 
 
 def overlay_strip(
@@ -96,14 +96,14 @@ def overlay_strip(
     predicted = _outlined(_filled(part.image, part.prediction), part.prediction)
     legend = [_class_entries(classes)]
     if part.truth is None:
-        return _page([("image", part.image), ("prediction", predicted)], legend, title)
+        return page([("image", part.image), ("prediction", predicted)], legend, title)
     panels = [
         ("image", part.image),
         ("truth", _outlined(_filled(part.image, part.truth), part.truth)),
         ("prediction", predicted),
         ("errors", _errors(part)),
     ]
-    return _page(panels, [*legend, _error_entries(part)], title)
+    return page(panels, [*legend, _error_entries(part)], title)
 
 
 def class_colours(number: int) -> list[Colour]:
@@ -208,7 +208,8 @@ def _error_entries(part: _Slice) -> list[Entry]:
     return [(name, colour) for name, colour in ERROR_COLOURS.items() if several or name != "wrong class"]
 
 
-def _page(panels: Sequence[tuple[str, Canvas]], legend: Sequence[Sequence[Entry]], title: str) -> Image.Image:
+def page(panels: Sequence[tuple[str, Canvas]], legend: Sequence[Sequence[Entry]], title: str) -> Image.Image:
+    """Panels `[H W 3]` in 0..1 of one size side by side, each under its caption, over rows of a legend."""
     height, width = panels[0][1].shape[:2]
     size = max(13, min(height, width) // 20)
     font, bold = ImageFont.load_default(size), ImageFont.load_default(round(size * 1.15))
@@ -217,14 +218,14 @@ def _page(panels: Sequence[tuple[str, Canvas]], legend: Sequence[Sequence[Entry]
     rows = [row for entries in legend for row in _wrapped(entries, font, size, total - 2 * _GAP)]
     captions = line if any(caption for caption, _ in panels) else 0
     top = _GAP + (line + size // 3 if title else 0)
-    page = Image.new("RGB", (total, top + captions + height + _GAP // 2 + line * len(rows) + _GAP // 2), _PAPER)
-    draw = ImageDraw.Draw(page)
+    picture = Image.new("RGB", (total, top + captions + height + _GAP // 2 + line * len(rows) + _GAP // 2), _PAPER)
+    draw = ImageDraw.Draw(picture)
     if title:
         draw.text((_GAP, _GAP + line / 2), _fitted(title, bold, total - 2 * _GAP), fill=_INK, font=bold, anchor="lm")
     for index, (caption, canvas) in enumerate(panels):
         left = _GAP + index * (width + _GAP)
         draw.text((left, top + captions / 2), _fitted(caption, font, width), fill=_INK, font=font, anchor="lm")
-        page.paste(Image.fromarray(_bytes(canvas)), (left, top + captions))
+        picture.paste(Image.fromarray(_bytes(canvas)), (left, top + captions))
     for number, row in enumerate(rows):
         middle = top + captions + height + _GAP // 2 + line * (number + 0.5)
         left = float(_GAP)
@@ -235,7 +236,7 @@ def _page(panels: Sequence[tuple[str, Canvas]], legend: Sequence[Sequence[Entry]
                 left += size * 1.4
             draw.text((left, middle), text, fill=_INK, font=font, anchor="lm")
             left += font.getlength(text) + size * 1.2
-    return page
+    return picture
 
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
