@@ -118,3 +118,11 @@ def test_resetting_gives_fresh_weights(form: str) -> None:
     if made.core.mix.saliency is not None:
         assert not made.core.mix.saliency.any()
     assert all(p.isfinite().all() for p in made.parameters())
+
+
+def test_a_mask_written_out_row_by_row_is_read() -> None:
+    made = layer(KeyOnly())
+    keys, values = made.project(torch.randn(2, 13, 16), GRID)
+    mask = torch.ones(2, 1, 13, 13, dtype=torch.bool)
+    mask[..., 9:] = False
+    torch.testing.assert_close(made.core(keys, values, bias=mask), made.core(keys, values, bias=mask[:, :, :1]))

@@ -40,7 +40,7 @@ def test_a_vit_loses_its_queries_and_keeps_the_rest() -> None:
     [
         (KeyOnly("R3"), {}, "the layer is not told where its tokens lie"),
         (KeyOnly(gate="conv"), {}, "the layer is not told where its tokens lie"),
-        (KeyOnly(), {"attn_drop_rate": 0.1}, "it drops 0.1 of its attention weights in training"),
+        (KeyOnly(), {"attn_drop_rate": 0.1}, r"it drops 0.1 of its attention weights in training \(set that to 0\)"),
     ],
 )
 def test_layers_that_cannot_have_it_say_why(variant: KeyOnly, options: dict[str, float], reason: str) -> None:

@@ -161,10 +161,13 @@ def test_a_bias_that_comes_with_the_call_is_refused_then() -> None:
     assert layer(x).shape == x.shape
     with pytest.raises(InputError, match=r"called with a bias or mask on its scores, and Plain\(\) takes none"):
         layer(x, is_causal=True)
-    shared, image = tiny("vit-shared-relpos")
-    swap_attention(shared, Plain())
-    with pytest.raises(InputError, match="bias or mask"):
-        shared(image)
+
+
+def test_positions_that_layers_share_are_a_bias_before_any_call() -> None:
+    for name in ("vit-shared-relpos", "beit-shared"):
+        shared, _ = tiny(name)
+        with pytest.raises(InputError, match="relative positions that all layers share"):
+            swap_attention(shared, Plain())
 
 
 def test_both_masks_at_once_are_refused() -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from latchkey.errors import InputError
 from latchkey.ops import global_key_attention, key_only_attention
 from latchkey.ops.key_only import saliency_weights
+from latchkey.ops.knn.inputs import readable
 from latchkey.types import Grid
 
 Form = Literal["R1", "R1c", "R2", "R3", "R3-R2"]
@@ -154,13 +155,19 @@ def padding_mask(bias: Tensor | None, variant: KeyOnly) -> Tensor | None:
     """
     if bias is None:
         return None
-    shared = bias.ndim == 4 and (bias.shape[-2] == 1 or bias.stride(-2) == 0)
-    if bias.dtype != torch.bool or not shared:
+    if bias.dtype != torch.bool or not rows_agree(bias):
         raise InputError(
             f"{variant} has no pairs, so it takes no bias on their scores and no mask that differs from row to row; "
             "allowed is a boolean mask of the positions that count, [b h 1 n]"
         )
     return bias[..., 0, :]
+
+
+def rows_agree(mask: Tensor) -> bool:
+    """Whether all rows of a mask over pairs are the same; while a graph is recorded, by its layout alone."""
+    if mask.ndim != 4 or mask.shape[-2] == 1 or mask.stride(-2) == 0:
+        return mask.ndim == 4
+    return readable(mask) and bool((mask == mask[..., :1, :]).all())
 
 
 def over_grid(convolution: nn.Conv2d, heads: Tensor, grid: Grid) -> Tensor:

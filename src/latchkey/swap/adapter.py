@@ -60,7 +60,7 @@ class Adapter:
         if needs_grid(variant) and not self.knows_grid:
             return f"{variant} has a convolution over the image, and the layer is not told where its tokens lie"
         if not has_pairs(variant) and (share := _dropped(layer)):
-            return f"it drops {share:g} of its attention weights in training, and {variant} has none over pairs"
+            return f"it drops {share:g} of its attention weights in training (set that to 0), and {variant} has none"
         return self.lacks(layer, variant)
 
 

@@ -60,8 +60,8 @@ class AdoptedVoloAttention(JointAttention, VoloAttention):
         return rearrange(mixed, "b (H W) c -> b H W c", H=x.shape[1])
 
 
-def _rel_pos(layer: Any) -> str | None:
-    return None if layer.rel_pos is None else "a bias of relative positions"
+def _rel_pos(layer: Any) -> str:
+    return "relative positions that all layers share" if layer.rel_pos is None else "a bias of relative positions"
 
 
 ADAPTERS = (

@@ -97,8 +97,9 @@ def _network(_layer: Any) -> str:
     return "what a network makes of relative positions"
 
 
-def _beit_table(layer: Any) -> str | None:
-    return None if layer.relative_position_bias_table is None else "a table of relative positions"
+def _beit_table(layer: Any) -> str:
+    shared = layer.relative_position_bias_table is None
+    return "relative positions that all layers share" if shared else "a table of relative positions"
 
 
 ADAPTERS = (
