@@ -1,4 +1,4 @@
-"""Which pictures a report shows: the best, the median and the worst case, or the surest mistakes of a classifier."""
+"""Which pictures a report shows: the best, median and worst case or image, or the surest mistakes of a classifier."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from PIL import Image
 
 from latchkey.data import ScanDataset
 from latchkey.data.classification import LabelledChunks
+from latchkey.data.detection import PictureItems
+from latchkey.data.detection.writing import draw_detections
 from latchkey.experiment import (
     Built,
     ClassificationExperiment,
+    DetectionExperiment,
     Experiment,
     SegmentationExperiment,
     Weights,
@@ -30,11 +34,15 @@ from latchkey.metrics import (
     find_score,
     scores_by_case,
 )
+from latchkey.metrics.coco_masks import decode_masks
+from latchkey.metrics.detection_records import PictureRecord
+from latchkey.metrics.detection_showing import ranked_pictures
 from latchkey.report import Overlay
 from latchkey.report.comparison import Rank
 from latchkey.report.mistakes import mistakes_sheet
 from latchkey.report.overlay import overlay_strip
 from latchkey.train import load_weights
+from latchkey.types import Detections
 
 MISTAKES = 24
 """Wrong predictions that a report shows."""
@@ -133,3 +141,53 @@ def show_mistakes(
     right = sum(record.right for record in records)
     caption = f"mistakes: the {len(wrong)} surest of {len(records) - right} among {len(records)} images"
     return (Overlay(rank="mistakes", caption=caption, png=sheet),)
+
+
+@showcase.register
+def show_objects(
+    experiment: DetectionExperiment,
+    folder: Path,
+    records: Sequence[PictureRecord],
+    *,
+    weights: Weights,
+    headline: str,
+    built: Built | None = None,
+) -> tuple[Overlay, ...]:
+    """A run's best, median and worst image, the objects that are there beside those that were found."""
+    shown = ranked_pictures(records, headline)
+    if not shown:
+        return ()
+    built = experiment.build(progress=False) if built is None else built
+    validation, classes = cast(PictureItems, built.validation), built.task.classes
+    found = {record.id: record for record in records}
+    places = {record.id: place for place, record in enumerate(validation.records)}
+    overlays = []
+    for rank, (name, value) in shown.items():
+        image, record = validation[places[name]].image, found[name]
+        gap = torch.full((3, image.shape[-2], 8), 255, dtype=torch.uint8)
+        parts = [draw_detections(image, one, classes) for one in (_truth(record), _found(record))]
+        pixels = torch.cat([parts[0], gap, parts[1]], dim=2).permute(1, 2, 0).contiguous().numpy()
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, format="PNG", optimize=True)
+        caption = f"{rank} image {name}: {headline} {value:.3f}; left: truth, right: found, scores of 0.5 and more"
+        overlays.append(Overlay(rank=rank, caption=caption, png=buffer.getvalue()))
+    return tuple(overlays)
+
+
+def _truth(record: PictureRecord) -> Detections:
+    return _detections(record, record.boxes, (1.0,) * len(record.boxes), record.labels, record.masks)
+
+
+def _found(record: PictureRecord) -> Detections:
+    return _detections(record, record.found_boxes, record.found_scores, record.found_labels, record.found_masks)
+
+
+def _detections(
+    record: PictureRecord,
+    boxes: Sequence[Sequence[float]],
+    scores: Sequence[float],
+    labels: Sequence[int],
+    masks: Sequence[str] | None,
+) -> Detections:
+    outlines = None if masks is None else torch.from_numpy(decode_masks(masks, record.size))
+    return Detections(torch.tensor(boxes).reshape(-1, 4), torch.tensor(scores), torch.tensor(labels).long(), outlines)

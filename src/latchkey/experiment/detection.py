@@ -90,7 +90,7 @@ class DetectionData:
         if self.validate_on in self.train_on:
             raise InputError(f"data.validate_on={self.validate_on!r} is trained on; leave it out of data.train_on")
         for name in ("limit", "validation_limit"):
-            if (getattr(self, name) or 1) < 1:
+            if (1 if getattr(self, name) is None else getattr(self, name)) < 1:
                 raise InputError(f"data.{name}={getattr(self, name)} must be at least 1, or null for all")
 
 
