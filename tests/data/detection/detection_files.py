@@ -28,7 +28,7 @@ def coco_content(images: int = 3) -> Content:
     runs = [10 * 40, 5, 35, 5, 60 * 40 - 10 * 40 - 45]
     return {
         "images": [{"id": 10 + i, "file_name": f"{i}.png", "height": SIZE[0], "width": SIZE[1]} for i in range(images)],
-        "categories": CATEGORIES,
+        "categories": [dict(one) for one in CATEGORIES],
         "annotations": [
             {
                 "id": 1,
