@@ -8,7 +8,7 @@ from typing import Any
 from einops import rearrange
 from torch import Tensor, nn
 
-from latchkey.attention import LinearProjection, MultiHead, Variant
+from latchkey.attention import LinearProjection, MultiHead, ReducedProjection, Variant
 from latchkey.swap.adapter import Adapter
 from latchkey.swap.adopted import Adopted, plain_map, without_rows
 from latchkey.types import Grid
@@ -37,6 +37,8 @@ def _without_queries(project: Any) -> nn.Module:
     kept.roles, kept._modules = "kv", project._modules.copy()
     if isinstance(project, LinearProjection):
         kept.linear = without_rows(project.linear, project.linear.out_features // 3)
+    elif isinstance(project, ReducedProjection):
+        kept.query = None
     else:
         for name in ("conv", "norm", "linear"):
             setattr(
