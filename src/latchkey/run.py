@@ -12,9 +12,18 @@ from typing import Any
 
 from torch import nn
 
-from latchkey.config import load_experiment, to_dict, to_yaml
+from latchkey.config import load_experiment, merge, parse_override, to_dict, to_yaml, validate
 from latchkey.errors import InputError
-from latchkey.experiment import PRETRAINED_NOTE, Built, Experiment, Weights, evaluate, train, weights_file
+from latchkey.experiment import (
+    PRETRAINED_NOTE,
+    Built,
+    Experiment,
+    SemanticExperiment,
+    Weights,
+    evaluate,
+    train,
+    weights_file,
+)
 from latchkey.provenance import DATA_NOTE, WEIGHTS_NOTE, attention_name, commit, curve, hardware, model_cost, note_data
 from latchkey.report import Comparison, Estimate, Row, write_run
 from latchkey.showcase import showcase
@@ -82,12 +91,34 @@ def first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def evaluate_run(folder: Path, *, weights: Weights = "best", progress: bool = True) -> tuple[Experiment, list[Any]]:
-    """Scores a run's weights on its validation data; the records, which it keeps beside the weights."""
-    file, experiment = weights_file(folder, weights), run_settings(folder)
+def evaluate_run(
+    folder: Path, *, weights: Weights = "best", progress: bool = True, inference: Sequence[str] = ()
+) -> tuple[Experiment, list[Any]]:
+    """Scores a run's weights on its validation data; the records, which it keeps beside the weights.
+
+    With changes of its `inference` (see `with_inference`) nothing is kept: the run's own records stay.
+    """
+    file, experiment = weights_file(folder, weights), with_inference(run_settings(folder), inference)
     records = evaluate(experiment, folder, weights=weights, progress=progress).records
-    experiment.scoring.save(records, file.with_name(f"records-{weights}.jsonl"))
+    if not inference:
+        experiment.scoring.save(records, file.with_name(f"records-{weights}.jsonl"))
     return experiment, records
+
+
+def with_inference(experiment: Experiment, changes: Sequence[str]) -> Any:
+    """The experiment with other settings of how images are gone over, as `["flip=true", "ratios=[0.5, 1]"]`.
+
+    Raises:
+        InputError: a setting that is not known or out of its range, or a kind of experiment without such settings.
+    """
+    if not changes:
+        return experiment
+    if not isinstance(experiment, SemanticExperiment):
+        raise InputError(
+            f"--inference {changes[0]}: a run of the kind {experiment.kind} has no settings of inference; those of the "
+            f"kind {SemanticExperiment.kind} have"
+        )
+    return validate(merge(to_dict(experiment), [parse_override(f"inference.{text}") for text in changes]))
 
 
 def load_run(folder: Path, weights: Weights = "best") -> LoadedRun:

@@ -17,12 +17,14 @@ from latchkey.data import ScanDataset
 from latchkey.data.classification import LabelledChunks
 from latchkey.data.detection import PictureItems
 from latchkey.data.detection.writing import draw_detections
+from latchkey.data.semantic import Scenes
 from latchkey.experiment import (
     Built,
     ClassificationExperiment,
     DetectionExperiment,
     Experiment,
     SegmentationExperiment,
+    SemanticExperiment,
     Weights,
     weights_file,
 )
@@ -30,8 +32,10 @@ from latchkey.metrics import (
     EmptyRule,
     ImageRecord,
     ScanStatistics,
+    SceneRecord,
     confident_mistakes,
     find_score,
+    scene_scores,
     scores_by_case,
 )
 from latchkey.metrics.coco_masks import decode_masks
@@ -39,6 +43,7 @@ from latchkey.metrics.detection_records import PictureRecord
 from latchkey.metrics.detection_showing import ranked_pictures
 from latchkey.report import Overlay
 from latchkey.report.comparison import Rank
+from latchkey.report.label_maps import label_strip
 from latchkey.report.mistakes import mistakes_sheet
 from latchkey.report.overlay import overlay_strip
 from latchkey.train import load_weights
@@ -57,7 +62,17 @@ def ranked_cases(
         for case, value in scores_by_case(records, rule=rule).items()
         if not math.isnan(value[score])
     ]
-    ordered = sorted(scored, reverse=find_score(score, records[0].classes).higher_is_better)
+    return _ends(sorted(scored, reverse=find_score(score, records[0].classes).higher_is_better))
+
+
+def ranked_scenes(records: Sequence[SceneRecord], score: str) -> dict[Rank, tuple[str, float]]:
+    """The best, the median and the worst image by `score` of its own pixels, with its value."""
+    valued = [(scene_scores([record])[score], record.id) for record in records]
+    return _ends(sorted((pair for pair in valued if not math.isnan(pair[0])), reverse=True))
+
+
+def _ends(ordered: Sequence[tuple[float, str]]) -> dict[Rank, tuple[str, float]]:
+    """First, middle and last of what is sorted from best to worst; fewer where there are fewer."""
     places: dict[Rank, int] = {"best": 0, "median": (len(ordered) - 1) // 2, "worst": len(ordered) - 1}
     shown: dict[Rank, tuple[str, float]] = {}
     for rank, place in places.items():
@@ -191,3 +206,38 @@ def _detections(
 ) -> Detections:
     outlines = None if masks is None else torch.from_numpy(decode_masks(masks, record.size))
     return Detections(torch.tensor(boxes).reshape(-1, 4), torch.tensor(scores), torch.tensor(labels).long(), outlines)
+
+
+@showcase.register
+def show_scenes(
+    experiment: SemanticExperiment,
+    folder: Path,
+    records: Sequence[SceneRecord],
+    *,
+    weights: Weights,
+    headline: str,
+    built: Built | None = None,
+) -> tuple[Overlay, ...]:
+    """A run's best, median and worst image: photograph, truth, prediction and errors in one row."""
+    shown = ranked_scenes(records, headline)
+    if not shown:
+        return ()
+    built = experiment.build(progress=False) if built is None else built
+    load_weights(weights_file(folder, weights), built.model)
+    model = experiment.judged(built.model).cpu().eval()
+    validation = cast(Scenes, built.validation)
+    places = {files.id: place for place, files in enumerate(validation.files)}
+    overlays = []
+    for rank, (name, value) in shown.items():
+        scene = validation[places[name]]
+        picture, _ = validation.source.read(validation.files[places[name]])
+        with torch.no_grad():
+            found = built.task.predict(model(scene.image), scene)[0]
+        strip = label_strip(
+            np.asarray(picture), scene.label.numpy(), found.numpy(), built.task.classes, validation.source.colours
+        )
+        buffer = io.BytesIO()
+        strip.save(buffer, format="PNG", optimize=True)
+        caption = f"{rank} image {name}: {headline} {value:.3f} of its own pixels"
+        overlays.append(Overlay(rank=rank, caption=caption, png=buffer.getvalue()))
+    return tuple(overlays)

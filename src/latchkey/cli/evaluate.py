@@ -20,17 +20,23 @@ class Weights(StrEnum):
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Run folder that `latchkey train` made.")],
     weights: Annotated[Weights, typer.Option(help="best by the monitored score, or last.")] = Weights.best,
+    inference: Annotated[
+        list[str] | None,
+        typer.Option(help="Of label maps: a setting of the run's inference to change, as flip=true; repeat for more."),
+    ] = None,
     samples: Annotated[int, typer.Option(help="Bootstrap resamples.")] = 2000,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Score a run on its validation data, with 95 % intervals over cases (images of a classifier).
 
+    The records of the scores are kept in the run folder, but for those of another inference than the run's own.
+
     Example: `latchkey evaluate runs/setr_kv_small-seed0`
     """
     from latchkey.run import evaluate_run
 
-    experiment, records = evaluate_run(run, weights=weights.value, progress=not quiet)
+    experiment, records = evaluate_run(run, weights=weights.value, progress=not quiet, inference=inference or [])
     scoring = experiment.scoring
     scores = scoring.intervals([records], samples=samples)
     if as_json:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from latchkey.classify import Classified, Classifier, ClassOutput, UnreadPicture
     from latchkey.detect import Finder, FoundOutput, Searched, Unsearched
     from latchkey.inference import Failure, Written
+    from latchkey.segment import Labeller, LabelOutput, Mapped, Unmapped
 
 
 class Format(StrEnum):
@@ -55,6 +56,10 @@ def predict(
     axis: Annotated[
         int | None, typer.Option(min=0, max=2, help="Axis along which volumes are cut; as in training by default.")
     ] = None,
+    inference: Annotated[
+        list[str] | None,
+        typer.Option(help="Of label maps: a setting of the run's inference to change, as flip=true; repeat for more."),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     separate: Annotated[bool, typer.Option("--separate", help="Also write one file a class, overlaps kept.")] = False,
     overlays: Annotated[bool, typer.Option("--overlays/--no-overlays", help="Write pictures too.")] = True,
@@ -67,16 +72,27 @@ def predict(
     Images are normalised as in training; scans larger than the training size are covered window by window. Files that
     cannot be read are named at the end, and what was predicted of all others is kept. A classifier writes
     predictions.csv, predictions.json and a sheet of pictures, a detector detections.json (COCO results), pictures with
-    boxes and, where it finds masks, label maps.
+    boxes and, where it finds masks, label maps. A run of semantic segmentation writes a label map of each picture with
+    the palette of its classes, and the picture under it.
 
     Example: `latchkey predict runs/setr_kv_small-seed0 scans/ --out masks`
     """
     from latchkey.errors import InputError
-    from latchkey.experiment import ClassificationExperiment, DetectionExperiment, SegmentationExperiment
+    from latchkey.experiment import (
+        ClassificationExperiment,
+        DetectionExperiment,
+        SegmentationExperiment,
+        SemanticExperiment,
+    )
     from latchkey.run import load_run
 
     loaded = load_run(run, weights.value)
-    of_kind = {SegmentationExperiment: "masks", ClassificationExperiment: "classes", DetectionExperiment: "objects"}
+    of_kind = {
+        SegmentationExperiment: "masks",
+        ClassificationExperiment: "classes",
+        DetectionExperiment: "objects",
+        SemanticExperiment: "label maps",
+    }
     what = of_kind.get(type(loaded.experiment))
     if what is None:
         raise InputError(
@@ -90,6 +106,7 @@ def predict(
         "--top": (top, ("classes",)),
         "--threshold": (threshold, ("objects",)),
         "--batch-size": (batch_size, ("masks", "classes")),
+        "--inference": (inference, ("label maps",)),
     }
     stray = [name for name, (value, meant) in given.items() if value is not None and what not in meant]
     if stray:
@@ -116,6 +133,20 @@ def predict(
             device=device,
         )
         _detect(finder, inputs, FoundOutput(out, overlays, overwrite), as_json=as_json, quiet=quiet)
+        return
+    if what == "label maps":
+        from latchkey.run import with_inference
+        from latchkey.segment import Labeller, LabelOutput
+
+        swept = with_inference(loaded.experiment, inference or [])
+        labeller = Labeller(
+            swept.judged(loaded.model),
+            loaded.task,
+            swept.view.with_channels(int(loaded.note["channels"])),
+            tuple((red, green, blue) for red, green, blue in loaded.note["colours"]),
+            device=device,
+        )
+        _label(labeller, inputs, LabelOutput(out, overlays, overwrite), as_json=as_json, quiet=quiet)
         return
     from latchkey.inference import Output, PredictionError, Predictor, predict_files
     from latchkey.models import Segmenter
@@ -184,6 +215,30 @@ def _print_objects(written: Sequence[Searched], failures: Sequence[Unsearched], 
     for item in written:
         found = ", ".join(f"{count} {name}" for name, count in item.objects.items() if count)
         typer.echo(f"{item.path}  {found or 'nothing'}")
+
+
+def _label(labeller: Labeller, inputs: list[Path], output: LabelOutput, *, as_json: bool, quiet: bool) -> None:
+    from latchkey.segment import LabellingError, label_files
+
+    try:
+        written = label_files(labeller, inputs, output, progress=not quiet)
+    except LabellingError as error:
+        _print_labels(error.written, error.failures, as_json=as_json)
+        raise
+    _print_labels(written, (), as_json=as_json)
+
+
+def _print_labels(written: Sequence[Mapped], failures: Sequence[Unmapped], *, as_json: bool) -> None:
+    if as_json:
+        from dataclasses import asdict
+
+        content = {"written": [asdict(item) for item in written], "failed": [asdict(item) for item in failures]}
+        typer.echo(json.dumps(content, indent=2, default=str))
+        return
+    for item in written:
+        total = max(1, sum(item.pixels.values()))
+        shares = ", ".join(f"{name} {100 * count / total:.1f} %" for name, count in list(item.pixels.items())[:5])
+        typer.echo(f"{item.output}  {item.path.name}: {shares or 'no class'}")
 
 
 def _print(written: Sequence[Written], failures: Sequence[Failure], *, separate: bool, as_json: bool) -> None:

@@ -7,7 +7,7 @@ from functools import partial
 
 from latchkey.attention import KNN, Softmax
 from latchkey.experiment import Experiment
-from latchkey.recipes import demo, detection, dino, fashion, imagenet, linglo, pictures, small, uw_madison
+from latchkey.recipes import demo, detection, dino, fashion, imagenet, linglo, pictures, semantic, small, uw_madison
 from latchkey.recipes.recipe import Recipe
 
 _SEGMENTATION: dict[str, Callable[[], Experiment]] = {
@@ -153,6 +153,32 @@ def _detection() -> dict[str, Recipe]:
     return found
 
 
+def _semantic() -> dict[str, Recipe]:
+    found: dict[str, Recipe] = {}
+    linglo, pvt = (f"linglo_b{size}" for size in range(3)), (f"pvt_v2_b{size}" for size in range(3))
+    for encoder in (*linglo, *pvt):
+        found[f"fpn_{encoder}_ade20k"] = Recipe(
+            f"Semantic FPN on {encoder}, ADE20K.", partial(semantic.fpn_ade20k, encoder)
+        )
+    found["upernet_swin_tiny_ade20k"] = Recipe(
+        "UperNet on Swin-Tiny, ADE20K.", partial(semantic.upernet_ade20k, "swin_tiny_patch4_window7_224")
+    )
+    for encoder in ("linglo_b1", "pvt_v2_b1"):
+        found[f"fpn_{encoder}_cityscapes"] = Recipe(
+            f"Semantic FPN on {encoder}, Cityscapes.", partial(semantic.fpn_cityscapes, encoder)
+        )
+    for encoder in ("linglo_b0", "pvt_v2_b0"):
+        found[f"fpn_{encoder}_nuclei"] = Recipe(
+            f"Narrow Semantic FPN on {encoder}, nuclei against background, for a CPU.",
+            partial(semantic.fpn_nuclei, encoder),
+        )
+        found[f"fpn_{encoder}_heart"] = Recipe(
+            f"Narrow Semantic FPN on {encoder}, eight parts of the heart, for a CPU.",
+            partial(semantic.fpn_heart, encoder),
+        )
+    return found
+
+
 RECIPES: dict[str, Recipe] = {
     **{name: Recipe.of(make) for name, make in _SEGMENTATION.items()},
     **_fashion(),
@@ -161,5 +187,6 @@ RECIPES: dict[str, Recipe] = {
     **_imagenet(),
     **_DINO,
     **_detection(),
+    **_semantic(),
 }
 """Every recipe that the command line can name."""
