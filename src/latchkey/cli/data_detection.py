@@ -48,7 +48,7 @@ def check_detection(root: Path, kind: str, settings: list[str], *, decode: bool,
 
 def convert(
     root: Annotated[Path, typer.Argument(help="Folder of the data set.", show_default=False)],
-    folder: Annotated[Path, typer.Argument(help="New folder to write to.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="New folder to write to.")],
     settings: Annotated[
         list[str] | None,
         typer.Argument(
@@ -69,7 +69,7 @@ def convert(
 
     COCO keeps everything; label maps and polygons become run lengths. VOC has boxes alone: what cannot travel is said.
 
-    Example: `latchkey data convert bccd bccd-coco --to coco`
+    Example: `latchkey data convert bccd --to coco --out bccd-coco`
     """
     from latchkey.data.detection import open_detection
     from latchkey.data.detection.conversion import convert as convert_source
@@ -78,7 +78,7 @@ def convert(
     if to not in ("coco", "voc"):
         raise InputError(f"--to {to}: allowed are coco and voc")
     source = open_detection(kind or _detected(root), root, detection_options(settings or []))
-    done = convert_source(source, folder, to, images=images, overwrite=overwrite, progress=not quiet)
+    done = convert_source(source, out, to, images=images, overwrite=overwrite, progress=not quiet)
     for sentence in source.check.sentences():
         typer.echo(f"note: {sentence}")
     for sentence in done.lost:
