@@ -158,6 +158,15 @@ def test_prediction_writes_results_label_maps_and_pictures(
     assert not list((tmp_path / "b").glob("*-boxes.png"))
 
 
+def test_the_attention_of_the_encoder_can_be_looked_into(
+    run: Path, nuclei: Path, tmp_path: Path, call: Callable[..., Any]
+) -> None:
+    answer = call("inspect", str(run), str(nuclei / "images" / "test0.png"), "--out", str(tmp_path / "page"))
+    assert answer.status == 0, answer.err
+    assert "no class logits" in answer.out
+    assert list((tmp_path / "page").glob("*.html"))
+
+
 @pytest.mark.parametrize("option", [["--top", "3"], ["--overlap", "0.5"], ["--format", "png"], ["--batch-size", "4"]])
 def test_options_of_other_kinds_are_refused(
     option: list[str], run: Path, nuclei: Path, tmp_path: Path, call: Callable[..., Any]

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from torch import nn
 
+    from latchkey.data import LabelledView
+    from latchkey.data.detection import DetectionView
     from latchkey.inspection import Inspection, Subject
     from latchkey.inspection.image import Seen
 
@@ -156,6 +158,7 @@ def _open_run(
     from latchkey.inspection import Subject
     from latchkey.inspection.image import see, see_slice
     from latchkey.inspection.subject import input_channels, put_attention
+    from latchkey.models import Detector
     from latchkey.models.dino import DinoPair
     from latchkey.run import load_run
 
@@ -164,12 +167,28 @@ def _open_run(
     run = load_run(folder)
     # of a self-distillation, the part that is used afterwards
     model = run.model.teacher.encoder if isinstance(run.model, DinoPair) else run.model
+    # of a detector, the part that has the attention
+    model = model.encoder if isinstance(model, Detector) else model
     put_attention(model, attention)
     experiment: Any = run.experiment
+    if isinstance(run.model, Detector):
+        seen = see(image, _detected(experiment.view, image, size))
+        return model, Subject(str(folder), "Trained: the best of this run.", False, image.name), seen
     view = experiment.view if size is None else replace(experiment.view, size=size)
     scan = isinstance(view, View)
     seen = see_slice(image, view) if scan else see(image, view.with_channels(input_channels(model)))
     return model, Subject(str(folder), "Trained: the best of this run.", False, image.name, run.classes), seen
+
+
+def _detected(view: DetectionView, image: Path, size: tuple[int, int] | None) -> LabelledView:
+    """All of a picture as a detector sees it, its sides made whole multiples of 32 pixels."""
+    from latchkey.data import LabelledView
+    from latchkey.data.classification.images import read_image
+
+    picture = read_image(image)
+    height, width = size or view.scaled((picture.height, picture.width))
+    whole = (-(-height // 32) * 32, -(-width // 32) * 32)
+    return LabelledView(size=whole, channels=view.channels, crop_mode="squash", crop_pct=1.0)
 
 
 def _spec(attention: str | None) -> Any:
