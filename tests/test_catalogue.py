@@ -133,3 +133,10 @@ def test_detectors_are_counted_with_their_heads_on_any_encoder():
     assert masks.macs > boxes.macs
     with pytest.raises(InputError, match="no segmenter or detector"):
         compare("vit_nano", ["softmax"], encoder="linglo_nano")
+
+
+def test_listing_takes_each_models_own_attention():
+    own, dense = listing(find("linglo_pico") + find("vit_pico"))
+    assert [stage.pairs for stage in (*own.stages, *dense.stages)] == [False, False, True]
+    (softmax,) = listing(find("linglo_pico"), "softmax")
+    assert own.macs < softmax.macs

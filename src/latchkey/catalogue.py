@@ -95,16 +95,24 @@ class Listed:
     refused: str | None = None
 
 
-def listing(entries: Sequence[Entry], attention: str | Variant) -> Iterator[Listed]:
-    """What each model costs with one attention, at its default size; `"knn"` takes each classifier's own k.
+def own_attention(entry: Entry) -> str:
+    """The name of the attention that a model has when none is asked for."""
+    return CLASSIFIERS[entry.name].own if entry.kind == "classifier" else "softmax"
+
+
+def listing(entries: Sequence[Entry], attention: str | Variant | None = None) -> Iterator[Listed]:
+    """What each model costs with one attention, or with its own, at its default size.
+
+    `"knn"` takes each classifier's own k.
 
     Raises:
         InputError: the attention is unknown.
     """
-    parse_variant(attention)
+    if attention is not None:
+        parse_variant(attention)
     for entry in entries:
         try:
-            model = build(entry, attention, entry.image_size, entry.classes, 3)
+            model = build(entry, attention or own_attention(entry), entry.image_size, entry.classes, 3)
         except InputError as error:
             yield Listed(entry, refused=str(error))
             continue

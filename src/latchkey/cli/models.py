@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 def models(
     pattern: Annotated[str, typer.Argument(help="Names to show, as a shell pattern such as '*small'.")] = "*",
-    attention: Annotated[str, typer.Option("--attention", "-a", help="Attention to count the costs with.")] = "softmax",
+    attention: Annotated[
+        str | None, typer.Option("--attention", "-a", help="Attention to count the costs with; each model's own.")
+    ] = None,
 ) -> None:
     """The models by name, with their parameters, multiply-adds and tokens at their default size.
 
@@ -41,9 +43,10 @@ def models(
     )
     found = list(rows)
     sparse = any(stage.topk is not None for row in found for stage in row.stages)
-    variant = parse_variant(attention)
-    note = ", a reconstruction (docs/linglo.md)" if isinstance(variant, KeyOnly) else ""
-    table = Table("name", title=f"Models with attention {attention}{note}", title_justify="left")
+    own = attention is None
+    note = ", a reconstruction (docs/linglo.md)" if attention and isinstance(parse_variant(attention), KeyOnly) else ""
+    title = f"Models with {'their own attention' if own else f'attention {attention}'}{note}"
+    table = Table("name", title=title, title_justify="left")
     for title in ("size", "parameters", "MACs", "tokens", *(["k"] if sparse else [])):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("what it is")
@@ -53,7 +56,7 @@ def models(
     console.print(table)
 
 
-def _cells(row: Listed, attention: str, *, sparse: bool) -> list[str]:
+def _cells(row: Listed, attention: str | None, *, sparse: bool) -> list[str]:
     from latchkey.cli.cost import human
 
     entry = row.entry
@@ -61,7 +64,7 @@ def _cells(row: Listed, attention: str, *, sparse: bool) -> list[str]:
         numbers = [human(row.parameters), human(row.macs), "\n".join(map(_tokens, row.stages))]
         kept = ["\n".join(str(stage.keys if stage.topk is None else stage.topk) for stage in row.stages)]
     else:
-        numbers, kept = ["not with", attention, ""], [""]
+        numbers, kept = ["not with", str(attention), ""], [""]
     size = f"{entry.image_size[0]}x{entry.image_size[1]}"
     return [entry.name, size, *numbers, *(kept if sparse else []), f"{entry.kind}: {entry.summary}"]
 

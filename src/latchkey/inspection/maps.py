@@ -80,17 +80,17 @@ def _one_head(row: Row, head: int) -> HeadMaps:
         prefix_kept=tuple(bool(one) for one in kept[:prefix]),
         prefix_dense=float(weights[:prefix].sum()),
         prefix_truncated=float(after[:prefix].sum()),
-        note=_note(row.what, weights),
+        note=_note(row.what, weights[prefix:], len(weights)),
     )
 
 
-def _note(what: str, values: NDArray[np.float32]) -> str:
-    """`0.41 to 0.87`: the range over the positions; of saliency `×0.41 to ×1.87`, in equal shares."""
-    if what == "weights":
+def _note(what: str, values: NDArray[np.float32], count: int) -> str:
+    """`0.41 to 0.87`: the range over what is drawn; of saliency `×0.41 to ×1.87`, in equal shares of `count`."""
+    if what == "weights" or not len(values):
         return ""
     low, high = float(values.min()), float(values.max())
     if what == "saliency":
-        return f"×{low * len(values):.2f} to ×{high * len(values):.2f}"
+        return f"×{low * count:.2f} to ×{high * count:.2f}"
     return f"{low:.2f} to {high:.2f}"
 
 
