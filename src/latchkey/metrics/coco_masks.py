@@ -67,17 +67,19 @@ def from_polygons(polygons: Sequence[Sequence[float]], size: Size) -> str:
     """
     if not polygons:
         raise DataError("it has no polygon")
-    for polygon in polygons:
-        if not isinstance(polygon, Sequence) or isinstance(polygon, str) or not all(map(_is_finite, polygon)):
-            raise DataError("a polygon is not a list of finite numbers x1, y1, x2, y2, ...")
-        if len(polygon) % 2:
-            raise DataError(f"a polygon has {len(polygon)} coordinates, which are not pairs of x and y")
-        if len(polygon) < 6:
-            raise DataError(f"a polygon has {len(polygon) // 2} points, but an area needs 3")
-    height, width = int(size[0]), int(size[1])
     # Beyond some margin pycocotools' integers would overflow; what is cut off there lies outside anyway.
     low, high = -10.0 * max(size), 11.0 * max(size)
-    kept = [[min(max(float(value), low), high) for value in polygon] for polygon in polygons]
+    kept = []
+    for polygon in polygons:
+        points = _numbers(polygon)
+        if points is None:
+            raise DataError("a polygon is not a list of finite numbers x1, y1, x2, y2, ...")
+        if len(points) % 2:
+            raise DataError(f"a polygon has {len(points)} coordinates, which are not pairs of x and y")
+        if len(points) < 6:
+            raise DataError(f"a polygon has {len(points) // 2} points, but an area needs 3")
+        kept.append(np.clip(points, low, high).tolist())
+    height, width = int(size[0]), int(size[1])
     merged = coco.merge(coco.frPyObjects(kept, height, width))
     return str(merged["counts"], "ascii")
 
@@ -135,5 +137,14 @@ def unpack(counts: str) -> NDArray[np.int64]:
     return runs
 
 
-def _is_finite(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
+def _numbers(polygon: object) -> NDArray[np.float64] | None:
+    """A list of finite numbers as an array; None for anything else."""
+    if not isinstance(polygon, list | tuple):
+        return None
+    try:
+        points = np.array(polygon)
+    except (ValueError, OverflowError):
+        return None
+    if points.ndim != 1 or (points.size and points.dtype.kind not in "iuf") or not np.isfinite(points).all():
+        return None
+    return points.astype(np.float64)

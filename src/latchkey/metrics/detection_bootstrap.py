@@ -13,7 +13,7 @@ import numpy as np
 from latchkey.errors import InputError
 from latchkey.metrics.detection_matching import MAX_DETECTIONS
 from latchkey.metrics.detection_records import PictureRecord
-from latchkey.metrics.detection_scores import Judgements
+from latchkey.metrics.detection_scores import NOT_FINITE, Judgements
 from latchkey.metrics.resampling import (
     Array,
     Interval,
@@ -54,7 +54,7 @@ def detection_intervals(
     sides = _judged({"the evaluation": records}, max_detections)
     over = _drawn(over, sides)
     (runs,) = sides.values()
-    names = [name for name in _names(runs) if all(name in run.names for run in runs)]
+    names = _names(runs)
     whole = _scores(runs, np.ones((1, len(runs[0].ids))), names)
     drawn: dict[str, list[Array]] = {name: [] for name in names}
     for weights, (shares,) in _draws([runs], samples, seed):
@@ -163,8 +163,9 @@ def _same(one: tuple[object, ...], other: tuple[object, ...]) -> bool:
 
 
 def _names(runs: Sequence[Judgements]) -> list[str]:
-    """The scores of the runs; one whose number is not 0 in one run is there for all."""
-    return max((run.names for run in runs), key=len)
+    """The scores that all runs have, and what one of them counted."""
+    shared = [name for name in runs[0].names if name != NOT_FINITE and all(name in run.names for run in runs)]
+    return shared + [NOT_FINITE] * any(NOT_FINITE in run.names for run in runs)
 
 
 def _drawn(over: Over | None, sides: dict[str, list[Judgements]]) -> Over:
