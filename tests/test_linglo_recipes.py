@@ -97,3 +97,20 @@ def test_an_option_that_there_is_not(photos: Path) -> None:
     experiment = load_experiment("linglo_nano_trashnet", tiny(photos, "model.options.lay=grafted"))
     with pytest.raises(InputError, match="linglo_nano has no option 'lay'; did you mean 'layout'"):
         experiment.build(progress=False)
+
+
+@pytest.mark.data
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["linglo_pico_fashion", "linglo_pico_r2_fashion", "pvt_v2_pico_fashion"])
+def test_clothes_are_told_apart_after_a_hundred_steps(name: str, real_data: Path, tmp_path: Path) -> None:
+    overrides = ["fit.steps=100", "fit.evaluate_every=100", "fit.checkpoint_every=100", "schedule.warmup=20"]
+    overrides += [
+        f"data.root={real_data / 'fashion-mnist'}",
+        f"data.cache={tmp_path}",
+        "data.shares.validation_limit=500",
+    ]
+    history = train_run(
+        load_experiment(name, overrides), tmp_path / "run", resume=False, overwrite=False, progress=False
+    )
+    assert history.best_score is not None
+    assert history.best_score > 0.5

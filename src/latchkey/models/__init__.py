@@ -1,7 +1,7 @@
 """Models by name with attention as an argument: segmenters, encoders, classifiers, detectors.
 
-Importing this registers with timm what timm lacks (`cvt_13`, `t2t_vit_t_19`, `so_vit_7`), and classifiers with k-NN
-attention (`deit_tiny_knn100_patch16_224`).
+Importing this registers with timm what timm lacks (`cvt_13`, `t2t_vit_t_19`, `so_vit_7`, `linglo_b0`), and
+classifiers with k-NN attention (`deit_tiny_knn100_patch16_224`).
 """
 
 from latchkey.models.classifiers import (
