@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from latchkey import swap_attention
-from latchkey.attention import Core, KeyOnly, Softmax
+from latchkey.attention import KNN, Core, KeyOnly, Softmax
 from latchkey.inspection import Inspection, inspect_attention, write_page
 from latchkey.inspection.maps import OVERLAY, head_maps
 from latchkey.inspection.page import numbers, page
@@ -193,3 +193,13 @@ def test_a_named_linglo_keeps_its_own_attention() -> None:
     assert variants("linglo_pico") == {KeyOnly()}
     assert variants("linglo_pico", {"name": "keyonly", "form": "R2"}) == {KeyOnly("R2")}
     assert variants("linglo_pico", "softmax") == {Softmax()}
+
+
+def test_beside_attention_that_drops_keys() -> None:
+    both = study("linglo_pico", [KeyOnly(), KNN(0.5)])
+    assert both.truncates
+    assert [layer.kept for layer in both.layers] == [None, 25, 25]
+    text = page(both)
+    assert "τ" in text
+    assert "Key-only attention has no queries" in text
+    assert both.layers[0].gradient_dense is None
