@@ -42,7 +42,10 @@ def test_every_number_is_an_object(tmp_path: Path) -> None:
         assert not objects.crowd.any()
 
 
-@given(arrays(np.uint16, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.sampled_from([0, 1, 2, 500])))
+@given(
+    arrays(np.uint16, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.sampled_from([0, 1, 2, 500]))
+    | arrays(np.int32, (4, 5), elements=st.sampled_from([0, 3, 2**30]))
+)
 def test_objects_put_together_are_the_map(labels: np.ndarray) -> None:
     found = objects_of(labels, "here")
     masks = decode_masks([one.mask or "" for one in found], labels.shape)

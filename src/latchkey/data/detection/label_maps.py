@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,14 @@ from latchkey.data.detection.options import DetectionOptions
 from latchkey.data.detection.source import PARTS, DetectionSource
 from latchkey.data.pictures import LOSSLESS, read_indices
 from latchkey.errors import DataError, InputError
-from latchkey.metrics.coco_masks import encode_masks
+from latchkey.metrics.coco_masks import from_runs
 
 IMAGES, MASKS, INDEX = "images", "masks", "index.csv"
 _CLASSES = ("nucleus",)
 _PART_OF = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _THREADS = 2
+_TABLE = 2**20
+"""Numbers below this are looked up in a table."""
 
 
 def open_label_maps(root: Path, options: DetectionOptions) -> DetectionSource:
@@ -74,19 +77,41 @@ def open_label_maps(root: Path, options: DetectionOptions) -> DetectionSource:
 
 def objects_of(labels: NDArray[Any], place: str) -> list[RawObject]:
     """Label map `[H W]` -> one object for each number above 0, in rising order, with mask, box and area."""
-    numbers, where = np.unique(labels, return_inverse=True)
-    where = where.reshape(labels.shape)
+    from scipy.ndimage import find_objects
+
+    numbers, places = _numbered(labels)
+    size = (labels.shape[0], labels.shape[1])
     objects: list[RawObject] = []
-    for index, number in enumerate(numbers.tolist()):
-        if number == 0:
-            continue
-        mask = where == index
-        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        box = float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
-        objects.append(
-            RawObject(box, 0, f"{place} number {number}", float(mask.sum()), mask=encode_masks(mask[None])[0])
-        )
+    for number, window, runs in zip(numbers, find_objects(places), _runs(places), strict=True):
+        rows, columns = window
+        box = float(columns.start), float(rows.start), float(columns.stop), float(rows.stop)
+        area = float(sum(runs[1::2]))
+        objects.append(RawObject(box, 0, f"{place} number {number}", area, mask=from_runs(runs, size)))
     return objects
+
+
+def _numbered(labels: NDArray[Any]) -> tuple[list[int], NDArray[np.int64]]:
+    """The numbers above 0 that occur, rising, and the map `[H W]` with 1, 2, ... in their place."""
+    if labels.max() < _TABLE:
+        there = np.bincount(labels.ravel()) > 0
+        there[0] = True
+        return np.flatnonzero(there)[1:].tolist(), (np.cumsum(there) - 1)[labels]
+    numbers, where = np.unique(np.append(labels.ravel(), 0), return_inverse=True)
+    return numbers[1:].tolist(), where[:-1].reshape(labels.shape)
+
+
+def _runs(places: NDArray[Any]) -> Iterator[list[int]]:
+    """Of each number from 1 on, which all occur, the lengths of its runs of 0 and 1 down the columns."""
+    flat = places.T.ravel()
+    starts = np.concatenate(([0], np.flatnonzero(flat[1:] != flat[:-1]) + 1))
+    ends = np.append(starts[1:], len(flat))
+    order = np.argsort(flat[starts], kind="stable")
+    limits = np.searchsorted(flat[starts][order], np.arange(1, int(places.max()) + 2))
+    for first, last in itertools.pairwise(limits.tolist()):
+        mine = order[first:last]
+        edges = np.stack([starts[mine], ends[mine]], axis=1).ravel()
+        runs = np.diff(edges, prepend=0, append=len(flat)).tolist()
+        yield runs if runs[-1] else runs[:-1]
 
 
 def _label_map(path: Path) -> NDArray[Any]:
