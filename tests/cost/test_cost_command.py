@@ -29,6 +29,16 @@ def test_table_shows_every_attention_and_the_change():
     assert "-25.0 %" in text
 
 
+@pytest.mark.parametrize("columns", [60, 80, 100, 160])
+def test_cells_are_whole_however_narrow_the_terminal(columns):
+    words = ("cost", "setr_naive_small", "--size", "16,24", "--classes", "2", "--channels", "1")
+    text = CliRunner(env={"COLUMNS": str(columns), "NO_COLOR": "1"}).invoke(app, words).output
+    assert "…" not in text
+    headers = [line for line in text.splitlines() if "term" in line and "softmax" in line]
+    assert sum(line.split().count("kvpos") for line in headers) == 3
+    assert text.count("feed-forward") == len(headers)
+
+
 def test_json():
     result = run("cost", "setr_naive_small", "-a", "kv", "--size", "16", "--json")
     assert result.exit_code == 0, result.output

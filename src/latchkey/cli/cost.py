@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from rich.table import Table
 
     from latchkey.catalogue import CostTable
@@ -52,7 +51,7 @@ def cost(
     console.print(
         f"[bold]{costs.model}[/bold]{on} for one image of {height} x {width} pixels, {costs.channels} channels{outputs}"
     )
-    for table in tables(costs):
+    for table in tables(costs, console.width):
         console.print(table)
     console.print(
         "Multiply-adds of linear maps, convolutions and attention products. Memory for training: float32 tensors kept "
@@ -94,29 +93,50 @@ def mebibytes(value: float) -> str:
     return f"{value / 2**20:.2f} MiB"
 
 
-def tables(costs: CostTable) -> list[Table]:
-    """Three tables, one a quantity: terms down, attentions across, the change from the first in percent."""
+def tables(costs: CostTable, width: int) -> list[Table]:
+    """Three quantities: terms down, attentions across, the change from the first in percent.
+
+    One table each where `width` characters hold all attentions; else several, the first attention in all of them.
+    """
+    first, *others = costs.ledgers
+    for abreast in range(len(others), 1, -1):
+        shares = [others[start : start + abreast] for start in range(0, len(others), abreast)]
+        built = [_table(costs, [first, *share], *quantity) for quantity in _QUANTITIES for share in shares]
+        if max(map(_natural_width, built)) <= width:
+            return built
+    shares = [[other] for other in others] or [[]]
+    return [_table(costs, [first, *share], *quantity) for quantity in _QUANTITIES for share in shares]
+
+
+_QUANTITIES: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+    ("Parameters", "parameters", human),
+    ("Multiply-adds", "macs", human),
+    ("Activation memory", "saved_bytes", mebibytes),
+)
+
+
+def _table(costs: CostTable, names: list[str], title: str, field: str, show: Callable[[float], str]) -> Table:
     from latchkey.cost import TERMS
 
-    ledgers = list(costs.ledgers.items())
-    built = []
-    for title, field, show in (
-        ("Parameters", "parameters", human),
-        ("Multiply-adds", "macs", human),
-        ("Activation memory", "saved_bytes", mebibytes),
-    ):
-        table = _empty(title, [name for name, _ in ledgers])
-        for term in TERMS:
-            values = [getattr(cost.terms[term], field) if term in cost.terms else 0 for _, cost in ledgers]
-            if any(values):
-                table.add_row(term, *_cells(values, show))
-        total = "training" if field == "saved_bytes" else "total"
-        table.add_section()
-        table.add_row(total, *_cells([getattr(cost, field) for _, cost in ledgers], show), style="bold")
-        if field == "saved_bytes":
-            table.add_row("inference", *_cells([cost.inference_bytes for _, cost in ledgers], show), style="bold")
-        built.append(table)
-    return built
+    ledgers = [costs.ledgers[name] for name in names]
+    table = _empty(title, names)
+    for term in TERMS:
+        values = [getattr(cost.terms[term], field) if term in cost.terms else 0 for cost in ledgers]
+        if any(values):
+            table.add_row(term, *_cells(values, show))
+    total = "training" if field == "saved_bytes" else "total"
+    table.add_section()
+    table.add_row(total, *_cells([getattr(cost, field) for cost in ledgers], show), style="bold")
+    if field == "saved_bytes":
+        table.add_row("inference", *_cells([cost.inference_bytes for cost in ledgers], show), style="bold")
+    return table
+
+
+def _natural_width(table: Table) -> int:
+    """Characters that a table needs to show every cell whole."""
+    from rich.console import Console
+
+    return Console(width=10_000).measure(table).maximum
 
 
 def _empty(title: str, names: list[str]) -> Table:
