@@ -1,4 +1,4 @@
-"""`latchkey data check`: pictures with a class each, or with boxes and masks."""
+"""`latchkey data check`: pictures with a class each, with boxes and masks, or with label maps."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from latchkey.cli.data_detection import check_detection
+from latchkey.cli.data_semantic import check_semantic
 
 if TYPE_CHECKING:
     from latchkey.data import LabelledOptions
@@ -32,7 +33,8 @@ def check(
         str | None,
         typer.Option(
             help="Layout: folder, imagenet, idx, torchvision or huggingface (a class each); coco, voc or nuclei-masks "
-            "(boxes and masks); found out from the folder by default."
+            "(boxes and masks); ade20k, cityscapes or label-maps (a class a pixel; never found out); found out from "
+            "the folder by default."
         ),
     ] = None,
     decode: Annotated[bool, typer.Option("--decode", help="Decode every pixel, not headers and ends alone.")] = False,
@@ -43,7 +45,8 @@ def check(
 
     For classification: a folder for each class, ImageNet, IDX files (MNIST and its family), torchvision's and Hugging
     Face's data sets. Nothing is downloaded but what is asked for: a name on the hub, or `download=true`. For detection:
-    COCO JSON, Pascal VOC XML, and label maps of objects. Exit status 2 if anything is wrong.
+    COCO JSON, Pascal VOC XML, and label maps of objects. For semantic segmentation: ADE20K, Cityscapes, and a folder
+    of images beside one of label maps. Exit status 2 if anything is wrong.
 
     Example: `latchkey data check photos --decode` or `latchkey data check photos name=CIFAR10 --kind torchvision`
     """
@@ -52,8 +55,12 @@ def check(
     from latchkey.data import LABELLED_KINDS, detect_labelled, open_labelled
     from latchkey.data.classification.overview import look_over
     from latchkey.data.detection import DETECTION_KINDS, detect_detection
+    from latchkey.data.semantic import SEMANTIC_KINDS
     from latchkey.errors import DataError, InputError
 
+    if kind in SEMANTIC_KINDS:
+        check_semantic(Path(root), kind, settings or [], decode=decode, json=json, progress=not quiet)
+        return
     detection = kind if kind in DETECTION_KINDS else None if kind else detect_detection(root)
     if detection is not None:
         check_detection(Path(root), detection, settings or [], decode=decode, json=json, progress=not quiet)
@@ -63,7 +70,7 @@ def check(
     if kind is None:
         raise InputError(
             f"{root} shows no layout of labelled pictures by the names in it; give --kind "
-            f"({', '.join((*LABELLED_KINDS, *DETECTION_KINDS))})"
+            f"({', '.join((*LABELLED_KINDS, *DETECTION_KINDS, *SEMANTIC_KINDS))})"
         )
     found = look_over(open_labelled(kind, root, options), decode=decode, progress=not quiet)
     if json:

@@ -55,7 +55,7 @@ class SemanticModel:
 class SemanticData:
     """Which photographs, and which of them train and validate."""
 
-    kind: SemanticKind = "folder"
+    kind: SemanticKind = "label-maps"
     root: str = "data"
     """The folder that holds the layout."""
     source: SemanticOptions = field(default_factory=SemanticOptions)

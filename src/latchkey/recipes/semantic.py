@@ -74,7 +74,7 @@ def fpn_nuclei(encoder: str) -> SemanticExperiment:
         name=f"fpn-{encoder}-nuclei",
         model=SemanticModel(name="semantic_fpn_narrow", encoder=encoder),
         data=SemanticData(
-            kind="folder",
+            kind="label-maps",
             root="dsb2018-nuclei",
             source=SemanticOptions(classes=("background", "nucleus"), nonzero=True, split_file="index.csv"),
         ),
@@ -92,10 +92,10 @@ def fpn_heart(encoder: str) -> SemanticExperiment:
         name=f"fpn-{encoder}-heart",
         model=SemanticModel(name="semantic_fpn_narrow", encoder=encoder),
         data=SemanticData(
-            kind="folder",
+            kind="label-maps",
             root="hvsmr2-heart-mri-sample",
             source=SemanticOptions(colours=HEART, case_pattern=r"(\d+)_\d+"),
-            shares=SemanticShares(validate_on="train", fraction=0.2),
+            shares=SemanticShares(validate_on="train", fraction=0.4),
         ),
         view=SemanticView(size=(160, 160), short=192, channels=1),
         augment=SemanticAugment(scale=(0.7, 1.4), crop_share=0.95, flip=0.0),

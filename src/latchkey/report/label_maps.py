@@ -85,10 +85,12 @@ def _shown(image: ArrayLike, maps: Sequence[ArrayLike]) -> tuple[NDArray[np.floa
 
 
 def _tinted(pixels: NDArray[np.float64], labels: Labels, colours: Sequence[Colour]) -> NDArray[np.float64]:
-    table = np.ones((256, 3))
+    """The photograph under its labels; a class that is black, as backgrounds are, and `IGNORE` leave it as it is."""
+    table = np.zeros((256, 3))
     table[: len(colours)] = np.array(colours) / 255
-    mixed: NDArray[np.float64] = (1 - _STRENGTH) * pixels + _STRENGTH * table[labels]
-    return np.where((labels == IGNORE)[..., None], pixels, mixed)
+    strength = _STRENGTH * (table.max(axis=1, keepdims=True) > 0)
+    mixed: NDArray[np.float64] = pixels + strength[labels] * (table[labels] - pixels)
+    return mixed
 
 
 def _legend(

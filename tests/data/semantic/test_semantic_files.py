@@ -24,7 +24,7 @@ PLAIN = SemanticOptions(classes=CLASSES)
 
 
 def test_a_folder_with_parts(tmp_path):
-    source = open_semantic("folder", make_folder(tmp_path), PLAIN)
+    source = open_semantic("label-maps", make_folder(tmp_path), PLAIN)
     assert {part: len(files) for part, files in source.parts.items()} == {"train": 6, "val": 3}
     image, labels = source.read(source.part("val")[1])
     picture, truth = scene(101)
@@ -135,7 +135,7 @@ def test_a_table_deals_out_a_flat_folder(tmp_path):
     table = tmp_path / "index.csv"
     table.write_text("id,split\np0_a,train\np1_a,validation\np2_a,train\np3_a,test\n")
     options = SemanticOptions(classes=CLASSES, split_file="index.csv", case_pattern="(p.)_.")
-    source = open_semantic("folder", tmp_path, options)
+    source = open_semantic("label-maps", tmp_path, options)
     assert {part: [one.case for one in files] for part, files in source.parts.items()} == {
         "train": ["p0", "p2"],
         "val": ["p1"],
@@ -149,12 +149,12 @@ def test_a_table_deals_out_a_flat_folder(tmp_path):
     ):
         table.write_text(text)
         with pytest.raises(DataError, match=message):
-            open_semantic("folder", tmp_path, options)
+            open_semantic("label-maps", tmp_path, options)
 
 
 def test_missing_partners_and_sizes_that_differ_are_named(tmp_path):
     root = make_folder(tmp_path)
-    source = open_semantic("folder", root, PLAIN)
+    source = open_semantic("label-maps", root, PLAIN)
     save(root / "masks" / "train" / "2.png", np.zeros((40, 47), np.uint8))
     save(root / "masks" / "train" / "3.png", np.zeros((9, 9), np.uint8))
     with pytest.raises(DataError, match=r"2\.png has 40 rows of 48 pixels, its mask .*40 of 47"):
@@ -163,17 +163,17 @@ def test_missing_partners_and_sizes_that_differ_are_named(tmp_path):
         source.read(source.part("train")[3])
     (root / "masks" / "train" / "1.png").unlink()
     with pytest.raises(DataError, match=r"1 images without a mask in .*: 1\.png"):
-        open_semantic("folder", root, PLAIN)
+        open_semantic("label-maps", root, PLAIN)
     (root / "images" / "train" / "1.png").unlink()
     (root / "images" / "train" / "0.png").unlink()
     with pytest.raises(DataError, match=r"1 masks without an image in .*: 0\.png"):
-        open_semantic("folder", root, PLAIN)
+        open_semantic("label-maps", root, PLAIN)
 
 
 def test_damaged_masks_are_found_by_decoding(tmp_path):
     root = make_folder(tmp_path)
     save(root / "masks" / "train" / "4.png", np.full((40, 48), 7, np.uint8))
-    source = open_semantic("folder", root, PLAIN)
+    source = open_semantic("label-maps", root, PLAIN)
     check_scenes(source, source.part("train"), progress=False)
     with pytest.raises(DataError, match=r"4\.png holds the label 7"):
         check_scenes(source, source.part("train"), decode=True, progress=False)
@@ -193,7 +193,7 @@ def test_damaged_masks_are_found_by_decoding(tmp_path):
 def test_options_that_do_not_fit_are_refused(tmp_path, options, message):
     make_folder(tmp_path, train=1, val=1)
     with pytest.raises(InputError, match=message):
-        open_semantic("folder", tmp_path, SemanticOptions(**options))
+        open_semantic("label-maps", tmp_path, SemanticOptions(**options))
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def test_unknown_kind_and_missing_root(tmp_path):
     with pytest.raises(InputError, match="did you mean 'ade20k'"):
         open_semantic("ade", tmp_path, PLAIN)
     with pytest.raises(DataError, match="is not a folder"):
-        open_semantic("folder", tmp_path / "none", PLAIN)
+        open_semantic("label-maps", tmp_path / "none", PLAIN)
 
 
 @given(cases=st.integers(2, 12), fraction=st.floats(0.05, 0.9), fold=st.integers(0, 3), seed=st.integers(0, 5))
@@ -252,7 +252,7 @@ def test_held_out_cases_are_never_trained_on(tmp_path_factory, cases, fraction, 
 
 
 def test_parts_and_limits(tmp_path):
-    source = open_semantic("folder", make_folder(tmp_path), PLAIN)
+    source = open_semantic("label-maps", make_folder(tmp_path), PLAIN)
     split = split_semantic(source, SemanticShares(limit=2, validation_limit=1))
     assert (len(split.train), len(split.validation), split.on) == (2, 1, "val")
     assert split == split_semantic(source, SemanticShares(limit=2, validation_limit=1))
@@ -265,6 +265,6 @@ def test_parts_and_limits(tmp_path):
 @pytest.mark.data
 def test_the_real_samples_decode(real_data):
     nuclei = SemanticOptions(classes=("background", "nucleus"), nonzero=True, split_file="index.csv")
-    source = open_semantic("folder", real_data / "dsb2018-nuclei", nuclei)
+    source = open_semantic("label-maps", real_data / "dsb2018-nuclei", nuclei)
     assert {part: len(files) for part, files in source.parts.items()} == {"train": 319, "val": 74, "test": 78}
     check_scenes(source, source.part("val"), decode=True, progress=False)

@@ -115,7 +115,7 @@ def test_crops_of_one_class_are_drawn_again():
 
 
 def test_a_sample_depends_on_seed_epoch_and_index_alone(tmp_path):
-    source = open_semantic("folder", make_folder(tmp_path), SemanticOptions(classes=CLASSES))
+    source = open_semantic("label-maps", make_folder(tmp_path), SemanticOptions(classes=CLASSES))
     make = lambda seed: SemanticDataset(source, source.part("train"), VIEW, augment=SemanticAugment(), seed=seed)  # noqa: E731
     first, second = make(3), make(3)
     before = torch.random.get_rng_state()
@@ -134,7 +134,7 @@ def test_a_sample_depends_on_seed_epoch_and_index_alone(tmp_path):
 
 
 def test_evaluation_sees_whole_images_and_labels_at_their_own_size(tmp_path):
-    source = open_semantic("folder", make_folder(tmp_path), SemanticOptions(classes=CLASSES))
+    source = open_semantic("label-maps", make_folder(tmp_path), SemanticOptions(classes=CLASSES))
     scenes = Scenes(source, source.part("val"), SemanticView(size=(32, 32), short=20))
     assert len(scenes) == 3
     assert scenes[0].image.shape == (1, 3, 20, 24)
@@ -147,7 +147,7 @@ def test_a_grey_data_set_stays_grey_and_16_bits_are_read(tmp_path):
         image, labels = scene(number)
         save(tmp_path / "images" / f"{number}.png", image.mean(-1).astype(np.uint16) * 256)
         save(tmp_path / "masks" / f"{number}.png", labels)
-    source = open_semantic("folder", tmp_path, SemanticOptions(classes=CLASSES))
+    source = open_semantic("label-maps", tmp_path, SemanticOptions(classes=CLASSES))
     assert source.channels == 1
     dataset = SemanticDataset(source, source.part("train"), VIEW, augment=SemanticAugment())
     assert dataset[0, 0].image.shape == (1, 32, 32)

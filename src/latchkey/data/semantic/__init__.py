@@ -1,15 +1,18 @@
 """Photographs with label maps: layouts on disk, splits, views and augmentation, and what training iterates over."""
 
 from latchkey.data.semantic.augment import SemanticAugment
+from latchkey.data.semantic.check import SceneOverview, check_scenes, look_over_scenes
 from latchkey.data.semantic.dataset import Scenes, SemanticDataset, SemanticSample, collate_labels
-from latchkey.data.semantic.layouts import SemanticKind, SemanticOptions, open_semantic
+from latchkey.data.semantic.layouts import SEMANTIC_KINDS, SemanticKind, SemanticOptions, open_semantic
 from latchkey.data.semantic.names import palette
-from latchkey.data.semantic.source import SceneFiles, SemanticSource, check_scenes
+from latchkey.data.semantic.source import SceneFiles, SemanticSource
 from latchkey.data.semantic.split import SemanticShares, SemanticSplit, split_semantic
 from latchkey.data.semantic.view import SemanticView
 
 __all__ = [
+    "SEMANTIC_KINDS",
     "SceneFiles",
+    "SceneOverview",
     "Scenes",
     "SemanticAugment",
     "SemanticDataset",
@@ -22,6 +25,7 @@ __all__ = [
     "SemanticView",
     "check_scenes",
     "collate_labels",
+    "look_over_scenes",
     "open_semantic",
     "palette",
     "split_semantic",

@@ -10,13 +10,15 @@ from typing import Literal, get_args
 
 from latchkey.data.pictures import LOSSLESS, PICTURES
 from latchkey.data.semantic.labels import ColourReading, NonzeroReading, NumberReading, Reading
-from latchkey.data.semantic.names import ADE20K, CITYSCAPES, Colour, read_names
+from latchkey.data.semantic.names import ADE20K, CITYSCAPES, Colour, palette, read_names
 from latchkey.data.semantic.source import SceneFiles, SemanticSource
 from latchkey.data.source import CasePattern, visible_files
 from latchkey.errors import DataError, InputError, nearest
 from latchkey.types import IGNORE
 
-SemanticKind = Literal["ade20k", "cityscapes", "folder"]
+SemanticKind = Literal["ade20k", "cityscapes", "label-maps"]
+
+SEMANTIC_KINDS: tuple[str, ...] = get_args(SemanticKind)
 
 _PART_NAMES = {
     "train": ("train", "training"),
@@ -78,7 +80,7 @@ def open_semantic(kind: str, root: str | Path, options: SemanticOptions | None =
         raise InputError(f"data.kind={kind!r} is no layout of label maps; {nearest(kind, get_args(SemanticKind))}")
     if not root.is_dir():
         raise DataError(f"{root} is not a folder; data.root must hold the layout {kind!r}")
-    return {"ade20k": _ade20k, "cityscapes": _cityscapes, "folder": _folder}[kind](root, options)
+    return {"ade20k": _ade20k, "cityscapes": _cityscapes, "label-maps": _folder}[kind](root, options)
 
 
 def _ade20k(root: Path, options: SemanticOptions) -> SemanticSource:
@@ -91,7 +93,9 @@ def _ade20k(root: Path, options: SemanticOptions) -> SemanticSource:
         if part == "val" and not images.is_dir():
             continue
         parts[part] = _pairs(images, masks, options, prefix="")
-    return SemanticSource(root.name, classes, parts, NumberReading.plain(classes, ignore=None, shift=True))
+    colours = palette(len(classes) + 1)[1:]
+    reading = NumberReading.plain(classes, ignore=None, shift=True)
+    return SemanticSource(root.name, classes, parts, reading, colours=colours)
 
 
 def _cityscapes(root: Path, options: SemanticOptions) -> SemanticSource:
@@ -148,7 +152,9 @@ def _folder(root: Path, options: SemanticOptions) -> SemanticSource:
         }
     else:
         parts = {"train": _pairs(images, masks, options, prefix="")}
-    colours = None if options.colours is None else [options.colours[name] for name in classes]
+    colours: Sequence[Colour] | None = palette(len(classes) + 1)[1:] if options.zero_is_ignored else None
+    if options.colours is not None:
+        colours = [options.colours[name] for name in classes]
     return SemanticSource(root.name, classes, parts, reading, colours=colours)
 
 

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from PIL import Image
 
 from latchkey.data.classification.images import read_image, stored_channels
-from latchkey.data.pictures import picture_layout
-from latchkey.data.progress import track
 from latchkey.data.semantic.labels import Labels, Reading
 from latchkey.data.semantic.names import Colour, check_names, palette
-from latchkey.data.source import fail_on
 from latchkey.errors import DataError, InputError, nearest
 
 PARTS = ("train", "val", "test")
 
-_THREADS = 8
 _LOOKED_AT = 64
-_TOGETHER = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,44 +89,12 @@ class SemanticSource:
         """
         image, labels = read_image(files.image), self.reading(files.mask)
         if (image.height, image.width) != labels.shape:
-            raise _mismatch(files, (image.height, image.width), (labels.shape[0], labels.shape[1]))
+            raise size_mismatch(files, (image.height, image.width), (labels.shape[0], labels.shape[1]))
         return image, labels
 
 
-def check_scenes(
-    source: SemanticSource,
-    files: Sequence[SceneFiles],
-    *,
-    decode: Literal[True, False] = False,
-    progress: bool = True,
-) -> None:
-    """Look at images and masks, and name all that are damaged or do not fit together at once.
-
-    By default headers alone are read: is it a picture, do the sizes agree? `decode` reads every pixel and label.
-
-    Raises:
-        DataError: some are wrong.
-    """
-
-    def problem(one: SceneFiles) -> str | None:
-        try:
-            if decode:
-                source.read(one)
-            elif (size := picture_layout(one.image)[0]) != (mask := picture_layout(one.mask)[0]):
-                raise _mismatch(one, size, mask)
-        except DataError as error:
-            return str(error)
-        return None
-
-    problems: list[str] = []
-    groups = [files[start : start + _TOGETHER] for start in range(0, len(files), _TOGETHER)]
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for group in track(groups, f"checking {len(files)} images", enabled=progress):
-            problems += [found for found in pool.map(problem, group) if found is not None]
-    fail_on(problems, "mend these files, or take each image and its mask out of the folders")
-
-
-def _mismatch(files: SceneFiles, size: tuple[int, int], mask: tuple[int, int]) -> DataError:
+def size_mismatch(files: SceneFiles, size: tuple[int, int], mask: tuple[int, int]) -> DataError:
+    """What is wrong with an image and a mask of different sizes (h, w)."""
     return DataError(
         f"{files.image} has {size[0]} rows of {size[1]} pixels, its mask {files.mask} {mask[0]} of {mask[1]}; "
         "both must be of one size"
