@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import pytest
@@ -157,6 +158,14 @@ def test_a_sample_depends_on_epoch_index_and_seed_alone(tmp_path: Path) -> None:
     assert torch.equal(first, sample(0, (0, 0), warm=True))
     others = [sample(1, (0, 0)), sample(0, (1, 0)), sample(0, (0, 1))]
     assert not any(one.shape == first.shape and torch.equal(one, first) for one in others)
+
+
+def test_a_dataset_can_be_sent_to_another_process(tmp_path: Path) -> None:
+    source = open_detection("coco", make_coco(tmp_path))
+    data = DetectionDataset(source.part("train"), DetectionView(20, 60), augment=DetectionAugment(), masks=True)
+    other = pickle.loads(pickle.dumps(data))
+    assert torch.equal(other[0, 1].image, data[0, 1].image)
+    assert torch.equal(other[0, 0].objects.masks, data[0, 0].objects.masks)
 
 
 def test_batches_keep_sizes_and_images_without_objects(tmp_path: Path) -> None:

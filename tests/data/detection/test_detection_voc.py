@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import pytest
 from detection_files import make_voc, picture, voc_file, voc_list, voc_object
+from hypothesis import given
+from hypothesis import strategies as st
 
 from latchkey.data.detection import (
     DamagedAnnotationsError,
@@ -157,6 +160,22 @@ def test_a_folder_without_voc_is_refused(tmp_path: Path) -> None:
     voc_file(tmp_path, "a")
     with pytest.raises(DataError, match="no file holds an object"):
         opened(tmp_path)
+
+
+@given(st.text(st.sampled_from("<>/&;1.-e \n") | st.characters(), max_size=12), st.integers(0, 400))
+def test_whatever_is_changed_is_read_or_refused(text: str, place: int) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        voc_file(root, "a", voc_object("cat", (1, 1, 3, 3)), voc_object("dog", (1, 1, 3, 3), difficult=1))
+        path = root / "Annotations" / "a.xml"
+        whole = path.read_text()
+        path.write_text(whole[:place] + text + whole[place + len(text) :], encoding="utf-8", errors="surrogatepass")
+        for on_error in ("stop", "skip"):
+            try:
+                source = opened(root, on_error=on_error)
+            except InputError:
+                continue
+            assert len(source.records[0].objects()) <= 2
 
 
 @pytest.mark.data

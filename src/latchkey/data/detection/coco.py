@@ -104,8 +104,8 @@ def _parse(path: Path) -> Mapping[str, Any]:
         raise DataError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start})") from None
     except json.JSONDecodeError as error:
         raise DataError(f"{path}, line {error.lineno}, column {error.colno}: not JSON ({error.msg})") from None
-    except RecursionError:
-        raise DataError(f"{path} is nested too deeply to be a COCO JSON") from None
+    except (RecursionError, ValueError) as error:  # nested too deeply, or a number of thousands of digits
+        raise DataError(f"{path} cannot be a COCO JSON ({error})") from None
     wanted = ("images", "annotations", "categories")
     missing = [key for key in wanted if not (isinstance(content, dict) and isinstance(content.get(key), list))]
     if missing:
@@ -117,7 +117,7 @@ def _categories(path: Path, content: Mapping[str, Any]) -> dict[int, str]:
     names: dict[int, str] = {}
     for place, entry in enumerate(content["categories"], start=1):
         number, name = (entry.get("id"), entry.get("name")) if isinstance(entry, dict) else (None, None)
-        if not _is_whole(number) or not isinstance(name, str) or not name:
+        if not _is_whole(number) or not _is_text(name):
             raise DataError(f"{path}: category {place} has no whole number as id and no name: {_shown(entry)}")
         if number in names or name in names.values():
             raise DataError(f"{path}: category {place} repeats the id {number} or the name {name!r}")
@@ -204,7 +204,7 @@ def _image(entry: object, folder: str, part: str) -> RawImage | str:
     height, width = entry.get("height"), entry.get("width")
     if not _is_whole(number) or abs(number) >= 2**63:
         return f"has no whole number as id: {_shown(number)}"
-    if not isinstance(name, str) or not name:
+    if not _is_text(name) or "\0" in name:
         return f"(id {number}) has no file_name: {_shown(name)}"
     if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
         return f"(id {number}) has a file_name outside of its folder: {_shown(name)}"
@@ -243,6 +243,17 @@ def _image_folder(root: Path, one: _Opened, options: DetectionOptions) -> str:
 
 def _is_whole(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_text(value: object) -> TypeGuard[str]:
+    """Whether it is a text, not empty, that can be written: JSON may hold halves of characters."""
+    if not isinstance(value, str) or not value:
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _shown(value: object) -> str:

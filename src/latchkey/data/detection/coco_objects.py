@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +9,8 @@ from latchkey.data.detection.gathering import RawObject
 from latchkey.errors import DataError
 from latchkey.metrics import coco_masks
 from latchkey.types import Size
+
+_LARGE = 1e30
 
 
 class BadObjectError(DataError):
@@ -76,4 +77,6 @@ def _runs(found: Mapping[str, Any], size: Size) -> str:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) < _LARGE  # neither infinite nor NaN

@@ -129,7 +129,7 @@ def _object(element: ET.Element, place: str, first_pixel: int) -> VocObject | st
 def _size(tree: ET.Element) -> Size | None:
     """Height and width; None where they are missing or 0."""
     texts = [(tree.findtext(f"size/{side}") or "").strip() for side in ("height", "width")]
-    height, width = (int(text) if text.isdecimal() else 0 for text in texts)
+    height, width = (int(text) if text.isdecimal() and len(text) < 10 else 0 for text in texts)
     return (height, width) if height and width else None
 
 
