@@ -47,6 +47,7 @@ def test_anchors_are_those_of_the_publications_and_lie_at_the_maps_strides() -> 
     ("given", "words"),
     [
         ({"shorter": 0}, "shorter=0 must be at least 1"),
+        ({"width": 2}, "width=2 must be at least 4"),
         ({"longer": 100}, "longer=100 must be at least 800"),
         ({"score_threshold": 1.5}, "score_threshold=1.5 must be from 0 to 1"),
         ({"norm": "batch"}, "norm='batch' is not known; known: none, group"),
@@ -103,3 +104,13 @@ def test_the_counted_part_has_every_parameter_and_counts_its_heads(name: str) ->
     boxes = 1000 * (16 * 49 * 16 + 16 * 16 + 16 * 3 * 5)
     masks = 100 * (4 * 14 * 14 * 9 * 16 * 16 + 14 * 14 * 16 * 16 * 4 + 28 * 28 * 16 * 3)
     assert cost.terms["head"].macs == dense + boxes + (masks if name == "mask_rcnn" else 0)
+
+
+@pytest.mark.parametrize(("width", "groups"), [(256, 32), (64, 16), (16, 4), (18, 2), (4, 1)])
+def test_groups_leave_channels_enough_for_a_map_of_one_place(width: int, groups: int) -> None:
+    options = DetectorOptions(shorter=8, longer=8, width=width, norm="group")
+    model = create_detector("retinanet", encoder="linglo_nano", classes=1, options=options).eval()
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.GroupNorm)]
+    assert {norm.num_groups for norm in norms} == {groups}
+    with torch.no_grad():
+        assert len(model(torch.rand(1, 3, 4, 4))) == 1

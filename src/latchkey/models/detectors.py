@@ -55,7 +55,7 @@ class DetectorOptions:
     samples: int = 512
     """Boxes of an image that an R-CNN's second stage learns from in a step, a quarter of them of objects at most."""
     norm: HeadNorm = "none"
-    """`group` puts group normalisation into FPN and heads, which training from scratch needs (arXiv 1811.08883)."""
+    """`group`: group normalisation in FPN and heads' convolutions, which training from scratch needs (1811.08883)."""
     anchor_sizes: tuple[tuple[float, ...], ...] | None = None
     """Square roots of the anchors' areas in pixels of the resized image, a tuple for each map from the finest on;
     None: 4 strides by 1, 2^(1/3) and 2^(2/3) (RetinaNet), 8 strides (R-CNN)."""
@@ -72,7 +72,7 @@ class DetectorOptions:
         for name, least in (
             ("shorter", 1),
             ("longer", self.shorter),
-            ("width", 1),
+            ("width", 4),
             ("hidden", 1),
             ("samples", 4),
             ("detections", 1),
@@ -96,7 +96,9 @@ class DetectorOptions:
 
     @property
     def norm_layer(self) -> Callable[[int], nn.Module] | None:
-        return None if self.norm == "none" else partial(nn.GroupNorm, math.gcd(32, self.width))
+        """Of FPN and heads: 32 groups, or as many as leave each at least 4 channels, so that one place is enough."""
+        groups = next(count for count in (32, 16, 8, 4, 2, 1) if self.width % count == 0 and self.width >= 4 * count)
+        return None if self.norm == "none" else partial(nn.GroupNorm, groups)
 
     def anchors(self, backbone: PyramidBackbone, scale: float, steps: int) -> StridedAnchors:
         """For the maps of `backbone`; by default `scale` strides by `steps` of an octave.
