@@ -47,7 +47,7 @@ def test_anchors_are_those_of_the_publications_and_lie_at_the_maps_strides() -> 
     ("given", "words"),
     [
         ({"shorter": 0}, "shorter=0 must be at least 1"),
-        ({"width": 2}, "width=2 must be at least 4"),
+        ({"width": 1}, "width=1 must be at least 2"),
         ({"longer": 100}, "longer=100 must be at least 800"),
         ({"score_threshold": 1.5}, "score_threshold=1.5 must be from 0 to 1"),
         ({"norm": "batch"}, "norm='batch' is not known; known: none, group"),
@@ -106,7 +106,7 @@ def test_the_counted_part_has_every_parameter_and_counts_its_heads(name: str) ->
     assert cost.terms["head"].macs == dense + boxes + (masks if name == "mask_rcnn" else 0)
 
 
-@pytest.mark.parametrize(("width", "groups"), [(256, 32), (64, 16), (16, 4), (18, 2), (4, 1)])
+@pytest.mark.parametrize(("width", "groups"), [(256, 32), (64, 32), (16, 8), (18, 2), (2, 1)])
 def test_groups_leave_channels_enough_for_a_map_of_one_place(width: int, groups: int) -> None:
     options = DetectorOptions(shorter=8, longer=8, width=width, norm="group")
     model = create_detector("retinanet", encoder="linglo_nano", classes=1, options=options).eval()

@@ -72,7 +72,7 @@ class DetectorOptions:
         for name, least in (
             ("shorter", 1),
             ("longer", self.shorter),
-            ("width", 4),
+            ("width", 2),
             ("hidden", 1),
             ("samples", 4),
             ("detections", 1),
@@ -96,8 +96,8 @@ class DetectorOptions:
 
     @property
     def norm_layer(self) -> Callable[[int], nn.Module] | None:
-        """Of FPN and heads: 32 groups, or as many as leave each at least 4 channels, so that one place is enough."""
-        groups = next(count for count in (32, 16, 8, 4, 2, 1) if self.width % count == 0 and self.width >= 4 * count)
+        """Of FPN and heads: 32 groups, or as many as leave each 2 channels at least, so that one place is enough."""
+        groups = next(count for count in (32, 16, 8, 4, 2, 1) if self.width % count == 0 and self.width >= 2 * count)
         return None if self.norm == "none" else partial(nn.GroupNorm, groups)
 
     def anchors(self, backbone: PyramidBackbone, scale: float, steps: int) -> StridedAnchors:
