@@ -2,36 +2,38 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeGuard
+from typing import Any
 
+from latchkey.data.detection.coco_files import (
+    NAME,
+    ROBOFLOW,
+    categories_of,
+    coco_files,
+    is_text,
+    is_whole,
+    parse_coco,
+    shown_value,
+)
 from latchkey.data.detection.coco_objects import BadObjectError, read_object
 from latchkey.data.detection.findings import DetectionCheck
 from latchkey.data.detection.gathering import RawImage, RawObject, gather
 from latchkey.data.detection.options import DetectionOptions
-from latchkey.data.detection.source import PARTS, DetectionSource
+from latchkey.data.detection.source import DetectionSource
 from latchkey.errors import DataError, InputError, nearest
-from latchkey.types import Size
-
-_NAME = re.compile(r"instances?_(?P<tail>.+)\.json")
-_PART_OF = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-_ROBOFLOW = "_annotations.coco.json"
 
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """One JSON file, parsed, with the places in it."""
+    """One JSON file, parsed."""
 
     path: Path
     part: str
     content: Mapping[str, Any]
     names: dict[int, str]
     """Category id -> class."""
-    sizes: dict[int, Size] = field(default_factory=dict)
 
 
 def open_coco(root: Path, options: DetectionOptions) -> DetectionSource:
@@ -45,10 +47,12 @@ def open_coco(root: Path, options: DetectionOptions) -> DetectionSource:
     if not files:
         raise InputError(
             f"{root} holds no COCO JSON: looked for annotations/instances_*.json, instances_*.json and "
-            f"train/{_ROBOFLOW}; name the files with train=, val= and test="
+            f"train/{ROBOFLOW}; name the files with train=, val= and test="
         )
     check = DetectionCheck(str(root))
-    opened = [_Opened(path, part, content := _parse(path), _categories(path, content)) for part, path in files.items()]
+    opened = [
+        _Opened(path, part, content := parse_coco(path), categories_of(path, content)) for part, path in files.items()
+    ]
     for other in opened[1:]:
         if other.names != opened[0].names:
             raise DataError(
@@ -61,70 +65,6 @@ def open_coco(root: Path, options: DetectionOptions) -> DetectionSource:
         images += _images(one, _image_folder(root, one, options), {number: i for i, number in enumerate(ids)}, check)
     classes = [opened[0].names[number] for number in ids]
     return gather(str(root), root, images, classes, category_ids=ids, check=check, options=options)
-
-
-def coco_files(root: Path, options: DetectionOptions) -> dict[str, Path]:
-    """The JSON file of each part below `root`; one whose name tells no part is for training.
-
-    Raises:
-        InputError: a named file does not exist, or two files are for the same part.
-    """
-    named = {part: root / name for part in PARTS if (name := getattr(options, part)) is not None}
-    for part, path in named.items():
-        if not path.is_file():
-            raise InputError(f"{part}={getattr(options, part)!r}: {path} is not a file")
-    if named:
-        return named
-    found: dict[str, list[Path]] = {}
-    for folder in (root / "annotations", root):
-        for path in sorted(folder.glob("instance*_*.json")) if not found else ():
-            if match := _NAME.fullmatch(path.name):
-                found.setdefault(_part(match["tail"]), []).append(path)
-    for folder in sorted(root.iterdir()) if not found else ():
-        if folder.name in _PART_OF and (folder / _ROBOFLOW).is_file():
-            found.setdefault(_PART_OF[folder.name], []).append(folder / _ROBOFLOW)
-    for part, paths in found.items():
-        if len(paths) > 1:
-            shown = ", ".join(str(path.relative_to(root)) for path in paths)
-            raise InputError(f"{root} has several files for {part}: {shown}; name one with {part}=")
-    return {part: found[part][0] for part in PARTS if part in found}
-
-
-def _part(tail: str) -> str:
-    words = re.split(r"[^a-z]+", tail.lower())
-    return next((_PART_OF[word] for word in words if word in _PART_OF), "train")
-
-
-def _parse(path: Path) -> Mapping[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start})") from None
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}, line {error.lineno}, column {error.colno}: not JSON ({error.msg})") from None
-    except (RecursionError, ValueError) as error:  # nested too deeply, or a number of thousands of digits
-        raise DataError(f"{path} cannot be a COCO JSON ({error})") from None
-    wanted = ("images", "annotations", "categories")
-    missing = [key for key in wanted if not (isinstance(content, dict) and isinstance(content.get(key), list))]
-    if missing:
-        raise DataError(f"{path} is no COCO JSON of instances: it has no list of {' and of '.join(missing)}")
-    return content
-
-
-def _categories(path: Path, content: Mapping[str, Any]) -> dict[int, str]:
-    names: dict[int, str] = {}
-    for place, entry in enumerate(content["categories"], start=1):
-        number, name = (entry.get("id"), entry.get("name")) if isinstance(entry, dict) else (None, None)
-        if not _is_whole(number) or not _is_text(name):
-            raise DataError(f"{path}: category {place} has no whole number as id and no name: {_shown(entry)}")
-        if number in names or name in names.values():
-            raise DataError(f"{path}: category {place} repeats the id {number} or the name {name!r}")
-        names[number] = name
-    if not names:
-        raise DataError(f"{path} has no categories")
-    return dict(sorted(names.items()))
 
 
 def _chosen(names: Mapping[int, str], options: DetectionOptions) -> list[int]:
@@ -158,14 +98,14 @@ def _images(one: _Opened, folder: str, label_of: Mapping[int, int], check: Detec
     for place, entry in enumerate(one.content["annotations"], start=1):
         where = f"{one.path.name} annotation {place}"
         if not isinstance(entry, dict):
-            check.add("bad-object", f"{where} is not an object: {_shown(entry)}")
+            check.add("bad-object", f"{where} is not an object: {shown_value(entry)}")
             continue
-        where += f" (id {_shown(entry.get('id'))})"
+        where += f" (id {shown_value(entry.get('id'))})"
         number, category = entry.get("image_id"), entry.get("category_id")
-        if not _is_whole(number) or number not in entries:
-            check.add("missing-image", f"{where}: image {_shown(number)}")
-        elif not _is_whole(category) or category not in one.names:
-            check.add("unknown-class", f"{where}: category {_shown(category)} in {entries[number].id}")
+        if not is_whole(number) or number not in entries:
+            check.add("missing-image", f"{where}: image {shown_value(number)}")
+        elif not is_whole(category) or category not in one.names:
+            check.add("unknown-class", f"{where}: category {shown_value(category)} in {entries[number].id}")
         elif category not in label_of:
             check.add("other-class", f"{where}: {one.names[category]} in {entries[number].id}")
         elif not _is_repeated(entry, seen, where, check):
@@ -199,23 +139,23 @@ def _is_repeated(
 def _image(entry: object, folder: str, part: str) -> RawImage | str:
     """The image, or what is wrong with its entry."""
     if not isinstance(entry, dict):
-        return f"is not an object: {_shown(entry)}"
+        return f"is not an object: {shown_value(entry)}"
     number, name = entry.get("id"), entry.get("file_name")
     height, width = entry.get("height"), entry.get("width")
-    if not _is_whole(number) or abs(number) >= 2**63:
-        return f"has no whole number as id: {_shown(number)}"
-    if not _is_text(name) or "\0" in name:
-        return f"(id {number}) has no file_name: {_shown(name)}"
+    if not is_whole(number) or abs(number) >= 2**63:
+        return f"has no whole number as id: {shown_value(number)}"
+    if not is_text(name) or "\0" in name:
+        return f"(id {number}) has no file_name: {shown_value(name)}"
     if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-        return f"(id {number}) has a file_name outside of its folder: {_shown(name)}"
-    if not (_is_whole(height) and _is_whole(width) and 0 < height < 2**31 and 0 < width < 2**31):
-        return f"(id {number}, {name}) has no height and width above 0: {_shown(height)}, {_shown(width)}"
+        return f"(id {number}) has a file_name outside of its folder: {shown_value(name)}"
+    if not (is_whole(height) and is_whole(width) and 0 < height < 2**31 and 0 < width < 2**31):
+        return f"(id {number}, {name}) has no height and width above 0: {shown_value(height)}, {shown_value(width)}"
     return RawImage(name, f"{folder}/{name}" if folder else name, (height, width), part, number, ())
 
 
 def _image_folder(root: Path, one: _Opened, options: DetectionOptions) -> str:
     """The folder of a part's images, relative to the root: the first in which its first image lies."""
-    match = _NAME.fullmatch(one.path.name)
+    match = NAME.fullmatch(one.path.name)
     tail = match["tail"] if match else one.part
     if options.images is not None:
         folder = options.images.replace("{part}", tail)
@@ -239,26 +179,6 @@ def _image_folder(root: Path, one: _Opened, options: DetectionOptions) -> str:
             "name the folder of the images with images="
         )
     return "" if best == "." else best
-
-
-def _is_whole(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_text(value: object) -> TypeGuard[str]:
-    """Whether it is a text, not empty, that can be written: JSON may hold halves of characters."""
-    if not isinstance(value, str) or not value:
-        return False
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _shown(value: object) -> str:
-    text = json.dumps(value) if value is not None else "none"
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _listed(names: Mapping[int, str], shown: int = 8) -> str:

@@ -6,7 +6,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Literal
 
-from latchkey.data.detection.coco import coco_files, open_coco
+from latchkey.data.detection.coco import open_coco
+from latchkey.data.detection.coco_files import coco_files
 from latchkey.data.detection.label_maps import IMAGES as MAP_IMAGES
 from latchkey.data.detection.label_maps import INDEX, MASKS, open_label_maps
 from latchkey.data.detection.options import DetectionOptions
