@@ -68,6 +68,9 @@ def test_parts_can_be_named(tmp_path: Path) -> None:
     index.write_text(index.read_text().replace(",val", ",fold1").replace(",test", ",train"))
     source = opened(tmp_path, train="train", val="fold1")
     assert [len(source.part(part)) for part in source.parts] == [2, 1]
+    alone = opened(tmp_path, train="train", val_fraction=0.0)
+    assert alone.parts == ("train",)
+    assert alone.check.found["unlisted"] == ["val (fold1)"]
     with pytest.raises(DamagedAnnotationsError, match=r"index\.csv line 3: split 'fold1' is none of train, val"):
         opened(tmp_path)
 

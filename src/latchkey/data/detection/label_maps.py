@@ -126,7 +126,8 @@ def _parts(index: Path, images: Mapping[str, str], options: DetectionOptions, ch
     rows = _rows(index) if index.is_file() else []
     if not rows or "split" not in rows[0] or "id" not in rows[0]:
         return dict.fromkeys(images, "train")
-    meant = {value: part for part in PARTS if (value := getattr(options, part)) is not None} or _PART_OF
+    named = {value: part for part in PARTS if (value := getattr(options, part)) is not None}
+    meant = named or _PART_OF
     parts: dict[str, str] = {}
     for number, row in enumerate(rows, start=2):
         name, value = row["id"], row["split"]
@@ -134,6 +135,8 @@ def _parts(index: Path, images: Mapping[str, str], options: DetectionOptions, ch
             check.add("repeated-image", f"{index.name} line {number}: {name}")
         elif value in meant:
             parts[name] = meant[value]
+        elif named:
+            check.add("unlisted", f"{name} ({value})")
         else:
             check.add("bad-image", f"{index.name} line {number}: split {value!r} is none of {', '.join(meant)}")
     for name in sorted(set(images) - {row["id"] for row in rows}):

@@ -17,8 +17,8 @@ class DetectionOptions:
     Attributes:
         classes: names in the order of the labels; objects of other classes are left out and counted.
         train, val, test: what makes the part: the JSON file below the root (coco), the list in `ImageSets/Main`
-            without `.txt` (voc), the value in the column `split` of `index.csv` (nuclei-masks). Where one is named, there
-            are no other parts than the named ones.
+            without `.txt` (voc), the value in the column `split` of `index.csv` (nuclei-masks). Where one is named,
+            there are no other parts than the named ones.
         images: folder of the images below the root; for coco `{part}` in it stands for the end of the JSON's name.
         annotations: folder of the XML files (voc) or label maps (nuclei-masks) below the root.
         difficult: voc: objects marked so are ignored at scoring and never learned (`ignore`), are objects like others
