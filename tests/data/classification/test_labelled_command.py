@@ -86,7 +86,7 @@ def test_folders_without_a_layout(tmp_path: Path) -> None:
     for root in (tmp_path, tmp_path / "missing"):
         error = fails(root)[1]
         assert isinstance(error, InputError)
-        assert "give --kind (folder, imagenet, idx, torchvision, huggingface, coco, voc, nuclei-masks)" in str(error)
+        assert "give --kind (folder, imagenet, idx, torchvision, huggingface, coco, voc, nuclei-masks" in str(error)
 
 
 def test_help_has_an_example() -> None:
