@@ -17,7 +17,7 @@ import yaml
 from latchkey.attention import KVPos, parse_variant
 from latchkey.cli import app
 from latchkey.config import load_experiment, parse_override, to_dict
-from latchkey.experiment import ClassificationExperiment, SegmentationExperiment
+from latchkey.experiment import ClassificationExperiment, DetectionExperiment, SegmentationExperiment
 
 ROOT = Path(__file__).parents[1]
 README, TRAINING = ROOT / "README.md", ROOT / "docs" / "training.md"
@@ -133,6 +133,16 @@ def test_settings_of_a_classifier_and_its_task_have_the_defaults_that_are_writte
     assert parse_variant(written.pop("model.attention")) == parse_variant(defaults.pop("model.attention"))
     told = re.compile(r"(model|task|data)\.\w+")
     assert written == {name: value for name, value in defaults.items() if told.fullmatch(name)}
+
+
+def test_settings_of_a_detector_have_the_defaults_that_are_written() -> None:
+    text = (ROOT / "docs" / "detection.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `((?:model|task|data)\.\w+)` \| ([^|]+) \|", text, re.MULTILINE)
+    defaults = flat(to_dict(DetectionExperiment()))
+    told = re.compile(r"(model|task|data)\.\w+")
+    assert {name: yaml.safe_load(default) for name, default in rows} == {
+        name: value for name, value in defaults.items() if told.fullmatch(name)
+    }
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
