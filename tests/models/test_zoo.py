@@ -9,6 +9,7 @@ from latchkey.models.zoo import shares
 NAMES = {
     *(f"setr_{head}_vit_{size}" for head in ("naive", "pup", "mla") for size in ("s16", "b16", "l16")),
     *("conv_setr_cup_r50_vit_b16", "conv_setr_pup_r50_vit_b16", "cvt_setr_pup_cvt13", "cvt_setr_pup_cvt21"),
+    *("semantic_fpn", "upernet", "semantic_fpn_narrow"),
     *("setr_naive_small", "setr_pup_small", "setr_mla_small"),
     *("conv_setr_cup_small", "conv_setr_pup_small", "cvt_setr_pup_small"),
 }
