@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -230,3 +234,23 @@ def test_images_without_objects_may_be_left_out_and_images_limited(nuclei: Path)
         built = load_experiment("mask_rcnn_linglo_b0_nuclei", settings(nuclei, *more)).build(progress=False)
         sizes[name] = len(built.training), len(built.validation)
     assert sizes == {"all": (6, 3), "filled": (5, 3), "some": (2, 1)}
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_with_the_same_global_batch(nuclei: Path, tmp_path: Path) -> None:
+    shared = settings(
+        nuclei, "model.name=retinanet", "model.encoder=pvt_v2_b0", "augment.sizes=null", "task.masks=false"
+    )
+    command = ["-m", "latchkey", "train", "mask_rcnn_linglo_b0_nuclei", *shared, "fit.monitor=ap", "data.limit=4", "-q"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    for name, launcher, batch in (("one", [], 4), ("two", torchrun, 2)):
+        words = [sys.executable, *launcher, *command, f"fit.batch_size={batch}", "--out", str(tmp_path / name)]
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr[-4000:]
+    one, two = (load_file(tmp_path / name / "last.safetensors") for name in ("one", "two"))
+    for name in one:
+        if name.startswith("model."):
+            torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=1e-4, msg=name)
+    found = [(tmp_path / name / "records-best.jsonl").read_text().count("\n") for name in ("one", "two")]
+    assert found[0] == found[1] == 4
