@@ -325,3 +325,10 @@ def test_the_medical_kind_takes_any_encoder_too(tiny: list[str], tmp_path: Path)
     assert experiment.model.attention is None
     train_run(experiment, tmp_path / "run", resume=False, overwrite=False, progress=False)
     assert type(load_run(tmp_path / "run").model.encoder).__name__ == "Pyramid"
+
+
+def test_inspect_looks_into_a_run(run: Path, scenes: Path, tmp_path: Path, call: Callable[..., Any]) -> None:
+    picture = scenes / "images" / "val" / "100.png"
+    answer = call("inspect", str(run), str(picture), "--out", str(tmp_path / "page"), "--layers", "0", "--no-gradients")
+    assert answer.status == 0, answer.err
+    assert any((tmp_path / "page").iterdir())

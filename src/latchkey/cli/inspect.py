@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from latchkey.data import LabelledView
     from latchkey.data.detection import DetectionView
+    from latchkey.data.semantic import SemanticView
     from latchkey.inspection import Inspection, Subject
     from latchkey.inspection.image import Seen
 
@@ -154,6 +155,7 @@ def _open_run(
     from dataclasses import replace
 
     from latchkey.data import View
+    from latchkey.data.semantic import SemanticView
     from latchkey.errors import InputError
     from latchkey.inspection import Subject
     from latchkey.inspection.image import see, see_slice
@@ -174,10 +176,26 @@ def _open_run(
     if isinstance(run.model, Detector):
         seen = see(image, _detected(experiment.view, image, size))
         return model, Subject(str(folder), "Trained: the best of this run.", False, image.name), seen
+    if isinstance(experiment.view, SemanticView):
+        seen = see(image, _segmented(experiment.view.with_channels(input_channels(model)), image, size))
+        return model, Subject(str(folder), "Trained: the best of this run.", False, image.name, run.classes), seen
     view = experiment.view if size is None else replace(experiment.view, size=size)
     scan = isinstance(view, View)
     seen = see_slice(image, view) if scan else see(image, view.with_channels(input_channels(model)))
     return model, Subject(str(folder), "Trained: the best of this run.", False, image.name, run.classes), seen
+
+
+def _segmented(view: SemanticView, image: Path, size: tuple[int, int] | None) -> LabelledView:
+    """All of a picture as a semantic segmenter sees it, its sides made whole multiples of 32 pixels, 64 at least."""
+    from latchkey.data import LabelledView
+    from latchkey.data.classification.images import read_image
+
+    picture = read_image(image)
+    height, width = size or view.resized((picture.height, picture.width))
+    whole = (max(64, -(-height // 32) * 32), max(64, -(-width // 32) * 32))
+    return LabelledView(
+        size=whole, channels=view.channels, mean=view.mean, std=view.std, crop_mode="squash", crop_pct=1.0
+    )
 
 
 def _detected(view: DetectionView, image: Path, size: tuple[int, int] | None) -> LabelledView:
