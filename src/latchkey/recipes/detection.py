@@ -116,7 +116,7 @@ def nuclei(encoder: str) -> DetectionExperiment:
 
     `latchkey train mask_rcnn_linglo_b0_nuclei data.root=FOLDER`. Up to 200 objects of an image are found and count.
     """
-    steps = 600
+    steps = 500
     return DetectionExperiment(
         name=f"mask-rcnn-{encoder}-nuclei",
         model=DetectorConfig(
