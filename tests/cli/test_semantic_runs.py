@@ -52,6 +52,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def small(scenes: Path) -> list[str]:
     return [
+        "model.encoder=linglo_nano",
         "data.kind=label-maps",
         f"data.root={scenes}",
         "data.source={classes: [ground, disc, bar], nonzero: false, split_file: null}",
@@ -320,7 +321,7 @@ def test_data_check_counts_images_and_pixels(scenes: Path, call: Callable[..., A
 
 
 def test_the_medical_kind_takes_any_encoder_too(tiny: list[str], tmp_path: Path) -> None:
-    settings = [*tiny, "model.name=semantic_fpn_narrow", "model.encoder=linglo_b0", "model.attention=null"]
+    settings = [*tiny, "model.name=semantic_fpn_narrow", "model.encoder=linglo_nano", "model.attention=null"]
     experiment = load_experiment("setr_kv_small", [*settings, "fit.steps=2"])
     assert experiment.model.attention is None
     train_run(experiment, tmp_path / "run", resume=False, overwrite=False, progress=False)

@@ -12,6 +12,7 @@ from latchkey.errors import CheckpointError, InputError
 from latchkey.models import Pyramid, create_pyramid
 
 NAMES = {
+    "linglo_b0": ((32, 64, 160, 256), (4, 8, 16, 32)),
     "pvt_v2_b0": ((32, 64, 160, 256), (4, 8, 16, 32)),
     "swin_tiny_patch4_window7_224": ((96, 192, 384, 768), (4, 8, 16, 32)),
     "resnet18": ((64, 128, 256, 512), (4, 8, 16, 32)),
@@ -82,6 +83,7 @@ def test_only_the_coarsest_levels_are_kept():
         ("swin_tiny_patch4_window7_224", "kvpos"),
         ("cvt_13", KVPos()),
         ("cvt_13", ("knn", "softmax", "kv")),
+        ("linglo_b0", "kv"),
     ],
 )
 def test_attention_goes_into_every_layer(name, attention):
