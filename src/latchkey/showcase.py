@@ -180,7 +180,10 @@ def show_objects(
     for rank, (name, value) in shown.items():
         image, record = validation[places[name]].image, found[name]
         gap = torch.full((3, image.shape[-2], 8), 255, dtype=torch.uint8)
-        parts = [draw_detections(image, one, classes) for one in (_truth(record), _found(record))]
+        parts = [
+            draw_detections(image, _truth(record), classes, scored=False),
+            draw_detections(image, _found(record), classes),
+        ]
         pixels = torch.cat([parts[0], gap, parts[1]], dim=2).permute(1, 2, 0).contiguous().numpy()
         buffer = io.BytesIO()
         Image.fromarray(pixels).save(buffer, format="PNG", optimize=True)

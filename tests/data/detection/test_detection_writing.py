@@ -100,3 +100,12 @@ def test_a_picture_without_detections_is_itself() -> None:
 
 def test_neighbouring_classes_have_different_colours() -> None:
     assert len({colour(label) for label in range(40)}) == 40
+
+
+def test_truth_has_names_without_scores() -> None:
+    image = torch.zeros(3, 60, 80)
+    with_scores, without = (
+        draw_detections(image, found(), ("cell", "blob"), scored=scored) for scored in (True, False)
+    )
+    assert without.any()
+    assert (with_scores != 0).sum() > (without != 0).sum()

@@ -105,12 +105,19 @@ def write_label_map(labels: NDArray[np.uint16], path: Path) -> None:
 
 
 def draw_detections(
-    image: Tensor, found: Detections, classes: Sequence[str], *, threshold: float = 0.5, width: int | None = None
+    image: Tensor,
+    found: Detections,
+    classes: Sequence[str],
+    *,
+    threshold: float = 0.5,
+    scored: bool = True,
+    width: int | None = None,
 ) -> Tensor:
     """`[c H W]` or `[1 c H W]`, uint8 or float in 0..1 -> `[3 H W]` uint8 with boxes, masks, class names and scores.
 
     Args:
         threshold: detections with a lower score are left out.
+        scored: whether scores stand beside the names; not for truth, which has none.
         width: of lines in pixels; None: 1 for each 300 pixels of the shorter side.
     """
     from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
@@ -126,7 +133,8 @@ def draw_detections(
     colours = [colour(label) for label in labels]
     if found.masks is not None:
         picture = draw_segmentation_masks(picture, found.masks.cpu()[kept].bool(), alpha=0.4, colors=colours)
-    names = [f"{classes[label]} {score:.2f}" for label, score in zip(labels, scores.tolist(), strict=True)]
+    told = [f" {score:.2f}" if scored else "" for score in scores.tolist()]
+    names = [f"{classes[label]}{score}" for label, score in zip(labels, told, strict=True)]
     boxes = torch.stack(
         [boxes[:, 0], boxes[:, 1], torch.maximum(boxes[:, 2], boxes[:, 0]), torch.maximum(boxes[:, 3], boxes[:, 1])], 1
     )
