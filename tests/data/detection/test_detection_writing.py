@@ -103,7 +103,7 @@ def test_neighbouring_classes_have_different_colours() -> None:
 
 
 def test_truth_has_names_without_scores() -> None:
-    image = torch.zeros(3, 60, 80)
+    image = torch.zeros(3, 40, 60)
     with_scores, without = (
         draw_detections(image, found(), ("cell", "blob"), scored=scored) for scored in (True, False)
     )
