@@ -74,7 +74,8 @@ def bccd(encoder: str) -> DetectionExperiment:
 
     `latchkey train retinanet_linglo_b0_bccd data.root=FOLDER`. It learns from the parts train and val (292 photos) and
     is scored once, at the end, on test (72): nothing is chosen on the photos that are scored. Group normalisation, a
-    high rate and a long training stand in for pretraining (arXiv 1811.08883).
+    high rate and a long training stand in for pretraining (arXiv 1811.08883). AP50 0.851 with LinGlo-b0 and 0.875 with
+    PVTv2-b0, one seed each, in 25 to 40 minutes of one core of an AMD EPYC.
     """
     steps = 1500
     return DetectionExperiment(

@@ -69,7 +69,10 @@ def fpn_cityscapes(encoder: str) -> SemanticExperiment:
 
 
 def fpn_nuclei(encoder: str) -> SemanticExperiment:
-    """Nuclei against background on the Data Science Bowl 2018 images, from scratch: minutes on two cores."""
+    """Nuclei against background on the Data Science Bowl 2018 images, from scratch.
+
+    Mean IoU 0.885 with LinGlo-b0 and 0.876 with PVTv2-b0, one seed each, in three minutes of one core of an AMD EPYC.
+    """
     return SemanticExperiment(
         name=f"fpn-{encoder}-nuclei",
         model=SemanticModel(name="semantic_fpn_narrow", encoder=encoder),
@@ -87,7 +90,11 @@ def fpn_nuclei(encoder: str) -> SemanticExperiment:
 
 
 def fpn_heart(encoder: str) -> SemanticExperiment:
-    """Eight parts of the heart in 36 slices of HVSMR-2.0, split by patient, from scratch: minutes on two cores."""
+    """Eight parts of the heart in 36 slices of HVSMR-2.0, split by patient, from scratch.
+
+    Mean IoU 0.573 with LinGlo-b0 and 0.503 with PVTv2-b0 on two patients, too few to tell them apart, one seed each, in
+    seven minutes of one core of an AMD EPYC.
+    """
     return SemanticExperiment(
         name=f"fpn-{encoder}-heart",
         model=SemanticModel(name="semantic_fpn_narrow", encoder=encoder),
