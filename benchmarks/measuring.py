@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
+from latchkey.provenance import commit
 from latchkey.train import describe_environment
 
 ROOT = Path(__file__).parents[1]
@@ -47,10 +47,9 @@ def available() -> int:
 
 def about() -> dict[str, Any]:
     """Machine, versions, commit and day, to stand beside every result."""
-    done = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     return {
         "environment": describe_environment(),
-        "commit": done.stdout.strip() or "unknown",
+        "commit": commit(),
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
     }
 

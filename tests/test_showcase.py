@@ -10,7 +10,8 @@ from PIL import Image
 
 from latchkey.config import load_experiment
 from latchkey.metrics import ScanStatistics, load_records, scan_statistics
-from latchkey.showcase import ranked_cases, showcase
+from latchkey.metrics.showing import ranked_cases
+from latchkey.showcase import showcase
 
 
 def record(case: str, hit: float) -> ScanStatistics:

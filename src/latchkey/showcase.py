@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Sequence
 from functools import singledispatch
 from pathlib import Path
@@ -29,20 +28,15 @@ from latchkey.experiment import (
     weights_file,
 )
 from latchkey.metrics import (
-    EmptyRule,
     ImageRecord,
     ScanStatistics,
     SceneRecord,
     confident_mistakes,
-    find_score,
-    scene_scores,
-    scores_by_case,
 )
 from latchkey.metrics.coco_masks import decode_masks
 from latchkey.metrics.detection_records import PictureRecord
-from latchkey.metrics.detection_showing import ranked_pictures
+from latchkey.metrics.showing import ranked_cases, ranked_pictures, ranked_scenes
 from latchkey.report import Overlay
-from latchkey.report.comparison import Rank
 from latchkey.report.label_maps import label_strip
 from latchkey.report.mistakes import mistakes_sheet
 from latchkey.report.overlay import overlay_strip
@@ -51,34 +45,6 @@ from latchkey.types import Detections
 
 MISTAKES = 24
 """Wrong predictions that a report shows."""
-
-
-def ranked_cases(
-    records: Sequence[ScanStatistics], score: str, rule: EmptyRule = EmptyRule.STRICT
-) -> dict[Rank, tuple[str, float]]:
-    """The best, the median and the worst case by `score`, with its value; fewer entries where there are fewer cases."""
-    scored = [
-        (value[score], case)
-        for case, value in scores_by_case(records, rule=rule).items()
-        if not math.isnan(value[score])
-    ]
-    return _ends(sorted(scored, reverse=find_score(score, records[0].classes).higher_is_better))
-
-
-def ranked_scenes(records: Sequence[SceneRecord], score: str) -> dict[Rank, tuple[str, float]]:
-    """The best, the median and the worst image by `score` of its own pixels, with its value."""
-    valued = [(scene_scores([record])[score], record.id) for record in records]
-    return _ends(sorted((pair for pair in valued if not math.isnan(pair[0])), reverse=True))
-
-
-def _ends(ordered: Sequence[tuple[float, str]]) -> dict[Rank, tuple[str, float]]:
-    """First, middle and last of what is sorted from best to worst; fewer where there are fewer."""
-    places: dict[Rank, int] = {"best": 0, "median": (len(ordered) - 1) // 2, "worst": len(ordered) - 1}
-    shown: dict[Rank, tuple[str, float]] = {}
-    for rank, place in places.items():
-        if ordered and all(ordered[place][1] != case for case, _ in shown.values()):
-            shown[rank] = (ordered[place][1], ordered[place][0])
-    return shown
 
 
 @singledispatch

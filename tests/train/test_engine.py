@@ -10,7 +10,7 @@ import pytest
 import torch
 from rich.console import Console
 from torch import Tensor, nn
-from train_toy import ToyData, ToyMetric, ToyModel, ToyTask, make_scans, same_bits, toy_fit, toy_model
+from train_toy import ToyData, ToyModel, ToyTask, make_scans, same_bits, toy_fit, toy_model
 
 from latchkey.errors import InputError, TrainingError
 from latchkey.train import FitConfig, OptimizerConfig, evaluate, load_weights, read_history, read_log, read_metadata
@@ -19,7 +19,7 @@ from latchkey.train.optimizer import set_rates
 from latchkey.train.progress import Reporter
 from latchkey.train.run_folder import RunFolder
 from latchkey.train.state import Position
-from latchkey.types import Batch, Geometry, Scan
+from latchkey.types import Batch
 
 
 def test_it_learns_and_leaves_what_it_promises(run_path: Path) -> None:
@@ -325,32 +325,6 @@ def test_auxiliary_outputs_are_asked_for_by_the_task(tmp_path: Path) -> None:
     assert read_log(tmp_path / "deep" / "metrics.jsonl")[-1]["terms"].keys() == {"bce", "square", "aux"}
 
 
-def test_evaluation_does_not_depend_on_the_batch_and_restores_the_mode() -> None:
-    model, scans = toy_model(0.5).train(), make_scans(count=4, slices=7)
-    rows = [
-        evaluate(model, ToyTask(), scans, device="cpu", batch_size=batch_size).records for batch_size in (1, 3, 7, 100)
-    ]
-    assert rows[0] == rows[1] == rows[2] == rows[3]
-    assert [row[0] for row in rows[0]] == ["scan-3", "scan-2", "scan-1", "scan-0"]
-    assert model.training
-    with pytest.raises(InputError, match="nothing to evaluate on"):
-        evaluate(model, ToyTask(), [], device="cpu", batch_size=1)
-
-
-def test_evaluation_scores_at_native_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    shapes = []
-
-    class Watching(ToyMetric):
-        def update(self, prediction: Tensor, scan: Scan) -> None:
-            shapes.append((prediction.shape, prediction.dtype))
-
-    monkeypatch.setattr(ToyTask, "metric", lambda self: Watching([]))
-    geometry = Geometry((20, 12), (8, 8))
-    scan = Scan("a", "a", torch.randn(3, 1, 8, 8), torch.zeros(3, 1, 20, 12).bool(), (1.0, 1.0, 1.0), geometry, ())
-    evaluate(toy_model(), ToyTask(), [scan], device="cpu", batch_size=2)
-    assert shapes == [((3, 1, 20, 12), torch.bool)]
-
-
 @pytest.mark.parametrize("terminal", [False, True])
 def test_lines_without_a_terminal_and_a_bar_with_one(terminal: bool) -> None:
     stream = io.StringIO()
@@ -378,20 +352,6 @@ def test_interruption_leaves_the_step_in_the_log(run_path: Path, stop_after: Cal
     with pytest.raises(TrainingError, match="stopped by SIGINT after step 5 of 12"):
         toy_fit(run_path, toy_model())
     assert [record["step"] for record in read_log(run_path / "metrics.jsonl")] == [3, 5]
-
-
-def test_loading_processes_change_no_score_and_pass_on_what_was_wrong() -> None:
-    model, scans = toy_model(), make_scans(4)
-    alone = evaluate(model, ToyTask(), scans, device="cpu", batch_size=2)
-    helped = evaluate(model, ToyTask(), scans, device="cpu", batch_size=2, workers=2)
-    assert helped.compute() == pytest.approx(alone.compute(), nan_ok=True, abs=0)
-
-    class Damaged(list):
-        def __getitem__(self, index):
-            raise InputError(f"scan {index} is damaged")
-
-    with pytest.raises(InputError, match="scan 0 is damaged"):
-        evaluate(model, ToyTask(), Damaged(scans), device="cpu", batch_size=2, workers=1)
 
 
 def test_a_model_is_told_of_every_finished_step(tmp_path: Path) -> None:

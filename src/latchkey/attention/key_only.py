@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from latchkey.errors import InputError
 from latchkey.ops import global_key_attention, key_only_attention
+from latchkey.ops.dispatch import readable
 from latchkey.ops.key_only import saliency_weights
-from latchkey.ops.knn.inputs import readable
 from latchkey.types import Grid
 
 Form = Literal["R1", "R1c", "R2", "R3", "R3-R2"]

@@ -20,7 +20,11 @@ def compare(
     out: Annotated[Path, typer.Option(help="Folder for runs and report.")] = Path("runs/compare"),
     margin: Annotated[float, typer.Option(min=0, help="Largest loss that still counts as no worse.")] = 0.02,
     headline: Annotated[
-        str | None, typer.Option(help="Score that the verdicts are about; dice for masks, top1 for classes.")
+        str | None,
+        typer.Option(
+            help="Score that the verdicts are about; by default dice for scans, top1 for classes, miou for label maps, "
+            "ap or mask_ap for objects."
+        ),
     ] = None,
     weights: Annotated[Weights, typer.Option(help="Which weights are scored.")] = Weights.last,
     name: Annotated[str, typer.Option(help="Name of the report's files.")] = "comparison",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from latchkey.errors import InputError, nearest
@@ -59,3 +60,10 @@ def explain(kernels: Sequence[Kernel], *args: Any, **options: Any) -> list[tuple
             lines.append((kernel.name, "could run, but one before it is chosen" if chosen else "chosen"))
             chosen = True
     return lines
+
+
+def readable(tensor: Tensor) -> bool:
+    """Whether the numbers in `tensor` can be looked at now: not on the meta device, nor while a graph is recorded."""
+    if tensor.is_meta or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return False
+    return not (tensor.is_cuda and torch.cuda.is_current_stream_capturing())

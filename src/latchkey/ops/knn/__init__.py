@@ -17,7 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from latchkey.ops.dispatch import Kernel, choose, never
+from latchkey.ops.dispatch import Kernel, choose, never, readable
 from latchkey.ops.knn import inputs, reference
 from latchkey.ops.knn.bounded import refuse_bounded, run_bounded
 from latchkey.ops.knn.inputs import check_metric, check_topk, effective_topk
@@ -75,7 +75,7 @@ def knn_attention(
     inputs.check_scale(scale)
     if bias is not None:
         inputs.check_bias(bias, q, k)
-        if inputs.readable(bias):
+        if readable(bias):
             inputs.check_rows(bias)
     options: dict[str, Any] = {"topk": count, "bias": bias, "scale": scale, "metric": metric}
     return choose(KERNELS, kernel, q, k, v, **options).run(q, k, v, **options)

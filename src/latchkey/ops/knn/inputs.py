@@ -111,13 +111,6 @@ def check_scale(scale: float) -> None:
         raise InputError(f"scale={scale!r} must be a finite number; None takes d ** -0.5")
 
 
-def readable(tensor: Tensor) -> bool:
-    """Whether the numbers in `tensor` can be looked at now: not on the meta device, nor while a graph is recorded."""
-    if tensor.is_meta or torch.compiler.is_compiling() or torch.jit.is_tracing():
-        return False
-    return not (tensor.is_cuda and torch.cuda.is_current_stream_capturing())
-
-
 def check_rows(bias: Tensor) -> None:
     """Every query row of `bias` leaves at least one key.
 

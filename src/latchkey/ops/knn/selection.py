@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from latchkey.ops.knn.inputs import readable
+from latchkey.ops.dispatch import readable
 
 
 class Cut(NamedTuple):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 
 from latchkey.metrics.detection_records import PictureRecord, picture_record
-from latchkey.metrics.detection_showing import ranked_pictures
+from latchkey.metrics.showing import ranked_pictures
 from latchkey.types import Detections, Objects
 
 
