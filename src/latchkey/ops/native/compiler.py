@@ -93,6 +93,8 @@ def compile_library(
     # Only the weak `GOMP_parallel` is wanted of the runtime, for which a linker may leave it out.
     linked = ["-Wl,--no-as-needed", str(pool[0])] if pool else []
     run([*words, "-shared", str(made), *linked, "-o", str(out)], seconds)
+    if not out.exists():
+        raise Unavailable(f"the C++ compiler {Path(words[0]).name} ended well, but wrote nothing")
 
 
 def run(arguments: Sequence[str], seconds: float) -> str:
