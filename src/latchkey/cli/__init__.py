@@ -7,7 +7,7 @@ import sys
 import typer
 
 from latchkey import __version__
-from latchkey.cli import compare, cost, data, demo, doctor, evaluate, inspect, models, predict, train
+from latchkey.cli import compare, cost, data, demo, doctor, evaluate, inspect, kernels, models, predict, train
 from latchkey.errors import InputError, LatchkeyError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.command("compare")(compare.compare)
 app.command("cost")(cost.cost)
 app.command("models")(models.models)
 app.command("inspect")(inspect.inspect)
+app.command("kernels")(kernels.kernels)
 app.add_typer(data.app, name="data")
 app.command("doctor")(doctor.doctor)
 

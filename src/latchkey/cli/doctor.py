@@ -126,6 +126,32 @@ def work() -> Iterator[Finding]:
             yield Finding(f"attention {name}", "good", "one training step runs")
 
 
+def kernels() -> Iterator[Finding]:
+    """The C++ kernels: by which compiler, for which instructions, where kept, how many of them are there."""
+    from latchkey.cli.kernels import LIBRARIES, library_of
+    from latchkey.ops.native import Unavailable, cache
+
+    remedy = "the other kernels take their place, slower; a C++ compiler such as g++ is what these need"
+    if os.environ.get("LATCHKEY_NATIVE") == "0":
+        yield Finding("kernels", "note", "C++ is switched off by LATCHKEY_NATIVE=0")
+        return
+    try:
+        libraries = {library.name: library for op in LIBRARIES if (library := library_of(op)) is not None}
+        reasons = [library.unavailable() for library in libraries.values() if library.tried]
+        refused = next((reason for reason in reasons if reason is not None), None)
+        if refused is not None:
+            raise Unavailable(refused)
+        plans = [library.plan() for library in libraries.values()]
+        folder = cache.folder()
+    except (Unavailable, OSError) as error:
+        yield Finding("kernels", "note", f"none in C++: {error}", remedy)
+        return
+    compiled = sum(cache.find(folder / plan.file) for plan in plans)
+    how = f"{plans[0].version.splitlines()[1]}, for {plans[0].level}"
+    rest = "" if compiled == len(plans) else ", the rest on first use"
+    yield Finding("kernels", "good", f"{how}; in {folder}: {compiled} of {len(plans)} compiled{rest}")
+
+
 def folders() -> Iterator[Finding]:
     """The cache can be written and has room."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -139,4 +165,4 @@ def folders() -> Iterator[Finding]:
         yield Finding("cache", "good", f"{cache}, {free:.0f} GiB free")
 
 
-CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (python, packages, devices, work, folders)
+CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (python, packages, devices, work, kernels, folders)

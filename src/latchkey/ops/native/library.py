@@ -63,11 +63,16 @@ class Library:
         The first call compiles, if nobody has before on this machine, and says once what is wrong; every later call
         gives the same answer.
         """
-        if self._loaded is None and self._reason is None:
+        if not self.tried:
             with _lock:
-                if self._loaded is None and self._reason is None:
+                if not self.tried:
                     self._settle()
         return self._reason
+
+    @property
+    def tried(self) -> bool:
+        """Whether this process has asked for the functions before, so that `unavailable` answers at once."""
+        return self._loaded is not None or self._reason is not None
 
     def function(self, name: str, *types: Any) -> Callable[..., int]:
         """The C function `name`, which takes `types` (of ctypes) and returns a status for `check`.
