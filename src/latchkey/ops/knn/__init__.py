@@ -21,6 +21,7 @@ from latchkey.ops.dispatch import Kernel, choose, never, readable
 from latchkey.ops.knn import inputs, reference
 from latchkey.ops.knn.bounded import refuse_bounded, run_bounded
 from latchkey.ops.knn.cpu import refuse_native, run_native
+from latchkey.ops.knn.gpu import refuse_triton, run_triton
 from latchkey.ops.knn.inputs import check_metric, check_topk, effective_topk
 from latchkey.ops.knn.masked import run_masked
 from latchkey.ops.knn.selection import Cut, inside, kept, ranking, select
@@ -30,6 +31,7 @@ Metric = Literal["dot", "euclidean"]
 
 KERNELS = (
     Kernel("native", refuse_native, run_native),
+    Kernel("triton", refuse_triton, run_triton),
     Kernel("bounded", refuse_bounded, run_bounded),
     Kernel("masked", never, run_masked),
     Kernel("gathered", never, reference.gathered),
@@ -61,7 +63,7 @@ def knn_attention(
             are chosen; booleans keep the pairs that are True.
         scale: factor of q . k; `d ** -0.5` when None.
         metric: keys are chosen by their scores ("dot"), or by their distance from the query ("euclidean").
-        kernel: "native", "bounded", "masked", "gathered" or "reference"; None takes the first that can run.
+        kernel: "native", "triton", "bounded", "masked", "gathered" or "reference"; None takes the first that can run.
 
     Raises:
         InputError: `topk`, `scale` or `metric` is out of its range; shapes, dtypes or devices do not fit; the bias

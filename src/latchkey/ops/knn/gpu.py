@@ -26,9 +26,7 @@ def refuse_triton(
     return refuse_arguments((q, k, v), (q.shape[3], v.shape[3]))
 
 
-def run_triton(
-    q: Tensor, k: Tensor, v: Tensor, *, topk: int, bias: Tensor | None, scale: float, metric: str
-) -> Tensor:
+def run_triton(q: Tensor, k: Tensor, v: Tensor, *, topk: int, bias: Tensor | None, scale: float, metric: str) -> Tensor:
     """`[b h n d], [b h m d], [b h m e] -> [b h n e]`; once differentiable."""
     out: Tensor = torch.ops.latchkey.knn_triton_forward(q, k, v, bias, topk, float(scale))[0]
     return out

@@ -43,7 +43,9 @@ def select_on_chip(
     scores = tl.zeros([ROWS, COLS], tl.float32)
     for begin in range(0, D, STEP):
         part = begin + tl.arange(0, STEP)
-        scores = product(tile(q, rows, part, q_row, n, width), tl.trans(tile(k, columns, part, k_row, m, width)), scores)
+        scores = product(
+            tile(q, rows, part, q_row, n, width), tl.trans(tile(k, columns, part, k_row, m, width)), scores
+        )
     scores = logits(scores, scale, bias, rows, columns, n, m, b_row, b_column, BIAS)
 
     there = scores > -float("inf")

@@ -1,0 +1,42 @@
+"""Why a Triton kernel cannot run, found out without importing Triton."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+
+import torch
+from torch import Tensor
+
+MISSING = importlib.util.find_spec("triton") is None
+INTERPRETED = os.environ.get("TRITON_INTERPRET", "") not in ("", "0")
+"""Whether Triton was told to run kernels on the CPU, one operation after another, as tests do."""
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+WIDEST = 128
+OLDEST = 8
+"""Compute capability from which on bfloat16 is multiplied by tensor cores."""
+
+
+def refuse_arguments(tensors: tuple[Tensor, ...], widths: tuple[int, ...]) -> str | None:
+    """Why Triton kernels cannot run these tensors, whose heads have these widths, or None."""
+    first = tensors[0]
+    if torch.compiler.is_exporting() or torch.jit.is_tracing():
+        return "an exported graph may hold only PyTorch's own operators"
+    if MISSING:
+        return "Triton is not installed"
+    if INTERPRETED:
+        if not all(tensor.is_cpu or tensor.is_cuda for tensor in tensors):
+            return "Triton's interpreter runs on tensors of a CPU or of CUDA alone"
+    elif not all(tensor.is_cuda for tensor in tensors):
+        return "the tensors are not on a CUDA device"
+    elif torch.version.hip is not None:
+        return "it was made for NVIDIA's GPUs"
+    elif torch.cuda.get_device_properties(first.device).major < OLDEST:
+        return f"the GPU is older than compute capability {OLDEST}.0"
+    if first.dtype not in DTYPES or any(tensor.dtype != first.dtype for tensor in tensors):
+        names = ", ".join(sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors}))
+        return f"the tensors must share one of float32, bfloat16 and float16, not {names}"
+    if max(widths) > WIDEST:
+        return f"heads are {max(widths)} wide, and {WIDEST} is the limit"
+    return None

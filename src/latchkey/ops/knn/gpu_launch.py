@@ -1,0 +1,112 @@
+"""Which Triton kernels k-NN attention launches, and with what blocks: what `latchkey.ops.knn.gpu` registers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from latchkey.ops.gpu.launch import blocks, launch, padded, pairs, rows
+from latchkey.ops.knn.blocks import empty_gradients
+from latchkey.ops.knn.gpu import empty_results
+from latchkey.ops.knn.gpu_backward import of_bias, of_keys, of_queries
+from latchkey.ops.knn.gpu_mix import mix
+from latchkey.ops.knn.gpu_select import select_on_chip, select_streaming
+
+ON_CHIP = 2048
+"""Up to how many keys a block of whole score rows is held in registers."""
+ROWS = 32
+"""Query rows of a block. From 64 on another instruction would multiply, which need not round alike."""
+KEYS = 64
+SHARED = 160 * 2**10
+"""Bytes of shared memory that rows of `ON_CHIP` keys need in float32; with less, half as many are held."""
+
+
+def on_chip(m: int, size: int) -> dict[str, int]:
+    """Blocks, warps and stages of `select_on_chip` for `m` keys of `size` bytes a number, but for the width."""
+    columns = padded(m)
+    high = ROWS if columns * ROWS <= 2**15 else 16
+    return {
+        "ROWS": high,
+        "COLS": columns,
+        "BITS": columns.bit_length(),
+        "STEP": max(16, min(64, 2**16 // (columns * size))),
+        "num_warps": 4 if columns * high <= 2**13 else 8,
+        "num_stages": 1,
+    }
+
+
+def _fits(q: Tensor, m: int) -> bool:
+    """Whether rows of `m` scores are held on chip."""
+    if not q.is_cuda or m <= ON_CHIP // 2:
+        return m <= ON_CHIP
+    return m <= ON_CHIP and torch.cuda.get_device_properties(q.device).shared_memory_per_block_optin >= SHARED
+
+
+def forward(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, topk: int, scale: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """See `latchkey.ops.knn.gpu.empty_results`."""
+    (b, h, n, d), m, e = q.shape, k.shape[2], v.shape[3]
+    out, threshold, last, log_sum = empty_results(q, k, v)
+    highest = torch.empty_like(log_sum)
+    q, k, v = rows(q), rows(k), rows(v)
+    data, bias_strides, kind = pairs(bias, (b, h, n, m), q)
+    strides = (*q.stride()[:3], *k.stride()[:3])
+    width = padded(d)
+    if _fits(q, m):
+        plan: dict[str, Any] = on_chip(m, q.element_size())
+        plan["STEP"] = min(plan["STEP"], width)
+        select = select_on_chip
+    else:
+        plan = {"ROWS": ROWS, "KEYS": KEYS, "num_warps": 4, "num_stages": 2}
+        select = select_streaming
+    launch(
+        select, b * h * blocks(n, plan["ROWS"]), q, q, k, data, threshold, last, highest, topk, scale, h, n, m,
+        *strides, *bias_strides, d, D=width, BIAS=kind, **plan,
+    )  # fmt: skip
+    launch(
+        mix, b * h * blocks(n, ROWS), q, q, k, v, data, out, threshold, last, highest, log_sum, scale, h, n, m,
+        *strides, *v.stride()[:3], *bias_strides, d, e, D=width, E=padded(e), ROWS=ROWS, KEYS=KEYS, BIAS=kind,
+        num_warps=4, num_stages=2,
+    )  # fmt: skip
+    return out, threshold, last, log_sum
+
+
+def backward(
+    grad: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor | None,
+    out: Tensor,
+    threshold: Tensor,
+    last: Tensor,
+    log_sum: Tensor,
+    scale: float,
+    bias_learns: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of q, k, v and the bias (of no elements where it does not learn)."""
+    (b, h, n, d), m, e = q.shape, k.shape[2], v.shape[3]
+    dq, dk, dv, dbias = empty_gradients(q, k, v, bias if bias_learns else None)
+    means = torch.empty_like(log_sum)
+    grad, q, k, v = rows(grad), rows(q), rows(k), rows(v)
+    data, bias_strides, kind = pairs(bias, (b, h, n, m), q)
+    strides = [*q.stride()[:3], *k.stride()[:3], *v.stride()[:3], *grad.stride()[:3], *bias_strides, d, e]
+    plan = {"D": padded(d), "E": padded(e), "ROWS": ROWS, "KEYS": KEYS, "BIAS": kind, "num_warps": 4, "num_stages": 2}
+    saved = (threshold, last, log_sum, means)
+    launch(
+        of_queries, b * h * blocks(n, ROWS), q, q, k, v, data, grad, out.contiguous(), *saved, dq, scale, h, n, m,
+        *strides, **plan,
+    )  # fmt: skip
+    launch(
+        of_keys, b * h * blocks(m, KEYS), q, q, k, v, data, grad, *saved, dk, dv, scale, h, n, m, *strides, **plan
+    )  # fmt: skip
+    if bias is not None and bias_learns:
+        images, heads = bias.shape[:2]
+        launch(
+            of_bias, images * heads * blocks(n, ROWS) * blocks(m, KEYS), q, q, k, v, data, grad, *saved, dbias, scale,
+            b, h, n, m, *strides, heads, b // max(1, images), h // max(1, heads), **plan,
+        )  # fmt: skip
+    return dq, dk, dv, dbias
