@@ -7,7 +7,7 @@ import sys
 import typer
 
 from latchkey import __version__
-from latchkey.cli import compare, cost, data, demo, doctor, evaluate, inspect, kernels, models, predict, train
+from latchkey.cli import bench, compare, cost, data, demo, doctor, evaluate, inspect, kernels, models, predict, train
 from latchkey.errors import InputError, LatchkeyError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command("predict")(predict.predict)
 app.command("compare")(compare.compare)
 app.command("cost")(cost.cost)
 app.command("models")(models.models)
+app.command("bench")(bench.bench)
 app.command("inspect")(inspect.inspect)
 app.command("kernels")(kernels.kernels)
 app.add_typer(data.app, name="data")
