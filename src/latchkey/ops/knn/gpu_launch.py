@@ -18,7 +18,6 @@ ON_CHIP = 2048
 """Up to how many keys a block of whole score rows is held in registers."""
 ROWS = 32
 """Query rows of a block. From 64 on another instruction would multiply, which need not round alike."""
-KEYS = 64
 SHARED = 160 * 2**10
 """Bytes of shared memory that rows of `ON_CHIP` keys need in float32; with less, half as many are held."""
 
@@ -26,15 +25,25 @@ SHARED = 160 * 2**10
 def on_chip(m: int, size: int) -> dict[str, int]:
     """Blocks, warps and stages of `select_on_chip` for `m` keys of `size` bytes a number, but for the width."""
     columns = padded(m)
-    high = ROWS if columns * ROWS <= 2**15 else 16
+    high = ROWS if columns * ROWS * size <= 2**16 else 16
     return {
         "ROWS": high,
         "COLS": columns,
         "BITS": columns.bit_length(),
-        "STEP": max(16, min(64, 2**16 // (columns * size))),
-        "num_warps": 4 if columns * high <= 2**13 else 8,
+        "STEP": 16 if size == 4 else max(16, min(64, 2**16 // (columns * size))),
+        "num_warps": 4 if columns * high <= 2**12 * (3 - size // 2) else 8,
         "num_stages": 1,
     }
+
+
+def tiles(size: int, *, by_keys: bool = False) -> dict[str, int]:
+    """Blocks, warps and stages of the other kernels, for numbers of `size` bytes.
+
+    In float32 the operands of a product are held in registers, so that larger blocks would spill.
+    """
+    if size == 4:
+        return {"ROWS": 16 if by_keys else ROWS, "KEYS": 32, "num_warps": 4, "num_stages": 1 if by_keys else 2}
+    return {"ROWS": ROWS, "KEYS": 64, "num_warps": 4, "num_stages": 2}
 
 
 def _fits(q: Tensor, m: int) -> bool:
@@ -60,7 +69,7 @@ def forward(
         plan["STEP"] = min(plan["STEP"], width)
         select = select_on_chip
     else:
-        plan = {"ROWS": ROWS, "KEYS": KEYS, "num_warps": 4, "num_stages": 2}
+        plan = tiles(q.element_size())
         select = select_streaming
     launch(
         select, b * h * blocks(n, plan["ROWS"]), q, q, k, data, threshold, last, highest, topk, scale, h, n, m,
@@ -68,8 +77,8 @@ def forward(
     )  # fmt: skip
     launch(
         mix, b * h * blocks(n, ROWS), q, q, k, v, data, out, threshold, last, highest, log_sum, scale, h, n, m,
-        *strides, *v.stride()[:3], *bias_strides, d, e, D=width, E=padded(e), ROWS=ROWS, KEYS=KEYS, BIAS=kind,
-        num_warps=4, num_stages=2,
+        *strides, *v.stride()[:3], *bias_strides, d, e, D=width, E=padded(e), BIAS=kind,
+        **tiles(q.element_size()),
     )  # fmt: skip
     return out, threshold, last, log_sum
 
@@ -94,19 +103,21 @@ def backward(
     grad, q, k, v = rows(grad), rows(q), rows(k), rows(v)
     data, bias_strides, kind = pairs(bias, (b, h, n, m), q)
     strides = [*q.stride()[:3], *k.stride()[:3], *v.stride()[:3], *grad.stride()[:3], *bias_strides, d, e]
-    plan = {"D": padded(d), "E": padded(e), "ROWS": ROWS, "KEYS": KEYS, "BIAS": kind, "num_warps": 4, "num_stages": 2}
+    widths = {"D": padded(d), "E": padded(e), "BIAS": kind}
+    plan, key_plan = widths | tiles(q.element_size()), widths | tiles(q.element_size(), by_keys=True)
     saved = (threshold, last, log_sum, means)
     launch(
-        of_queries, b * h * blocks(n, ROWS), q, q, k, v, data, grad, out.contiguous(), *saved, dq, scale, h, n, m,
-        *strides, **plan,
+        of_queries, b * h * blocks(n, plan["ROWS"]), q, q, k, v, data, grad, out.contiguous(), *saved, dq, scale,
+        h, n, m, *strides, **plan,
     )  # fmt: skip
     launch(
-        of_keys, b * h * blocks(m, KEYS), q, q, k, v, data, grad, *saved, dk, dv, scale, h, n, m, *strides, **plan
+        of_keys, b * h * blocks(m, key_plan["KEYS"]), q, q, k, v, data, grad, *saved, dk, dv, scale, h, n, m,
+        *strides, **key_plan,
     )  # fmt: skip
     if bias is not None and bias_learns:
         images, heads = bias.shape[:2]
         launch(
-            of_bias, images * heads * blocks(n, ROWS) * blocks(m, KEYS), q, q, k, v, data, grad, *saved, dbias, scale,
-            b, h, n, m, *strides, heads, b // max(1, images), h // max(1, heads), **plan,
+            of_bias, images * heads * blocks(n, plan["ROWS"]) * blocks(m, plan["KEYS"]), q, q, k, v, data, grad, *saved,
+            dbias, scale, b, h, n, m, *strides, heads, b // max(1, images), h // max(1, heads), **plan,
         )  # fmt: skip
     return dq, dk, dv, dbias

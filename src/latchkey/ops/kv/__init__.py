@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from latchkey.ops.dispatch import Kernel, choose, never
-from latchkey.ops.kv import reference
+from latchkey.ops.kv import cpu, gpu, reference
 
 
 def refuse_fused(
@@ -94,6 +94,8 @@ def run_folded(
 
 
 KERNELS = (
+    Kernel("native", cpu.refuse_native, cpu.run_native),
+    Kernel("triton", gpu.refuse_triton, gpu.run_triton),
     Kernel("fused", refuse_fused, run_fused),
     Kernel("folded", refuse_folded, run_folded),
     Kernel("reference", never, reference.kv_attention),
@@ -118,7 +120,7 @@ def kv_attention(
         bias: added to the logits of each pair; a boolean one keeps the pairs that are True, and a row in which none is
             left gives zeros. With it the logits are symmetric no more.
         scale: factor of k . k; `d ** -0.5` when None.
-        kernel: "fused", "folded" or "reference"; None takes the first that can run.
+        kernel: "native", "triton", "fused", "folded" or "reference"; None takes the first that can run.
 
     Raises:
         KernelRefused: the kernel asked for cannot run these arguments.
