@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 BIN := .venv/bin
 STAMP := .venv/.stamp
 
-.PHONY: setup demo test test-slow check format bench clean
+.PHONY: setup demo test test-slow sanitize check format bench clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -22,6 +22,9 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m 'slow or data or gpu'
+
+sanitize: $(STAMP)
+	$(BIN)/python tests/sanitize/run.py
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
