@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <new>
 #include <pthread.h>
 
 // The one function of the OpenMP runtime that is used. It is called by its name, so that any compiler will do and the
@@ -78,14 +79,41 @@ template <class F> void parallel(int64_t tasks, int threads, F f) {
         &work, static_cast<unsigned>(threads), 0);
 }
 
+// A little memory that a thread keeps from call to call: what is given back to the system comes back page by page, each
+// at the price of some hundred sums.
+class Shelf {
+  public:
+    static constexpr size_t size = 4 << 20;
+    ~Shelf() { std::free(start_); }
+
+    char *start() {
+        if (!start_) start_ = static_cast<char *>(std::aligned_alloc(64, size));
+        return start_;
+    }
+
+    bool taken = false;
+
+  private:
+    char *start_ = nullptr;
+};
+
 // Memory of a task or a thread, freed with it: every call gives a block of its own, aligned to 64 bytes and not
-// initialised; under LATCHKEY_POISON all its bits are ones, which is NaN as float, double, bfloat16 and half.
+// initialised; under LATCHKEY_POISON all its bits are ones, which is NaN as float, double, bfloat16 and half. Of the
+// scratches that a thread has at a time, one uses the thread's shelf first; under LATCHKEY_POISON none does.
 class Scratch {
   public:
-    Scratch() = default;
+    Scratch() {
+#ifndef LATCHKEY_POISON
+        if (Shelf &mine = shelf(); !mine.taken && mine.start()) {
+            shelf_ = &mine;
+            mine.taken = true;
+        }
+#endif
+    }
     Scratch(const Scratch &) = delete;
     Scratch &operator=(const Scratch &) = delete;
     ~Scratch() {
+        if (shelf_) shelf_->taken = false;
         for (int i = 0; i < count_; ++i) std::free(blocks_[i]);
     }
 
@@ -94,8 +122,13 @@ class Scratch {
     // n numbers of type T, or nullptr, after which ok() is false.
     template <class T> T *many(int64_t n) {
         constexpr int64_t most = INT64_MAX / 2 / static_cast<int64_t>(sizeof(T));
-        if (n < 0 || n > most || count_ == limit) return fail<T>();
+        if (n < 0 || n > most) return fail<T>();
         const size_t bytes = (static_cast<size_t>(n) * sizeof(T) + 63) / 64 * 64 + (n == 0 ? 64 : 0);
+        if (shelf_ && bytes <= Shelf::size - used_) {
+            used_ += bytes;
+            return reinterpret_cast<T *>(shelf_->start() + used_ - bytes);
+        }
+        if (count_ == limit) return fail<T>();
         void *block = std::aligned_alloc(64, bytes);
         if (!block) return fail<T>();
 #ifdef LATCHKEY_POISON
@@ -115,9 +148,45 @@ class Scratch {
         return nullptr;
     }
 
+    static Shelf &shelf() {
+        thread_local Shelf mine;
+        return mine;
+    }
+
     void *blocks_[limit];
     int count_ = 0;
     bool ok_ = true;
+    Shelf *shelf_ = nullptr;
+    size_t used_ = 0;
+};
+
+// One Room for each thread of a call, made by `make(scratch)` when the thread first asks for it. Where there was no
+// memory for it, `get` gives nullptr.
+template <class Room> class Rooms {
+  public:
+    explicit Rooms(int threads) : count_(threads < 1 ? 1 : threads), made_(new (std::nothrow) Furnished *[count_]()) {}
+    Rooms(const Rooms &) = delete;
+    Rooms &operator=(const Rooms &) = delete;
+    ~Rooms() {
+        for (int i = 0; made_ && i < count_; ++i) delete made_[i];
+        delete[] made_;
+    }
+
+    template <class Make> Room *get(int thread, Make make) {
+        if (!made_) return nullptr;
+        Furnished *&mine = made_[thread];
+        if (!mine) mine = new (std::nothrow) Furnished(make);
+        return mine && mine->scratch.ok() ? &mine->room : nullptr;
+    }
+
+  private:
+    struct Furnished {
+        template <class Make> explicit Furnished(Make make) : room(make(scratch)) {}
+        Scratch scratch;
+        Room room;
+    };
+    int count_;
+    Furnished **made_;
 };
 
 }  // namespace latchkey

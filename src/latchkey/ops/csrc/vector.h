@@ -83,12 +83,18 @@ inline int32_t sum(IVec x) {
 }
 
 inline float highest(Vec x) {
+#if defined(__AVX512F__)
+  return _mm512_reduce_max_ps((__m512)x);
+#endif
   float top = x[0];
   for (int i = 1; i < W; ++i) top = x[i] > top ? x[i] : top;
   return top;
 }
 
 inline float lowest(Vec x) {
+#if defined(__AVX512F__)
+  return _mm512_reduce_min_ps((__m512)x);
+#endif
   float low = x[0];
   for (int i = 1; i < W; ++i) low = x[i] < low ? x[i] : low;
   return low;
@@ -143,7 +149,7 @@ inline const Lanes& lanes() {
 }
 #endif
 
-// A choice of lanes, as a bit each.
+// Choices of lanes, as a bit each.
 inline uint32_t bits(IVec where) {
 #if defined(__AVX512F__)
   return _mm512_test_epi32_mask((__m512i)where, (__m512i)where);
@@ -156,10 +162,24 @@ inline uint32_t bits(IVec where) {
 #endif
 }
 
-// Writes the chosen lanes side by side; up to W numbers are written, of which the first popcount(chosen) count.
+inline uint32_t lanes_from(Vec x, Vec t) {  // x >= t
+#if defined(__AVX512F__)
+  return _mm512_cmp_ps_mask((__m512)x, (__m512)t, _CMP_GE_OQ);
+#else
+  return bits(x >= t);
+#endif
+}
+
+// Writes the chosen lanes side by side; up to W numbers are written, of which the first popcount(chosen) count. Where
+// FEW, no more than four lanes are chosen, and four numbers are written: short stores seldom cross a cache line.
+template <bool FEW = false>
 inline void compress(float* to, Vec x, uint32_t chosen) {
 #if defined(__AVX512F__)
-  store(to, (Vec)_mm512_maskz_compress_ps(static_cast<__mmask16>(chosen), (__m512)x));
+  const __m512 packed = _mm512_maskz_compress_ps(static_cast<__mmask16>(chosen), (__m512)x);
+  if (FEW)
+    _mm_storeu_ps(to, _mm512_castps512_ps128(packed));
+  else
+    _mm512_storeu_ps(to, packed);
 #elif defined(__AVX2__)
   const __m256i order = _mm256_load_si256(reinterpret_cast<const __m256i*>(lanes().of[chosen]));
   store(to, (Vec)_mm256_permutevar8x32_ps((__m256)x, order));
@@ -169,9 +189,14 @@ inline void compress(float* to, Vec x, uint32_t chosen) {
 #endif
 }
 
+template <bool FEW = false>
 inline void compress(int32_t* to, IVec x, uint32_t chosen) {
 #if defined(__AVX512F__)
-  store(to, (IVec)_mm512_maskz_compress_epi32(static_cast<__mmask16>(chosen), (__m512i)x));
+  const __m512i packed = _mm512_maskz_compress_epi32(static_cast<__mmask16>(chosen), (__m512i)x);
+  if (FEW)
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_castsi512_si128(packed));
+  else
+    _mm512_storeu_si512(to, packed);
 #elif defined(__AVX2__)
   const __m256i order = _mm256_load_si256(reinterpret_cast<const __m256i*>(lanes().of[chosen]));
   store(to, (IVec)_mm256_permutevar8x32_epi32((__m256i)x, order));

@@ -46,14 +46,20 @@ struct KnnGradients {
 
 namespace {
 
-constexpr int64_t BLOCK_SCORES = 1 << 16;  // 256 KiB of scores: a part of the cache that a core has for itself
+constexpr int64_t BLOCK_SCORES = 1 << 17;  // 512 KiB of scores: half of the cache that a core has for itself
 constexpr int64_t SEGMENT_ROWS = 1024;     // rows of one task
-constexpr int64_t FEW_HEADS = 16;          // with fewer, the backward pass divides a head's rows among several tasks
-constexpr int64_t CHUNK_KEYS = 512;        // keys whose values, keys and gradients stay in cache together
+constexpr int64_t FEW_HEADS = 4;           // with fewer, the backward pass divides a head's rows among several tasks
+constexpr int64_t NEAR = 8192;              // floats that lie in the nearest cache: 32 KiB
 
 int64_t rows_of_block(int64_t n, int64_t m) {
   const int64_t most = std::min<int64_t>(60, BLOCK_SCORES / padded(m));
   return std::min<int64_t>(std::max<int64_t>(most / TALL * TALL, TALL), (n + FLAT - 1) / FLAT * FLAT);
+}
+
+// How many keys are looked at together: rows of `wide` floats that fill `room`, and about two dozen kept keys a row, so
+// that a tile costs more than the step to it.
+int64_t keys_of_tile(const KnnProblem& p, int64_t wide, int64_t room) {
+  return std::max<int64_t>(room / wide, 24 * p.m / p.topk);
 }
 
 template <class T>
@@ -67,139 +73,186 @@ T* place(Tensor& x, int64_t image, int64_t head, int64_t row = 0) {
 }
 
 template <class T>
-void write_row(const float* from, int64_t count, T* to) {
-  for (int64_t i = 0; i < count; ++i) narrow(to + i, from[i]);
+void write_row(const float* from, float factor, int64_t count, T* to) {
+  for (int64_t i = 0; i < count; ++i) narrow(to + i, from[i] * factor);
 }
 
-// One block of score rows of one head: made, and cut row by row.
+// Keeps a list for the backward pass; a row with fewer keys is filled up with the first key and no weight.
+void keep(List list, float factor, int64_t topk, int16_t* index, float* weight) {
+  for (int64_t i = 0; i < list.count; ++i) index[i] = static_cast<int16_t>(list.index[i]);
+  for (int64_t i = 0; i < list.count; ++i) weight[i] = list.score[i] * factor;
+  for (int64_t i = list.count; i < topk; ++i) index[i] = 0, weight[i] = 0;
+}
+
+// One block of score rows of one head: made, and cut row by row. Each row's list of best keys takes the scores' place.
 template <class T>
 class Block {
  public:
-  Block(const KnnProblem& p, Scratch& scratch)
-      : p_(p), wide_(padded(p.m)), rows_(rows_of_block(p.n, p.m)) {
+  Block(const KnnProblem& p, Scratch& scratch, bool needed = true)
+      : p_(p), wanted_(p.topk, p.m), wide_(padded(p.m)), step_(wide_ + W), rows_(rows_of_block(p.n, p.m)) {
+    if (!needed) return;
     queries_ = scratch.floats(rows_ * p.d);
-    scores_ = scratch.floats(rows_ * wide_);
-    list_ = {scratch.many<int32_t>(wide_ + W), scratch.floats(wide_ + W), 0};
+    scores_ = scratch.floats(rows_ * step_);
+    index_ = scratch.many<int32_t>(rows_ * step_);
+    count_ = scratch.many<int64_t>(rows_);
   }
 
   int64_t rows() const { return rows_; }
-  List& list() { return list_; }
+  List list(int64_t r) const { return {index_ + r * step_, scores_ + r * step_, count_[r]}; }
 
   // Scores of `count` rows from `first` on.
   void make(int64_t image, int64_t head, int64_t first, int64_t count, const float* keys) {
-    image_ = image, head_ = head, first_ = first;
     const int64_t filled = (count + FLAT - 1) / FLAT * FLAT;
     const T* from = place<const T>(p_.q, image, head, first);
     for (int64_t r = 0; r < filled; ++r)
       for (int64_t c = 0; c < p_.d; ++c) queries_[r * p_.d + c] = r < count ? widen(from[r * p_.q.row + c]) : 0.0f;
-    multiply(filled, wide_ / W, p_.d, {queries_, p_.d, 1}, panels(keys, p_.d), p_.scale, false, scores_, wide_);
-    for (int64_t r = 0; r < count; ++r) finish(r);
+    multiply(filled, wide_ / W, p_.d, {queries_, p_.d, 1}, panels(keys, p_.d), p_.scale, false, scores_, step_);
+    for (int64_t r = 0; r < count; ++r) finish(image, head, first + r, scores_ + r * step_);
   }
 
-  // The list of the r-th row's best keys, its weights in the place of scores (not divided by their sum, which is
-  // returned), and the cut. NaN where the row is broken.
+  // Cuts the r-th row to its list, whose scores become weights, not yet divided by their sum, which is returned. NaN
+  // where the row is broken.
   float choose(int64_t r, Cut& cut, float& most) {
-    if (select(scores_ + r * wide_, p_.m, p_.topk, list_, cut, most) == Row::broken) {
-      for (int64_t i = 0; i < p_.topk; ++i) list_.index[i] = static_cast<int32_t>(i), list_.score[i] = NAN;
-      list_.count = p_.topk;
-      cut.threshold = NAN;
-      return NAN;
-    }
-    return raise(most);
+    List found = list(r);
+    const Row row = select(found.score, p_.m, wanted_, found, cut, most);
+    if (row == Row::broken) cut.threshold = most = NAN;
+    return row == Row::broken ? spoil(r) : raise(r, found, most);
   }
 
   // The same list from the cut; weights divided by their sum, whose logarithm is `log_sum`.
   void choose_again(int64_t r, Cut cut, float log_sum) {
-    if (cut.threshold != cut.threshold) {
-      for (int64_t i = 0; i < p_.topk; ++i) list_.index[i] = static_cast<int32_t>(i), list_.score[i] = NAN;
-      list_.count = p_.topk;
-      return;
-    }
-    reselect(scores_ + r * wide_, p_.m, cut, list_);
-    raise(log_sum);
+    List found = list(r);
+    if (cut.threshold != cut.threshold) return void(spoil(r));
+    reselect(found.score, p_.m, cut, found);
+    raise(r, found, log_sum);
   }
 
  private:
   const KnnProblem& p_;
-  int64_t wide_, rows_, image_ = 0, head_ = 0, first_ = 0;
-  float *queries_, *scores_;
-  List list_;
+  const Wanted wanted_;
+  int64_t wide_, step_, rows_;
+  float *queries_ = nullptr, *scores_ = nullptr;
+  int32_t* index_ = nullptr;
+  int64_t* count_ = nullptr;
 
   // Adds the bias, and closes the row with -inf.
-  void finish(int64_t r) {
-    float* x = scores_ + r * wide_;
+  void finish(int64_t image, int64_t head, int64_t row, float* x) const {
     if (p_.biased == added) {
-      const float* bias = place<const float>(p_.bias, image_, head_, first_ + r);
+      const float* bias = place<const float>(p_.bias, image, head, row);
       for (int64_t c = 0; c < p_.m; ++c) x[c] += bias[c];
     } else if (p_.biased == allowed) {
-      const uint8_t* bias = place<const uint8_t>(p_.bias, image_, head_, first_ + r);
+      const uint8_t* bias = place<const uint8_t>(p_.bias, image, head, row);
       for (int64_t c = 0; c < p_.m; ++c) x[c] = bias[c] ? x[c] : -INF;
     }
     for (int64_t c = p_.m; c < wide_; ++c) x[c] = -INF;
   }
 
-  // exp(score - less) of the list, and its sum.
-  float raise(float less) {
-    store(list_.score + list_.count, splat(-INF));
-    const Vec shift = splat(less);
-    Vec total = {};
-    int64_t c = 0;
-    for (; c + W <= list_.count; c += W) {
-      const Vec y = exponential(load(list_.score + c) - shift);
-      store(list_.score + c, y);
-      total += y;
-    }
-    float rest = 0;
-    if (c < list_.count) {
-      const Vec y = exponential(load(list_.score + c) - shift);
-      for (int64_t i = 0; c + i < list_.count; ++i) rest += y[i];
-      store(list_.score + c, y);
-    }
-    return sum(total) + rest;
+  float spoil(int64_t r) {
+    count_[r] = p_.topk;
+    List found = list(r);
+    for (int64_t i = 0; i < found.count; ++i) found.index[i] = static_cast<int32_t>(i), found.score[i] = NAN;
+    return NAN;
   }
+
+  // exp(score - less) of the list, and its sum.
+  float raise(int64_t r, List found, float less) {
+    count_[r] = found.count;
+    close(found);
+    const Vec shift = splat(less);
+    Vec total[2] = {};
+    int64_t c = 0;
+    for (; c + 2 * W <= found.count; c += 2 * W)
+      for (int i = 0; i < 2; ++i) {
+        const Vec y = exponential(load(found.score + c + i * W) - shift);
+        store(found.score + c + i * W, y);
+        total[i] += y;
+      }
+    for (; c < found.count; c += W) {
+      const Vec y = exponential(load(found.score + c) - shift);
+      store(found.score + c, y);
+      total[0] += found.count - c >= W ? y : load_part(found.score + c, static_cast<int>(found.count - c), 0);
+    }
+    return sum(total[0] + total[1]);
+  }
+};
+
+// The weighed means of a block's rows: values are taken some keys at a time, which stay in the nearest cache while all
+// rows of the block look at them.
+class Means {
+ public:
+  Means(const KnnProblem& p, int64_t rows, Scratch& scratch) : wide_(padded(p.e)), m_(p.m) {
+    keys_ = keys_of_tile(p, wide_, NEAR);
+    sums_ = scratch.floats(rows * wide_);
+    next_ = scratch.many<int64_t>(rows);
+  }
+
+  const float* row(int64_t r) const { return sums_ + r * wide_; }
+
+  template <class T>
+  void take(Block<T>& block, int64_t count, const float* values) {
+    std::memset(sums_, 0, sizeof(float) * count * wide_);
+    for (int64_t r = 0; r < count; ++r) next_[r] = 0;
+    for (int64_t until = keys_;; until += keys_) {
+      for (int64_t r = 0; r < count; ++r) {
+        const List list = block.list(r);
+        const int64_t from = next_[r];
+        const int64_t to = next_[r] = until >= m_ ? list.count : reach(list.index, from, list.count, until);
+        blend(list.index + from, list.score + from, to - from, {values, wide_}, wide_ / W, sums_ + r * wide_);
+      }
+      if (until >= m_) break;
+    }
+  }
+
+ private:
+  int64_t wide_, m_, keys_;
+  float* sums_;
+  int64_t* next_;
+};
+
+// What a thread needs for the forward pass.
+template <class T>
+struct Desk {
+  Desk(const KnnProblem& p, Scratch& scratch)
+      : keys(scratch.floats(padded(p.m) * p.d)), values(scratch.floats(p.m * padded(p.e))), block(p, scratch),
+        factor(scratch.floats(block.rows())), means(p, block.rows(), scratch) {}
+  float *keys, *values;
+  Block<T> block;
+  float* factor;
+  Means means;
 };
 
 template <class T>
 int forward(const KnnProblem& p, Tensor out) {
   const int64_t segments = (p.n + SEGMENT_ROWS - 1) / SEGMENT_ROWS, span = (p.n + segments - 1) / segments;
-  const int64_t wide = padded(p.e);
   Failure failure;
-  parallel(p.b * p.h * segments, p.threads, [&](int64_t task, int) {
+  Rooms<Desk<T>> desks(p.threads);
+  parallel(p.b * p.h * segments, p.threads, [&](int64_t task, int thread) {
     const int64_t image = task / segments / p.h, head = task / segments % p.h;
     const int64_t start = task % segments * span, end = std::min(p.n, start + span);
-    Scratch scratch;
-    float* keys = scratch.floats(padded(p.m) * p.d);
-    float* values = scratch.floats(p.m * wide);
-    float* mean = scratch.floats(wide);
-    Block<T> block(p, scratch);
-    if (!scratch.ok()) return failure.set(no_memory);
+    Desk<T>* desk = desks.get(thread, [&](Scratch& scratch) { return Desk<T>(p, scratch); });
+    if (!desk) return failure.set(no_memory);
+    auto& [keys, values, block, factor, means] = *desk;
     pack_transposed(place<const T>(p.k, image, head), p.k.row, p.m, p.d, keys);
     pack_rows(place<const T>(p.v, image, head), p.v.row, p.m, p.e, values);
     for (int64_t first = start; first < end; first += block.rows()) {
-      const int64_t count = std::min(block.rows(), end - first);
+      const int64_t count = std::min(block.rows(), end - first), row = (image * p.h + head) * p.n + first;
       block.make(image, head, first, count, keys);
       for (int64_t r = 0; r < count; ++r) {
         Cut cut;
         float most;
         const float total = block.choose(r, cut, most);
-        const List& list = block.list();
-        const float factor = list.count ? 1 / total : 0;
-        std::memset(mean, 0, sizeof(float) * wide);
-        blend(list.index, list.score, list.count, {values, wide}, wide / W, mean);
-        for (int64_t c = 0; c < wide; ++c) mean[c] *= factor;
-        write_row(mean, p.e, place<T>(out, image, head, first + r));
-        const int64_t row = (image * p.h + head) * p.n + first + r;
-        if (p.index) {
-          int16_t* index = p.index + row * p.topk;
-          float* weight = p.weight + row * p.topk;
-          for (int64_t i = 0; i < list.count; ++i) index[i] = static_cast<int16_t>(list.index[i]);
-          for (int64_t i = 0; i < list.count; ++i) weight[i] = list.score[i] * factor;
-          for (int64_t i = list.count; i < p.topk; ++i) index[i] = 0, weight[i] = 0;
-        } else if (p.threshold) {
-          p.threshold[row] = cut.threshold;
-          p.last[row] = cut.last;
-          p.log_sum[row] = list.count ? most + std::log(total) : 0;
+        const bool empty = block.list(r).count == 0;
+        factor[r] = empty ? 0 : 1 / total;
+        if (p.threshold) {
+          p.threshold[row + r] = cut.threshold;
+          p.last[row + r] = cut.last;
+          p.log_sum[row + r] = empty ? 0 : most + std::log(total);
         }
+      }
+      means.take(block, count, values);
+      for (int64_t r = 0; r < count; ++r) {
+        write_row(means.row(r), factor[r], p.e, place<T>(out, image, head, first + r));
+        if (p.index) keep(block.list(r), factor[r], p.topk, p.index + (row + r) * p.topk, p.weight + (row + r) * p.topk);
       }
     }
   });
@@ -218,24 +271,24 @@ class Backward {
     segments_ = 1;
     if (p.b * p.h < FEW_HEADS && !g.dbias) segments_ = std::clamp<int64_t>(p.n / SEGMENT_ROWS, 1, 4);
     span_ = (p.n + segments_ - 1) / segments_;
+    keys_ = keys_of_tile(p, std::max(keys_wide_, values_wide_), NEAR);
   }
 
   int run() {
     const int64_t heads = p_.b * p_.h;
+    Rooms<Room> rooms(p_.threads);
     if (segments_ == 1) {
       // Heads that share a bias which learns are one task, so that its gradient is summed in one order.
       const int64_t images = g_.dbias && p_.bias.image == 0 ? p_.b : 1, together = g_.dbias && p_.bias.head == 0 ? p_.h : 1;
-      parallel(heads / (images * together), p_.threads, [&](int64_t task, int) {
-        Scratch scratch;
-        Room room(*this, scratch);
-        Share share{scratch.floats(p_.m * keys_wide_), scratch.floats(p_.m * values_wide_)};
-        if (!scratch.ok()) return failure_.set(no_memory);
+      parallel(heads / (images * together), p_.threads, [&](int64_t task, int thread) {
+        Room* room = rooms.get(thread, [&](Scratch& scratch) { return Room(*this, scratch, true); });
+        if (!room) return failure_.set(no_memory);
         const int64_t groups = p_.h / together;
         for (int64_t image = 0; image < images; ++image)
           for (int64_t head = 0; head < together; ++head) {
             const int64_t x = images > 1 ? image : task / groups, y = together > 1 ? head : task % groups;
-            visit(x, y, 0, p_.n, share, room);
-            write(x, y, share);
+            visit(x, y, 0, p_.n, room->share, *room);
+            write(x, y, room->share);
           }
       });
       return failure_.status();
@@ -245,12 +298,11 @@ class Backward {
     float* dk = scratch.floats(heads * segments_ * dk_size);
     float* dv = scratch.floats(heads * segments_ * dv_size);
     if (!scratch.ok()) return no_memory;
-    parallel(heads * segments_, p_.threads, [&](int64_t task, int) {
-      Scratch own;
-      Room room(*this, own);
-      if (!own.ok()) return failure_.set(no_memory);
+    parallel(heads * segments_, p_.threads, [&](int64_t task, int thread) {
+      Room* room = rooms.get(thread, [&](Scratch& own) { return Room(*this, own, false); });
+      if (!room) return failure_.set(no_memory);
       const int64_t head = task / segments_, start = task % segments_ * span_;
-      visit(head / p_.h, head % p_.h, start, std::min(p_.n, start + span_), {dk + task * dk_size, dv + task * dv_size}, room);
+      visit(head / p_.h, head % p_.h, start, std::min(p_.n, start + span_), {dk + task * dk_size, dv + task * dv_size}, *room);
     });
     parallel(heads, p_.threads, [&](int64_t head, int) {
       const Share first{dk + head * segments_ * dk_size, dv + head * segments_ * dv_size};
@@ -266,15 +318,16 @@ class Backward {
  private:
   const KnnProblem& p_;
   KnnGradients g_;
-  int64_t keys_wide_, values_wide_, segments_, span_;
+  int64_t keys_wide_, values_wide_, keys_, segments_, span_;
   Failure failure_;
 
-  static constexpr int64_t ROWS = 24;
+  static constexpr int64_t ROWS = 48;
 
-  // Scratch of one task.
+  // What a thread needs; `whole` where no head is divided.
   struct Room {
-    Room(const Backward& x, Scratch& scratch) : block(x.p_, scratch) {
+    Room(const Backward& x, Scratch& scratch, bool whole) : block(x.p_, scratch, !x.p_.index) {
       const KnnProblem& p = x.p_;
+      if (whole) share = {scratch.floats(p.m * x.keys_wide_), scratch.floats(p.m * x.values_wide_)};
       if (!p.index) panels = scratch.floats(padded(p.m) * p.d);
       keys = scratch.floats(p.m * x.keys_wide_);
       values = scratch.floats(p.m * x.values_wide_);
@@ -285,15 +338,15 @@ class Backward {
       mean = scratch.floats(rows);
       index = scratch.many<int32_t>(rows * (p.topk + W));
       weight = scratch.floats(rows * (p.topk + W));
-      slope = scratch.floats(p.topk + W);
-      count = scratch.many<int64_t>(rows);
-      next = scratch.many<int64_t>(rows);
+      slope = scratch.floats(rows * (p.topk + W));
+      for (int64_t** x : {&count, &begin, &end}) *x = scratch.many<int64_t>(rows);
     }
     Block<T> block;
+    Share share;
     int64_t rows;
     float *panels = nullptr, *keys, *values, *queries, *changes, *sent, *mean, *weight, *slope;
     int32_t* index;
-    int64_t *count, *next;
+    int64_t *count, *begin, *end;
   };
 
   // All that the rows [start, end) of one head send back.
@@ -307,10 +360,12 @@ class Backward {
     for (int64_t first = start; first < end; first += room.rows) {
       const int64_t count = std::min(room.rows, end - first);
       recall(image, head, first, count, room);
-      for (int64_t key = 0; key < p_.m; key += CHUNK_KEYS)
-        for (int64_t r = 0; r < count; ++r) send_back(image, head, first + r, r, key + CHUNK_KEYS, share, room);
+      for (int64_t until = keys_; ; until += keys_) {
+        send_back(image, head, first, count, until, share, room);
+        if (until >= p_.m) break;
+      }
       for (int64_t r = 0; r < count; ++r)
-        write_row(room.changes + r * keys_wide_, p_.d, place<T>(g_.dq, image, head, first + r));
+        write_row(room.changes + r * keys_wide_, 1, p_.d, place<T>(g_.dq, image, head, first + r));
     }
   }
 
@@ -331,12 +386,12 @@ class Backward {
         while (room.count[r] && weight[room.count[r] - 1] == 0) --room.count[r];  // rows that keep fewer
       } else {
         room.block.choose_again(r, {p_.threshold[row], p_.last[row]}, p_.log_sum[row]);
-        const List& list = room.block.list();
+        const List list = room.block.list(r);
         room.count[r] = list.count;
         std::memcpy(index, list.index, sizeof(int32_t) * list.count);
         std::memcpy(weight, list.score, sizeof(float) * list.count);
       }
-      room.next[r] = 0;
+      room.end[r] = 0;
       const T* out = place<const T>(g_.out, image, head, first + r);
       const float* sent = room.sent + r * values_wide_;
       Vec total = {};
@@ -349,38 +404,45 @@ class Backward {
     }
   }
 
-  // What one row sends to its keys below `until`, and they to it.
-  void send_back(int64_t image, int64_t head, int64_t row, int64_t r, int64_t until, Share share, Room& room) {
-    const int32_t* index = room.index + r * (p_.topk + W);
-    int64_t from = room.next[r], to = from;
-    if (until >= p_.m)
-      to = room.count[r];
-    else
-      to = std::lower_bound(index + from, index + room.count[r], static_cast<int32_t>(until)) - index;
-    room.next[r] = to;
-    const int64_t count = to - from;
-    if (!count) return;
-    index += from;
-    const float* weight = room.weight + r * (p_.topk + W) + from;
-    const float* sent = room.sent + r * values_wide_;
-    float* slope = room.slope;
-    dots(index, count, sent, values_wide_ / W, {room.values, values_wide_}, slope);
-    const float mean = room.mean[r];
-    for (int64_t i = 0; i < count; ++i) slope[i] = weight[i] * (slope[i] - mean);
-    if (g_.dbias) {
-      float* dbias = g_.dbias + image * p_.bias.image + head * p_.bias.head + row * p_.m;
-      for (int64_t i = 0; i < count; ++i) dbias[index[i]] += slope[i];
+  // What rows send to their keys of one tile, those below `until`, and they to them: one thing after the other, so that
+  // one tile at a time lies in the nearest cache.
+  void send_back(int64_t image, int64_t head, int64_t first, int64_t count, int64_t until, Share share, Room& room) {
+    const int64_t wide_k = keys_wide_ / W, wide_v = values_wide_ / W;
+    const auto each = [&](auto f) {
+      for (int64_t r = 0; r < count; ++r) {
+        const int64_t from = room.begin[r], at = r * (p_.topk + W) + from;
+        if (from < room.end[r]) f(r, room.end[r] - from, room.index + at, room.weight + at, room.slope + at);
+      }
+    };
+    for (int64_t r = 0; r < count; ++r) {
+      const int64_t from = room.begin[r] = room.end[r];
+      room.end[r] = until >= p_.m ? room.count[r] : reach(room.index + r * (p_.topk + W), from, room.count[r], until);
     }
-    for (int64_t i = 0; i < count; ++i) slope[i] *= p_.scale;
-    blend(index, slope, count, {room.keys, keys_wide_}, keys_wide_ / W, room.changes + r * keys_wide_);
-    scatter(index, slope, count, room.queries + r * keys_wide_, keys_wide_ / W, {share.dk, keys_wide_});
-    scatter(index, weight, count, sent, values_wide_ / W, {share.dv, values_wide_});
+    each([&](int64_t r, int64_t kept, const int32_t* index, const float* weight, float* slope) {
+      dots(index, kept, room.sent + r * values_wide_, wide_v, {room.values, values_wide_}, slope);
+      const float mean = room.mean[r];
+      for (int64_t i = 0; i < kept; ++i) slope[i] = weight[i] * (slope[i] - mean);
+      if (g_.dbias) {
+        float* dbias = g_.dbias + image * p_.bias.image + head * p_.bias.head + (first + r) * p_.m;
+        for (int64_t i = 0; i < kept; ++i) dbias[index[i]] += slope[i];
+      }
+      for (int64_t i = 0; i < kept; ++i) slope[i] *= p_.scale;
+    });
+    each([&](int64_t r, int64_t kept, const int32_t* index, const float*, const float* slope) {
+      blend(index, slope, kept, {room.keys, keys_wide_}, wide_k, room.changes + r * keys_wide_);
+    });
+    each([&](int64_t r, int64_t kept, const int32_t* index, const float*, const float* slope) {
+      scatter(index, slope, kept, room.queries + r * keys_wide_, wide_k, share.dk, keys_wide_);
+    });
+    each([&](int64_t r, int64_t kept, const int32_t* index, const float* weight, const float*) {
+      scatter(index, weight, kept, room.sent + r * values_wide_, wide_v, share.dv, values_wide_);
+    });
   }
 
   void write(int64_t image, int64_t head, Share share) {
     for (int64_t j = 0; j < p_.m; ++j) {
-      write_row(share.dk + j * keys_wide_, p_.d, place<T>(g_.dk, image, head, j));
-      write_row(share.dv + j * values_wide_, p_.e, place<T>(g_.dv, image, head, j));
+      write_row(share.dk + j * keys_wide_, 1, p_.d, place<T>(g_.dk, image, head, j));
+      write_row(share.dv + j * values_wide_, 1, p_.e, place<T>(g_.dv, image, head, j));
     }
   }
 };

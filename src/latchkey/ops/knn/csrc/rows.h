@@ -39,14 +39,28 @@ inline Vec sums_of(Vec* x) {
   if constexpr (N == 1) {
     return x[0];
   } else {
+#pragma GCC unroll 8
     for (int i = 0; i < N / 2; ++i) x[i] = lower(x[2 * i], x[2 * i + 1]) + upper(x[2 * i], x[2 * i + 1]);
     return sums_of<N / 2>(x);
   }
 }
 
+// The first place at or after `from` of an ascending index that is not below `until`; the index has room for a vector
+// beyond its end.
+inline int64_t reach(const int32_t* index, int64_t from, int64_t count, int64_t until) {
+  const IVec limit = splat(static_cast<int32_t>(until));
+  for (; from < count; from += W) {
+    IVec x;
+    std::memcpy(&x, index + from, sizeof x);
+    const int below = __builtin_popcount(bits(x < limit));
+    if (below < W) return std::min(from + __builtin_ctz(~bits(x < limit)), count);
+  }
+  return count;
+}
+
 // Rows of `wide` vectors each, `step` numbers apart.
 struct Rows {
-  float* at;
+  const float* at;
   int64_t step;
 };
 
@@ -91,33 +105,47 @@ inline void scatter_part(const int32_t* index, const float* weight, int64_t coun
   }
 }
 
-inline void scatter(const int32_t* index, const float* weight, int64_t count, const float* x, int64_t wide, Rows rows) {
+inline void scatter(const int32_t* index, const float* weight, int64_t count, const float* x, int64_t wide, float* rows,
+                    int64_t step) {
   int64_t v = 0;
-  for (; v + 4 <= wide; v += 4) scatter_part<4>(index, weight, count, x + v * W, rows.at + v * W, rows.step);
-  for (; v + 2 <= wide; v += 2) scatter_part<2>(index, weight, count, x + v * W, rows.at + v * W, rows.step);
-  for (; v < wide; ++v) scatter_part<1>(index, weight, count, x + v * W, rows.at + v * W, rows.step);
+  for (; v + 4 <= wide; v += 4) scatter_part<4>(index, weight, count, x + v * W, rows + v * W, step);
+  for (; v + 2 <= wide; v += 2) scatter_part<2>(index, weight, count, x + v * W, rows + v * W, step);
+  for (; v < wide; ++v) scatter_part<1>(index, weight, count, x + v * W, rows + v * W, step);
 }
 
+// out[i] = x . rows[index[i]] over `wide` vectors, for W rows at a time; the last of them are the last row once more.
 template <int WIDE>
-inline Vec dot_part(Vec sofar, const float* x, const float* row) {
-  for (int v = 0; v < WIDE; ++v) sofar += load(x + v * W) * load(row + v * W);
-  return sofar;
-}
-
-// out[i] = x . rows[index[i]]; the index is read, and out written, up to a whole vector.
-inline void dots(const int32_t* index, int64_t count, const float* x, int64_t wide, Rows rows, float* out) {
+inline void dots_of(const int32_t* index, int64_t count, const float* x, int64_t wide, Rows rows, float* out) {
+  Vec mine[WIDE ? WIDE : 1];
+  for (int v = 0; v < WIDE; ++v) mine[v] = load(x + v * W);
   for (int64_t first = 0; first < count; first += W) {
     Vec partial[W];
-    for (int lane = 0; lane < W; ++lane) {
-      const int64_t i = std::min<int64_t>(first + lane, count - 1);
+    const auto total = [&](int64_t i) {
       const float* row = rows.at + index[i] * rows.step;
-      Vec total = {};
-      int64_t v = 0;
-      for (; v + 4 <= wide; v += 4) total = dot_part<4>(total, x + v * W, row + v * W);
-      for (; v < wide; ++v) total = dot_part<1>(total, x + v * W, row + v * W);
-      partial[reversed(lane)] = total;
+      Vec found = {};
+      for (int v = 0; v < WIDE; ++v) found += mine[v] * load(row + v * W);
+      if (!WIDE)
+        for (int64_t v = 0; v < wide; ++v) found += load(x + v * W) * load(row + v * W);
+      return found;
+    };
+    if (count - first >= W) {
+#pragma GCC unroll 16
+      for (int lane = 0; lane < W; ++lane) partial[reversed(lane)] = total(first + lane);
+    } else {
+#pragma GCC unroll 16
+      for (int lane = 0; lane < W; ++lane) partial[reversed(lane)] = total(std::min(first + lane, count - 1));
     }
     store(out + first, sums_of<W>(partial));
+  }
+}
+
+// The same for any width; the index is read, and out written, up to a whole vector.
+inline void dots(const int32_t* index, int64_t count, const float* x, int64_t wide, Rows rows, float* out) {
+  switch (wide) {
+    case 2: return dots_of<2>(index, count, x, wide, rows, out);
+    case 4: return dots_of<4>(index, count, x, wide, rows, out);
+    case 8: return dots_of<8>(index, count, x, wide, rows, out);
+    default: return dots_of<0>(index, count, x, wide, rows, out);
   }
 }
 

@@ -129,31 +129,47 @@ struct Bound {
   int64_t above;
 };
 
-// Narrows [lo, hi) until at most `enough` numbers are >= lo, or no number lies between; lo.above >= k > hi.above.
-inline void narrow(const float* x, int64_t vecs, int64_t k, int64_t enough, Bound& lo, Bound& hi, float guess) {
+// Narrows [lo, hi) until at most `enough` numbers are >= lo, or no number lies between; lo.above >= k > hi.above. The
+// first steps go from `guess` by the density that the numbers are thought to have there, later ones by interpolation
+// between the bounds; every third halves what is left, whatever the distribution.
+inline void narrow(const float* x, int64_t vecs, int64_t k, int64_t enough, Bound& lo, Bound& hi, float guess,
+                   float density) {
+  const float aim = 0.5f * static_cast<float>(k + enough);
+  bool below = false, beyond = false;  // whether a bound was counted here
   for (int step = 0; lo.above > enough && !neighbours(lo.value, hi.value); ++step) {
     if (!(guess > lo.value && guess < hi.value)) guess = between(lo.value, hi.value);
     const int64_t above = count_from(x, vecs, guess);
-    (above >= k ? lo : hi) = {guess, above};
-    if (step % 3 == 2)
-      guess = between(lo.value, hi.value);  // halves what is left, whatever the distribution
+    if (above >= k)
+      lo = {guess, above}, below = true;
     else
-      guess = lo.value + (hi.value - lo.value) * ((static_cast<float>(lo.above - k) + 0.5f) /
+      hi = {guess, above}, beyond = true;
+    if (step % 3 == 2)
+      guess = between(lo.value, hi.value);
+    else if (density > 0 && !(below && beyond))
+      guess -= (aim - static_cast<float>(above)) / density;
+    else
+      guess = lo.value + (hi.value - lo.value) * ((static_cast<float>(lo.above) - aim + 0.5f) /
                                                   static_cast<float>(lo.above - hi.above));
   }
 }
 
-// The keys with scores >= t.
-inline void gather_from(const float* x, int64_t vecs, float t, List& list) {
+// The keys with scores >= t. The list's scores may lie where x does.
+inline void gather_from(const float* x, int64_t vecs, float t, bool sparse, List& list) {
   const Vec wide = splat(t);
   IVec index = iota();
   int64_t n = 0;
   for (int64_t v = 0; v < vecs; ++v, index += W) {
     const Vec y = load(x + v * W);
-    const uint32_t chosen = bits(y >= wide);
-    compress(list.score + n, y, chosen);
-    compress(list.index + n, index, chosen);
-    n += __builtin_popcount(chosen);
+    const uint32_t chosen = lanes_from(y, wide);
+    const int count = __builtin_popcount(chosen);
+    if (sparse && count <= 4) {
+      compress<true>(list.score + n, y, chosen);
+      compress<true>(list.index + n, index, chosen);
+    } else {
+      compress(list.score + n, y, chosen);
+      compress(list.index + n, index, chosen);
+    }
+    n += count;
   }
   list.count = n;
 }
@@ -183,34 +199,52 @@ inline int64_t close(List& list) {
   return (list.count + W - 1) / W;
 }
 
-// The k largest of a row of m scores, which is followed by -inf up to a whole vector. Gives the cut and the list, or
-// Row::broken where a score is NaN or +inf.
-inline Row select(const float* x, int64_t m, int64_t k, List& list, Cut& cut, float& most) {
+// How many keys of a row are wanted, and what follows from it for rows of ordinary scores.
+struct Wanted {
+  int64_t k;
+  int64_t enough;  // so many keys are few enough to be compressed
+  float quantile;  // where, in standard deviations from the mean, a normal distribution has `aim` keys above
+  float height;    // its density there
+
+  Wanted(int64_t k_, int64_t valid) : k(k_) {
+    const float share = static_cast<float>(k) / static_cast<float>(valid);
+    const float doubt = std::sqrt(static_cast<float>(k) * (1 - share));
+    enough = few(valid) ? k + 2 * W + static_cast<int64_t>(3 * doubt) : k;
+    quantile = normal_quantile(0.5f * static_cast<float>(k + enough) / static_cast<float>(valid));
+    height = 0.39894228f * std::exp(-0.5f * quantile * quantile);
+  }
+
+  bool few(int64_t valid) const { return 4 * k <= valid; }
+};
+
+// The k largest of a row of m scores, which is followed by -inf up to a whole vector: the cut, the list and the largest
+// score; or Row::broken where a score is NaN or +inf. `wanted` is for m scores. The list's scores may lie where x does.
+inline Row select(const float* x, int64_t m, const Wanted& ordinary, List& list, Cut& cut, float& most) {
   const Statistics found = statistics(x, m);
+  const int64_t k = ordinary.k, vecs = (m + W - 1) / W;
   list.count = 0;
   most = found.most;
   cut = {-std::numeric_limits<float>::max(), static_cast<int32_t>(m)};
   if (found.row == Row::broken) return Row::broken;
-  const int64_t vecs = (m + W - 1) / W;
   if (found.valid <= k) {
-    gather_from(x, vecs, cut.threshold, list);
+    gather_from(x, vecs, cut.threshold, false, list);
     return Row::ordinary;
   }
+  const Wanted wanted = found.valid == m ? ordinary : Wanted(k, found.valid);
   Bound lo{found.least, found.valid}, hi{std::nextafter(found.most, INF), 0};
-  const float share = static_cast<float>(k) / static_cast<float>(found.valid);
-  const float guess = found.mean + found.spread * normal_quantile(share);
-  narrow(x, vecs, k, k + std::max<int64_t>(2 * W, k / 4), lo, hi, guess);
-  gather_from(x, vecs, lo.value, list);
+  const float density = static_cast<float>(found.valid) * wanted.height / found.spread;
+  narrow(x, vecs, k, wanted.enough, lo, hi, found.mean + found.spread * wanted.quantile, density < INF ? density : 0);
+  gather_from(x, vecs, lo.value, 16 * k <= m * 2, list);
   if (lo.above > k) {
     const int64_t few = close(list);
-    narrow(list.score, few, k, k, lo, hi,
-           lo.value + (hi.value - lo.value) * (static_cast<float>(lo.above - k) / static_cast<float>(lo.above - hi.above)));
+    const float share = static_cast<float>(lo.above - k) / static_cast<float>(lo.above - hi.above);
+    narrow(list.score, few, k, k, lo, hi, lo.value + (hi.value - lo.value) * share, 0);
   }
   cut.threshold = lo.value;
   if (lo.above > k) {  // scores equal to the threshold are too many: the first ones stay
-    int64_t wanted = k - hi.above;
+    int64_t wanted_ties = k - hi.above;
     for (int64_t c = 0; c < list.count; ++c)
-      if (list.score[c] == lo.value && --wanted == 0) {
+      if (list.score[c] == lo.value && --wanted_ties == 0) {
         cut.last = list.index[c];
         break;
       }
@@ -221,7 +255,7 @@ inline Row select(const float* x, int64_t m, int64_t k, List& list, Cut& cut, fl
 
 // The same list once more, from the cut.
 inline void reselect(const float* x, int64_t m, Cut cut, List& list) {
-  gather_from(x, (m + W - 1) / W, cut.threshold, list);
+  gather_from(x, (m + W - 1) / W, cut.threshold, false, list);
   if (cut.last < m) trim(list, cut);
 }
 
