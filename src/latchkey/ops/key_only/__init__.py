@@ -17,9 +17,10 @@ from torch import Tensor
 
 from latchkey.errors import InputError
 from latchkey.ops.dispatch import Kernel, choose, never
-from latchkey.ops.key_only import gpu, reference, streaming
+from latchkey.ops.key_only import cpu, gpu, reference, streaming
 
 KERNELS = (
+    Kernel("native", cpu.refuse_native, cpu.key_only_attention),
     Kernel("triton", gpu.refuse_triton, gpu.key_only_attention),
     Kernel("streaming", streaming.refuse_streaming, streaming.key_only_attention),
     Kernel("reference", never, reference.key_only_attention),
@@ -47,7 +48,7 @@ def key_only_attention(
         mask: True where a position counts; the others get weight 0 (their own output means nothing). Where none counts
             the output is zero.
         gate: what stands in the keys' place before the sigmoid; the keys when None.
-        kernel: "triton", "streaming" or "reference"; None takes the first that can run.
+        kernel: "native", "triton", "streaming" or "reference"; None takes the first that can run.
 
     Raises:
         InputError: shapes, dtypes or devices that do not fit; no position at all.
