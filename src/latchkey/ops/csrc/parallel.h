@@ -52,6 +52,9 @@ class Fork {
 };
 inline const Fork fork_watch;
 
+// For a library that is loaded in such a child, when the process before the fork had loaded others.
+extern "C" __attribute__((used)) inline void latchkey_work_alone() { Fork::happened = true; }
+
 // Calls f(task, thread) once for every task of [0, tasks), in no fixed order. `thread` is below min(threads, tasks), and
 // no two calls that run at the same time have the same one. Which thread takes a task is not fixed either: for equal
 // bits with any number of threads, let a task write only what is its own. f must not throw.

@@ -64,7 +64,7 @@ class Library:
         gives the same answer.
         """
         if not self.tried:
-            with _lock:
+            with _process.lock:
                 if not self.tried:
                     self._settle()
         return self._reason
@@ -162,6 +162,9 @@ def load(path: Path) -> ctypes.CDLL:
         raise Unavailable(
             "the compiled code found another OpenMP runtime than PyTorch's, and two would fight for cores"
         )
+    if _process.must_work_alone:
+        library.latchkey_work_alone()
+    _process.has_loaded = True
     return library
 
 
@@ -172,15 +175,20 @@ def notify(text: str) -> None:
         logging.getLogger("latchkey").warning("latchkey: %s", text)
 
 
+class _Process:
+    """What this process has done, of which some is no longer true in its forks."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.has_loaded = self.must_work_alone = False
+
+    def after_fork(self) -> None:
+        """In the child: nobody is here to give the lock back, and the threads of OpenMP are gone."""
+        self.lock = threading.RLock()
+        self.must_work_alone = self.has_loaded
+
+
 _said: set[str] = set()
-_lock = threading.RLock()
-
-
-def _forget_lock() -> None:
-    """In a forked child: whoever held the lock in the parent is not here to give it back."""
-    global _lock
-    _lock = threading.RLock()
-
-
+_process = _Process()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_lock)
+    os.register_at_fork(after_in_child=_process.after_fork)
