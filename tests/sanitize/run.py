@@ -25,6 +25,7 @@ WARNINGS = (
     "-Wextra",
     "-Wno-psabi",
     "-Wno-missing-field-initializers",
+    "-Wno-unused-parameter",
     "-Wno-uninitialized",
     "-Wno-maybe-uninitialized",
 )

@@ -223,9 +223,8 @@ def masked(made: dict[str, Any]) -> dict[str, Any]:
 def library_of(op: str) -> Library | None:
     """The C++ library of an operator; None where it has none."""
     import importlib
-    import importlib.util
 
-    if op not in LIBRARIES or importlib.util.find_spec(LIBRARIES[op]) is None:
+    if op not in LIBRARIES:
         return None
     library: Library = importlib.import_module(LIBRARIES[op]).LIBRARY
     return library
