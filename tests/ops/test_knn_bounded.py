@@ -179,7 +179,7 @@ def test_which_kernel_is_taken() -> None:
     q, k, v = heads(6, 9, 9)
     options = {"bias": None, "scale": 1.0, "metric": "dot"}
     lines = dict(explain(KERNELS, q, k, v, topk=4, **options))
-    assert list(lines) == ["bounded", "masked", "gathered", "reference"]
+    assert list(lines) == ["native", "triton", "bounded", "masked", "gathered", "reference"]
     assert lines["bounded"] == "chosen"
     assert lines["masked"].startswith("could run")
 

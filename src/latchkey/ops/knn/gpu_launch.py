@@ -116,8 +116,9 @@ def backward(
     )  # fmt: skip
     if bias is not None and bias_learns:
         images, heads = bias.shape[:2]
+        tasks = images * heads * blocks(n, key_plan["ROWS"]) * blocks(m, key_plan["KEYS"])
         launch(
-            of_bias, images * heads * blocks(n, plan["ROWS"]) * blocks(m, plan["KEYS"]), q, q, k, v, data, grad, *saved,
-            dbias, scale, b, h, n, m, *strides, heads, b // max(1, images), h // max(1, heads), **plan,
+            of_bias, tasks, q, q, k, v, data, grad, *saved, dbias, scale, b, h, n, m, *strides, heads,
+            b // max(1, images), h // max(1, heads), **key_plan,
         )  # fmt: skip
     return dq, dk, dv, dbias

@@ -92,8 +92,9 @@ def backward(
         d_key_bias.copy_(by_row.sum(0) if key_bias.ndim == 2 else by_row.sum((0, 1)))
     if bias is not None and bias_learns:
         images, heads = bias.shape[:2]
+        tasks = images * heads * blocks(n, shape["ROWS"]) * blocks(n, shape["KEYS"])
         launch(
-            of_bias, images * heads * blocks(n, shape["ROWS"]) * blocks(n, shape["KEYS"]), k, k, v, *terms, grad,
-            log_sum, means, dbias, scale, h, n, *strides, heads, b // max(1, images), h // max(1, heads), **shape,
+            of_bias, tasks, k, k, v, *terms, grad, log_sum, means, dbias, scale, h, n, *strides, heads,
+            b // max(1, images), h // max(1, heads), **shape,
         )  # fmt: skip
     return dk, dv, d_gain, d_key_bias, dbias
