@@ -12,7 +12,8 @@ from latchkey.errors import InputError
 from latchkey.ops import knn_attention
 from latchkey.ops.knn import KERNELS
 
-ALL = [kernel.name for kernel in KERNELS]
+ALL = [kernel.name for kernel in KERNELS if kernel.name != "triton"]
+"""On a CPU; Triton's are tested in `test_triton_*.py`."""
 
 
 def heads(n: int = 6, m: int = 10) -> tuple[Tensor, Tensor, Tensor]:
@@ -58,7 +59,7 @@ def test_huge_logits_do_not_overflow(kernel: str) -> None:
     torch.testing.assert_close(out, torch.tensor([0.5, 0.5, 0.0, 0.0]).expand(1, 1, 3, 4))
 
 
-@pytest.mark.parametrize("kernel", ALL)
+@pytest.mark.parametrize("kernel", [name for name in ALL if name != "native"])
 def test_a_key_far_outside_the_set_may_have_the_largest_logit(kernel: str) -> None:
     """By distance a long key is far away although its product, which is then left out, would overflow exp."""
     q, v = torch.ones(1, 1, 1, 4, requires_grad=True), torch.eye(4)[None, None, :3]

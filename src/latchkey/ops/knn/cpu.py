@@ -68,16 +68,12 @@ def refuse_native(
         return f"it takes float32 and bfloat16, not {q.dtype}"
     if metric != "dot":
         return f"it chooses keys by their scores (metric='dot'), not by metric={metric!r}"
-    if not all((*q.shape, k.shape[2], v.shape[3])):
-        return "a dimension is of size zero"
     if torch.compiler.is_exporting() or torch.jit.is_tracing():
         return "an exported graph may hold only PyTorch's own operators"
     return LIBRARY.unavailable()
 
 
-def run_native(
-    q: Tensor, k: Tensor, v: Tensor, *, topk: int, bias: Tensor | None, scale: float, metric: str
-) -> Tensor:
+def run_native(q: Tensor, k: Tensor, v: Tensor, *, topk: int, bias: Tensor | None, scale: float, metric: str) -> Tensor:
     """`[b h n d], [b h m d], [b h m e] -> [b h n e]`; once differentiable."""
     learned = (q, k, v) if bias is None else (q, k, v, bias)
     keep = torch.is_grad_enabled() and any(x.requires_grad for x in learned)
@@ -104,8 +100,10 @@ def _forward(
 ) -> tuple[Tensor, ...]:
     q, k, v = (_rows(x) for x in (q, k, v))
     out, kept = _empty_results(q, k, v, topk, keep)
+    if not out.numel():
+        return out, *kept
     bias = _plain_bias(bias)
-    problem, _alive = _problem(q, k, v, bias, topk, scale, kept), (q, k, v, bias, kept)
+    problem = _problem(q, k, v, bias, topk, scale, kept)
     call = LIBRARY.function("latchkey_knn_forward", ctypes.POINTER(_Problem), ctypes.POINTER(_Tensor))
     native.check(call(ctypes.byref(problem), ctypes.byref(_tensor(out))), "k-NN attention")
     return out, *kept
@@ -130,6 +128,8 @@ def _backward(
     if plain is not None and bias_learns:
         plain = plain.contiguous()
     dbias = q.new_zeros(plain.shape if plain is not None and bias_learns else 0, dtype=torch.float32)
+    if not grad.numel():
+        return dq.zero_(), dk.zero_(), dv.zero_(), dbias
     problem = _problem(q, k, v, plain, topk, scale, Kept(*kept))
     gradients = _Gradients(*(_tensor(x) for x in (out, grad, dq, dk, dv)), dbias.data_ptr() if bias_learns else None)
     call = LIBRARY.function("latchkey_knn_backward", ctypes.POINTER(_Problem), ctypes.POINTER(_Gradients))
@@ -209,12 +209,12 @@ def _plain_bias(bias: Tensor | None) -> Tensor | None:
 
 def _tensor(x: Tensor) -> _Tensor:
     """Where `x` lies; a dimension of size one is not stepped through."""
-    return _Tensor(x.data_ptr(), *(0 if size == 1 else step for size, step in zip(x.shape[:3], x.stride(), strict=False)))
+    return _Tensor(
+        x.data_ptr(), *(0 if size == 1 else step for size, step in zip(x.shape[:3], x.stride(), strict=False))
+    )
 
 
-def _problem(
-    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, topk: int, scale: float, kept: Kept
-) -> _Problem:
+def _problem(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, topk: int, scale: float, kept: Kept) -> _Problem:
     (b, h, n, d), m, e = q.shape, k.shape[2], v.shape[3]
     biased = 0 if bias is None else 2 if bias.dtype == torch.uint8 else 1
     return _Problem(
