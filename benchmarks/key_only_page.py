@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from measuring import duration, size
+from latchkey.bench.machine import duration, size
 
 NAMES = {
     "keyonly": "key-only",

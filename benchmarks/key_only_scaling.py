@@ -24,11 +24,12 @@ from typing import Any, NamedTuple
 
 import torch
 from key_only_page import write_page
-from measuring import ROOT, about, available, forget_peak, ratio, spread, status
+from measuring import ROOT, ratio, spread
 from torch import Tensor
 
 from latchkey import KNN, KV, KeyOnly, MultiHead, Softmax
 from latchkey.attention import ReducedProjection
+from latchkey.bench.machine import about, available, forget_peak, status
 from latchkey.ops import global_key_attention, key_only_attention
 from latchkey.types import Grid
 
@@ -118,7 +119,7 @@ def weighed(width: Width, side: int, names: list[str], kind: str) -> dict[str, A
     """Peak memory of each layer, each in a process of its own; None where it failed or would not fit."""
     peaks: dict[str, Any] = {}
     for name in names:
-        if 40 * 4 * side * side * width.channels > available():
+        if 40 * 4 * side * side * width.channels > (available() or 0):
             peaks[name] = None
             continue
         command = [sys.executable, __file__, "--weigh", json.dumps([*width]), str(side), name, kind]

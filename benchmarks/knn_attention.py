@@ -5,6 +5,8 @@ round. Memory: a fresh process for each case, from the largest resident set that
 timed unless the outputs and gradients agree first. Prints one JSON line a case, appends them to
 `results/knn_attention.jsonl`, and writes the page and figure `docs/results/knn-attention.{md,svg}`.
 
+For any kernel, shape and pass see `latchkey bench`; this script is the study that the page tells of.
+
     python benchmarks/knn_attention.py
     python benchmarks/knn_attention.py --quick      # two small sizes, in seconds; writes no file
 """
@@ -13,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import subprocess
 import sys
 import time
@@ -24,9 +25,11 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from knn_page import write_page
-from measuring import ROOT, about, available, forget_peak, ratio, spread, status
+from measuring import ROOT, ratio, spread
 from torch import Tensor
 
+from latchkey.bench import operators
+from latchkey.bench.machine import about, available, forget_peak, status
 from latchkey.ops import knn_attention
 
 
@@ -52,12 +55,7 @@ QUICK = TIMED[1:3]
 
 
 def published(q: Tensor, k: Tensor, v: Tensor, topk: int) -> Tensor:
-    """The released code's arithmetic, from its description: int64 indices, a float mask, a tensor of -inf."""
-    scores = (q @ k.transpose(-2, -1)) * q.shape[-1] ** -0.5
-    mask = torch.zeros_like(scores)
-    mask.scatter_(-1, torch.topk(scores, topk, dim=-1, largest=True).indices, 1.0)
-    scores = torch.where(mask > 0, scores, torch.full_like(scores, -math.inf))
-    return torch.softmax(scores, dim=-1) @ v
+    return operators.published(q, k, v, topk, scale=q.shape[-1] ** -0.5)
 
 
 def bounded(q: Tensor, k: Tensor, v: Tensor, topk: int) -> Tensor:
@@ -164,7 +162,7 @@ def weighed(case: Case) -> dict[str, Any]:
     for kind in PASSES:
         for method in METHODS:
             # scores, mask, indices, -inf, the masked scores, the boolean: about five times the scores at once
-            if method == "published" and 5 * scores > available():
+            if method == "published" and 5 * scores > (available() or 0):
                 peaks[kind][method] = None
                 continue
             command = [sys.executable, __file__, "--weigh", json.dumps([*case]), method, kind]

@@ -158,7 +158,7 @@ def _compare(case: OperatorCase, method: Method, draw: _Draw, *, training: bool)
         return [(out.detach() * draw.counted.unsqueeze(-1)).double(), *(each.double() for each in gradients)]
 
     plain = _reference(method, draw.keep)
-    truth, ours, peers = results(plain, torch.float64), results(method.run, own), results(plain, own)
+    truth, ours, peers = results(plain, torch.float64), results(method.make(case), own), results(plain, own)
     largest = truth[0].abs().max()
     names = ["output", *(f"gradient of {name}" for name in _letters(method))]
     share = 0.0

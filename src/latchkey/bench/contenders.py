@@ -49,7 +49,7 @@ def contender(case: Case, name: str) -> Contender:
     if isinstance(case, ModelCase):
         return next(one for one in _of_model(case) if one.name == name)
     methods = {method.name: method for method in operators.baselines(case)}
-    return _method(case, methods[name] if name in methods else operators.kernel(case, name))
+    return _operator(case, methods[name] if name in methods else operators.kernel(case, name))
 
 
 def check_names(cases: Sequence[Case], kernels: Sequence[str], against: Sequence[str] | None) -> None:
@@ -77,10 +77,10 @@ def _of_operator(case: OperatorCase, passed: Pass, wanted: Sequence[str]) -> lis
     if not wanted:
         names = [operators.chosen(case, passed)]
     methods = [*(operators.kernel(case, name) for name in names), *operators.baselines(case)]
-    return [_method(case, method) for method in methods]
+    return [_operator(case, method) for method in methods]
 
 
-def _method(case: OperatorCase, method: operators.Method) -> Contender:
+def _operator(case: OperatorCase, method: operators.Method) -> Contender:
     return Contender(
         method.name,
         method.role,

@@ -13,7 +13,7 @@ from latchkey.bench.cases import ModelCase, OperatorCase, Pass
 from latchkey.bench.check import Checked, CheckFailed, check
 from latchkey.bench.operators import chosen, kernel
 from latchkey.bench.timing import Step
-from latchkey.errors import InputError
+from latchkey.errors import InputError, nearest
 from latchkey.step_cost import training_step
 from latchkey.types import Batch, Labelled
 
@@ -26,14 +26,25 @@ TOLERANCE = 1e-3
 scores are equal up to rounding, which is worth far less; another attention is worth far more."""
 
 
+def check_name(case: ModelCase) -> None:
+    """Raises InputError where neither latchkey nor timm knows the model."""
+    import timm
+
+    from latchkey.models import MODELS
+
+    if case.model not in MODELS and not timm.is_model(case.model):
+        raise InputError(f"{case.model!r} is no model of latchkey or timm; {nearest(case.model, MODELS)}")
+
+
 def build(case: ModelCase, attention: Variant | None) -> nn.Module:
     """The model with random weights, with its own attention where None.
 
     Raises:
-        InputError: neither latchkey nor timm knows the name, or the size or the attention does not fit.
+        InputError: the name is not known, or the size or the attention does not fit.
     """
     from latchkey.models import MODELS, create_segmenter
 
+    check_name(case)
     torch.manual_seed(0)
     size = (case.size, case.size)
     if case.model in MODELS:
@@ -44,12 +55,8 @@ def build(case: ModelCase, attention: Variant | None) -> nn.Module:
 def _timm_model(case: ModelCase, attention: Variant | None) -> nn.Module:
     import timm
 
-    from latchkey.errors import nearest
-    from latchkey.models import MODELS
     from latchkey.swap import swap_attention
 
-    if not timm.is_model(case.model):
-        raise InputError(f"{case.model!r} is no model of latchkey or timm; {nearest(case.model, MODELS)}")
     usual = timm.get_pretrained_cfg_value(case.model, "input_size")
     options: dict[str, Any] = {} if usual and usual[-1] == case.size else {"img_size": case.size}
     try:

@@ -19,6 +19,7 @@ from latchkey.bench.cases import OperatorCase, Pass
 from latchkey.bench.machine import available, size
 from latchkey.bench.timing import Step
 from latchkey.ops import dispatch, key_only, knn, kv, softmax
+from latchkey.ops.key_only import reference
 
 Computes = Literal["knn", "kv", "key_only", "softmax", "copy"]
 
@@ -28,12 +29,12 @@ BASELINES = ("sdpa", "flash", "copy", "copy_new", "dense", "published", "flex")
 
 @dataclass(frozen=True)
 class Method:
-    """One way to compute a case: `run(*tensors, scale=...)` on the tensors of `inputs`."""
+    """One way to compute cases: `make(case)` gives `run(*tensors, scale=...)` on the tensors of `inputs`."""
 
     name: str
     role: Literal["kernel", "baseline"]
     computes: Computes
-    run: Callable[..., Tensor]
+    make: Callable[[OperatorCase], Callable[..., Tensor]]
     refuse: Callable[[OperatorCase, Pass], str | None] = lambda _case, _pass: None
 
 
@@ -57,7 +58,7 @@ def prepare(case: OperatorCase, method: Method, passed: Pass) -> Step:
     """A function that does one forward pass, or one forward and backward pass; gradients are let go."""
     learned = passed == "training"
     tensors = inputs(case, learned=learned)
-    run = partial(method.run, *tensors, scale=case.d**-0.5)
+    run = partial(method.make(case), *tensors, scale=case.d**-0.5)
     if not learned:
         return lambda: _forward(run)
     upstream = torch.randn(tensors[0].shape, generator=torch.Generator().manual_seed(1)).to(tensors[0])
@@ -84,7 +85,7 @@ def _copy_gradients(run: Callable[[], Tensor], tensors: list[Tensor], upstream: 
         (_scratch(v, 2) if kept else torch.empty_like(v)).copy_(v)
 
 
-def call(case: OperatorCase, kernel: str | None) -> Callable[..., Tensor]:
+def call(case: OperatorCase, *, kernel: str | None) -> Callable[..., Tensor]:
     """The public operator with a kernel by its name, or with the one that it chooses."""
     if case.op == "knn":
         topk = case.keys or case.n
@@ -116,7 +117,7 @@ def kernel(case: OperatorCase, name: str) -> Method:
     def refuse(case: OperatorCase, passed: Pass) -> str | None:
         return dict(explained(case, passed))[name]
 
-    return Method(name, "kernel", case.op, call(case, name), refuse)  # type: ignore[arg-type]  # an operator's name
+    return Method(name, "kernel", case.op, partial(call, kernel=name), refuse)  # type: ignore[arg-type]  # an operator's name
 
 
 def chosen(case: OperatorCase, passed: Pass) -> str:
@@ -127,27 +128,33 @@ def chosen(case: OperatorCase, passed: Pass) -> str:
 def baselines(case: OperatorCase) -> list[Method]:
     """What the operator is held against, by PyTorch's operators alone."""
     half_on_gpu = case.device == "cuda" and case.dtype == "bfloat16"
-    fused = (
-        Method("flash", "baseline", "softmax", flash) if half_on_gpu else Method("sdpa", "baseline", "softmax", sdpa)
-    )
+    fused = _method("flash", "softmax", flash) if half_on_gpu else _method("sdpa", "softmax", sdpa)
     if case.op == "knn":
-        return [fused, Method("published", "baseline", "knn", partial(published, topk=case.keys or case.n), _no_room)]
+        return [fused, Method("published", "baseline", "knn", _published, _no_room)]
     if case.op == "key_only":
-        written = Method("published", "baseline", "key_only", lambda k, v, w, *, scale: key_only_plain(k, v, w))
         copies = [
-            Method("copy", "baseline", "copy", partial(read_and_write, kept=True)),
-            Method("copy_new", "baseline", "copy", partial(read_and_write, kept=False)),
+            _method("copy", "copy", partial(read_and_write, kept=True)),
+            _method("copy_new", "copy", partial(read_and_write, kept=False)),
         ]
-        return [*copies, written]
-    both = case.op == "kv"
-    methods = [
-        fused,
-        Method("published", "baseline", "softmax", plain, _no_room),
-        Method("flex", "baseline", "softmax", flex, _no_flex),
-    ]
-    if not both:
+        return [*copies, _method("published", "key_only", key_only_plain)]
+    methods = [fused, _method("published", "softmax", plain, _no_room), _method("flex", "softmax", flex, _no_flex)]
+    if case.op == "softmax":
         return methods
-    return [Method(each.name, each.role, "kv", partial(_keys_twice, each.run), each.refuse) for each in methods]
+    return [_method(m.name, "kv", partial(_keys_twice, m.make(case)), m.refuse) for m in methods]
+
+
+def _method(
+    name: str,
+    computes: Computes,
+    run: Callable[..., Tensor],
+    refuse: Callable[[OperatorCase, Pass], str | None] = lambda _case, _pass: None,
+) -> Method:
+    """A baseline that is the same function whatever the case."""
+    return Method(name, "baseline", computes, lambda _case: run, refuse)
+
+
+def _published(case: OperatorCase) -> Callable[..., Tensor]:
+    return partial(published, topk=case.keys or case.n)
 
 
 def _keys_twice(run: Callable[..., Tensor], k: Tensor, v: Tensor, *, scale: float) -> Tensor:
@@ -184,10 +191,9 @@ def published_choice(scores: Tensor, topk: int) -> Tensor:
     return mask.scatter_(-1, torch.topk(scores, topk, dim=-1, largest=True).indices, 1.0)
 
 
-def key_only_plain(k: Tensor, v: Tensor, saliency: Tensor) -> Tensor:
-    """Key-only attention by PyTorch's operators one by one."""
-    weights = (k @ saliency.unsqueeze(-1)).softmax(dim=-2)
-    return torch.sigmoid(k) * (weights * v).sum(dim=-2, keepdim=True)
+def key_only_plain(k: Tensor, v: Tensor, saliency: Tensor, *, scale: float) -> Tensor:
+    """Key-only attention by PyTorch's operators one by one; it has no scale."""
+    return reference.key_only_attention(k, v, saliency)
 
 
 def read_and_write(k: Tensor, v: Tensor, saliency: Tensor, *, scale: float, kept: bool) -> Tensor:

@@ -50,34 +50,45 @@ def draw(measured: list[Record], *files: Path) -> bool:
     if not found:
         return False
     with drawing():
-        figure = Figure(figsize=(9.6, 3.1 * len(found)), layout="constrained", facecolor="white")
+        figure = Figure(figsize=(9.6, 3.0 * len(found)), layout="constrained", facecolor="white")
         grid = figure.subplots(len(found), 2, squeeze=False)
         for axes, (title, (times, peaks)) in zip(grid, found.items(), strict=True):
-            _lines(axes[0], times, 1e3)
-            _lines(axes[1], peaks, 2**-20)
-            axes[0].set_title(f"{title}: milliseconds an image and head")
-            axes[1].set_title(f"{title}: peak memory, MiB an image and head")
-            _mark(axes[0], times)
+            _lines(axes[0], times, 1e3, _crossings(times))
+            _lines(axes[1], peaks, 2**-20, {})
+            axes[0].set_title(title)
+            axes[0].set_ylabel("ms an image and head")
+            axes[1].set_ylabel("peak memory, MiB an image and head")
             axes[0].legend(frameon=False, fontsize=8)
         for file in files:
             figure.savefig(file, dpi=150)
     return True
 
 
-def _lines(axis: Any, series: Series, factor: float) -> None:
+def _lines(axis: Any, series: Series, factor: float, crossings: dict[str, tuple[str, float | None]]) -> None:
+    from matplotlib.ticker import FuncFormatter, NullLocator
+
+    names = list(series)
     for name, points in series.items():
         known = sorted(points.items())
+        said, where = crossings.get(name, ("", None))
         axis.loglog(
             [n for n, _ in known],
             [factor * value for _, value in known],
             marker="o",
             markersize=4,
-            color=_colour(name, list(series)),
+            color=_colour(name, names),
             linestyle="--" if name in BASELINES else "-",
-            label=name,
+            label=name + said,
         )
+        if where is not None:
+            axis.axvline(where, color=_colour(name, names), linewidth=0.9, linestyle=":")
+    sizes = sorted({n for points in series.values() for n in points})
+    axis.set_xticks(sizes, [f"{n:,}" for n in sizes])
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _place: f"{value:g}"))
+    axis.yaxis.set_minor_formatter(FuncFormatter(lambda _value, _place: ""))
     axis.set_xlabel("n")
-    axis.grid(alpha=0.4)
+    axis.grid(alpha=0.6)
 
 
 def _colour(name: str, names: list[str]) -> str:
@@ -87,19 +98,18 @@ def _colour(name: str, names: list[str]) -> str:
     return KERNEL_COLOURS[own.index(name) % len(KERNEL_COLOURS)]
 
 
-def _mark(axis: Any, times: Series) -> None:
-    """Where the medians of each kernel and of the baseline cross."""
+def _crossings(times: Series) -> dict[str, tuple[str, float | None]]:
+    """Of each kernel, where its medians and the baseline's cross: in words, and as an n to mark."""
     base = next((name for name in BASELINES if name in times), None)
-    said = []
-    for name in [each for each in times if each not in BASELINES]:
-        if base is None:
+    found: dict[str, tuple[str, float | None]] = {}
+    for name in times:
+        if base is None or name in BASELINES or not (common := sorted(set(times[name]) & set(times[base]))):
             continue
-        where, common = crossover(times[name], times[base]), sorted(set(times[name]) & set(times[base]))
+        where = crossover(times[name], times[base])
         if where is None:
-            said.append(f"{name} above {base} at n = {common[-1]:,}" if common else "")
+            found[name] = f" (above {base} at n = {common[-1]:,})", None
         elif where == common[0]:
-            said.append(f"{name} below {base} from n = {common[0]:,} on")
+            found[name] = f" (below {base} from n = {common[0]:,} on)", None
         else:
-            said.append(f"{name} crosses {base} at n = {where:,.0f}")
-            axis.axvline(where, color=_colour(name, list(times)), linewidth=0.9, linestyle=":")
-    axis.text(0.98, 0.04, "\n".join(filter(None, said)), transform=axis.transAxes, ha="right", fontsize=8)
+            found[name] = f" (crosses {base} at n = {where:,.0f})", where
+    return found

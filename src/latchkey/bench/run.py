@@ -15,6 +15,7 @@ from latchkey.bench.check import Checked, CheckFailed
 from latchkey.bench.contenders import Contender, check_names, contenders
 from latchkey.bench.goals import judged
 from latchkey.bench.machine import about
+from latchkey.bench.models import check_name
 from latchkey.bench.operators import BASELINES
 from latchkey.bench.sets import Selection
 from latchkey.bench.statistics import as_data, summarise
@@ -67,9 +68,10 @@ def measure(selection: Selection, options: Options, file: Path | None = None) ->
     check_names(selection.cases, options.kernels, against)
     _check_devices(selection.cases)
     for case in selection.cases:
-        for passed in options.passes:
-            if options.kernels:
-                contenders(case, passed, kernels=options.kernels, against=against)
+        if isinstance(case, ModelCase):
+            check_name(case)
+        for passed in options.passes if options.kernels else ():
+            contenders(case, passed, kernels=options.kernels, against=against)
     work = Work(options, against, about(), Results(), file)
     try:
         with Scales(torch.get_num_threads()) as scales:

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -33,7 +34,8 @@ def _in_this_process(case: Case, name: str, passed: Pass) -> int:
     return status("VmHWM") - before
 
 
-def _answer(request: dict[str, str]) -> dict[str, int | str]:
+def answer(request: dict[str, Any]) -> dict[str, int | str]:
+    """The peak in bytes, or why there is none."""
     torch.set_num_threads(int(request["threads"]))
     case = parse_case(request["case"])
     passed: Pass = "training" if request["pass"] == "training" else "forward"
@@ -57,12 +59,12 @@ def serve() -> None:
         if child == 0:
             os.close(reading)
             with os.fdopen(writing, "w") as out:
-                out.write(json.dumps(_answer(json.loads(line))))
+                out.write(json.dumps(answer(json.loads(line))))
                 out.flush()
                 os._exit(0)
         os.close(writing)
-        with os.fdopen(reading) as answer:
-            text = answer.read()
+        with os.fdopen(reading) as pipe:
+            text = pipe.read()
         os.waitpid(child, 0)
         sys.stdout.write((text or "{}") + "\n")
         sys.stdout.flush()
