@@ -18,7 +18,7 @@ latchkey::KvTensor tensor(const Placed<T>& x) {
 template <class T>
 struct Results {
   Placed<T> out, dk, dv;
-  Memory<float> log_sums, dbias;
+  Memory<float> highest, totals, dbias;
   Memory<double> dgain, dkey_bias;
 };
 
@@ -39,12 +39,12 @@ struct Case {
     Random random(layout);  // the same layouts in every run
     Results<T> to{placed<T>(random, b, h, n, e, false), placed<T>(random, b, h, n, d, false),
                   placed<T>(random, b, h, n, e, false)};
-    to.log_sums = Memory<float>(b * h * n);
+    to.highest = Memory<float>(b * h * n), to.totals = Memory<float>(b * h * n);
     latchkey::KvProblem p{};
     p.b = b, p.h = h, p.n = n, p.d = d, p.e = e, p.scale = scale;
     p.is_half = sizeof(T) == 2, p.bias_kind = bias_kind, p.threads = threads;
     p.gain = gain.get(), p.key_bias = key_bias.get(), p.key_bias_step = by_head && h > 1 ? n : 0;
-    p.k = tensor(k), p.v = tensor(v), p.log_sums = to.log_sums.get();
+    p.k = tensor(k), p.v = tensor(v), p.highest = to.highest.get(), p.totals = to.totals.get();
     int64_t images = 1, heads = 1;
     auto take = [&](const auto& bias) { p.bias = tensor(bias), images = bias.size[0], heads = bias.size[1]; };
     if (bias_kind == latchkey::Bias::mask) take(mask);
@@ -115,7 +115,8 @@ void test(Random& random, const std::string& which) {
   const uint64_t layout = random.bits();
   const Results<T> one = x.run(layout, 1, which), more = x.run(layout, 2 + static_cast<int>(random.below(2)), which);
   check_same(one.out.memory, more.out.memory, "the output", which);
-  check_same(one.log_sums, more.log_sums, "the log-sum-exp", which);
+  check_same(one.highest, more.highest, "what is taken from a row's scores", which);
+  check_same(one.totals, more.totals, "the total of a row", which);
   check_same(one.dk.memory, more.dk.memory, "the gradient of k", which);
   check_same(one.dv.memory, more.dv.memory, "the gradient of v", which);
   check_same(one.dgain, more.dgain, "the gradient of the gain", which);
@@ -123,7 +124,8 @@ void test(Random& random, const std::string& which) {
   check_same(one.dbias, more.dbias, "the gradient of the bias", which);
   if (like == Kind::broken) return;
   check_written(one.out, "the output", which);
-  check_written(one.log_sums, "the log-sum-exp", which);
+  check_written(one.highest, "what is taken from a row's scores", which);
+  check_written(one.totals, "the total of a row", which);
   if (!x.backward) return;
   check_written(one.dk, "the gradient of k", which);
   check_written(one.dv, "the gradient of v", which);

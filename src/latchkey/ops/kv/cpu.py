@@ -1,7 +1,7 @@
 """Key-value attention on a CPU in C++: each block of k kᵀ is computed once and serves its rows and its columns.
 
 The source is `csrc/kv.cpp`; here it becomes two PyTorch operators with shapes and a derivative. Beside the inputs and
-the output, one number a key and head is kept for the backward pass.
+the output, two numbers a key and head are kept for the backward pass.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class _Problem(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ("gain", "key_bias")),
         ("key_bias_step", ctypes.c_int64),
         *((name, _Tensor) for name in ("k", "v", "bias")),
-        ("log_sums", ctypes.c_void_p),
+        *((name, ctypes.c_void_p) for name in ("highest", "totals")),
     )
 
 
@@ -73,12 +73,12 @@ def run_native(
 
 torch.library.define(
     "latchkey::kv_native_forward",
-    "(Tensor k, Tensor v, Tensor? gain, Tensor? key_bias, Tensor? bias, float scale) -> (Tensor, Tensor)",
+    "(Tensor k, Tensor v, Tensor? gain, Tensor? key_bias, Tensor? bias, float scale) -> (Tensor, Tensor, Tensor)",
 )
 torch.library.define(
     "latchkey::kv_native_backward",
-    "(Tensor grad, Tensor k, Tensor v, Tensor? gain, Tensor? key_bias, Tensor? bias, Tensor out, Tensor log_sum,"
-    " float scale, bool gain_learns, bool key_bias_learns, bool bias_learns)"
+    "(Tensor grad, Tensor k, Tensor v, Tensor? gain, Tensor? key_bias, Tensor? bias, Tensor out, Tensor highest,"
+    " Tensor totals, float scale, bool gain_learns, bool key_bias_learns, bool bias_learns)"
     " -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
 )
 
@@ -86,19 +86,20 @@ torch.library.define(
 @torch.library.impl("latchkey::kv_native_forward", "cpu")
 def _forward(
     k: Tensor, v: Tensor, gain: Tensor | None, key_bias: Tensor | None, bias: Tensor | None, scale: float
-) -> tuple[Tensor, Tensor]:
-    out, log_sum = _forward_shapes(k, v)
+) -> tuple[Tensor, Tensor, Tensor]:
+    out, highest, totals = _forward_shapes(k, v)
     k, v = _rows(k), _rows(v)
     terms = _Terms(k, gain, key_bias, bias)
-    problem = _problem(k, v, terms, scale, log_sum)
+    problem = _problem(k, v, terms, scale, highest, totals)
     call = LIBRARY.function("latchkey_kv_forward", ctypes.POINTER(_Problem), ctypes.POINTER(_Tensor))
     native.check(call(ctypes.byref(problem), ctypes.byref(_tensor(out))), "key-value attention")
-    return out, log_sum
+    return out, highest, totals
 
 
 @torch.library.register_fake("latchkey::kv_native_forward")
-def _forward_shapes(k: Tensor, v: Tensor, *_options: Any) -> tuple[Tensor, Tensor]:
-    return _side_by_side(v), k.new_empty(k.shape[:3], dtype=torch.float32)
+def _forward_shapes(k: Tensor, v: Tensor, *_options: Any) -> tuple[Tensor, Tensor, Tensor]:
+    highest, totals = (k.new_empty(k.shape[:3], dtype=torch.float32) for _ in range(2))
+    return _side_by_side(v), highest, totals
 
 
 @torch.library.impl("latchkey::kv_native_backward", "cpu")
@@ -110,7 +111,8 @@ def _backward(
     key_bias: Tensor | None,
     bias: Tensor | None,
     out: Tensor,
-    log_sum: Tensor,
+    highest: Tensor,
+    totals: Tensor,
     scale: float,
     gain_learns: bool,
     key_bias_learns: bool,
@@ -127,7 +129,7 @@ def _backward(
         *(x if x is None else x.data_ptr() for x in (dgain, dkey_bias, dbias)),
         *((1, 1) if bias is None else bias.shape[:2]),
     )
-    problem = _problem(k, v, terms, scale, log_sum)
+    problem = _problem(k, v, terms, scale, highest, totals)
     call = LIBRARY.function("latchkey_kv_backward", ctypes.POINTER(_Problem), ctypes.POINTER(_Gradients))
     native.check(call(ctypes.byref(problem), ctypes.byref(gradients)), "key-value attention's backward pass")
     if dgain is not None and gain is not None:
@@ -154,11 +156,11 @@ def _backward_shapes(
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     ctx.save_for_backward(*inputs[:5], *output)
     ctx.scale = inputs[5]
-    ctx.mark_non_differentiable(output[1])
+    ctx.mark_non_differentiable(*output[1:])
     ctx.set_materialize_grads(False)
 
 
-def _differentiate(ctx: Any, grad: Tensor | None, _unused: Tensor | None) -> tuple[Tensor | None, ...]:
+def _differentiate(ctx: Any, grad: Tensor | None, *_unused: Tensor | None) -> tuple[Tensor | None, ...]:
     if grad is None:
         return (None,) * 6
     learns = ctx.needs_input_grad[2:5]
@@ -217,7 +219,7 @@ def _tensor(x: Tensor | None) -> _Tensor:
     return _Tensor(x.data_ptr(), (ctypes.c_int64 * 4)(*steps))
 
 
-def _problem(k: Tensor, v: Tensor, terms: _Terms, scale: float, log_sum: Tensor) -> _Problem:
+def _problem(k: Tensor, v: Tensor, terms: _Terms, scale: float, highest: Tensor, totals: Tensor) -> _Problem:
     """`terms` must live as long as it."""
     gain, key_bias, bias = terms.gain, terms.key_bias, terms.bias
     return _Problem(
@@ -227,5 +229,5 @@ def _problem(k: Tensor, v: Tensor, terms: _Terms, scale: float, log_sum: Tensor)
         *(None if x is None else x.data_ptr() for x in (gain, key_bias)),
         0 if key_bias is None or len(key_bias) == 1 else k.shape[2],
         *(_tensor(x) for x in (k, v, bias)),
-        log_sum.data_ptr(),
+        *(highest.data_ptr(), totals.data_ptr()),
     )

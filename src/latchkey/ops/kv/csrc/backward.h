@@ -1,9 +1,9 @@
-// Key-value attention, backward, from each row's log-sum-exp.
+// Key-value attention, backward, from what was taken from each row's scores and the total that was left.
 //
-// With P_ij = exp(S_ij - log_sum_i), dP = grad v^T and dS = P (dP - delta) the gradients are dv = P^T grad and
-// dk = c (dS + dS^T) k. Each block of S serves its rows and its columns, and the sum G = dS + dS^T, formed tile by
-// tile, spares one product with the keys: 3.5 products of n x n where dense attention takes 5. Biases of pairs take
-// this way too; their own gradient alone costs two more.
+// The gradient comes in divided by that total. With P_ij = exp(S_ij - highest_i), dP = grad v^T, delta = grad . out and
+// dS = P (dP - delta) the gradients are dv = P^T grad and dk = c (dS + dS^T) k. Each block of S serves its rows and its
+// columns, and the sum G = dS + dS^T, formed tile by tile, spares one product with the keys: 3.5 products of n x n
+// where dense attention takes 5. Biases of pairs take this way too; their own gradient alone costs two more.
 #pragma once
 
 #include "heads.h"
@@ -12,29 +12,29 @@ namespace latchkey {
 
 // What the rows of a head bring to the backward pass, [n] each, then zeros.
 struct Known {
-  float* log_sum;
-  float* delta;     // grad . out
+  float* highest;
+  float* delta;     // grad . out, both divided by the total
   float* key_bias;  // zeros where there is none
 };
 
-// P_ij = exp(S_ij + bias - log_sum_i), dS_ij = P_ij (dP_ij - delta_i), for the tile from (i, j) on and, where that is
+// P_ij = exp(S_ij + bias - highest_i), dS_ij = P_ij (dP_ij - delta_i), for the tile from (i, j) on and, where that is
 // another one, for its mirror image, all in the order of the tile: `scores` becomes P_ij, `changes` dS_ij + dS_ji,
 // `mirror` P_ji. `down` and `across[rows][W]` take the sums of dS over the queries.
 inline void differentiate(bool twice, int64_t rows, int64_t wide, const Known& r, const Known& c, const Bias& bias,
                           const float* biases, const float* turned, float* scores, float* changes, float* mirror,
                           float* across, float* down) {
   for (int64_t v = 0; v < wide; ++v) {
-    const Vec shift = load(c.key_bias + v * W), log_sum = load(c.log_sum + v * W), delta = load(c.delta + v * W);
+    const Vec shift = load(c.key_bias + v * W), highest = load(c.highest + v * W), delta = load(c.delta + v * W);
     Vec below = {};
     for (int64_t i = 0; i < rows; ++i) {
       const int64_t at = i * BLOCK + v * W;
       const Vec score = load(scores + at);
-      const Vec p = weight(bias.join(score + shift, biases + at) - r.log_sum[i]);
+      const Vec p = weight(bias.join(score + shift, biases + at) - r.highest[i]);
       Vec change = p * (load(changes + at) - r.delta[i]);
       store(scores + at, p);
       below += change;
       if (twice) {
-        const Vec q = weight(bias.join(score + r.key_bias[i], turned + at) - log_sum);
+        const Vec q = weight(bias.join(score + r.key_bias[i], turned + at) - highest);
         const Vec other = q * (load(mirror + at) - delta);
         store(mirror + at, q);
         store(across + i * W, load(across + i * W) + other);
@@ -45,6 +45,9 @@ inline void differentiate(bool twice, int64_t rows, int64_t wide, const Known& r
     store(down + v * W, load(down + v * W) + below);
   }
 }
+
+// A row that has no key: its scores are -inf.
+inline float shift_of(float highest) { return highest == -INF ? 0 : highest; }
 
 struct Gradients {
   float* keys;    // [n, padded(d)], to be multiplied by c
@@ -65,7 +68,7 @@ inline void add_gradients(const Shape& s, int64_t head, int64_t part, const Side
   const int64_t d = padded(s.d), e = padded(s.e);
   clear(to.keys, Gradients::room(s));
   if (bias.kind) clear(biases, 2 * BLOCK * BLOCK);
-  auto from = [&](int64_t i) { return Known{known.log_sum + i, known.delta + i, known.key_bias + i}; };
+  auto from = [&](int64_t i) { return Known{known.highest + i, known.delta + i, known.key_bias + i}; };
   for (int64_t block = 0; block < s.blocks(); ++block) {
     if (!mine(block, part, s)) continue;
     const int64_t i = block * BLOCK, rows = std::min(BLOCK, s.n - i);
@@ -106,7 +109,8 @@ void products(const Side& x, const T* y, int64_t y_step, int64_t n, float* to) {
 template <class T>
 struct Inputs {
   Heads<const T> k, v, grad, out;
-  const float* log_sums;
+  const float* highest;
+  const float* totals;
   const float* gain;
   const float* key_bias;
   int64_t key_bias_step;
@@ -114,8 +118,8 @@ struct Inputs {
   double scale;
   int threads;
   Inputs(const KvProblem& p, const KvGradients& g)
-      : k(p.k), v(p.v), grad(g.grad), out(g.out), log_sums(p.log_sums), gain(p.gain), key_bias(p.key_bias),
-        key_bias_step(p.key_bias_step), bias(p), scale(p.scale), threads(p.threads) {}
+      : k(p.k), v(p.v), grad(g.grad), out(g.out), highest(p.highest), totals(p.totals), gain(p.gain),
+        key_bias(p.key_bias), key_bias_step(p.key_bias_step), bias(p), scale(p.scale), threads(p.threads) {}
   float c(int64_t head, const Shape& s) const { return static_cast<float>(scale * (gain ? gain[head % s.h] : 1)); }
 };
 
@@ -143,6 +147,8 @@ int bias_gradient(const Shape& s, const Inputs<T>& in, const float* deltas, int6
         if ((bb == 1 ? 0 : head / s.h) != shared / bh || (bh == 1 ? 0 : head % s.h) != shared % bh) continue;
         pack_rows(in.k.head(head, s) + i * in.k.step[2], in.k.step[2], rows, s.d, keys);
         pack_rows(in.grad.head(head, s) + i * in.grad.step[2], in.grad.step[2], rows, s.e, grads);
+        for (int64_t r = 0; r < rows; ++r)
+          divide(grads + r * padded(s.e), in.totals[head * s.n + i + r], padded(s.e));
         pack_transposed(in.k.head(head, s) + j * in.k.step[2], in.k.step[2], columns, s.d, turned_keys);
         pack_transposed(in.v.head(head, s) + j * in.v.step[2], in.v.step[2], columns, s.e, turned_values);
         multiply(rows, vectors(columns), s.d, {keys, padded(s.d), 1}, panels(turned_keys, s.d), in.c(head, s), false,
@@ -157,7 +163,7 @@ int bias_gradient(const Shape& s, const Inputs<T>& in, const float* deltas, int6
             const int64_t count = std::min<int64_t>(W, columns - m);
             const Vec base = shift ? load_part(shift + m, static_cast<int>(count), 0) : Vec{};
             const Vec score = in.bias.join(load(scores + at) + base, biases + at);
-            const Vec p = weight(score - in.log_sums[row]);
+            const Vec p = weight(score - shift_of(in.highest[row]));
             store(total + at, load(total + at) + p * (load(changes + at) - deltas[row]));
           }
       }
@@ -210,13 +216,12 @@ int backward(const KvProblem& problem, const KvGradients& to) {
     Side grads(take(Side::room(s, s.e)), s, s.e);
     keys.pack(in.k.head(head, s), in.k.step[2], s.n);
     values.pack(in.v.head(head, s), in.v.step[2], s.n);
-    grads.pack(in.grad.head(head, s), in.grad.step[2], s.n);
+    grads.pack_shares(in.grad.head(head, s), in.grad.step[2], s.n, in.totals + head * s.n);
     const Known known{take(length), take(length), take(length)};
-    clear(known.log_sum, 3 * length);
+    clear(known.highest, 3 * length);
     const float* shift = in.key_bias ? in.key_bias + head % s.h * in.key_bias_step : nullptr;
     for (int64_t i = 0; i < s.n; ++i) {
-      const float log_sum = in.log_sums[head * s.n + i];
-      known.log_sum[i] = log_sum == -INF ? 0 : log_sum;  // a row that has no key: its scores are -inf
+      known.highest[i] = shift_of(in.highest[head * s.n + i]);
       if (shift) known.key_bias[i] = shift[i];
     }
     products(grads, in.out.head(head, s), in.out.step[2], s.n, known.delta);

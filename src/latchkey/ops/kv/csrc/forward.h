@@ -7,9 +7,9 @@
 //     E_ij = exp(c k_i . k_j - a_i - a_j) = exp(-c |k_i - k_j|^2 / 2) <= 1
 //
 // is symmetric, and out_i = sum_j E_ij w_j v_j / sum_j E_ij w_j with w_j = exp(a_j + key_bias_j - the largest such
-// exponent). E_ii is 1, so the denominator is at least w_i: no maximum is needed while the exponents of w differ by less
-// than REACH. With c < 0, a is 0, and the scores themselves must be as small. Where exponents differ by more, where a
-// number is not finite and where each pair has its bias, the form with a running maximum is taken.
+// exponent). E_ii is 1, so the denominator is at least w_i: no maximum is needed while the exponents of w differ by
+// less than REACH. With c < 0, a is 0, and the scores themselves must be as small. Where exponents differ by more,
+// where a number is not finite and where each pair has its bias, the form with a running maximum is taken.
 #pragma once
 
 #include <cmath>
@@ -117,9 +117,10 @@ inline float join_row(float* row, int64_t columns, float& highest, float& total)
 template <class T>
 void run_block(const Shape& s, int64_t head, int64_t i, int64_t rows, const Side& keys, const float* values, float c,
                const float* key_bias, const Bias& bias, float* tile, float* biases, float* sums, T* out,
-               int64_t out_step, float* log_sums) {
+               int64_t out_step, float* highest, float* total) {
   const int64_t step = padded(s.e), wide = vectors(s.e);
-  float highest[BLOCK], total[BLOCK];
+  highest += i;
+  total += i;
   std::fill(highest, highest + rows, -INF);
   std::fill(total, total + rows, 0.0f);
   clear(sums, rows * step);
@@ -141,19 +142,23 @@ void run_block(const Shape& s, int64_t head, int64_t i, int64_t rows, const Side
     multiply(rows, wide, columns, as_is(tile, STRETCH), rows_of(values + j * step, s.e), 1, true, sums, step);
   }
   for (int64_t r = 0; r < rows; ++r) {
-    const float share = total[r] == 0 ? 0 : 1 / total[r];
-    for (int64_t p = 0; p < s.e; ++p) narrow(out + (i + r) * out_step + p, sums[r * step + p] * share);
-    log_sums[i + r] = total[r] == 0 ? -INF : std::log(total[r]) + highest[r];
+    divide(sums + r * step, total[r], step);
+    for (int64_t p = 0; p < s.e; ++p) narrow(out + (i + r) * out_step + p, sums[r * step + p]);
   }
 }
 
+// The sum of a_i and the largest exponent is rounded; what that takes goes to the total, so that the two together are
+// exact.
 template <class T>
-void finish(const Shape& s, const Symmetric& f, const float* sums, const float* totals, T* out, int64_t out_step,
-            float* log_sums) {
+void finish(const Shape& s, const Symmetric& f, float* sums, const float* totals, T* out, int64_t out_step,
+            float* highest, float* total) {
+  const int64_t step = padded(s.e);
   for (int64_t i = 0; i < s.n; ++i) {
-    const float share = 1 / totals[i];
-    for (int64_t p = 0; p < s.e; ++p) narrow(out + i * out_step + p, sums[i * padded(s.e) + p] * share);
-    log_sums[i] = std::log(totals[i]) + f.a[i] + f.highest;
+    divide(sums + i * step, totals[i], step);
+    for (int64_t p = 0; p < s.e; ++p) narrow(out + i * out_step + p, sums[i * step + p]);
+    const double exact = static_cast<double>(f.a[i]) + f.highest;
+    highest[i] = static_cast<float>(exact);
+    total[i] = totals[i] + totals[i] * static_cast<float>(exact - highest[i]);
   }
 }
 
@@ -163,7 +168,6 @@ int forward(const KvProblem& problem, const KvTensor& result_tensor) {
   const Heads<const T> k(problem.k), v(problem.v);
   const Heads<T> out(result_tensor);
   const Bias bias(problem);
-  float* const log_sums = problem.log_sums;
   const int threads = problem.threads;
   const int64_t length = s.length(), step = padded(s.e), parts = s.parts(), tasks = s.heads() * parts;
   const int64_t result = length * (step + 1);  // sums and totals of a part
@@ -210,13 +214,15 @@ int forward(const KvProblem& problem, const KvTensor& result_tensor) {
       float* all = parts > 1 ? results + result * task : room.take(result);
       add_symmetric(s, part, keys, values, form, scores, across, all, all + length * step);
       if (parts == 1)
-        finish(s, form, all, all + length * step, out.head(head, s), out.step[2], log_sums + head * s.n);
+        finish(s, form, all, all + length * step, out.head(head, s), out.step[2], problem.highest + head * s.n,
+               problem.totals + head * s.n);
       return;
     }
     for (int64_t block = 0; block < s.blocks(); ++block)
       if (mine(block, part, s))
         run_block(s, head, block * BLOCK, std::min(BLOCK, s.n - block * BLOCK), keys, values, form.c, shift, bias,
-                  scores, biases, sums, out.head(head, s), out.step[2], log_sums + head * s.n);
+                  scores, biases, sums, out.head(head, s), out.step[2], problem.highest + head * s.n,
+               problem.totals + head * s.n);
   });
 
   if (parts > 1)
@@ -229,7 +235,8 @@ int forward(const KvProblem& problem, const KvTensor& result_tensor) {
       prepare(head, room, keys, form, shift);
       float* all = results + result * head * parts;
       for (int64_t part = 1; part < parts; ++part) add(all, all + result * part, result);
-      finish(s, form, all, all + length * step, out.head(head, s), out.step[2], log_sums + head * s.n);
+      finish(s, form, all, all + length * step, out.head(head, s), out.step[2], problem.highest + head * s.n,
+               problem.totals + head * s.n);
     });
   return done;
 }

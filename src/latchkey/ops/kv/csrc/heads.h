@@ -20,7 +20,8 @@ struct KvProblem {
   const float* key_bias;  // [n], for each head key_bias_step further on, or null
   int64_t key_bias_step;
   KvTensor k, v, bias;
-  float* log_sums;  // [b h n]
+  float* highest;  // [b h n]: the number that was taken from each row's scores before their exponentials
+  float* totals;   // [b h n]: the sum of these
 };
 
 struct KvGradients {
@@ -98,6 +99,12 @@ inline void add(float* to, const float* from, int64_t count) {
   for (int64_t i = 0; i < count; ++i) to[i] += from[i];
 }
 
+// x / total; 0 where that is 0.
+inline void divide(float* x, float total, int64_t count) {
+  const float share = total == 0 ? 0 : 1 / total;
+  for (int64_t i = 0; i < count; i += W) store(x + i, load(x + i) * share);
+}
+
 // One head's rows as floats, in the two orders in which the products want them.
 struct Side {
   float* rows;
@@ -110,6 +117,13 @@ struct Side {
   void pack(const T* from, int64_t step, int64_t n) {
     pack_rows(from, step, n, d, rows);
     pack_transposed(from, step, n, d, turned);
+  }
+  // Rows divided by their totals; 0 where that is 0.
+  template <class T>
+  void pack_shares(const T* from, int64_t step, int64_t n, const float* totals) {
+    pack_rows(from, step, n, d, rows);
+    for (int64_t i = 0; i < n; ++i) divide(rows + i * padded(d), totals[i], padded(d));
+    pack_transposed(rows, padded(d), n, d, turned);
   }
   const float* row(int64_t i) const { return rows + i * padded(d); }
   Left left(int64_t i) const { return {row(i), padded(d), 1}; }
