@@ -13,7 +13,7 @@ def kv_options(**changes: object) -> dict[str, object]:
 
 
 def test_the_first_kernel_that_does_not_refuse_is_taken() -> None:
-    k = torch.randn(1, 2, 5, 8)
+    k = torch.randn(1, 2, 5, 8, dtype=torch.float64)
     assert choose(kv.KERNELS, None, k, k, **kv_options()).name == "fused"
     learned = torch.zeros(5, requires_grad=True)
     assert choose(kv.KERNELS, None, k, k, **kv_options(key_bias=learned)).name == "folded"
@@ -34,9 +34,9 @@ def test_an_unknown_kernel_names_the_nearest() -> None:
 
 
 def test_explain_has_one_sentence_a_kernel() -> None:
-    k = torch.randn(1, 2, 5, 8)
+    k = torch.randn(1, 2, 5, 8, dtype=torch.float64)
     lines = dict(explain(kv.KERNELS, k, k, **kv_options(key_bias=torch.zeros(5, requires_grad=True))))
-    assert list(lines) == ["fused", "folded", "reference"]
+    assert list(lines) == ["native", "triton", "fused", "folded", "reference"]
     assert lines["fused"].startswith("refuses: the key bias needs a gradient")
     assert lines["folded"] == "chosen"
     assert lines["reference"].startswith("could run")
