@@ -75,23 +75,27 @@ struct Statistics {
   Row row;
 };
 
-// Of rows that hold -inf, +inf or NaN: the same over what is above -inf.
+// Of rows that hold -inf, +inf or NaN, or numbers whose squares are beyond a float: the same over what is above -inf.
+// The last vector reads what follows the row, which is -inf.
 inline Statistics careful_statistics(const float* x, int64_t m) {
-  Statistics found{INF, -INF, 0, 0, 0, Row::ordinary};
-  double total = 0, squares = 0;
-  for (int64_t i = 0; i < m; ++i) {
-    if (!(x[i] < INF)) found.row = Row::broken;
-    if (!(x[i] > -INF)) continue;
-    ++found.valid;
-    found.least = x[i] < found.least ? x[i] : found.least;
-    found.most = x[i] > found.most ? x[i] : found.most;
-    total += x[i];
-    squares += static_cast<double>(x[i]) * x[i];
+  Vec least = splat(INF), most = splat(-INF), total = {}, squares = {};
+  IVec valid = {}, broken = {};
+  for (int64_t c = 0; c < m; c += W) {
+    const Vec y = load(x + c);
+    const IVec in = y > splat(-INF);
+    const Vec finite = select(in, y, Vec{});
+    broken |= ~(y < splat(INF));
+    valid -= in;
+    least = minimum(least, select(in, y, splat(INF)));
+    most = maximum(most, y);
+    total += finite;
+    squares += finite * finite;
   }
+  Statistics found{lowest(least), highest(most), 0, 0, sum(valid), bits(broken) ? Row::broken : Row::ordinary};
   if (found.valid) {
-    const double mean = total / found.valid;
-    found.mean = static_cast<float>(mean);
-    found.spread = static_cast<float>(std::sqrt(std::fmax(squares / found.valid - mean * mean, 0.0)));
+    const float count = static_cast<float>(found.valid);
+    found.mean = sum(total) / count;
+    found.spread = std::sqrt(std::fmax(sum(squares) / count - found.mean * found.mean, 0.0f));
   }
   return found;
 }
