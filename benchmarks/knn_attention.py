@@ -28,7 +28,7 @@ from knn_page import write_page
 from measuring import ROOT, ratio, spread
 from torch import Tensor
 
-from latchkey.bench import operators
+from latchkey.bench import baselines
 from latchkey.bench.machine import about, available, forget_peak, status
 from latchkey.ops import knn_attention
 
@@ -55,7 +55,7 @@ QUICK = TIMED[1:3]
 
 
 def published(q: Tensor, k: Tensor, v: Tensor, topk: int) -> Tensor:
-    return operators.published(q, k, v, topk, scale=q.shape[-1] ** -0.5)
+    return baselines.published(q, k, v, topk, scale=q.shape[-1] ** -0.5)
 
 
 def bounded(q: Tensor, k: Tensor, v: Tensor, topk: int) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from latchkey.bench import CheckFailed, ModelCase, OperatorCase, models, operators
+from latchkey.bench.baselines import published_choice
 from latchkey.bench.check import PAIRS, check, reduced
 from latchkey.bench.operators import Method, baselines, explained, kernel
 from latchkey.ops import knn
@@ -96,9 +97,7 @@ def test_another_number_of_keys_or_another_choice_among_equal_ones_is_refused() 
 
 def test_a_published_arithmetic_that_keeps_worse_keys_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     method = next(each for each in baselines(CASES[0]) if each.name == "published")
-    monkeypatch.setattr(
-        "latchkey.bench.check.published_choice", lambda scores, topk: operators.published_choice(-scores, topk)
-    )
+    monkeypatch.setattr("latchkey.bench.check.published_choice", lambda scores, topk: published_choice(-scores, topk))
     with pytest.raises(CheckFailed, match="other keys than the best"):
         check(CASES[0], method, training=False)
 

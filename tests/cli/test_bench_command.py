@@ -105,6 +105,33 @@ def test_a_wrong_kernel_refuses_its_case_and_no_other(call: Call, tmp_path: Path
     assert "wrong does not compute" in (tmp_path / "bench.md").read_text(encoding="utf-8")
 
 
+def test_a_kernel_that_raises_refuses_its_case(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*_tensors: Tensor, **_options: Any) -> Tensor:
+        raise RuntimeError("index 7 is out of bounds")
+
+    monkeypatch.setattr(knn, "KERNELS", (Kernel("raises", lambda *_args, **_options: None, run), *knn.KERNELS))
+    answer = call("bench", KNN, *TINY, "--out", str(tmp_path))
+    assert answer.status == 1
+    assert "raises: it fails with RuntimeError: index 7 is out of bounds" in answer.out
+    assert "Traceback" not in answer.err
+
+
+def test_a_baseline_that_does_not_compile_is_left_out(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> Any:
+        raise NotImplementedError("no compiler here")
+
+    monkeypatch.setattr("latchkey.bench.baselines._compiled_flex", broken)
+    answer = call("bench", KV, *TINY, "--against", "sdpa,flex", "--out", str(tmp_path))
+    assert answer.status == 0, answer.err
+    left = {(r["pass"], r["why"]) for r in lines(tmp_path) if r["kind"] == "left out"}
+    assert left == {
+        ("forward", "it fails with NotImplementedError: no compiler here"),
+        ("training", "FlexAttention has no backward pass on a CPU"),
+    }
+
+
 def test_an_interruption_keeps_what_was_measured(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real, calls = bench_run.race, []
 

@@ -20,8 +20,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from latchkey.bench.baselines import published_choice
 from latchkey.bench.cases import OperatorCase
-from latchkey.bench.operators import Method, inputs, published_choice
+from latchkey.bench.operators import Method, inputs
 from latchkey.errors import LatchkeyError
 from latchkey.ops.key_only import reference as key_only_reference
 from latchkey.ops.knn.reference import best

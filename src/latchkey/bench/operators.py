@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-import math
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from latchkey import ops
+from latchkey.bench.baselines import (
+    copy_gradients,
+    flash,
+    flex,
+    key_only_plain,
+    keys_twice,
+    plain,
+    published,
+    read_and_write,
+    sdpa,
+)
 from latchkey.bench.cases import OperatorCase, Pass
 from latchkey.bench.machine import available, size
 from latchkey.bench.timing import Step
 from latchkey.ops import dispatch, key_only, knn, kv, softmax
-from latchkey.ops.key_only import reference
 
 Computes = Literal["knn", "kv", "key_only", "softmax", "copy"]
 
@@ -43,15 +49,19 @@ def tables() -> dict[str, tuple[dispatch.Kernel, ...]]:
     return {"knn": knn.KERNELS, "kv": kv.KERNELS, "key_only": key_only.KERNELS, "softmax": softmax.KERNELS}
 
 
-def inputs(case: OperatorCase, *, learned: bool, seed: int = 0) -> list[Tensor]:
-    """Normal draws: q, k, v `[b h n d]`; of KV k, v; of key-only attention k, v and the saliency vectors `[h d]`."""
-    generator = torch.Generator().manual_seed(seed)
+def shapes(case: OperatorCase) -> list[tuple[int, ...]]:
+    """Of q, k, v `[b h n d]`; of KV of k, v; of key-only attention of k, v and the saliency vectors `[h d]`."""
     shape = (case.b, case.h, case.n, case.d)
-    shapes: list[tuple[int, ...]] = [shape] * (2 if case.op in ("kv", "key_only") else 3)
     if case.op == "key_only":
-        shapes.append((case.h, case.d))
-    dtype = getattr(torch, case.dtype)
-    return [torch.randn(each, generator=generator).to(case.device, dtype).requires_grad_(learned) for each in shapes]
+        return [shape, shape, (case.h, case.d)]
+    return [shape] * (2 if case.op == "kv" else 3)
+
+
+def inputs(case: OperatorCase, *, learned: bool, seed: int = 0) -> list[Tensor]:
+    """Normal draws of these shapes."""
+    draw, dtype = torch.Generator(case.device).manual_seed(seed), getattr(torch, case.dtype)
+    tensors = [torch.randn(each, generator=draw, device=case.device).to(dtype) for each in shapes(case)]
+    return [tensor.requires_grad_(learned) for tensor in tensors]
 
 
 def prepare(case: OperatorCase, method: Method, passed: Pass) -> Step:
@@ -61,9 +71,9 @@ def prepare(case: OperatorCase, method: Method, passed: Pass) -> Step:
     run = partial(method.make(case), *tensors, scale=case.d**-0.5)
     if not learned:
         return lambda: _forward(run)
-    upstream = torch.randn(tensors[0].shape, generator=torch.Generator().manual_seed(1)).to(tensors[0])
+    upstream = torch.randn_like(tensors[0], requires_grad=False)
     if method.computes == "copy":
-        return lambda: _copy_gradients(run, tensors, upstream, kept=method.name == "copy")
+        return lambda: copy_gradients(run, tensors, upstream, kept=method.name == "copy")
     return lambda: _training(run, tensors, upstream)
 
 
@@ -74,15 +84,6 @@ def _forward(run: Callable[[], Tensor]) -> None:
 
 def _training(run: Callable[[], Tensor], tensors: list[Tensor], upstream: Tensor) -> None:
     torch.autograd.grad(run(), tensors, upstream)
-
-
-def _copy_gradients(run: Callable[[], Tensor], tensors: list[Tensor], upstream: Tensor, *, kept: bool) -> None:
-    """Forward: k and v in, one tensor out. Backward: k, v and the upstream gradient in, two tensors out."""
-    k, v, _ = tensors
-    with torch.no_grad():
-        run()
-        torch.add(k, upstream, out=_scratch(k, 1) if kept else None)
-        (_scratch(v, 2) if kept else torch.empty_like(v)).copy_(v)
 
 
 def call(case: OperatorCase, *, kernel: str | None) -> Callable[..., Tensor]:
@@ -99,7 +100,8 @@ def call(case: OperatorCase, *, kernel: str | None) -> Callable[..., Tensor]:
 
 def explained(case: OperatorCase, passed: Pass) -> list[tuple[str, str | None]]:
     """Each kernel of the operator with the sentence of its refusal, or None where it can run, in order."""
-    tensors = inputs(case, learned=passed == "training")
+    place = {"dtype": getattr(torch, case.dtype), "device": case.device}
+    tensors = [torch.zeros(each, **place).requires_grad_(passed == "training") for each in shapes(case)]
     scale = case.d**-0.5
     options: dict[str, dict[str, Any]] = {
         "knn": {"topk": case.keys, "bias": None, "scale": scale, "metric": "dot"},
@@ -140,7 +142,7 @@ def baselines(case: OperatorCase) -> list[Method]:
     methods = [fused, _method("published", "softmax", plain, _no_room), _method("flex", "softmax", flex, _no_flex)]
     if case.op == "softmax":
         return methods
-    return [_method(m.name, "kv", partial(_keys_twice, m.make(case)), m.refuse) for m in methods]
+    return [_method(m.name, "kv", partial(keys_twice, m.make(case)), m.refuse) for m in methods]
 
 
 def _method(
@@ -155,77 +157,6 @@ def _method(
 
 def _published(case: OperatorCase) -> Callable[..., Tensor]:
     return partial(published, topk=case.keys or case.n)
-
-
-def _keys_twice(run: Callable[..., Tensor], k: Tensor, v: Tensor, *, scale: float) -> Tensor:
-    return run(k, k, v, scale=scale)
-
-
-def sdpa(q: Tensor, k: Tensor, v: Tensor, *, scale: float) -> Tensor:
-    """PyTorch's fused attention, over all keys, by whichever of its ways PyTorch takes."""
-    return F.scaled_dot_product_attention(q, k, v, scale=scale)
-
-
-def flash(q: Tensor, k: Tensor, v: Tensor, *, scale: float) -> Tensor:
-    """PyTorch's flash attention and nothing else."""
-    with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
-        return F.scaled_dot_product_attention(q, k, v, scale=scale)
-
-
-def plain(q: Tensor, k: Tensor, v: Tensor, *, scale: float) -> Tensor:
-    """Softmax attention as models write it: all scores, softmax, product."""
-    return ((q * scale) @ k.mT).softmax(dim=-1) @ v
-
-
-def published(q: Tensor, k: Tensor, v: Tensor, topk: int, *, scale: float) -> Tensor:
-    """The released KVT code's arithmetic, from its description: int64 indices, a float mask, a tensor of -inf."""
-    scores = (q @ k.transpose(-2, -1)) * scale
-    mask = published_choice(scores, topk)
-    scores = torch.where(mask > 0, scores, torch.full_like(scores, -math.inf))
-    return torch.softmax(scores, dim=-1) @ v
-
-
-def published_choice(scores: Tensor, topk: int) -> Tensor:
-    """1 where a key is kept, `[b h n m]`, in the scores' dtype; ties as `torch.topk` settles them."""
-    mask = torch.zeros_like(scores)
-    return mask.scatter_(-1, torch.topk(scores, topk, dim=-1, largest=True).indices, 1.0)
-
-
-def key_only_plain(k: Tensor, v: Tensor, saliency: Tensor, *, scale: float) -> Tensor:
-    """Key-only attention by PyTorch's operators one by one; it has no scale."""
-    return reference.key_only_attention(k, v, saliency)
-
-
-def read_and_write(k: Tensor, v: Tensor, saliency: Tensor, *, scale: float, kept: bool) -> Tensor:
-    """Reads what key-only attention reads and writes what it writes, once: into memory kept, or into new memory."""
-    return torch.add(k, v, out=_scratch(k, 0) if kept else None)
-
-
-_KEPT: dict[tuple[Any, ...], Tensor] = {}
-
-
-def _scratch(like: Tensor, number: int) -> Tensor:
-    """Memory kept from run to run; that of the last shape alone."""
-    key = (number, like.shape, like.dtype, like.device)
-    if key not in _KEPT:
-        for other in [each for each in _KEPT if each[0] == number]:
-            del _KEPT[other]
-        _KEPT[key] = torch.empty_like(like, requires_grad=False)
-    return _KEPT[key]
-
-
-def flex(q: Tensor, k: Tensor, v: Tensor, *, scale: float) -> Tensor:
-    """FlexAttention, compiled as it is meant to be."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return _compiled_flex()(q, k, v, scale=scale)
-
-
-@cache
-def _compiled_flex() -> Callable[..., Tensor]:
-    from torch.nn.attention.flex_attention import flex_attention
-
-    return torch.compile(flex_attention)
 
 
 def _no_flex(case: OperatorCase, passed: Pass) -> str | None:

@@ -19,9 +19,9 @@ from latchkey.bench.models import check_name
 from latchkey.bench.operators import BASELINES
 from latchkey.bench.sets import Selection
 from latchkey.bench.statistics import as_data, summarise
-from latchkey.bench.timing import CLOCKS, Race, race
+from latchkey.bench.timing import CLOCKS, Race, failure, may_fail, race
 from latchkey.bench.weighing import METHODS, Scales, WeighingFailed
-from latchkey.errors import InputError
+from latchkey.errors import InputError, LatchkeyError
 from latchkey.train.progress import tracked
 
 Record = dict[str, Any]
@@ -91,6 +91,10 @@ def _check_devices(cases: tuple[Case, ...]) -> None:
         raise InputError(f"{first} needs a CUDA device, and PyTorch sees none here; choose --device cpu or other cases")
 
 
+class CannotRun(LatchkeyError):  # noqa: N818  (the name reads as what happened)
+    """A contender cannot run on this machine; the text says why."""
+
+
 @dataclass
 class Work:
     """The records so far, and how one case becomes more of them."""
@@ -112,23 +116,41 @@ class Work:
     def case(self, case: Case, scales: Scales) -> None:
         """Check, race and scales of one case; a contender that fails the check refuses the whole case."""
         checked: dict[str, Checked | None] = {}
+        absent: dict[str, str] = {}
         for passed in self.options.passes:
             present = []
             for one in contenders(case, passed, kernels=self.options.kernels, against=self.against):
-                reason = one.refuse(passed)
-                if reason is not None:
-                    self.left_out(case, passed, one.name, reason)
-                else:
+                reason = one.refuse(passed) or absent.get(one.name)
+                try:
+                    if reason is None and one.name not in checked:
+                        checked[one.name] = self.checked(one)
+                except CheckFailed as error:
+                    self.keep({"kind": "refused", **described(case), "why": str(error)})
+                    self.options.say(f"{case.name}: refused. {error}")
+                    return
+                except CannotRun as error:
+                    reason = absent[one.name] = str(error)
+                if reason is None:
                     present.append(one)
-            try:
-                for one in present:
-                    if one.name not in checked:
-                        checked[one.name] = one.check("training" in self.options.passes)
-            except CheckFailed as error:
-                self.keep({"kind": "refused", **described(case), "why": str(error)})
-                self.options.say(f"{case.name}: refused. {error}")
-                return
+                else:
+                    self.left_out(case, passed, one.name, reason)
             self.passed(case, passed, present, checked, scales)
+
+    def checked(self, one: Contender) -> Checked | None:
+        """Its check; a kernel that raises has failed it.
+
+        Raises:
+            CheckFailed: it computes something else, or nothing.
+            CannotRun: memory or PyTorch's compiler fails on it.
+        """
+        try:
+            return one.check("training" in self.options.passes)
+        except LatchkeyError:
+            raise
+        except Exception as error:
+            if may_fail(error):
+                raise CannotRun(failure(error)) from None
+            raise CheckFailed(f"{one.name}: {failure(error)}") from error
 
     def passed(
         self, case: Case, passed: Pass, present: list[Contender], checked: dict[str, Checked | None], scales: Scales

@@ -59,7 +59,7 @@ def race(
             step()
             first[name] = measure(step, 1)
         except (RuntimeError, NotImplementedError, MemoryError) as error:
-            if not _may_fail(error):
+            if not may_fail(error):
                 raise
             left_out[name] = failure(error)
             continue
@@ -81,8 +81,8 @@ def race(
     return Race(taken, repeats, left_out)
 
 
-def _may_fail(error: Exception) -> bool:
-    """A contender that cannot run is left out; a mistake of ours is not hidden so."""
+def may_fail(error: Exception) -> bool:
+    """Whether the error says that a contender cannot run here, so that it is left out; a mistake is not hidden so."""
     kinds = (NotImplementedError, MemoryError, torch.OutOfMemoryError)
     compiler = type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))
     return isinstance(error, kinds) or compiler or "not enough memory" in str(error)

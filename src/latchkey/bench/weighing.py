@@ -16,6 +16,7 @@ import torch
 
 from latchkey.bench.cases import Case, Pass
 from latchkey.bench.contenders import Contender
+from latchkey.bench.timing import failure
 from latchkey.errors import LatchkeyError
 
 METHODS = {
@@ -52,7 +53,10 @@ class Scales:
             WeighingFailed: there is no such number here.
         """
         if case.device == "cuda":
-            return _on_cuda(one, passed)
+            try:
+                return _on_cuda(one, passed)
+            except torch.OutOfMemoryError as error:
+                raise WeighingFailed(failure(error)) from None
         server = self._started()
         request = {"case": case.name, "contender": one.name, "pass": passed, "threads": self.threads}
         try:
