@@ -50,6 +50,13 @@ def test_a_ratio_is_held_against_its_bound(
     assert verdict(found) == said
 
 
+def test_a_goal_by_too_few_rounds_says_so() -> None:
+    bare = record(ratio=(0.5, 0.4, 0.6))
+    bare["ratios"]["sdpa"] |= {"low": None, "high": None}
+    (found,) = judged([Goal(NAME, "forward", "time", 0.75, "sdpa")], [bare])
+    assert verdict(found) == "met, by too few rounds for an interval"
+
+
 def test_memory_and_its_growth_are_held_against_theirs() -> None:
     last = NAME.replace("64", "256")
     goals = [

@@ -105,6 +105,14 @@ def test_a_wrong_kernel_refuses_its_case_and_no_other(call: Call, tmp_path: Path
     assert "wrong does not compute" in (tmp_path / "bench.md").read_text(encoding="utf-8")
 
 
+def test_a_wrong_baseline_is_left_out(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", lambda q, k, v, scale: v * scale)
+    answer = call("bench", KNN, *TINY, "--passes", "forward", "--out", str(tmp_path))
+    assert answer.status == 0, answer.err
+    assert "sdpa is left out: sdpa does not compute" in answer.out
+    assert "sdpa" not in {r["contender"] for r in lines(tmp_path) if r["kind"] == "measured"}
+
+
 def test_a_kernel_that_raises_refuses_its_case(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def run(*_tensors: Tensor, **_options: Any) -> Tensor:
         raise RuntimeError("index 7 is out of bounds")

@@ -39,10 +39,12 @@ def judged(goals: Iterable[Goal], measured: list[Record]) -> Iterator[Record]:
 
 
 def verdict(record: Record) -> str:
-    """`met`, `not met` or `not measured`; with a warning where the interval lies on both sides of the bound."""
+    """`met`, `not met` or `not measured`; with a warning where no interval bears it."""
     if record["met"] is None:
         return "not measured"
     said = "met" if record["met"] else "not met"
+    if record["quantity"] in ("time", "speed") and record["low"] is None:
+        return f"{said}, by too few rounds for an interval"
     return said if record["certain"] else f"{said}, but the interval reaches across the bound"
 
 

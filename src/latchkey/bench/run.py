@@ -114,7 +114,10 @@ class Work:
                 out.write(json.dumps(record) + "\n")
 
     def case(self, case: Case, scales: Scales) -> None:
-        """Check, race and scales of one case; a contender that fails the check refuses the whole case."""
+        """Check, race and scales of one case.
+
+        A kernel that fails the check refuses the whole case; a baseline that does is left out of it.
+        """
         checked: dict[str, Checked | None] = {}
         absent: dict[str, str] = {}
         for passed in self.options.passes:
@@ -125,9 +128,11 @@ class Work:
                     if reason is None and one.name not in checked:
                         checked[one.name] = self.checked(one)
                 except CheckFailed as error:
-                    self.keep({"kind": "refused", **described(case), "why": str(error)})
-                    self.options.say(f"{case.name}: refused. {error}")
-                    return
+                    if one.role == "kernel":
+                        self.keep({"kind": "refused", **described(case), "why": str(error)})
+                        self.options.say(f"{case.name}: refused. {error}")
+                        return
+                    reason = absent[one.name] = str(error)
                 except CannotRun as error:
                     reason = absent[one.name] = str(error)
                 if reason is None:
