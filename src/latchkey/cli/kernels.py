@@ -19,9 +19,8 @@ LIBRARIES = {
     "knn": "latchkey.ops.knn.cpu",
     "kv": "latchkey.ops.kv.cpu",
     "key_only": "latchkey.ops.key_only.cpu",
-    "global_key": "latchkey.ops.key_only.cpu",
 }
-"""Where the C++ library of an operator is declared."""
+"""Where the C++ library of an operator is declared; the others have none."""
 
 
 def kernels(
