@@ -79,10 +79,15 @@ def pivot(step, rose, low, high, at_low, at_high, topk, guess, density):
 @triton.jit
 @no_type_check
 def narrow(where, count, low, high, at_low, at_high, topk):
-    """The bracket after `count` scores were found at or above the pivot `where`."""
-    rose = count >= topk
+    """The bracket after `count` scores were found at or above the pivot `where`.
+
+    A row that has found its cut keeps it, though others of its block go on: it lies somewhere between two scores, and
+    moved on it would end at the upper one to the last bit.
+    """
+    found = at_low == topk
+    rose, fell = (count >= topk) & (found == 0), (count < topk) & (found == 0)
     low, at_low = tl.where(rose, where, low), tl.where(rose, count, at_low)
-    high, at_high = tl.where(rose, high, where), tl.where(rose, at_high, count)
+    high, at_high = tl.where(fell, where, high), tl.where(fell, count, at_high)
     return rose, low, high, at_low, at_high
 
 
