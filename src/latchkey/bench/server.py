@@ -66,8 +66,11 @@ def serve() -> None:
         with os.fdopen(reading) as pipe:
             text = pipe.read()
         os.waitpid(child, 0)
-        sys.stdout.write((text or "{}") + "\n")
-        sys.stdout.flush()
+        try:
+            sys.stdout.write((text or "{}") + "\n")
+            sys.stdout.flush()
+        except BrokenPipeError:  # nobody is left who asked
+            os._exit(1)
 
 
 if __name__ == "__main__":
