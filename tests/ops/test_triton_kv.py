@@ -25,7 +25,7 @@ def case(n: int, d: int, option: str, *, b: int = 2, h: int = 2) -> tuple[list[T
     if option in ("position", "everything"):
         options |= {"gain": torch.tensor(-0.7, dtype=double), "key_bias": torch.randn(n, dtype=double)}
     if option == "by_head":
-        options |= {"gain": torch.randn(h, dtype=double), "key_bias": torch.randn(h, n, dtype=double)}
+        options |= {"gain": torch.randn(h, dtype=double) / 2, "key_bias": torch.randn(h, n, dtype=double)}
     if option in ("pairs", "everything"):
         options["bias"] = torch.randn(1, h, n, n, dtype=double)
     if option == "mask":

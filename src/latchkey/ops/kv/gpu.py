@@ -1,6 +1,8 @@
 """Key-value attention on GPUs: Triton kernels as PyTorch operators, in memory linear in n.
 
-The forward pass keeps one number a row. The backward pass (`gpu_backward`) uses that logits without biases are
+The forward pass keeps one number a row and, in half precision, what the output lost when it was rounded: where a key
+attends to little but itself, as it does here, its gradient is a small difference of `dY . Y` and `dY . v`. The backward
+pass (`gpu_backward`) uses that logits without biases are
 symmetric: each block of K K^T is made once, for its rows and for its columns. Triton is imported when the first kernel
 runs.
 """
@@ -40,7 +42,7 @@ def run_triton(
 
 def _forward(
     k: Tensor, v: Tensor, gain: Tensor | None, key_bias: Tensor | None, bias: Tensor | None, scale: float
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     from latchkey.ops.kv import gpu_launch
 
     return gpu_launch.forward(k, v, gain, key_bias, bias, scale)
@@ -55,31 +57,36 @@ def _backward(
     bias: Tensor | None,
     out: Tensor,
     log_sum: Tensor,
+    rest: Tensor,
     scale: float,
     bias_learns: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     from latchkey.ops.kv import gpu_launch
 
-    return gpu_launch.backward(grad, k, v, gain, key_bias, bias, out, log_sum, scale, bias_learns)
+    return gpu_launch.backward(grad, k, v, gain, key_bias, bias, out, log_sum, rest, scale, bias_learns)
 
 
 torch.library.define(
     "latchkey::kv_triton_forward",
-    "(Tensor k, Tensor v, Tensor? gain, Tensor? key_bias, Tensor? bias, float scale) -> (Tensor, Tensor)",
+    "(Tensor k, Tensor v, Tensor? gain, Tensor? key_bias, Tensor? bias, float scale) -> (Tensor, Tensor, Tensor)",
 )
 torch.library.define(
     "latchkey::kv_triton_backward",
     "(Tensor grad, Tensor k, Tensor v, Tensor? gain, Tensor? key_bias, Tensor? bias, Tensor out, Tensor log_sum,"
-    " float scale, bool bias_learns) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    " Tensor rest, float scale, bool bias_learns) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
 )
 torch.library.impl("latchkey::kv_triton_forward", "default", _forward)
 torch.library.impl("latchkey::kv_triton_backward", "default", _backward)
 
 
 @torch.library.register_fake("latchkey::kv_triton_forward")
-def empty_results(k: Tensor, v: Tensor, *_options: Any) -> tuple[Tensor, Tensor]:
-    """Room for the output `[b h n e]` and the logarithm of each row's softmax sum `[b h n]`."""
-    return v.new_empty(v.shape), k.new_empty(k.shape[:3], dtype=torch.float32)
+def empty_results(k: Tensor, v: Tensor, *_options: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Room for the output `[b h n e]`, the logarithm of each row's softmax sum `[b h n]`, and what rounding took.
+
+    The last is as the output, or of no elements in float32.
+    """
+    rest = v.new_empty(0 if v.dtype == torch.float32 else v.shape)
+    return v.new_empty(v.shape), k.new_empty(k.shape[:3], dtype=torch.float32), rest
 
 
 @torch.library.register_fake("latchkey::kv_triton_backward")

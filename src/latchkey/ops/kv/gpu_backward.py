@@ -22,15 +22,20 @@ from latchkey.ops.kv.gpu_forward import biased, factor_of
 
 @triton.jit
 @no_type_check
-def row_means(grad, out, means, heads, n, g_image, g_head, g_row, v_width, E: tl.constexpr, ROWS: tl.constexpr):
+def row_means(
+    grad, out, rest, means, heads, n, g_image, g_head, g_row, v_width,
+    E: tl.constexpr, ROWS: tl.constexpr, REST: tl.constexpr,
+):  # fmt: skip
     """`dY_n . Y_n` of `ROWS` rows; the output is contiguous."""
     blocks = tl.cdiv(n, ROWS)
     unit, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
     rows, line = block * ROWS + tl.arange(0, ROWS), tl.arange(0, E)
     first_row = unit.to(tl.int64) * n
     sent = tile(head_base(grad, unit // heads, unit % heads, g_image, g_head), rows, line, g_row, n, v_width)
-    mine = tile(out + first_row * v_width, rows, line, v_width, n, v_width)
-    tl.store(means + first_row + rows, tl.sum(sent.to(tl.float32) * mine.to(tl.float32), 1), mask=rows < n)
+    mine = tile(out + first_row * v_width, rows, line, v_width, n, v_width).to(tl.float32)
+    if REST:
+        mine += tile(rest + first_row * v_width, rows, line, v_width, n, v_width).to(tl.float32)
+    tl.store(means + first_row + rows, tl.sum(sent.to(tl.float32) * mine, 1), mask=rows < n)
 
 
 @triton.jit

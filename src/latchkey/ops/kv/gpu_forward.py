@@ -33,12 +33,12 @@ def factor_of(scale, gain, head, GAIN: tl.constexpr):
 @triton.jit
 @no_type_check
 def attend(
-    k, v, gain, row, bias, out, log_sum, scale, heads, n, k_image, k_head, k_row, v_image, v_head, v_row, r_head,
+    k, v, gain, row, bias, out, log_sum, rest, scale, heads, n, k_image, k_head, k_row, v_image, v_head, v_row, r_head,
     b_image, b_head, b_row, b_column, width, v_width,
     D: tl.constexpr, E: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr,
-    GAIN: tl.constexpr, ROW: tl.constexpr, BIAS: tl.constexpr,
+    GAIN: tl.constexpr, ROW: tl.constexpr, BIAS: tl.constexpr, REST: tl.constexpr,
 ):  # fmt: skip
-    """`ROWS` rows of the output `[b h n e]`, contiguous, and the logarithm of each softmax's sum."""
+    """`ROWS` rows of the output `[b h n e]`, contiguous, each softmax's log-sum, and what rounding took."""
     blocks = tl.cdiv(n, ROWS)
     unit, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
     image, head = unit // heads, unit % heads
@@ -67,5 +67,9 @@ def attend(
     total = tl.where(total == 0.0, 1.0, total)
     shift = tl.where(peak == -float("inf"), 0.0, peak)
     first_row = unit.to(tl.int64) * n
-    put(out + first_row * v_width, mixed / total[:, None], rows, v_line, v_width, n, v_width)
+    mixed = mixed / total[:, None]
+    put(out + first_row * v_width, mixed, rows, v_line, v_width, n, v_width)
+    if REST:
+        lost = mixed - mixed.to(v.dtype.element_ty).to(tl.float32)
+        put(rest + first_row * v_width, lost, rows, v_line, v_width, n, v_width)
     tl.store(log_sum + first_row + rows, shift + tl.log(total), mask=rows < n)

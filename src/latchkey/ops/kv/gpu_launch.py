@@ -40,19 +40,20 @@ def _terms(
 
 def forward(
     k: Tensor, v: Tensor, gain: Tensor | None, key_bias: Tensor | None, bias: Tensor | None, scale: float
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """See `latchkey.ops.kv.gpu.empty_results`."""
     (b, h, n, d), e = k.shape, v.shape[3]
-    out, log_sum = empty_results(k, v)
+    out, log_sum, rest = empty_results(k, v)
     k, v = rows(k), rows(v)
     terms, strides, there = _terms(k, gain, key_bias, bias)
     width, v_width = padded(d), padded(e)
     shape = plan(max(width, v_width), k.element_size(), backward=False)
     launch(
-        attend, b * h * blocks(n, shape["ROWS"]), k, k, v, *terms, out, log_sum, scale, h, n, *k.stride()[:3],
-        *v.stride()[:3], *strides, d, e, D=width, E=v_width, **there, **shape,
+        attend, b * h * blocks(n, shape["ROWS"]), k, k, v, *terms, out, log_sum, rest, scale, h, n, *k.stride()[:3],
+        *v.stride()[:3], *strides, d, e, D=width, E=v_width, REST=rest.numel() > 0, **there,
+        **shape,
     )  # fmt: skip
-    return out, log_sum
+    return out, log_sum, rest
 
 
 def backward(
@@ -64,6 +65,7 @@ def backward(
     bias: Tensor | None,
     out: Tensor,
     log_sum: Tensor,
+    rest: Tensor,
     scale: float,
     bias_learns: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -79,7 +81,8 @@ def backward(
     shape = {"D": width, "E": v_width, **there, **plan(max(width, v_width), k.element_size(), backward=True)}
     sent = grad.stride()[:3]
     launch(
-        row_means, b * h * blocks(n, 64), k, grad, out.contiguous(), means, h, n, *sent, e, E=v_width, ROWS=64
+        row_means, b * h * blocks(n, 64), k, grad, out.contiguous(), rest.contiguous(), means, h, n, *sent, e,
+        E=v_width, ROWS=64, REST=rest.numel() > 0,
     )  # fmt: skip
     strides = [*k.stride()[:3], *v.stride()[:3], *sent, *term_strides, d, e]
     launch(
