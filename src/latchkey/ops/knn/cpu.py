@@ -51,7 +51,7 @@ class _Gradients(ctypes.Structure):
 class Kept(NamedTuple):
     """What the backward pass is left: lists `[b h n topk]`, or the cut and log-sum-exp `[b h n]`; the rest is empty."""
 
-    index: Tensor
+    listed: Tensor
     weight: Tensor
     threshold: Tensor
     last: Tensor
