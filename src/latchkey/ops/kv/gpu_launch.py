@@ -18,7 +18,8 @@ def plan(width: int, size: int, *, backward: bool) -> dict[str, int]:
     if size == 4:
         return {"ROWS": 16 if backward else 32, "KEYS": 32, "num_warps": 4, "num_stages": 1 if backward else 2}
     if backward:
-        return {"ROWS": 64, "KEYS": 64, "num_warps": 4 if width <= 64 else 8, "num_stages": 2}
+        wide = width > 64
+        return {"ROWS": 32 if wide else 64, "KEYS": 64, "num_warps": 8 if wide else 4, "num_stages": 2}
     return {"ROWS": 64, "KEYS": 64, "num_warps": 4, "num_stages": 2}
 
 
