@@ -11,7 +11,10 @@ from typing import Any
 
 import pytest
 
-COMMANDS = ("demo", "train", "evaluate", "predict", "compare", "cost", "models", "inspect", "data", "doctor")
+COMMANDS = (
+    *("demo", "train", "evaluate", "predict", "compare", "cost", "models", "inspect", "data"),
+    *("kernels", "bench", "doctor"),
+)
 Call = Callable[..., Any]
 
 
