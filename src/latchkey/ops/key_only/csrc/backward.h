@@ -13,11 +13,9 @@ inline void sum_gated(const Plan& plan, const KeyOnlyGradients& g, int64_t head,
   for (int64_t first = segment * plan.positions; first < plan.end(segment); first += ROWS) {
     const int64_t count = std::min(ROWS, plan.end(segment) - first);
     const Piece opened = gate.read(first, count, room[0]), sent = grad.read(first, count, room[1]);
-    for (int64_t c = 0; c < plan.wide; c += W) {
-      Vec total = load(to + c);
-      for (int64_t r = 0; r < count; ++r) total += sent.load(r, c) * sigmoid(opened.load(r, c));
-      store(to + c, total);
-    }
+    for (int64_t r = 0; r < count; ++r)
+      for (int64_t c = 0; c < plan.wide; c += W)
+        store(to + c, load(to + c) + sent.load(r, c) * sigmoid(opened.load(r, c)));
   }
 }
 
@@ -124,6 +122,8 @@ inline int backward(const KeyOnlyProblem& problem, const KeyOnlyGradients& g) {
   float* const sums = scratch.floats(plan.wide * plan.tasks());
   float* const all_known = scratch.floats(Known::size(plan) * plan.heads());
   if (!scratch.ok()) return no_memory;
+  for (const StretchTensor* x : {&g.dk, &g.dv, &g.dgate}) Written::spread(*x, plan.numbers());
+  if (problem.kind == channels) Written::spread(g.dlogits, plan.numbers());
   auto add_up = [&](int64_t task, int thread) {
     sum_gated(plan, g, task / plan.segments, task % plan.segments, Room(rooms + own * thread, plan),
               sums + plan.wide * task);

@@ -140,6 +140,7 @@ inline int forward(const KeyOnlyProblem& problem, const StretchTensor& out) {
   float* const states = scratch.floats(State::size(plan) * plan.tasks());
   float* const joined = scratch.floats(kept * plan.heads());
   if (!scratch.ok()) return no_memory;
+  Written::spread(out, plan.numbers());
   auto join_head = [&](int64_t head) {
     float *pooled = joined + kept * head, *log_sum = pooled + plan.wide;
     join(plan, head, states + State::size(plan) * plan.segments * head, pooled, log_sum);

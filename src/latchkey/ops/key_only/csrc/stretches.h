@@ -2,6 +2,8 @@
 #pragma once
 
 #include <algorithm>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "parallel.h"
 #include "vector.h"
@@ -88,6 +90,15 @@ struct Written {
     to = in_place ? static_cast<float*>(const_cast<void*>(rows.at)) + position * rows.step : room;
     step = in_place ? rows.step : whole(rows.d);
   }
+  // Asks for large pages for new memory of the whole tensor, `numbers` from its start on: to be given 16 MiB in pages of
+  // 4 KiB takes longer than to read and write them all.
+  static void spread(const StretchTensor& x, int64_t numbers) {
+    if (!x.at || numbers < AROUND_CACHE) return;
+    const uintptr_t page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+    const uintptr_t from = (reinterpret_cast<uintptr_t>(x.at) + page - 1) / page * page;
+    const uintptr_t to = (reinterpret_cast<uintptr_t>(x.at) + numbers * (x.is_half ? 2 : 4)) / page * page;
+    madvise(reinterpret_cast<void*>(from), to - from, MADV_HUGEPAGE);  // where it cannot be had nothing changes
+  }
   void put(int64_t row, int64_t column, Vec x) {
     float* at = to + row * step + column;
 #if defined(__AVX512F__)
@@ -130,7 +141,26 @@ struct Written {
 // exp(x) with exact zeros: of what is below -87, so also of -inf. NaN stays NaN.
 inline Vec weight(Vec x) { return select(x >= splat(-87.0f), exponential(x), select(x == x, Vec{}, x)); }
 
-// 1 / (1 + exp(-x)); NaN stays NaN.
-inline Vec sigmoid(Vec x) { return select(x == x, 1.0f / (exponential(-x) + 1.0f), x); }
+// 1 / (1 + exp(-x)) to 4e-7 of itself, where exp stops at 87 on both sides; NaN stays NaN.
+inline Vec sigmoid(Vec x) {
+#if defined(__AVX512F__)
+  // In as few instructions as there can be: the gate is what the whole kernel waits for.
+  const __m512 most = _mm512_set1_ps(87), least = _mm512_set1_ps(-87);
+  x = (Vec)_mm512_max_ps(least, _mm512_min_ps(most, (__m512)x));  // where one is NaN, the second operand is taken
+  const __m512 power = _mm512_roundscale_ps((__m512)(x * -1.44269504088896341f), 0);
+  const Vec r = -x - (Vec)power * 0.693147182464599609f;
+  Vec p = splat(8.3125204821e-3f);  // exp(r) to 1e-7
+  p = p * r + 4.1890157597e-2f;
+  p = p * r + 1.6667114649e-1f;
+  p = p * r + 4.9999231488e-1f;
+  p = p * r + 1.0f;
+  p = p * r + 1.0f;
+  const Vec below = (Vec)_mm512_scalef_ps((__m512)p, power) + 1.0f;
+  const Vec rough = (Vec)_mm512_rcp14_ps((__m512)below);
+  return rough + rough * (1.0f - below * rough);
+#else
+  return select(x == x, 1.0f / (exponential(-x) + 1.0f), x);
+#endif
+}
 
 }  // namespace latchkey
