@@ -16,6 +16,7 @@ from torch import Tensor
 
 from latchkey.errors import InputError
 from latchkey.ops import native
+from latchkey.ops.native.layout import rows, side_by_side
 
 LIBRARY = native.Library("key_only", Path(__file__).parent / "csrc" / "key_only.cpp")
 DTYPES = (torch.float32, torch.bfloat16)
@@ -93,7 +94,7 @@ def _forward(
 def _forward_shapes(_k: Tensor | None, v: Tensor, saliency: Tensor, *_options: Any) -> tuple[Tensor, Tensor, Tensor]:
     b, h, _, d = v.shape
     logs = (b, h, d) if saliency.ndim == 4 else (b, h)
-    return _side_by_side(v), v.new_empty((b, h, d), dtype=torch.float32), v.new_empty(logs, dtype=torch.float32)
+    return side_by_side(v), v.new_empty((b, h, d), dtype=torch.float32), v.new_empty(logs, dtype=torch.float32)
 
 
 @torch.library.impl("latchkey::key_only_native_backward", "cpu")
@@ -108,7 +109,7 @@ def _backward(
     log_sum: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     dk, dv, dsaliency, dgate = _backward_shapes(grad, k, v, saliency, mask, gate)
-    inputs, grad = _Inputs(k, v, saliency, mask, gate), _rows(grad)
+    inputs, grad = _Inputs(k, v, saliency, mask, gate), rows(grad)
     vector = saliency.new_zeros(saliency.shape, dtype=torch.float64) if saliency.ndim == 2 else None
     dlogits = dsaliency if dsaliency.dtype in DTYPES else dsaliency.float()
     gradients = _Gradients(
@@ -129,10 +130,10 @@ def _backward_shapes(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     empty = v.new_empty(0)
     return (
-        empty if k is None else _side_by_side(v),
-        _side_by_side(v),
+        empty if k is None else side_by_side(v),
+        side_by_side(v),
         saliency.new_empty(saliency.shape),
-        empty.clone() if gate is None else _side_by_side(v),
+        empty.clone() if gate is None else side_by_side(v),
     )
 
 
@@ -164,11 +165,11 @@ class _Inputs:
     """The inputs as the C++ source reads them; they live as long as this."""
 
     def __init__(self, k: Tensor | None, v: Tensor, saliency: Tensor, mask: Tensor | None, gate: Tensor | None) -> None:
-        self.k, self.gate = (x if x is None else _rows(x) for x in (k, gate))
-        self.v, self.mask = _rows(v), mask
+        self.k, self.gate = (x if x is None else rows(x) for x in (k, gate))
+        self.v, self.mask = rows(v), mask
         self.saliency = saliency if saliency.dtype in DTYPES else saliency.float()
         if saliency.ndim == 4:
-            self.saliency = _rows(self.saliency)
+            self.saliency = rows(self.saliency)
 
     def problem(self, pooled: Tensor, log_sum: Tensor) -> _Problem:
         saliency = _tensor(self.saliency)
@@ -181,17 +182,6 @@ class _Inputs:
             *(saliency, _tensor(self.mask)),
             *(pooled.data_ptr(), log_sum.data_ptr()),
         )
-
-
-def _side_by_side(x: Tensor) -> Tensor:
-    """Room for `[b h n d]` in which the heads of a position lie side by side."""
-    b, h, n, d = x.shape
-    return x.new_empty((b, n, h, d)).transpose(1, 2)
-
-
-def _rows(x: Tensor) -> Tensor:
-    """`x` itself where each row's columns lie side by side, else a copy."""
-    return x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous()
 
 
 def _tensor(x: Tensor | None) -> _Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from latchkey.errors import InputError
 from latchkey.ops import native
+from latchkey.ops.native.layout import rows, side_by_side
 
 LIBRARY = native.Library("knn", Path(__file__).parent / "csrc" / "knn.cpp")
 DTYPES = (torch.float32, torch.bfloat16)
@@ -98,7 +99,7 @@ torch.library.define(
 def _forward(
     q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, topk: int, scale: float, keep: bool
 ) -> tuple[Tensor, ...]:
-    q, k, v = (_rows(x) for x in (q, k, v))
+    q, k, v = (rows(x) for x in (q, k, v))
     out, kept = _empty_results(q, k, v, topk, keep)
     if not out.numel():
         return out, *kept
@@ -122,8 +123,8 @@ def _backward(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, out: Tensor, *rest: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     *kept, topk, scale, bias_learns = rest
-    grad, q, k, v, out = (_rows(x) for x in (grad, q, k, v, out))
-    dq, dk, dv = _empty_gradients(q, k, v)
+    grad, q, k, v, out = (rows(x) for x in (grad, q, k, v, out))
+    dq, dk, dv = (side_by_side(x) for x in (q, k, v))
     plain = _plain_bias(bias)
     if plain is not None and bias_learns:
         plain = plain.contiguous()
@@ -143,7 +144,7 @@ def _backward_shapes(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     learned = bias is not None and rest[-1]
     dbias = bias.new_empty(bias.shape) if bias is not None and learned else q.new_empty(0, dtype=torch.float32)
-    return *_empty_gradients(q, k, v), dbias
+    return side_by_side(q), side_by_side(k), side_by_side(v), dbias
 
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -176,35 +177,24 @@ torch.library.register_autograd("latchkey::knn_native_backward", _refuse_second)
 def _empty_results(q: Tensor, k: Tensor, v: Tensor, topk: int, keep: bool) -> tuple[Tensor, Kept]:
     """Room for the output, whose heads lie side by side, and for what is kept."""
     (b, h, n, d), m, e = q.shape, k.shape[2], v.shape[3]
-    out = q.new_empty((b, n, h, e)).transpose(1, 2)
+    out = side_by_side(q, v)
     inputs = 4 * b * h * (n + m) * (d + e)
     lists = keep and m <= LONGEST_LISTED and 6 * b * h * n * topk <= max(LISTS_AT_LEAST, LISTS_AT_MOST * inputs)
-    entries, rows = ((b, h, n, topk) if lists else (0,)), ((b, h, n) if keep and not lists else (0,))
+    entries, cuts = ((b, h, n, topk) if lists else (0,)), ((b, h, n) if keep and not lists else (0,))
     return out, Kept(
         q.new_empty(entries, dtype=torch.int16),
         q.new_empty(entries, dtype=torch.float32),
-        q.new_empty(rows, dtype=torch.float32),
-        q.new_empty(rows, dtype=torch.int32),
-        q.new_empty(rows, dtype=torch.float32),
+        q.new_empty(cuts, dtype=torch.float32),
+        q.new_empty(cuts, dtype=torch.int32),
+        q.new_empty(cuts, dtype=torch.float32),
     )
-
-
-def _empty_gradients(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Room for the gradients, whose heads lie side by side."""
-    dq, dk, dv = (x.new_empty((x.shape[0], x.shape[2], x.shape[1], x.shape[3])).transpose(1, 2) for x in (q, k, v))
-    return dq, dk, dv
-
-
-def _rows(x: Tensor) -> Tensor:
-    """`x` itself where each row's columns lie side by side, else a copy."""
-    return x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous()
 
 
 def _plain_bias(bias: Tensor | None) -> Tensor | None:
     """The bias as float32, or as a byte a pair."""
     if bias is None:
         return None
-    return _rows(bias.view(torch.uint8) if bias.dtype == torch.bool else bias.detach().to(torch.float32))
+    return rows(bias.view(torch.uint8) if bias.dtype == torch.bool else bias.detach().to(torch.float32))
 
 
 def _tensor(x: Tensor) -> _Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from latchkey.errors import InputError
 from latchkey.ops import native
+from latchkey.ops.native.layout import rows, side_by_side
 
 LIBRARY = native.Library("kv", Path(__file__).parent / "csrc" / "kv.cpp")
 DTYPES = (torch.float32, torch.bfloat16)
@@ -88,7 +89,7 @@ def _forward(
     k: Tensor, v: Tensor, gain: Tensor | None, key_bias: Tensor | None, bias: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     out, highest, totals = _forward_shapes(k, v)
-    k, v = _rows(k), _rows(v)
+    k, v = rows(k), rows(v)
     terms = _Terms(k, gain, key_bias, bias)
     problem = _problem(k, v, terms, scale, highest, totals)
     call = LIBRARY.function("latchkey_kv_forward", ctypes.POINTER(_Problem), ctypes.POINTER(_Tensor))
@@ -99,7 +100,7 @@ def _forward(
 @torch.library.register_fake("latchkey::kv_native_forward")
 def _forward_shapes(k: Tensor, v: Tensor, *_options: Any) -> tuple[Tensor, Tensor, Tensor]:
     highest, totals = (k.new_empty(k.shape[:3], dtype=torch.float32) for _ in range(2))
-    return _side_by_side(v), highest, totals
+    return side_by_side(v), highest, totals
 
 
 @torch.library.impl("latchkey::kv_native_backward", "cpu")
@@ -118,8 +119,8 @@ def _backward(
     key_bias_learns: bool,
     bias_learns: bool,
 ) -> tuple[Tensor, ...]:
-    dk, dv = _side_by_side(k), _side_by_side(v)
-    grad, k, v, out = (_rows(x) for x in (grad, k, v, out))
+    dk, dv = side_by_side(k), side_by_side(v)
+    grad, k, v, out = (rows(x) for x in (grad, k, v, out))
     terms = _Terms(k, gain, key_bias, bias)
     dgain = None if gain is None or not gain_learns else k.new_empty(k.shape[:2], dtype=torch.float64)
     dkey_bias = _room(terms.key_bias, key_bias_learns, torch.float64)
@@ -150,7 +151,7 @@ def _backward_shapes(
 ) -> tuple[Tensor, ...]:
     learned = zip((gain, key_bias, bias), rest[-3:], strict=True)
     others = (x.new_empty(x.shape) if x is not None and learns else k.new_empty(0) for x, learns in learned)
-    return _side_by_side(k), _side_by_side(v), *others
+    return side_by_side(k), side_by_side(v), *others
 
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -188,12 +189,6 @@ class _Terms:
         self.bias = bias if bias is None or bias.dtype in BIASES else bias.float()
 
 
-def _side_by_side(x: Tensor) -> Tensor:
-    """Room for `[b h n d]` in which the heads of a position lie side by side."""
-    b, h, n, d = x.shape
-    return x.new_empty((b, n, h, d)).transpose(1, 2)
-
-
 def _room(like: Tensor | None, learns: bool, dtype: torch.dtype) -> Tensor | None:
     """Zeros for a gradient, where there is one."""
     return None if like is None or not learns else like.new_zeros(like.shape, dtype=dtype)
@@ -204,11 +199,6 @@ def _shaped(gradient: Tensor | None, like: Tensor | None, k: Tensor) -> Tensor:
     if gradient is None or like is None:
         return k.new_empty(0)
     return gradient.to(like.dtype).reshape(like.shape)
-
-
-def _rows(x: Tensor) -> Tensor:
-    """`x` itself where each row's columns lie side by side, else a copy."""
-    return x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous()
 
 
 def _tensor(x: Tensor | None) -> _Tensor:
