@@ -90,8 +90,8 @@ struct Written {
     to = in_place ? static_cast<float*>(const_cast<void*>(rows.at)) + position * rows.step : room;
     step = in_place ? rows.step : whole(rows.d);
   }
-  // Asks for large pages for new memory of the whole tensor, `numbers` from its start on: to be given 16 MiB in pages of
-  // 4 KiB takes longer than to read and write them all.
+  // Asks for large pages for new memory of the whole tensor, `numbers` from its start on: to be given 16 MiB in pages
+  // of 4 KiB takes longer than to read and write them all.
   static void spread(const StretchTensor& x, int64_t numbers) {
     if (!x.at || numbers < AROUND_CACHE) return;
     const uintptr_t page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
