@@ -70,8 +70,8 @@ def results(run: Any, tensors: list[Tensor], options: dict[str, Any], scale: flo
 def check(tensors: list[Tensor], options: dict[str, Any] | None = None, dtype: torch.dtype = torch.float32) -> None:
     """The output and each gradient are off by at most thrice what the reference is off in the same dtype.
 
-    And by some roundings of the largest number: of the dtype, of the scores, of the sum that a shared number is. The
-    gain's is a sum over all pairs, each multiplied by its score.
+    And by some roundings of the largest number: of the dtype, of the scores, of the sums over keys and over what shares
+    a number. The gain's is a sum over all pairs, each multiplied by its score.
     """
     scale, options = tensors[0].shape[-1] ** -0.5, options or {"gain": None, "key_bias": None, "bias": None}
     ours = results(cpu.run_native, tensors, options, scale, dtype)
@@ -79,7 +79,8 @@ def check(tensors: list[Tensor], options: dict[str, Any] | None = None, dtype: t
     peers = results(reference.kv_attention, tensors, options, scale, dtype)
     logit = float((tensors[0].double() @ tensors[0].double().mT).abs().max()) * scale
     for name, got, exact, peer in zip(("out", "k", "v", "1", "2", "3"), ours, truth, peers, strict=False):
-        floor = torch.finfo(dtype).eps + 1.2e-7 * (4 + (truth[0].numel() / exact.numel()) ** 0.5 + 2 * logit)
+        summed = tensors[0].shape[2] ** 0.5 + (truth[0].numel() / exact.numel()) ** 0.5
+        floor = torch.finfo(dtype).eps + 1.2e-7 * (4 + summed + 2 * logit)
         size = max(exact.abs().max(), truth[0].abs().max())
         if name == "1" and options["gain"] is not None:
             size *= 1 + logit
@@ -89,7 +90,7 @@ def check(tensors: list[Tensor], options: dict[str, Any] | None = None, dtype: t
 @pytest.mark.parametrize("d", [32, 48, 64, 96, 128])
 @pytest.mark.parametrize("n", [1, 17, 49, 196, 197, 1025])
 def test_lengths_and_heads(n: int, d: int) -> None:
-    check(keys_and_values(n, d, b=1, h=2))
+    check(keys_and_values(n, d, b=1, h=1 if n > 1000 else 2))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
@@ -199,7 +200,7 @@ def test_a_masked_key_may_be_anything() -> None:
     torch.testing.assert_close(got, kv_attention(k[:, :, rows], v[:, :, rows], kernel="reference"))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.integers(1, 2),
     st.integers(1, 3),
