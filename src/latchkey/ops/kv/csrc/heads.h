@@ -72,8 +72,14 @@ struct Bias {
             int64_t to_step) const {
     const int64_t down = step[mirrored ? 3 : 2], across = step[mirrored ? 2 : 3];
     const int64_t first = head / s.h * step[0] + head % s.h * step[1] + i * down + j * across;
-    for (int64_t r = 0; r < rows; ++r)
-      for (int64_t c = 0; c < columns; ++c) to[r * to_step + c] = number(first + r * down + c * across);
+    const bool copied = kind == single && across == 1;
+    for (int64_t r = 0; r < rows; ++r) {
+      float* row = to + r * to_step;
+      if (copied)
+        std::memcpy(row, static_cast<const float*>(at) + first + r * down, sizeof(float) * columns);
+      else
+        for (int64_t c = 0; c < columns; ++c) row[c] = number(first + r * down + c * across);
+    }
   }
 
   // A mask replaces the score, whatever that is.
