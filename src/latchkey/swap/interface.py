@@ -111,7 +111,7 @@ def mix_by_knn(
     if not (dropout or wants_maps(told)):
         return mix(value).transpose(1, 2).contiguous(), None
     identity = torch.eye(key.shape[-2], dtype=key.dtype, device=key.device).expand(*key.shape[:-1], -1)
-    weights = nn.functional.dropout(mix(identity), dropout)
+    weights = nn.functional.dropout(mix(identity).contiguous(), dropout)  # which draws in the order of memory
     return (weights @ value.to(weights.dtype)).transpose(1, 2).contiguous(), weights
 
 

@@ -20,7 +20,7 @@ from latchkey.ops.native.layout import rows, side_by_side
 
 LIBRARY = native.Library("knn", Path(__file__).parent / "csrc" / "knn.cpp")
 DTYPES = (torch.float32, torch.bfloat16)
-LISTS_AT_LEAST = 32 * 2**20
+LISTS_AT_LEAST = 64 * 2**20
 """Bytes of lists that are always kept."""
 LISTS_AT_MOST = 2.0
 """Beyond, lists are kept while they take no more than this many times the room of q, k, v and output in float32."""

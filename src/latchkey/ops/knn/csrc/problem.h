@@ -34,7 +34,7 @@ struct KnnGradients {
   float* dbias;
 };
 
-constexpr int64_t BLOCK_SCORES = 1 << 17;  // 512 KiB of scores: half of the cache that a core has for itself
+constexpr int64_t BLOCK_SCORES = 1 << 16;  // 256 KiB of scores: a quarter of the cache that a core has for itself
 constexpr int64_t SEGMENT_ROWS = 1024;     // rows of one task
 constexpr int64_t FEW_HEADS = 4;           // with fewer, the backward pass divides a head's rows among several tasks
 constexpr int64_t NEAR = 8192;             // floats that lie in the nearest cache: 32 KiB

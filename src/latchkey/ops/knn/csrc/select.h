@@ -235,7 +235,7 @@ inline Row select(const float* x, int64_t m, const Wanted& ordinary, List& list,
     return Row::ordinary;
   }
   const Wanted wanted = found.valid == m ? ordinary : Wanted(k, found.valid);
-  Bound lo{found.least, found.valid}, hi{std::nextafter(found.most, INF), 0};
+  Bound lo{found.least, found.valid}, hi{unordered(ordered(found.most) + 1), 0};
   const float density = static_cast<float>(found.valid) * wanted.height / found.spread;
   narrow(x, vecs, k, wanted.enough, lo, hi, found.mean + found.spread * wanted.quantile, density < INF ? density : 0);
   gather_from(x, vecs, lo.value, 16 * k <= m * 2, list);
