@@ -22,7 +22,8 @@ with {threads} threads, float32. Queries, keys and values are normal draws; k ke
 
 - *Published arithmetic*: the masked dense form of the released KVT code, written from its description: all scores,
   int64 indices of the k largest, a float mask, a tensor of -inf.
-- *Memory-bounded path*: `knn_attention(..., kernel="bounded")`, which is the default. The same result.
+- *Memory-bounded path*: `knn_attention(..., kernel="bounded")`, of PyTorch's own operators, for where the C++
+  and Triton kernels do not run. The same result. The C++ kernel: `docs/kernels.md`.
 - *Dense attention*: PyTorch's fused attention over all keys. Another result; it is here as the price of attention that
   selects nothing.
 
