@@ -1,4 +1,4 @@
-"""What autograd really keeps, to hold the ledger against: with the kernels that run anywhere, which the ledger counts."""
+"""What autograd really keeps, to hold the ledger against: with kernels that run anywhere, which the ledger counts."""
 
 from __future__ import annotations
 
