@@ -116,7 +116,7 @@ def nuclei(encoder: str) -> DetectionExperiment:
     """Mask R-CNN on nuclei (Data Science Bowl 2018) from scratch, for two CPU cores.
 
     `latchkey train mask_rcnn_linglo_b0_nuclei data.root=FOLDER`. Up to 200 objects of an image are found and count.
-    Mask AP50 0.826 with LinGlo-b0 and 0.802 with PVTv2-b0, one seed each, in 11 and 16 minutes of one core of an AMD EPYC.
+    Mask AP50 0.826 with LinGlo-b0 and 0.802 with PVTv2-b0, one seed each, in 11 and 16 minutes of one core (AMD EPYC).
     """
     steps = 500
     return DetectionExperiment(
