@@ -10,9 +10,10 @@ from torch import Tensor
 
 from latchkey.errors import InputError
 from latchkey.ops import knn_attention
-from latchkey.ops.knn import KERNELS
+from latchkey.ops.knn import KERNELS, cpu
 
-ALL = [kernel.name for kernel in KERNELS if kernel.name != "triton"]
+ABSENT = {"triton", "native" if cpu.LIBRARY.unavailable() else ""}
+ALL = [kernel.name for kernel in KERNELS if kernel.name not in ABSENT]
 """On a CPU; Triton's are tested in `test_triton_*.py`."""
 
 
