@@ -13,10 +13,13 @@ from latchkey.recipes.small import SETR, study
 def demo(steps: int = 700) -> SegmentationExperiment:
     """Small SETR-PUP on phantom scans; `latchkey demo` trains it with QKV, KV and KV+Pos attention.
 
-    On 2 cores the three take 7 minutes; macro Jaccard on cases never seen: 0.775, 0.781 and 0.776 (seed 0).
+    On 2 cores the three take 6 minutes; macro Jaccard on cases never seen: 0.785, 0.791 and 0.781 (seed 0). At the
+    study's rate of 2e-3 a training may collapse half way, by the chance of rounding.
     """
+    recipe = study(SETR, Softmax(), steps=steps)
     return replace(
-        study(SETR, Softmax(), steps=steps),
+        recipe,
         name="demo",
+        optimizer=replace(recipe.optimizer, lr=1.5e-3),
         data=DataConfig(kind="uw-madison", root="demo/phantom", folds=4),
     )
