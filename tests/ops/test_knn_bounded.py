@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from latchkey.errors import InputError
 from latchkey.ops import knn_attention
 from latchkey.ops.dispatch import explain
-from latchkey.ops.knn import KERNELS, blocks, cpu, run_masked
+from latchkey.ops.knn import KERNELS, blocks, run_masked
 
 
 def heads(*lengths: int, d: int = 4, dtype: torch.dtype = torch.float64) -> list[Tensor]:
