@@ -31,27 +31,16 @@ def key_only_attention(
     return out
 
 
-def _forward(
-    k: Tensor, v: Tensor, saliency: Tensor, mask: Tensor | None, gate: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
+def _forward(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
     from latchkey.ops.key_only import gpu_launch
 
-    return gpu_launch.forward(k, v, saliency, mask, gate)
+    return gpu_launch.forward(*arguments)
 
 
-def _backward(
-    grad: Tensor,
-    k: Tensor,
-    v: Tensor,
-    saliency: Tensor,
-    mask: Tensor | None,
-    gate: Tensor | None,
-    pooled: Tensor,
-    log_sum: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _backward(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     from latchkey.ops.key_only import gpu_launch
 
-    return gpu_launch.backward(grad, k, v, saliency, mask, gate, pooled, log_sum)
+    return gpu_launch.backward(*arguments)
 
 
 torch.library.define(

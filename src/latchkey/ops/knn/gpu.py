@@ -32,30 +32,16 @@ def run_triton(q: Tensor, k: Tensor, v: Tensor, *, topk: int, bias: Tensor | Non
     return out
 
 
-def _forward(
-    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, topk: int, scale: float
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _forward(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     from latchkey.ops.knn import gpu_launch
 
-    return gpu_launch.forward(q, k, v, bias, topk, scale)
+    return gpu_launch.forward(*arguments)
 
 
-def _backward(
-    grad: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    bias: Tensor | None,
-    out: Tensor,
-    threshold: Tensor,
-    last: Tensor,
-    log_sum: Tensor,
-    scale: float,
-    bias_learns: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _backward(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     from latchkey.ops.knn import gpu_launch
 
-    return gpu_launch.backward(grad, q, k, v, bias, out, threshold, last, log_sum, scale, bias_learns)
+    return gpu_launch.backward(*arguments)
 
 
 torch.library.define(

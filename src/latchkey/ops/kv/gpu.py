@@ -40,30 +40,16 @@ def run_triton(
     return out
 
 
-def _forward(
-    k: Tensor, v: Tensor, gain: Tensor | None, key_bias: Tensor | None, bias: Tensor | None, scale: float
-) -> tuple[Tensor, Tensor, Tensor]:
+def _forward(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
     from latchkey.ops.kv import gpu_launch
 
-    return gpu_launch.forward(k, v, gain, key_bias, bias, scale)
+    return gpu_launch.forward(*arguments)
 
 
-def _backward(
-    grad: Tensor,
-    k: Tensor,
-    v: Tensor,
-    gain: Tensor | None,
-    key_bias: Tensor | None,
-    bias: Tensor | None,
-    out: Tensor,
-    log_sum: Tensor,
-    rest: Tensor,
-    scale: float,
-    bias_learns: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def _backward(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     from latchkey.ops.kv import gpu_launch
 
-    return gpu_launch.backward(grad, k, v, gain, key_bias, bias, out, log_sum, rest, scale, bias_learns)
+    return gpu_launch.backward(*arguments)
 
 
 torch.library.define(
