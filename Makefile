@@ -9,13 +9,13 @@ STAMP := .venv/.stamp
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
-	@command -v $(PYTHON) >/dev/null || { echo "latchkey needs Python 3.11 or newer: '$(PYTHON)' was not found; name yours with PYTHON=NAME" >&2; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "fewpairs needs Python 3.11 or newer: '$(PYTHON)' was not found; name yours with PYTHON=NAME" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-cache-dir --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 demo: $(STAMP)
-	$(BIN)/latchkey demo
+	$(BIN)/fewpairs demo
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 -m 'not slow and not data and not gpu'

@@ -13,7 +13,7 @@ import argparse
 
 import numpy as np
 
-from latchkey.metrics import ImageRecord, image_paired
+from fewpairs.metrics import ImageRecord, image_paired
 
 IMAGES, HARD, RIGHT = 400, 0.3, 0.6
 CLASSES = ("first", "second")

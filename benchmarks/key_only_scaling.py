@@ -27,11 +27,11 @@ from key_only_page import write_page
 from measuring import ROOT, ratio, spread
 from torch import Tensor
 
-from latchkey import KNN, KV, KeyOnly, MultiHead, Softmax
-from latchkey.attention import ReducedProjection
-from latchkey.bench.machine import about, available, forget_peak, status
-from latchkey.ops import global_key_attention, key_only_attention
-from latchkey.types import Grid
+from fewpairs import KNN, KV, KeyOnly, MultiHead, Softmax
+from fewpairs.attention import ReducedProjection
+from fewpairs.bench.machine import about, available, forget_peak, status
+from fewpairs.ops import global_key_attention, key_only_attention
+from fewpairs.types import Grid
 
 SIDES = (14, 28, 56, 112, 224, 448, 896, 1024)
 """Positions are a square of them: 1,024 x 1,024 are 1,048,576."""

@@ -5,7 +5,7 @@ round. Memory: a fresh process for each case, from the largest resident set that
 timed unless the outputs and gradients agree first. Prints one JSON line a case, appends them to
 `results/knn_attention.jsonl`, and writes the page and figure `docs/results/knn-attention.{md,svg}`.
 
-For any kernel, shape and pass see `latchkey bench`; this script is the study that the page tells of.
+For any kernel, shape and pass see `fewpairs bench`; this script is the study that the page tells of.
 
     python benchmarks/knn_attention.py
     python benchmarks/knn_attention.py --quick      # two small sizes, in seconds; writes no file
@@ -28,9 +28,9 @@ from knn_page import write_page
 from measuring import ROOT, ratio, spread
 from torch import Tensor
 
-from latchkey.bench import baselines
-from latchkey.bench.machine import about, available, forget_peak, status
-from latchkey.ops import knn_attention
+from fewpairs.bench import baselines
+from fewpairs.bench.machine import about, available, forget_peak, status
+from fewpairs.ops import knn_attention
 
 
 class Case(NamedTuple):

@@ -1,4 +1,4 @@
-"""What the older benchmarks share: spreads and ratios by round. The rest is `latchkey.bench.machine`."""
+"""What the older benchmarks share: spreads and ratios by round. The rest is `fewpairs.bench.machine`."""
 
 from __future__ import annotations
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from latchkey import Softmax
-from latchkey.models.encoders import CvT, CvTStage
+from fewpairs import Softmax
+from fewpairs.models.encoders import CvT, CvTStage
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "swap"))
 import timm_zoo
@@ -31,7 +31,7 @@ def families() -> Iterator[tuple[str, str, Model]]:
     for name in torchvision_zoo.FAMILIES:
         yield "torchvision", name, lambda which, name=name: torchvision_zoo.tiny(name, which)
     yield "torch", "nn.TransformerEncoder", encoder
-    yield "latchkey", "CvT", cvt
+    yield "fewpairs", "CvT", cvt
 
 
 def encoder(which: int) -> tuple[nn.Module, Tensor]:
@@ -42,7 +42,7 @@ def encoder(which: int) -> tuple[nn.Module, Tensor]:
 
 
 def cvt(which: int) -> tuple[nn.Module, Tensor]:
-    """latchkey's CvT with keys at the places of the queries."""
+    """fewpairs' CvT with keys at the places of the queries."""
     torch.manual_seed(1)
     stages = (CvTStage(8, 1, 1, 7, 4, 2), CvTStage(16, 2, 1), CvTStage(24, 3, 2))
     model = CvT(stages, Softmax("width"), stride_kv=1, num_classes=4)

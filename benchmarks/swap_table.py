@@ -23,12 +23,12 @@ import torch
 from swap_families import Model, families, tie
 from torch import nn
 
-from latchkey import KNN, KV, KeyOnly, KVPos, swap_attention
-from latchkey.attention import Variant, has_pairs
-from latchkey.errors import InputError
-from latchkey.swap import Layer, Receipt
-from latchkey.swap.adapter import Refusal
-from latchkey.swap.adapters import ADAPTERS
+from fewpairs import KNN, KV, KeyOnly, KVPos, swap_attention
+from fewpairs.attention import Variant, has_pairs
+from fewpairs.errors import InputError
+from fewpairs.swap import Layer, Receipt
+from fewpairs.swap.adapter import Refusal
+from fewpairs.swap.adapters import ADAPTERS
 
 TOLERANCE = 1e-5
 """Of a logit, absolute and relative, as in the tests."""

@@ -23,17 +23,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from latchkey.attention import parse_variant
-from latchkey.data import Augment, SliceDataset, UWMadison, View, collate, make_phantom, prepare
-from latchkey.models import create_segmenter
-from latchkey.tasks import Segmentation
-from latchkey.train import FitConfig, OptimizerConfig, RunFolder, ScheduleConfig, describe_environment, fit
-from latchkey.train.engine import train_step
-from latchkey.train.ledger import Ledger
-from latchkey.train.optimizer import build_optimizer, parameter_groups, set_rates
-from latchkey.train.processes import prepared, start_processes
-from latchkey.train.schedule import rate_factor
-from latchkey.types import Batch
+from fewpairs.attention import parse_variant
+from fewpairs.data import Augment, SliceDataset, UWMadison, View, collate, make_phantom, prepare
+from fewpairs.models import create_segmenter
+from fewpairs.tasks import Segmentation
+from fewpairs.train import FitConfig, OptimizerConfig, RunFolder, ScheduleConfig, describe_environment, fit
+from fewpairs.train.engine import train_step
+from fewpairs.train.ledger import Ledger
+from fewpairs.train.optimizer import build_optimizer, parameter_groups, set_rates
+from fewpairs.train.processes import prepared, start_processes
+from fewpairs.train.schedule import rate_factor
+from fewpairs.types import Batch
 
 OPTIMIZER = OptimizerConfig()
 SCHEDULE = ScheduleConfig()

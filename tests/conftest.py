@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, settings
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)
 
-settings.register_profile("latchkey", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("latchkey")
+settings.register_profile("fewpairs", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("fewpairs")
 
 
 @pytest.fixture(autouse=True)
@@ -31,10 +31,10 @@ def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def real_data() -> Path:
-    """The folder of real data sets, which `LATCHKEY_DATA` names."""
-    folder = os.environ.get("LATCHKEY_DATA")
+    """The folder of real data sets, which `FEWPAIRS_DATA` names."""
+    folder = os.environ.get("FEWPAIRS_DATA")
     if not folder or not Path(folder).is_dir():
-        pytest.skip("LATCHKEY_DATA does not name a folder of real data sets")
+        pytest.skip("FEWPAIRS_DATA does not name a folder of real data sets")
     return Path(folder)
 
 
@@ -56,7 +56,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six small phantom cases of one scan and four slices each, in the UW-Madison layout."""
-    from latchkey.data import make_phantom
+    from fewpairs.data import make_phantom
 
     return make_phantom(tmp_path_factory.mktemp("phantom") / "phantom", cases=6, seed=1, scale=0.12, days=1, slices=4)
 
@@ -82,8 +82,8 @@ def tiny(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 @pytest.fixture(scope="session")
 def trained(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run on the phantom."""
-    from latchkey.config import load_experiment
-    from latchkey.run import train_run
+    from fewpairs.config import load_experiment
+    from fewpairs.run import train_run
 
     folder = tmp_path_factory.mktemp("runs") / "trained"
     torch.manual_seed(0)

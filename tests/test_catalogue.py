@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from latchkey.attention import KVPos, Softmax
-from latchkey.catalogue import CATALOGUE, AttentionStage, compare, find, listing
-from latchkey.errors import InputError
-from latchkey.models import CLASSIFIERS, DETECTORS, ENCODERS, MODELS
+from fewpairs.attention import KVPos, Softmax
+from fewpairs.catalogue import CATALOGUE, AttentionStage, compare, find, listing
+from fewpairs.errors import InputError
+from fewpairs.models import CLASSIFIERS, DETECTORS, ENCODERS, MODELS
 
 
 def test_all_attentions_by_default():

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from latchkey.classify import (
+from fewpairs.classify import (
     RECORDS,
     SHEET,
     TABLE,
@@ -21,9 +21,9 @@ from latchkey.classify import (
     classify_files,
     find_pictures,
 )
-from latchkey.data import LabelledView
-from latchkey.errors import InputError
-from latchkey.tasks import Classification
+from fewpairs.data import LabelledView
+from fewpairs.errors import InputError
+from fewpairs.tasks import Classification
 
 CLASSES = ("dark", "grey", "bright")
 VIEW = LabelledView((8, 8), channels=1, mean=(0.0,), std=(1.0,), crop_pct=1.0)

@@ -10,11 +10,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latchkey import KV, KVPos
-from latchkey.config import load_experiment, merge, parse_override, to_dict, to_yaml, validate
-from latchkey.errors import InputError
-from latchkey.models import CLASSIFIERS, DETECTORS, MODELS
-from latchkey.recipes import RECIPES
+from fewpairs import KV, KVPos
+from fewpairs.config import load_experiment, merge, parse_override, to_dict, to_yaml, validate
+from fewpairs.errors import InputError
+from fewpairs.models import CLASSIFIERS, DETECTORS, MODELS
+from fewpairs.recipes import RECIPES
 
 
 @pytest.mark.parametrize("name", RECIPES)

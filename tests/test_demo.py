@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from latchkey.demo import run_demo
+from fewpairs.demo import run_demo
 
 
 @pytest.mark.slow

@@ -18,19 +18,19 @@ from PIL import Image
 from safetensors.torch import load_file
 from timm.models.vision_transformer import VisionTransformer
 
-from latchkey.attention import KNN, KV, Variant
-from latchkey.config import load_experiment, to_yaml
-from latchkey.data.classification import LabelledView
-from latchkey.data.multicrop import MultiCrop
-from latchkey.errors import InputError
-from latchkey.experiment import ClassificationExperiment, DinoExperiment, train
-from latchkey.experiment.classification import ClassifierConfig, LabelledData
-from latchkey.experiment.dino import DistillationConfig, EncoderConfig
-from latchkey.models.dino import DinoPair, ProjectionHead, TeacherSchedule
-from latchkey.run import evaluate_run, load_run, train_run
-from latchkey.train import FitConfig, Interrupted, OptimizerConfig, RunFolder, ScheduleConfig, fit, read_log
-from latchkey.train import evaluate as score
-from latchkey.train.journal import Journal
+from fewpairs.attention import KNN, KV, Variant
+from fewpairs.config import load_experiment, to_yaml
+from fewpairs.data.classification import LabelledView
+from fewpairs.data.multicrop import MultiCrop
+from fewpairs.errors import InputError
+from fewpairs.experiment import ClassificationExperiment, DinoExperiment, train
+from fewpairs.experiment.classification import ClassifierConfig, LabelledData
+from fewpairs.experiment.dino import DistillationConfig, EncoderConfig
+from fewpairs.models.dino import DinoPair, ProjectionHead, TeacherSchedule
+from fewpairs.run import evaluate_run, load_run, train_run
+from fewpairs.train import FitConfig, Interrupted, OptimizerConfig, RunFolder, ScheduleConfig, fit, read_log
+from fewpairs.train import evaluate as score
+from fewpairs.train.journal import Journal
 
 COARSENESS = {"coarse": 2, "medium": 4, "fine": 8, "finest": 16}
 
@@ -215,7 +215,7 @@ def test_mistakes(textures: Path) -> None:
 
 
 def load_experiment_with(one: DinoExperiment, override: str) -> None:
-    from latchkey.config import merge, parse_override, to_dict, validate
+    from fewpairs.config import merge, parse_override, to_dict, validate
 
     validate(merge(to_dict(one), [parse_override(override)]))
 
@@ -281,7 +281,7 @@ def test_two_processes_train_as_one(textures: Path, tmp_path: Path) -> None:
     one = replace(one, model=replace(one.model, drop_path=0.0))
     run(one, tmp_path / "one")
     (tmp_path / "two.yaml").write_text(to_yaml(replace(one, fit=replace(one.fit, batch_size=4))))
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "latchkey"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "fewpairs"]
     done = subprocess.run(
         [*launcher, "train", str(tmp_path / "two.yaml"), "--out", str(tmp_path / "two"), "--quiet"],
         env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},

@@ -14,10 +14,10 @@ import torch
 import typer
 import yaml
 
-from latchkey.attention import KVPos, parse_variant
-from latchkey.cli import app
-from latchkey.config import load_experiment, parse_override, to_dict
-from latchkey.experiment import ClassificationExperiment, DetectionExperiment, SegmentationExperiment
+from fewpairs.attention import KVPos, parse_variant
+from fewpairs.cli import app
+from fewpairs.config import load_experiment, parse_override, to_dict
+from fewpairs.experiment import ClassificationExperiment, DetectionExperiment, SegmentationExperiment
 
 ROOT = Path(__file__).parents[1]
 README, TRAINING = ROOT / "README.md", ROOT / "docs" / "training.md"
@@ -36,15 +36,15 @@ def run_blocks(page: Path, names: dict[str, Any]) -> dict[str, Any]:
 
 
 def commands() -> list[tuple[str, list[str]]]:
-    """Page and words of every `latchkey ...` in a shell block, launchers taken off."""
+    """Page and words of every `fewpairs ...` in a shell block, launchers taken off."""
     found = []
     for page in PAGES:
         for block in blocks(page, "sh"):
             for line in block.replace("\\\n", " ").splitlines():
                 words = shlex.split(line, comments=True)
-                if "-m" in words and words[words.index("-m") + 1] == "latchkey":
+                if "-m" in words and words[words.index("-m") + 1] == "fewpairs":
                     words = words[words.index("-m") + 1 :]
-                if words[:1] == ["latchkey"]:
+                if words[:1] == ["fewpairs"]:
                     found.append((page.name, words[1:]))
     return found
 

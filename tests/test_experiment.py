@@ -10,11 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from latchkey.config import load_experiment, to_yaml
-from latchkey.errors import CheckpointError, InputError
-from latchkey.experiment import evaluate, train, weights_file
-from latchkey.experiment.segmentation import cache_folder, open_store, split
-from latchkey.train import RunFolder
+from fewpairs.config import load_experiment, to_yaml
+from fewpairs.errors import CheckpointError, InputError
+from fewpairs.experiment import evaluate, train, weights_file
+from fewpairs.experiment.segmentation import cache_folder, open_store, split
+from fewpairs.train import RunFolder
 
 
 def test_build_joins_data_model_and_task(tiny: list[str]) -> None:

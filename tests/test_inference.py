@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor, nn
 
-from latchkey.data import UWMadison, View, make_phantom, rle_decode
-from latchkey.errors import InputError
-from latchkey.inference import Output, PredictionError, Predictor, predict_files
-from latchkey.tasks import Segmentation
+from fewpairs.data import UWMadison, View, make_phantom, rle_decode
+from fewpairs.errors import InputError
+from fewpairs.inference import Output, PredictionError, Predictor, predict_files
+from fewpairs.tasks import Segmentation
 
 CLASSES = ("bright", "very_bright")
 
@@ -79,7 +79,7 @@ def test_what_fits_takes_the_path_of_evaluation() -> None:
     image = picture((20, 30), slices=3)
     for view in (View((24, 32), fit="pad"), View((24, 32)), View((10, 12))):
         predict = predictor(view, batch_size=2)
-        from latchkey.data import intensity_statistics
+        from fewpairs.data import intensity_statistics
 
         inputs, geometry = view.apply(image, intensity_statistics(image))
         with torch.no_grad():
@@ -299,7 +299,7 @@ def test_a_scan_with_other_channels_is_a_failure_of_its_own(tmp_path: Path) -> N
 
 
 def test_the_plan_of_files_is_what_is_written(tmp_path: Path, tree: Path) -> None:
-    from latchkey.data.readers import find_inputs
+    from fewpairs.data.readers import find_inputs
 
     save_picture(tmp_path / "in" / "a.png")
     save_volume(tmp_path / "in" / "v.nii")

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latchkey.attention import KeyOnly, Softmax
-from latchkey.config import load_experiment
-from latchkey.errors import InputError
-from latchkey.experiment import ClassificationExperiment
-from latchkey.recipes import RECIPES
-from latchkey.recipes.linglo import ABLATIONS
-from latchkey.run import load_run, train_run
+from fewpairs.attention import KeyOnly, Softmax
+from fewpairs.config import load_experiment
+from fewpairs.errors import InputError
+from fewpairs.experiment import ClassificationExperiment
+from fewpairs.recipes import RECIPES
+from fewpairs.recipes.linglo import ABLATIONS
+from fewpairs.run import load_run, train_run
 
 
 def recipe(name: str) -> ClassificationExperiment:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import yaml
 
-import latchkey
-from latchkey.config import to_dict
-from latchkey.experiment import DinoExperiment
-from latchkey.recipes import RECIPES
+import fewpairs
+from fewpairs.config import to_dict
+from fewpairs.experiment import DinoExperiment
+from fewpairs.recipes import RECIPES
 
-PAGE = (Path(latchkey.__file__).parents[2] / "docs" / "self-supervision.md").read_text(encoding="utf-8")
+PAGE = (Path(fewpairs.__file__).parents[2] / "docs" / "self-supervision.md").read_text(encoding="utf-8")
 
 
 def test_every_setting_has_its_default() -> None:

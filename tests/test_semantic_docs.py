@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
-from latchkey.config import to_dict
-from latchkey.experiment import SemanticExperiment
-from latchkey.recipes import RECIPES
+from fewpairs.config import to_dict
+from fewpairs.experiment import SemanticExperiment
+from fewpairs.recipes import RECIPES
 
 PAGE = (Path(__file__).parents[1] / "docs" / "semantic.md").read_text(encoding="utf-8")
 

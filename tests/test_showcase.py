@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from latchkey.config import load_experiment
-from latchkey.metrics import ScanStatistics, load_records, scan_statistics
-from latchkey.metrics.showing import ranked_cases
-from latchkey.showcase import showcase
+from fewpairs.config import load_experiment
+from fewpairs.metrics import ScanStatistics, load_records, scan_statistics
+from fewpairs.metrics.showing import ranked_cases
+from fewpairs.showcase import showcase
 
 
 def record(case: str, hit: float) -> ScanStatistics:

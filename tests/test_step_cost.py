@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from latchkey.step_cost import peak_bytes, time_steps
+from fewpairs.step_cost import peak_bytes, time_steps
 
 
 def test_peak_of_a_step_holds_activations_and_gradients() -> None:

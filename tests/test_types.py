@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latchkey.types import Detections, Geometry, Grid, Objects, Pictures
+from fewpairs.types import Detections, Geometry, Grid, Objects, Pictures
 
 SIZES = st.tuples(st.integers(1, 40), st.integers(1, 40))
 

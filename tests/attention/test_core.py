@@ -8,8 +8,8 @@ import pickle
 import pytest
 import torch
 
-from latchkey.attention import VARIANTS, Core, KeyOnly, Variant, has_pairs
-from latchkey.errors import InputError
+from fewpairs.attention import VARIANTS, Core, KeyOnly, Variant, has_pairs
+from fewpairs.errors import InputError
 
 
 def roles(variant: Variant, heads: int = 2, n: int = 7, d: int = 8) -> list[torch.Tensor]:

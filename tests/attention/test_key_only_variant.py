@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from latchkey import KeyOnly, MultiHead
-from latchkey.attention import ConvProjection, parse_variant
-from latchkey.attention.key_only import padding_mask
-from latchkey.errors import InputError
-from latchkey.types import Grid
+from fewpairs import KeyOnly, MultiHead
+from fewpairs.attention import ConvProjection, parse_variant
+from fewpairs.attention.key_only import padding_mask
+from fewpairs.errors import InputError
+from fewpairs.types import Grid
 
 FORMS = ("R1", "R1c", "R2", "R3", "R3-R2")
 GRID = Grid(3, 4, prefix=1)
@@ -47,7 +47,7 @@ def test_the_convolution_sees_neighbours_in_the_image() -> None:
     moved[0, 1] += 1
     keys, values = made.project(torch.cat([x, moved]), GRID)
     local = made.core.mix.local
-    from latchkey.attention.key_only import over_grid
+    from fewpairs.attention.key_only import over_grid
 
     mapped = over_grid(local, values, GRID)
     changed = (mapped[0] - mapped[1]).abs().amax(dim=(0, 2)) > 1e-6

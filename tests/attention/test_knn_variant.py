@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from latchkey import KNN, KV, MultiHead, Softmax
-from latchkey.attention import Variant, parse_attention, parse_variant, spread
-from latchkey.errors import InputError
-from latchkey.models import create_segmenter
-from latchkey.models.encoders import CvT, CvTStage, ViTConfig, build_vit
-from latchkey.types import Grid
+from fewpairs import KNN, KV, MultiHead, Softmax
+from fewpairs.attention import Variant, parse_attention, parse_variant, spread
+from fewpairs.errors import InputError
+from fewpairs.models import create_segmenter
+from fewpairs.models.encoders import CvT, CvTStage, ViTConfig, build_vit
+from fewpairs.types import Grid
 
 SMALL = (CvTStage(16, 1, 1, 7, 4, 2), CvTStage(32, 2, 2), CvTStage(48, 3, 2))
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from latchkey import KVPos
-from latchkey.attention.kv import KVPosition, row_channels
-from latchkey.errors import InputError
+from fewpairs import KVPos
+from fewpairs.attention.kv import KVPosition, row_channels
+from fewpairs.errors import InputError
 
 
 def literal_encoding(n: int, d_pos: int) -> Tensor:
@@ -64,7 +64,7 @@ def test_row_channels_share_one_gradient() -> None:
 
 
 def test_the_default_starts_as_plain_kv() -> None:
-    from latchkey import KV
+    from fewpairs import KV
 
     k, v = torch.randn(2, 1, 2, 6, 4).unbind(0)
     torch.testing.assert_close(KVPos().build(2, 4)(k, v), KV().build(2, 4)(k, v))

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from latchkey import KV, KVPos, MultiHead, Softmax
-from latchkey.attention import VARIANTS, ConvProjection, LinearProjection, has_pairs, parse_variant, variant_name
-from latchkey.errors import InputError
-from latchkey.types import Grid
+from fewpairs import KV, KVPos, MultiHead, Softmax
+from fewpairs.attention import VARIANTS, ConvProjection, LinearProjection, has_pairs, parse_variant, variant_name
+from fewpairs.errors import InputError
+from fewpairs.types import Grid
 
 VARIANT_NAMES = sorted(VARIANTS)
 

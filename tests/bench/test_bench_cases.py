@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latchkey.bench import SETS, OperatorCase, moved, parse_shape, parse_topk, select
-from latchkey.bench.cases import DTYPES, ModelCase, parse_case
-from latchkey.errors import InputError
+from fewpairs.bench import SETS, OperatorCase, moved, parse_shape, parse_topk, select
+from fewpairs.bench.cases import DTYPES, ModelCase, parse_case
+from fewpairs.errors import InputError
 
 numbers = st.integers(1, 10**6)
 shares = st.floats(0.001, 1).map(lambda x: round(x, 3))

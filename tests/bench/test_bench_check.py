@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from latchkey.bench import CheckFailed, ModelCase, OperatorCase, models, operators
-from latchkey.bench.baselines import published_choice
-from latchkey.bench.check import PAIRS, check, reduced
-from latchkey.bench.operators import Method, baselines, explained, kernel
-from latchkey.ops import knn
-from latchkey.ops.dispatch import Kernel
+from fewpairs.bench import CheckFailed, ModelCase, OperatorCase, models, operators
+from fewpairs.bench.baselines import published_choice
+from fewpairs.bench.check import PAIRS, check, reduced
+from fewpairs.bench.operators import Method, baselines, explained, kernel
+from fewpairs.ops import knn
+from fewpairs.ops.dispatch import Kernel
 
 CASES = [
     OperatorCase("knn", 2, 2, 50, 16, 20),
@@ -97,7 +97,7 @@ def test_another_number_of_keys_or_another_choice_among_equal_ones_is_refused() 
 
 def test_a_published_arithmetic_that_keeps_worse_keys_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     method = next(each for each in baselines(CASES[0]) if each.name == "published")
-    monkeypatch.setattr("latchkey.bench.check.published_choice", lambda scores, topk: published_choice(-scores, topk))
+    monkeypatch.setattr("fewpairs.bench.check.published_choice", lambda scores, topk: published_choice(-scores, topk))
     with pytest.raises(CheckFailed, match="other keys than the best"):
         check(CASES[0], method, training=False)
 
@@ -139,7 +139,7 @@ def _small_model(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_small_model")
 def test_a_model_is_checked_through_its_operators_and_its_logits(monkeypatch: pytest.MonkeyPatch) -> None:
-    from latchkey.attention import KNN
+    from fewpairs.attention import KNN
 
     assert models.check_model(tiny(), KNN(20), training=True).share <= 1
     assert models.check_model(tiny(), None, training=True).share <= 1

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from latchkey.bench.goals import judged, verdict
-from latchkey.bench.plot import draw, panels
-from latchkey.bench.sets import Goal
+from fewpairs.bench.goals import judged, verdict
+from fewpairs.bench.plot import draw, panels
+from fewpairs.bench.sets import Goal
 
 NAME = "knn-b1-h1-n64-d8-k8"
 

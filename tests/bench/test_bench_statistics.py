@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latchkey.bench.statistics import FASTER, SLOWER, UNKNOWN, crossover, summarise
+from fewpairs.bench.statistics import FASTER, SLOWER, UNKNOWN, crossover, summarise
 
 times = st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=30)
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from latchkey.bench.timing import race
+from fewpairs.bench.timing import race
 
 
 def test_each_round_has_every_contender_once_in_orders_that_change() -> None:

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from latchkey.bench.cases import OperatorCase, parse_case
-from latchkey.bench.contenders import contender, contenders
-from latchkey.bench.machine import duration, size
-from latchkey.bench.weighing import Scales, WeighingFailed
+from fewpairs.bench.cases import OperatorCase, parse_case
+from fewpairs.bench.contenders import contender, contenders
+from fewpairs.bench.machine import duration, size
+from fewpairs.bench.weighing import Scales, WeighingFailed
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 CASE = OperatorCase("softmax", 1, 2, 1024, 16)
@@ -34,7 +34,7 @@ def test_a_fresh_process_weighs_what_one_run_holds() -> None:
 
 @linux
 def test_an_answer_is_a_number_or_a_reason(capsys: pytest.CaptureFixture[str]) -> None:
-    from latchkey.bench import server
+    from fewpairs.bench import server
 
     request = {"case": CASE.name, "contender": "published", "pass": "forward", "threads": 1}
     assert server.answer(request)["peak"] > SCORES  # type: ignore[operator]
@@ -56,7 +56,7 @@ def test_contenders_are_the_chosen_kernel_and_the_baselines() -> None:
 
 
 def test_what_would_not_fit_is_left_out_with_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("latchkey.bench.operators.available", lambda _device: 2**20)
+    monkeypatch.setattr("fewpairs.bench.operators.available", lambda _device: 2**20)
     reason = contender(CASE, "published").refuse("forward")
     assert reason == "it holds 5 times its scores, 40 MiB, and 1 MiB are free"
     assert contender(CASE, "flex").refuse("training") == "FlexAttention has no backward pass on a CPU"

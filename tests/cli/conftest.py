@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
-from latchkey.cli import main
+from fewpairs.cli import main
 
 
 class Answer(NamedTuple):
@@ -24,12 +24,12 @@ Call = Callable[..., Answer]
 
 @pytest.fixture
 def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """`call("train", "--list")` runs `latchkey train --list` in this process."""
+    """`call("train", "--list")` runs `fewpairs train --list` in this process."""
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("NO_COLOR", "1")
 
     def run(*arguments: str) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["latchkey", *arguments])
+        monkeypatch.setattr(sys, "argv", ["fewpairs", *arguments])
         try:
             main()
             status = 0

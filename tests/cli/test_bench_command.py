@@ -1,4 +1,4 @@
-"""`latchkey bench` from outside: what it writes, what it refuses, and what an interruption leaves."""
+"""`fewpairs bench` from outside: what it writes, what it refuses, and what an interruption leaves."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from latchkey.bench import run as bench_run
-from latchkey.ops import knn
-from latchkey.ops.dispatch import Kernel
+from fewpairs.bench import run as bench_run
+from fewpairs.ops import knn
+from fewpairs.ops.dispatch import Kernel
 
 Call = Callable[..., Any]
 TINY = ["--rounds", "5", "--no-memory", "--quiet"]
@@ -27,7 +27,7 @@ def lines(folder: Path) -> list[dict[str, Any]]:
 def test_help_has_an_example(call: Call) -> None:
     answer = call("bench", "--help")
     assert answer.status == 0
-    assert "Example: latchkey bench" in answer.out
+    assert "Example: fewpairs bench" in answer.out
 
 
 def test_a_case_becomes_records_and_a_page(call: Call, tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_two_lengths_are_a_figure_and_a_second_run_is_appended(call: Call, tmp_p
 
 
 def test_goals_are_judged_and_said(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from latchkey.bench import SETS, Goal
+    from fewpairs.bench import SETS, Goal
 
     goals = (Goal(KV, "forward", "time", 1000.0, "sdpa"), Goal(KV, "forward", "speed", 1000.0, "sdpa"))
     monkeypatch.setitem(SETS, "quick", SETS["quick"].__class__("tiny", SETS["quick"].cases, goals))
@@ -130,7 +130,7 @@ def test_a_baseline_that_does_not_compile_is_left_out(
     def broken() -> Any:
         raise NotImplementedError("no compiler here")
 
-    monkeypatch.setattr("latchkey.bench.baselines._compiled_flex", broken)
+    monkeypatch.setattr("fewpairs.bench.baselines._compiled_flex", broken)
     answer = call("bench", KV, *TINY, "--against", "sdpa,flex", "--out", str(tmp_path))
     assert answer.status == 0, answer.err
     left = {(r["pass"], r["why"]) for r in lines(tmp_path) if r["kind"] == "left out"}
@@ -183,7 +183,7 @@ def test_the_list_has_sets_cases_and_goals_and_measures_nothing(call: Call, tmp_
         ([KNN, "--dtype", "float16"], "dtype 'float16' is not measured"),
         ([KNN, "--kernels", "bonded"], "did you mean 'bounded'"),
         ([KNN, "--against", "spda"], "did you mean 'sdpa'"),
-        ([KV, "nosuchmodel-b1-224px-knn5", "--no-memory"], "'nosuchmodel' is no model of latchkey or timm"),
+        ([KV, "nosuchmodel-b1-224px-knn5", "--no-memory"], "'nosuchmodel' is no model of fewpairs or timm"),
     ],
 )
 def test_a_wrong_call_gives_one_message_and_status_2(

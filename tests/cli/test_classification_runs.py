@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
-from latchkey.config import load_experiment, to_yaml
-from latchkey.errors import DataError, InputError
-from latchkey.experiment import ClassificationExperiment
-from latchkey.run import evaluate_run, load_run, train_run
+from fewpairs.config import load_experiment, to_yaml
+from fewpairs.errors import DataError, InputError
+from fewpairs.experiment import ClassificationExperiment
+from fewpairs.run import evaluate_run, load_run, train_run
 
 CLASSES = ("dark", "light", "striped")
 
@@ -86,7 +86,7 @@ def test_a_kind_that_does_not_exist(tmp_path: Path) -> None:
 def test_a_stage_may_have_an_attention_of_its_own(small: list[str]) -> None:
     spec = '[{"name": "knn", "topk": 3}, "softmax"]'
     built = load_experiment("cvt_pico_fashion", [*small, f"model.attention={spec}"]).build(progress=False)
-    from latchkey.attention import KNN, Core, Softmax
+    from fewpairs.attention import KNN, Core, Softmax
 
     found = [module.variant for module in built.model.modules() if isinstance(module, Core)]
     assert found[0] == KNN(topk=3)
@@ -162,8 +162,8 @@ def test_predict_writes_classes_of_new_pictures(
 
 
 def test_the_surest_mistakes_are_shown(small: list[str], tmp_path: Path) -> None:
-    from latchkey.metrics import ImageRecord
-    from latchkey.showcase import showcase
+    from fewpairs.metrics import ImageRecord
+    from fewpairs.showcase import showcase
 
     experiment = load_experiment("vit_pico_fashion", small)
     built = experiment.build(progress=False)

@@ -32,14 +32,14 @@ def test_every_command_has_help_with_an_example(command: str, call: Call) -> Non
 
 
 def test_version(call: Call) -> None:
-    from latchkey import __version__
+    from fewpairs import __version__
 
-    assert call("--version").out.strip() == f"latchkey {__version__}"
+    assert call("--version").out.strip() == f"fewpairs {__version__}"
 
 
 def test_help_and_the_package_import_nothing_heavy() -> None:
     code = (
-        "import sys, latchkey, latchkey.cli; "
+        "import sys, fewpairs, fewpairs.cli; "
         "print([m for m in ('torch', 'numpy', 'monai', 'timm', 'matplotlib', 'pydantic') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -17,10 +17,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from latchkey.config import load_experiment, to_yaml
-from latchkey.errors import InputError
-from latchkey.experiment import DetectionExperiment
-from latchkey.run import evaluate_run, load_run, train_run
+from fewpairs.config import load_experiment, to_yaml
+from fewpairs.errors import InputError
+from fewpairs.experiment import DetectionExperiment
+from fewpairs.run import evaluate_run, load_run, train_run
 
 SIZE = (40, 48)
 
@@ -242,7 +242,7 @@ def test_two_processes_train_as_one_with_the_same_global_batch(nuclei: Path, tmp
     shared = settings(
         nuclei, "model.name=retinanet", "model.encoder=pvt_v2_b0", "augment.sizes=null", "task.masks=false"
     )
-    command = ["-m", "latchkey", "train", "mask_rcnn_linglo_b0_nuclei", *shared, "fit.monitor=ap", "data.limit=4", "-q"]
+    command = ["-m", "fewpairs", "train", "mask_rcnn_linglo_b0_nuclei", *shared, "fit.monitor=ap", "data.limit=4", "-q"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     for name, launcher, batch in (("one", [], 4), ("two", torchrun, 2)):

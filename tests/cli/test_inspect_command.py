@@ -1,4 +1,4 @@
-"""`latchkey inspect` as a user calls it."""
+"""`fewpairs inspect` as a user calls it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from latchkey.attention import KNN
-from latchkey.cli.inspect import parse_layers, parse_queries
-from latchkey.data.classification import LabelledView
-from latchkey.errors import CheckpointError, InputError
-from latchkey.inspection.layers import find_cores
-from latchkey.inspection.subject import open_model
-from latchkey.models.classifiers import create_classifier
-from latchkey.models.dino import DinoPair, ProjectionHead, TeacherSchedule
+from fewpairs.attention import KNN
+from fewpairs.cli.inspect import parse_layers, parse_queries
+from fewpairs.data.classification import LabelledView
+from fewpairs.errors import CheckpointError, InputError
+from fewpairs.inspection.layers import find_cores
+from fewpairs.inspection.subject import open_model
+from fewpairs.models.classifiers import create_classifier
+from fewpairs.models.dino import DinoPair, ProjectionHead, TeacherSchedule
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_a_named_model(call: Any, photo: Path, tmp_path: Path) -> None:
     assert "blocks.5.attn" in answer.out
     assert len(list((out / "layers").iterdir())) == 2
     content = json.loads((out / "inspection.json").read_text())
-    assert content["subject"]["command"].startswith("latchkey inspect vit_nano ")
+    assert content["subject"]["command"].startswith("fewpairs inspect vit_nano ")
     # the middle 40 x 40 pixels of the picture became 28 x 28
     assert content["queries"] == [[pytest.approx(3.5 * 0.7), pytest.approx(5.5 * 0.7)], [pytest.approx(27.65)] * 2]
     assert content["layers"][0]["kept"] == 25
@@ -117,7 +117,7 @@ def test_a_run_of_a_classifier(
     options: list[str], kept: list[int | None], call: Any, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Finished(create_classifier("vit_nano", attention="knn", classes=2, in_channels=1))
-    monkeypatch.setattr("latchkey.run.load_run", lambda _folder: run)
+    monkeypatch.setattr("fewpairs.run.load_run", lambda _folder: run)
     answer = call("inspect", str(tmp_path), str(photo), *options, "--layers", "0", "--out", str(tmp_path / "o"))
     assert answer.status == 0, answer.err
     content = json.loads((tmp_path / "o" / "inspection.json").read_text())
@@ -130,7 +130,7 @@ def test_a_run_of_self_distillation_shows_its_teacher(
 ) -> None:
     student, teacher = (create_classifier("vit_nano", attention="knn", classes=0, in_channels=1) for _ in range(2))
     pair = DinoPair(student, teacher, ProjectionHead(64, 8, hidden=8, bottleneck=4), TeacherSchedule(), steps=9)
-    monkeypatch.setattr("latchkey.run.load_run", lambda _folder: Finished(pair))
+    monkeypatch.setattr("fewpairs.run.load_run", lambda _folder: Finished(pair))
     answer = call("inspect", str(tmp_path), str(photo), "--layers", "0", "--out", str(tmp_path / "o"))
     assert answer.status == 0, answer.err
     content = json.loads((tmp_path / "o" / "inspection.json").read_text())
@@ -169,7 +169,7 @@ def test_attention_as_yaml(call: Any, photo: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["vit_nanno"], "model 'vit_nanno' is neither one of latchkey nor of timm; did you mean 'vit_nano'?"),
+        (["vit_nanno"], "model 'vit_nanno' is neither one of fewpairs nor of timm; did you mean 'vit_nano'?"),
         (["resnet18"], "ResNet has no attention layer that can be swapped"),
         (["vit_nano", "--queries", "40,0"], "query 40,0 (row, column) lies outside photo.jpg of 40 x 60 pixels"),
         (["vit_nano", "--queries", "0,0"], "outside the part of photo.jpg that the model sees"),

@@ -1,4 +1,4 @@
-"""`latchkey kernels`, and the line on kernels of `latchkey doctor`."""
+"""`fewpairs kernels`, and the line on kernels of `fewpairs doctor`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latchkey.cli import doctor, kernels
-from latchkey.errors import InputError
-from latchkey.ops import key_only, knn, kv, softmax
-from latchkey.ops.native import Library, Unavailable, cache
+from fewpairs.cli import doctor, kernels
+from fewpairs.errors import InputError
+from fewpairs.ops import key_only, knn, kv, softmax
+from fewpairs.ops.native import Library, Unavailable, cache
 
 TABLES = {
     "softmax": softmax.KERNELS,
@@ -128,8 +128,8 @@ def test_any_shape_is_four_numbers_or_an_error(text: str) -> None:
 
 def test_help_has_an_example_that_runs(call: Call) -> None:
     text = call("kernels", "--help").out
-    example = next(line for line in text.splitlines() if "Example: latchkey" in line)
-    words = example.strip(" │").split("Example: latchkey ")[1].split()
+    example = next(line for line in text.splitlines() if "Example: fewpairs" in line)
+    words = example.strip(" │").split("Example: fewpairs ")[1].split()
     assert call(*words).status == 0
 
 
@@ -139,7 +139,7 @@ def the_line() -> doctor.Finding:
 
 
 def test_doctor_says_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("LATCHKEY_NATIVE", raising=False)
+    monkeypatch.delenv("FEWPAIRS_NATIVE", raising=False)
     library = kernels.library_of("knn")
     assert library is not None
     if library.unavailable() is not None:
@@ -153,9 +153,9 @@ def test_doctor_says_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_doctor_says_why_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LATCHKEY_NATIVE", "0")
-    assert the_line().text == "C++ is switched off by LATCHKEY_NATIVE=0"
-    monkeypatch.delenv("LATCHKEY_NATIVE")
+    monkeypatch.setenv("FEWPAIRS_NATIVE", "0")
+    assert the_line().text == "C++ is switched off by FEWPAIRS_NATIVE=0"
+    monkeypatch.delenv("FEWPAIRS_NATIVE")
     monkeypatch.setattr(Library, "tried", False)
     monkeypatch.setenv("CXX", "no-such-compiler")
     line = the_line()

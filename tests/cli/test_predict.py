@@ -1,4 +1,4 @@
-"""`latchkey predict`: a run folder and image files in; masks, and plain words about what went wrong, out."""
+"""`fewpairs predict`: a run folder and image files in; masks, and plain words about what went wrong, out."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
-from latchkey.config import to_yaml
-from latchkey.data import SourceOptions, View, intensity_statistics
-from latchkey.experiment import SegmentationExperiment
-from latchkey.experiment.segmentation import DataConfig, ModelConfig
-from latchkey.train.checkpoint import write_checkpoint
+from fewpairs.config import to_yaml
+from fewpairs.data import SourceOptions, View, intensity_statistics
+from fewpairs.experiment import SegmentationExperiment
+from fewpairs.experiment.segmentation import DataConfig, ModelConfig
+from fewpairs.train.checkpoint import write_checkpoint
 
 CLASSES = ("anterior", "posterior")
 
@@ -54,9 +54,9 @@ def volume(tmp_path: Path) -> Path:
 def test_masks_are_those_of_the_trained_model(
     call: Callable[..., Any], folder: Path, volume: Path, experiment: SegmentationExperiment, tmp_path: Path
 ) -> None:
-    from latchkey.data.volumes import Volume
-    from latchkey.inference import Predictor
-    from latchkey.run import load_run
+    from fewpairs.data.volumes import Volume
+    from fewpairs.inference import Predictor
+    from fewpairs.run import load_run
 
     answer = call(
         "predict", str(folder), str(volume), "--out", str(tmp_path / "out"), "--json", "--quiet", "--device", "cpu"
@@ -100,7 +100,7 @@ def test_failures_are_listed_at_the_end_with_status_1(
     bad.write_bytes(volume.read_bytes()[:100])
     answer = call("predict", str(folder), str(bad), str(volume), "--out", str(tmp_path / "out"), "--json", "-q")
     assert answer.status == 1
-    assert answer.err.startswith("latchkey: 1 of 2 scans failed; the masks of the other 1 are written:\n")
+    assert answer.err.startswith("fewpairs: 1 of 2 scans failed; the masks of the other 1 are written:\n")
     assert str(bad) in answer.err
     assert "Traceback" not in answer.err
     content = json.loads(answer.out)
@@ -131,8 +131,8 @@ def test_a_wrong_call_is_one_message_with_status_2(
 
 
 def test_prediction_equals_evaluation(folder: Path, experiment: SegmentationExperiment) -> None:
-    from latchkey.inference import Predictor
-    from latchkey.run import load_run
+    from fewpairs.inference import Predictor
+    from fewpairs.run import load_run
 
     loaded = load_run(folder)
     image = np.random.default_rng(1).normal(size=(5, 1, 11, 16)).astype(np.float32)

@@ -13,11 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
-from latchkey.config import load_experiment, to_yaml, validate
-from latchkey.errors import DataError, InputError
-from latchkey.experiment import SemanticExperiment
-from latchkey.recipes import RECIPES
-from latchkey.run import evaluate_run, load_run, train_run, with_inference
+from fewpairs.config import load_experiment, to_yaml, validate
+from fewpairs.errors import DataError, InputError
+from fewpairs.experiment import SemanticExperiment
+from fewpairs.recipes import RECIPES
+from fewpairs.run import evaluate_run, load_run, train_run, with_inference
 
 CLASSES = ("ground", "disc", "bar")
 
@@ -157,7 +157,7 @@ def test_predict_refuses_what_it_cannot_do(run: Path, scenes: Path, tmp_path: Pa
 
 
 def test_predicted_labels_are_those_that_are_scored(run: Path, scenes: Path) -> None:
-    from latchkey.segment import Labeller
+    from fewpairs.segment import Labeller
 
     loaded = load_run(run)
     settings = loaded.experiment
@@ -178,7 +178,7 @@ def test_predicted_labels_are_those_that_are_scored(run: Path, scenes: Path) -> 
 def test_training_resumes_to_the_same_bits(small: list[str], tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
-    from latchkey.train import Interrupted, RunFolder, fit
+    from fewpairs.train import Interrupted, RunFolder, fit
 
     experiment = load_experiment("fpn_pvt_v2_b0_nuclei", [*small, "fit.steps=4", "fit.checkpoint_every=2"])
     whole, parts = tmp_path / "whole", tmp_path / "parts"

@@ -14,12 +14,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from latchkey.train import read_log
+from fewpairs.train import read_log
 
-TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "latchkey")
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "fewpairs")
 # On a CPU `accelerate launch` starts several processes through MPI only, so here it starts one.
 ACCELERATE = ("-m", "accelerate.commands.launch", "--cpu", "--num_processes=1", "--num_machines=1",
-              "--mixed_precision=no", "--dynamo_backend=no", "-m", "latchkey")  # fmt: skip
+              "--mixed_precision=no", "--dynamo_backend=no", "-m", "fewpairs")  # fmt: skip
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:
@@ -45,7 +45,7 @@ def test_a_launcher_trains_as_one_process_with_the_same_global_batch(
     launcher: tuple[str, ...], batch_size: int, tiny: list[str], tmp_path: Path
 ) -> None:
     command = ["train", "setr_kvpos_small", *tiny, "--quiet"]
-    run("-m", "latchkey", *command, "fit.batch_size=4", "--out", str(tmp_path / "one"))
+    run("-m", "fewpairs", *command, "fit.batch_size=4", "--out", str(tmp_path / "one"))
     run(*launcher, *command, f"fit.batch_size={batch_size}", "--out", str(tmp_path / "launched"))
     one, launched = weights(tmp_path / "one", "model."), weights(tmp_path / "launched", "model.")
     assert one.keys() == launched.keys()
@@ -59,9 +59,9 @@ def test_a_launcher_trains_as_one_process_with_the_same_global_batch(
 @pytest.mark.slow
 def test_ctrl_c_saves_prints_the_command_and_resumes_to_the_same_bits(tiny: list[str], tmp_path: Path) -> None:
     command = ["train", "setr_kvpos_small", *tiny, "fit.steps=40", "fit.evaluate_every=20", "fit.checkpoint_every=20"]
-    run("-m", "latchkey", *command, "--out", str(tmp_path / "whole"), "--quiet")
+    run("-m", "fewpairs", *command, "--out", str(tmp_path / "whole"), "--quiet")
     stopped = tmp_path / "stopped"
-    process = start("-m", "latchkey", *command, "--out", str(stopped))
+    process = start("-m", "fewpairs", *command, "--out", str(stopped))
     log = stopped / "metrics.jsonl"
     while process.poll() is None and not (log.exists() and len(log.read_text().splitlines()) >= 3):
         time.sleep(0.02)
@@ -69,11 +69,11 @@ def test_ctrl_c_saves_prints_the_command_and_resumes_to_the_same_bits(tiny: list
     _, err = process.communicate(timeout=120)
     assert process.returncode == 1
     assert "Traceback" not in err
-    said = re.search(r"latchkey train --resume (\S+)", err)
+    said = re.search(r"fewpairs train --resume (\S+)", err)
     assert said
     assert Path(said.group(1)) == stopped
     assert len(read_log(log)) < 40
-    run("-m", "latchkey", "train", "--resume", str(stopped), "--quiet")
+    run("-m", "fewpairs", "train", "--resume", str(stopped), "--quiet")
     whole, resumed = (load_file(folder / "last.safetensors") for folder in (tmp_path / "whole", stopped))
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)

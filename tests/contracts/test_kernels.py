@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from latchkey.ops import key_only, knn, kv, softmax
-from latchkey.ops.dispatch import Kernel
+from fewpairs.ops import key_only, knn, kv, softmax
+from fewpairs.ops.dispatch import Kernel
 
 LENGTHS = (1, 17, 196, 197)
 DTYPES = (torch.float32, torch.bfloat16)

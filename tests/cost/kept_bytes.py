@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from latchkey.ops import key_only, knn, kv
+from fewpairs.ops import key_only, knn, kv
 
 
 def really_kept(model: nn.Module, image: Tensor, **options: object) -> int:

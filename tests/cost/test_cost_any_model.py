@@ -7,13 +7,13 @@ from kept_bytes import really_kept
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from latchkey.attention import KNN, KV, Softmax
-from latchkey.cost import TERMS, ledger
-from latchkey.cost.ledger import totals, trace
-from latchkey.cost.tracing import Site, meta_twin
-from latchkey.cost.weightless import weightless
-from latchkey.models import create_classifier
-from latchkey.swap import swap_attention
+from fewpairs.attention import KNN, KV, Softmax
+from fewpairs.cost import TERMS, ledger
+from fewpairs.cost.ledger import totals, trace
+from fewpairs.cost.tracing import Site, meta_twin
+from fewpairs.cost.weightless import weightless
+from fewpairs.models import create_classifier
+from fewpairs.swap import swap_attention
 
 TIMM = [
     ("deit_tiny_patch16_224", 224),
@@ -102,7 +102,7 @@ def test_windows_count_once_each():
 
 
 class WrittenOut(nn.Module):
-    """Attention without any of PyTorch's or latchkey's own, in a module whose name tells."""
+    """Attention without any of PyTorch's or fewpairs' own, in a module whose name tells."""
 
     def __init__(self):
         super().__init__()

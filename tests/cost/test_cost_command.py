@@ -1,4 +1,4 @@
-"""The commands `latchkey cost` and `latchkey models`."""
+"""The commands `fewpairs cost` and `fewpairs models`."""
 
 import json
 import sys
@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from latchkey.cli import app, main
-from latchkey.cli.cost import human, mebibytes, parse_size
-from latchkey.errors import InputError
+from fewpairs.cli import app, main
+from fewpairs.cli.cost import human, mebibytes, parse_size
+from fewpairs.errors import InputError
 
 
 def run(*arguments):
@@ -95,7 +95,7 @@ def test_pattern_that_matches_nothing():
 
 @pytest.mark.parametrize("arguments", [("cost", "setr_pup_smal"), ("cost", "vit_b16", "-a", "qv"), ("models", "x")])
 def test_mistakes_end_with_status_2_and_one_line(arguments, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["latchkey", *arguments])
+    monkeypatch.setattr(sys, "argv", ["fewpairs", *arguments])
     with pytest.raises(SystemExit) as end:
         main()
     assert end.value.code == 2
@@ -110,7 +110,7 @@ def test_a_size_too_small_to_train_on():
 
 @pytest.mark.parametrize("command", ["cost", "models"])
 def test_help_has_an_example(command):
-    assert f"Example: latchkey {command}" in " ".join(run(command, "--help").output.split())
+    assert f"Example: fewpairs {command}" in " ".join(run(command, "--help").output.split())
 
 
 @given(height=st.integers(1, 9999), width=st.integers(1, 9999), separator=st.sampled_from([",", "x", ", ", "X"]))

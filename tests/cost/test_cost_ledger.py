@@ -8,13 +8,13 @@ from kept_bytes import really_kept
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from latchkey.attention import KNN, KV, VARIANTS, KeyOnly, KVPos, LinearProjection, MultiHead, Softmax
-from latchkey.catalogue import compare
-from latchkey.cost import TERMS, ledger
-from latchkey.cost.ledger import totals
-from latchkey.cost.memory import LiveBytes
-from latchkey.models import create_encoder, create_segmenter
-from latchkey.types import Grid
+from fewpairs.attention import KNN, KV, VARIANTS, KeyOnly, KVPos, LinearProjection, MultiHead, Softmax
+from fewpairs.catalogue import compare
+from fewpairs.cost import TERMS, ledger
+from fewpairs.cost.ledger import totals
+from fewpairs.cost.memory import LiveBytes
+from fewpairs.models import create_encoder, create_segmenter
+from fewpairs.types import Grid
 
 CASES = [
     *itertools.product(("setr_pup_small", "conv_setr_cup_small", "cvt_setr_pup_small"), VARIANTS),
@@ -125,7 +125,7 @@ class OneLayer(nn.Module):
         self.attn = MultiHead(32, 4, variant)
 
     def forward(self, image):
-        from latchkey.types import Grid
+        from fewpairs.types import Grid
 
         tokens = image.flatten(2).transpose(1, 2)
         return self.attn(tokens, Grid(*image.shape[2:]))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from made_files import save_picture, save_volume
 
-from latchkey.data import Store, UWMadison, make_phantom, prepare
+from fewpairs.data import Store, UWMadison, make_phantom, prepare
 
 
 @pytest.fixture(scope="session")

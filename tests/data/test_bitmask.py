@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from latchkey.data.bitmask import bitmask_dtype, from_labels, pack, unpack
-from latchkey.errors import InputError
+from fewpairs.data.bitmask import bitmask_dtype, from_labels, pack, unpack
+from fewpairs.errors import InputError
 
 
 @given(st.integers(1, 20).flatmap(lambda k: arrays(bool, (2, k, 3, 4))))

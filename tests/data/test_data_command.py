@@ -9,15 +9,15 @@ from types import ModuleType
 import pytest
 from typer.testing import CliRunner
 
-import latchkey
-from latchkey.errors import DataError, InputError
+import fewpairs
+from fewpairs.errors import DataError, InputError
 
 
 @pytest.fixture(scope="module")
 def command() -> ModuleType:
     """The sub-command's module by itself, without its siblings."""
-    path = Path(latchkey.__file__).parent / "cli" / "data.py"
-    spec = importlib.util.spec_from_file_location("latchkey_data_command", path)
+    path = Path(fewpairs.__file__).parent / "cli" / "data.py"
+    spec = importlib.util.spec_from_file_location("fewpairs_data_command", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -76,4 +76,4 @@ def test_wrong_calls(command: ModuleType, decathlon: Path, arguments: list[str])
 
 def test_every_command_has_an_example(command: ModuleType) -> None:
     for name in ("inspect", "phantom", "prepare"):
-        assert "Example: latchkey data" in call(command, name, "--help")
+        assert "Example: fewpairs data" in call(command, name, "--help")

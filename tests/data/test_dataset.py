@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from latchkey.data import Augment, ScanDataset, SliceDataset, Store, View, collate
-from latchkey.data.bitmask import unpack
-from latchkey.errors import InputError
+from fewpairs.data import Augment, ScanDataset, SliceDataset, Store, View, collate
+from fewpairs.data.bitmask import unpack
+from fewpairs.errors import InputError
 
 VIEW = View((24, 20))
 

@@ -7,9 +7,9 @@ import pytest
 from made_files import save_picture
 from PIL import Image
 
-from latchkey.data import ImageFolder
-from latchkey.data.bitmask import unpack
-from latchkey.errors import DataError, InputError
+from fewpairs.data import ImageFolder
+from fewpairs.data.bitmask import unpack
+from fewpairs.errors import DataError, InputError
 
 
 def folder(root: Path, **options: object) -> ImageFolder:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from latchkey.data import UWMadison, msd
-from latchkey.data.inspection import inspect_source
+from fewpairs.data import UWMadison, msd
+from fewpairs.data.inspection import inspect_source
 
 
 def test_counts(phantom_once: Path) -> None:

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from latchkey.data import intensity_statistics, normalise
-from latchkey.data.intensity import NORMALISATIONS
+from fewpairs.data import intensity_statistics, normalise
+from fewpairs.data.intensity import NORMALISATIONS
 
 
 def scan(dtype: str = "uint16", channels: int = 1) -> np.ndarray:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from latchkey.data import ImageFolder, Nifti, SourceOptions, UWMadison, detect_kind, open_source
-from latchkey.errors import InputError
+from fewpairs.data import ImageFolder, Nifti, SourceOptions, UWMadison, detect_kind, open_source
+from fewpairs.errors import InputError
 
 
 def test_every_layout_is_opened_and_found_out(phantom_once: Path, decathlon: Path, pictures: Path) -> None:

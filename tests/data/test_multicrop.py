@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from latchkey.data.classification import LabelledSource, LabelledView
-from latchkey.data.multicrop import ExemplarItems, MultiCrop, MultiCropDataset, collate_crops, cut, recoloured
-from latchkey.errors import InputError
-from latchkey.types import Labelled
+from fewpairs.data.classification import LabelledSource, LabelledView
+from fewpairs.data.multicrop import ExemplarItems, MultiCrop, MultiCropDataset, collate_crops, cut, recoloured
+from fewpairs.errors import InputError
+from fewpairs.types import Labelled
 
 SMALL = MultiCrop(local_size=(12, 10), local_crops=3)
 STILL = MultiCrop(local_size=(8, 8), flip=0, jitter=0, grey=0, blur=0, solarise=0)

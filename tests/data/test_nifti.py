@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from made_files import AFFINE, save_volume
 
-from latchkey.data import Nifti, msd
-from latchkey.data.bitmask import unpack
-from latchkey.data.volumes import Volume
-from latchkey.errors import DataError, InputError
+from fewpairs.data import Nifti, msd
+from fewpairs.data.bitmask import unpack
+from fewpairs.data.volumes import Volume
+from fewpairs.errors import DataError, InputError
 
 
 def read_all(source: Nifti) -> None:

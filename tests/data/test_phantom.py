@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latchkey.data import ORGANIZER_EXCLUSIONS, UWMadison, make_phantom, prepare
-from latchkey.data.bitmask import unpack
-from latchkey.data.uw_madison import SliceName
-from latchkey.errors import DataError, InputError
+from fewpairs.data import ORGANIZER_EXCLUSIONS, UWMadison, make_phantom, prepare
+from fewpairs.data.bitmask import unpack
+from fewpairs.data.uw_madison import SliceName
+from fewpairs.errors import DataError, InputError
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import pytest
 from made_files import save_picture
 from PIL import Image
 
-from latchkey.data.pictures import picture_layout, read_indices, read_picture
-from latchkey.errors import DataError
+from fewpairs.data.pictures import picture_layout, read_indices, read_picture
+from fewpairs.errors import DataError
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

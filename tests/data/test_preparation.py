@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latchkey.data import ScanFiles, Store, UWMadison, msd, prepare
-from latchkey.data.preparation import prepare as prepare_function
-from latchkey.errors import DataError
+from fewpairs.data import ScanFiles, Store, UWMadison, msd, prepare
+from fewpairs.data.preparation import prepare as prepare_function
+from fewpairs.errors import DataError
 
 
 class Counting(UWMadison):
@@ -140,7 +140,7 @@ def test_a_full_disk(phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("latchkey.data.preparation._Writer.append", full)
+    monkeypatch.setattr("fewpairs.data.preparation._Writer.append", full)
     with pytest.raises(DataError, match=r"No space left on device.*has room"):
         prepare_function(UWMadison(phantom), tmp_path / "cache", progress=False)
     assert [entry.name for entry in (tmp_path / "cache").iterdir() if entry.name != ".lock"] == []

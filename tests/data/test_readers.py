@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from made_files import save_picture, save_volume
 
-from latchkey.data.readers import find_inputs, read_input
-from latchkey.errors import DataError, InputError
+from fewpairs.data.readers import find_inputs, read_input
+from fewpairs.errors import DataError, InputError
 
 
 def test_a_scan_folder_of_the_uw_layout_is_one_scan(phantom_once: Path) -> None:

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from latchkey.data.rle import rle_decode, rle_encode
-from latchkey.errors import DataError
+from fewpairs.data.rle import rle_decode, rle_encode
+from fewpairs.errors import DataError
 
 PUBLISHED = (
     "28094 3 28358 7 28623 9 28889 9 29155 9 29421 9 29687 9 29953 9 30219 9 30484 10 30750 10 31016 10 31282 10 "

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latchkey.data import Split, Store, check_split, split_cases, split_fraction, split_listed
-from latchkey.errors import InputError
+from fewpairs.data import Split, Store, check_split, split_cases, split_fraction, split_listed
+from fewpairs.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from latchkey.data import Store, UWMadison, prepare
-from latchkey.data.store import INDEX
-from latchkey.errors import DataError, InputError
+from fewpairs.data import Store, UWMadison, prepare
+from fewpairs.data.store import INDEX
+from fewpairs.errors import DataError, InputError
 
 
 def test_it_holds_what_the_files_hold(store: Store, phantom_once: Path) -> None:

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latchkey.data import Augment
-from latchkey.errors import InputError
+from fewpairs.data import Augment
+from fewpairs.errors import InputError
 
 STILL = {"flip": 0.0, "rotate": 0.0, "scale": 0.0, "elastic": 0.0, "contrast": 0.0, "gamma": 0.0, "noise": 0.0}
 

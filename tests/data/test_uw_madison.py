@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from latchkey.data import ORGANIZER_EXCLUSIONS, UWMadison, rle_encode
-from latchkey.data.bitmask import unpack
-from latchkey.data.uw_madison import CLASSES, SliceName, slice_id
-from latchkey.errors import DataError, InputError
+from fewpairs.data import ORGANIZER_EXCLUSIONS, UWMadison, rle_encode
+from fewpairs.data.bitmask import unpack
+from fewpairs.data.uw_madison import CLASSES, SliceName, slice_id
+from fewpairs.errors import DataError, InputError
 
 
 @given(st.integers(1, 9999), st.integers(1, 999), st.integers(1, 999), st.integers(1, 500), st.integers(1, 500))

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latchkey.data import View, intensity_statistics
-from latchkey.errors import InputError
+from fewpairs.data import View, intensity_statistics
+from fewpairs.errors import InputError
 
 
 @given(st.integers(1, 9), st.sampled_from([1, 3, 5]), st.integers(1, 4), st.data())

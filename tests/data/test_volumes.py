@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_files import save_volume
 
-from latchkey.data.volumes import Volume, volume_stem
-from latchkey.errors import DataError, InputError
+from fewpairs.data.volumes import Volume, volume_stem
+from fewpairs.errors import DataError, InputError
 
 LPS = np.diag([-2.0, -3.0, 5.0, 1.0])
 """Stored from right to left, anterior to posterior, inferior to superior, as axial slices are shown."""

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from made_files import AFFINE, save_picture, save_volume
 from PIL import Image
 
-from latchkey.data import UWMadison, rle_decode
-from latchkey.data.atomic import atomic_path
-from latchkey.data.bitmask import unpack
-from latchkey.data.readers import find_inputs, read_input
-from latchkey.data.writers import label_map, write_masks, write_submission
-from latchkey.errors import DataError, InputError
-from latchkey.tasks import exclusive_target
+from fewpairs.data import UWMadison, rle_decode
+from fewpairs.data.atomic import atomic_path
+from fewpairs.data.bitmask import unpack
+from fewpairs.data.readers import find_inputs, read_input
+from fewpairs.data.writers import label_map, write_masks, write_submission
+from fewpairs.errors import DataError, InputError
+from fewpairs.tasks import exclusive_target
 
 
 def test_the_last_class_wins_where_they_overlap_as_in_training() -> None:

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from latchkey.data import View
-from latchkey.data.classification import LabelledView
-from latchkey.errors import DataError, InputError
-from latchkey.inspection.image import see, see_slice
-from latchkey.inspection.subject import view_of
-from latchkey.models.classifiers import create_classifier
+from fewpairs.data import View
+from fewpairs.data.classification import LabelledView
+from fewpairs.errors import DataError, InputError
+from fewpairs.inspection.image import see, see_slice
+from fewpairs.inspection.subject import view_of
+from fewpairs.models.classifiers import create_classifier
 
 
 def dotted(folder: Path, size: tuple[int, int], dot: tuple[int, int], *, radius: int = 3) -> Path:

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latchkey.inspection.measures import (
+from fewpairs.inspection.measures import (
     QUANTILES,
     dropped_mass,
     entropy,
@@ -20,7 +20,7 @@ from latchkey.inspection.measures import (
     truncate,
     update_ratio,
 )
-from latchkey.ops.knn import kept
+from fewpairs.ops.knn import kept
 
 
 def rows(seed: int, n: int, m: int, sharpness: float) -> torch.Tensor:

@@ -17,14 +17,14 @@ import torch
 from matplotlib import colormaps
 from PIL import Image
 
-from latchkey.errors import InputError
-from latchkey.inspection import Inspection, Subject, inspect_attention, write_page
-from latchkey.inspection.maps import VEIL, backdrop, extent, head_maps
-from latchkey.inspection.page import numbers, page
-from latchkey.inspection.sheets import layer_sheet
-from latchkey.inspection.tables import heads_table, layers_table, short_table
-from latchkey.inspection.wording import what_to_see
-from latchkey.models.classifiers import create_classifier
+from fewpairs.errors import InputError
+from fewpairs.inspection import Inspection, Subject, inspect_attention, write_page
+from fewpairs.inspection.maps import VEIL, backdrop, extent, head_maps
+from fewpairs.inspection.page import numbers, page
+from fewpairs.inspection.sheets import layer_sheet
+from fewpairs.inspection.tables import heads_table, layers_table, short_table
+from fewpairs.inspection.wording import what_to_see
+from fewpairs.models.classifiers import create_classifier
 
 VOID = {"meta", "img", "br", "link", "input"}
 SECTIONS = ("inspected", "summary", "curves", "layers", "measured")
@@ -74,7 +74,7 @@ def study(name: str, attention: str = "knn", **options: Any) -> Inspection:
 @pytest.fixture(scope="module")
 def knn() -> Inspection:
     subject = Subject(
-        "vit_nano", "Random, drawn with seed 0.", True, "a <b>.png", ("<script>",) * 5, "latchkey inspect"
+        "vit_nano", "Random, drawn with seed 0.", True, "a <b>.png", ("<script>",) * 5, "fewpairs inspect"
     )
     return study("vit_nano", subject=subject)
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from timm.models.swin_transformer import window_partition
 
-from latchkey.inspection.places import Place, find_grid, find_place
-from latchkey.types import Grid
+from fewpairs.inspection.places import Place, find_grid, find_place
+from fewpairs.types import Grid
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from latchkey.attention import KNN, KV, Core, KVPos, Softmax
-from latchkey.inspection import rows
-from latchkey.inspection.measures import dropped_mass, truncate
-from latchkey.inspection.places import find_place
-from latchkey.inspection.rows import measure, weights_in_rows
+from fewpairs.attention import KNN, KV, Core, KVPos, Softmax
+from fewpairs.inspection import rows
+from fewpairs.inspection.measures import dropped_mass, truncate
+from fewpairs.inspection.places import find_place
+from fewpairs.inspection.rows import measure, weights_in_rows
 
 B, H, N, M, D = 4, 2, 9, 9, 5
 

@@ -12,16 +12,16 @@ import pytest
 import torch
 from torch import nn
 
-from latchkey import swap_attention
-from latchkey.attention import KNN, Core, KeyOnly, Softmax
-from latchkey.inspection import Inspection, inspect_attention, write_page
-from latchkey.inspection.maps import OVERLAY, head_maps
-from latchkey.inspection.page import numbers, page
-from latchkey.inspection.sheets import layer_sheet
-from latchkey.inspection.subject import open_model
-from latchkey.inspection.tables import heads_table, layers_table
-from latchkey.inspection.wording import what_to_see
-from latchkey.models.classifiers import create_classifier
+from fewpairs import swap_attention
+from fewpairs.attention import KNN, Core, KeyOnly, Softmax
+from fewpairs.inspection import Inspection, inspect_attention, write_page
+from fewpairs.inspection.maps import OVERLAY, head_maps
+from fewpairs.inspection.page import numbers, page
+from fewpairs.inspection.sheets import layer_sheet
+from fewpairs.inspection.subject import open_model
+from fewpairs.inspection.tables import heads_table, layers_table
+from fewpairs.inspection.wording import what_to_see
+from fewpairs.models.classifiers import create_classifier
 
 FORMS = [KeyOnly(), KeyOnly("R1c"), KeyOnly("R2"), KeyOnly("R3"), KeyOnly("R3-R2", gate="conv")]
 

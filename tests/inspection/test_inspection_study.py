@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from latchkey import swap_attention
-from latchkey.attention import KNN, Core, Softmax
-from latchkey.errors import InputError
-from latchkey.inspection import Inspection, LayerStudy, inspect_attention
-from latchkey.inspection.capture import Recorder, evaluating
-from latchkey.inspection.layers import block_of, find_cores, layer_name
-from latchkey.models.classifiers import create_classifier
+from fewpairs import swap_attention
+from fewpairs.attention import KNN, Core, Softmax
+from fewpairs.errors import InputError
+from fewpairs.inspection import Inspection, LayerStudy, inspect_attention
+from fewpairs.inspection.capture import Recorder, evaluating
+from fewpairs.inspection.layers import block_of, find_cores, layer_name
+from fewpairs.models.classifiers import create_classifier
 
 SMALL = ("vit_nano", "cvt_nano", "swin_nano")
 
@@ -247,7 +247,7 @@ def test_a_model_without_classes_has_no_target(image: torch.Tensor) -> None:
 
 
 def test_logits_of_a_map_count_by_their_mean(image: torch.Tensor) -> None:
-    from latchkey.models import create_segmenter
+    from fewpairs.models import create_segmenter
 
     model = create_segmenter("setr_pup_small", attention=KNN(0.5), classes=2, in_channels=3, image_size=(32, 32)).eval()
     study = inspect_attention(model, image[:, :16, :], layers=[], target=1)
@@ -283,7 +283,7 @@ def test_one_image_at_a_time(shape: tuple[int, ...]) -> None:
 def test_models_that_cannot_be_looked_into(image: torch.Tensor) -> None:
     import timm
 
-    with pytest.raises(InputError, match=r"VisionTransformer has no attention of latchkey's inside; call .*'softmax'"):
+    with pytest.raises(InputError, match=r"VisionTransformer has no attention of fewpairs' inside; call .*'softmax'"):
         inspect_attention(timm.create_model("vit_tiny_patch16_224", depth=1), image)
     compiled = nn.Module()
     compiled._orig_mod = classifier("vit_nano")  # as torch.compile's wrapper holds it, without the wait for its import

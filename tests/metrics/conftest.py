@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from latchkey.metrics import ScanStatistics, scan_statistics
+from fewpairs.metrics import ScanStatistics, scan_statistics
 
 CLASSES = ("stomach", "bowel")
 MakeRecord = Callable[..., ScanStatistics]

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latchkey.errors import InputError
-from latchkey.metrics import (
+from fewpairs.errors import InputError
+from fewpairs.metrics import (
     EmptyRule,
     Interval,
     PairedDifference,
@@ -23,7 +23,7 @@ from latchkey.metrics import (
     paired,
     scan_statistics,
 )
-from latchkey.metrics.resampling import verdict
+from fewpairs.metrics.resampling import verdict
 
 MakeRecord = Callable[..., ScanStatistics]
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from latchkey.errors import DataError, InputError
-from latchkey.metrics import (
+from fewpairs.errors import DataError, InputError
+from fewpairs.metrics import (
     ClassificationMetric,
     ImageRecord,
     confident_mistakes,
@@ -25,7 +25,7 @@ from latchkey.metrics import (
     merge_image_records,
     save_image_records,
 )
-from latchkey.types import Labelled
+from fewpairs.types import Labelled
 
 CLASSES = ("cat", "dog", "fox")
 values = st.sampled_from([-2.0, 0.0, 1.0, 1.5, 40.0, -3e38])

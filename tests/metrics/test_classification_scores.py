@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latchkey.errors import InputError
-from latchkey.metrics import (
+from fewpairs.errors import InputError
+from fewpairs.metrics import (
     CLASSIFICATION_SCORES,
     ClassificationScoring,
     ImageRecord,
@@ -23,8 +23,8 @@ from latchkey.metrics import (
     image_paired,
     image_scores,
 )
-from latchkey.metrics.image_draws import _CELLS, pool
-from latchkey.metrics.image_scores import scores_of, tabulate
+from fewpairs.metrics.image_draws import _CELLS, pool
+from fewpairs.metrics.image_scores import scores_of, tabulate
 
 SEVEN = tuple("abcdefg")
 TWO = ("cat", "dog")
@@ -122,7 +122,7 @@ def test_another_seed_gives_other_intervals() -> None:
 def test_blocks_of_resamples_are_one_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     run = model(np.random.default_rng(0).random(50) < 0.7)
     whole = image_intervals([run, run], samples=300)
-    monkeypatch.setattr("latchkey.metrics.image_draws._CELLS", 50 * 7)
+    monkeypatch.setattr("fewpairs.metrics.image_draws._CELLS", 50 * 7)
     assert image_intervals([run, run], samples=300) == whole
     assert _CELLS * 8 < 2**26
 
@@ -145,7 +145,7 @@ def test_images_that_are_alike_are_counted_and_no_score_is_lost(seed: int, runs:
 
 @pytest.mark.parametrize("few", [1, 10**9], ids=["kinds at once", "image by image"])
 def test_both_ways_of_drawing_are_the_same_bootstrap(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("latchkey.metrics.image_draws._FEW", few)
+    monkeypatch.setattr("fewpairs.metrics.image_draws._FEW", few)
     found = image_intervals(model(np.arange(400) < 300), samples=4000)["top1"]
     assert found.low == pytest.approx(0.75 - 1.96 * math.sqrt(0.75 * 0.25 / 400), abs=0.004)
     assert found.high == pytest.approx(0.75 + 1.96 * math.sqrt(0.75 * 0.25 / 400), abs=0.004)

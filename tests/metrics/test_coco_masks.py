@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from latchkey.errors import DataError
-from latchkey.metrics import coco_masks
+from fewpairs.errors import DataError
+from fewpairs.metrics import coco_masks
 
 SIZES = st.tuples(st.integers(1, 23), st.integers(1, 17))
 MASKS = SIZES.flatmap(lambda size: arrays(bool, (2, *size)))

@@ -14,17 +14,17 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from latchkey.errors import DataError, InputError
-from latchkey.metrics.coco_masks import as_rle, encode_masks
-from latchkey.metrics.detection import CocoMetric
-from latchkey.metrics.detection_records import (
+from fewpairs.errors import DataError, InputError
+from fewpairs.metrics.coco_masks import as_rle, encode_masks
+from fewpairs.metrics.detection import CocoMetric
+from fewpairs.metrics.detection_records import (
     PictureRecord,
     load_picture_records,
     merge_picture_records,
     save_picture_records,
 )
-from latchkey.metrics.detection_scores import Judgements
-from latchkey.types import Detections, Objects, Picture
+from fewpairs.metrics.detection_scores import Judgements
+from fewpairs.types import Detections, Objects, Picture
 
 CLASSES = ("cat", "dog", "bird")
 SIZE = (150, 180)

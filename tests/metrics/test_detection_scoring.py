@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from latchkey.errors import InputError
-from latchkey.metrics import find_score
-from latchkey.metrics.detection import CocoMetric
-from latchkey.metrics.detection_bootstrap import detection_intervals, detection_paired
-from latchkey.metrics.detection_records import PictureRecord
-from latchkey.metrics.detection_scores import detection_scores
-from latchkey.metrics.detection_scoring import DetectionScoring
-from latchkey.metrics.score import DETECTION_SCORES
-from latchkey.types import Detections, Objects, Picture
+from fewpairs.errors import InputError
+from fewpairs.metrics import find_score
+from fewpairs.metrics.detection import CocoMetric
+from fewpairs.metrics.detection_bootstrap import detection_intervals, detection_paired
+from fewpairs.metrics.detection_records import PictureRecord
+from fewpairs.metrics.detection_scores import detection_scores
+from fewpairs.metrics.detection_scoring import DetectionScoring
+from fewpairs.metrics.score import DETECTION_SCORES
+from fewpairs.types import Detections, Objects, Picture
 
 CLASSES = ("cat", "dog")
 

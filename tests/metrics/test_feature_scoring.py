@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from test_features import fed, made, names
 
-from latchkey.errors import InputError
-from latchkey.metrics.feature_scoring import FeatureScoring
-from latchkey.metrics.features import FeatureRecord, NeighbourMetric
+from fewpairs.errors import InputError
+from fewpairs.metrics.feature_scoring import FeatureScoring
+from fewpairs.metrics.features import FeatureRecord, NeighbourMetric
 
 SCORING = FeatureScoring(neighbours=7)
 

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from latchkey.errors import InputError
-from latchkey.metrics import features
-from latchkey.metrics.features import NeighbourMetric, count_votes, true_ranks
-from latchkey.types import Exemplars
+from fewpairs.errors import InputError
+from fewpairs.metrics import features
+from fewpairs.metrics.features import NeighbourMetric, count_votes, true_ranks
+from fewpairs.types import Exemplars
 
 Part = tuple[Tensor, Tensor]
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis.extra.numpy import arrays
 
-from latchkey.metrics import EmptyRule, compute_scores, scan_statistics
-from latchkey.metrics.kaggle import hausdorff_score, slice_dice
+from fewpairs.metrics import EmptyRule, compute_scores, scan_statistics
+from fewpairs.metrics.kaggle import hausdorff_score, slice_dice
 
 
 def test_only_slices_with_the_class_on_either_side_are_averaged() -> None:

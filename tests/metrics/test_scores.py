@@ -14,8 +14,8 @@ from hypothesis.extra.numpy import arrays
 from torchmetrics.functional.classification import binary_jaccard_index, multiclass_jaccard_index
 from torchmetrics.functional.segmentation import dice_score
 
-from latchkey.errors import InputError
-from latchkey.metrics import (
+from fewpairs.errors import InputError
+from fewpairs.metrics import (
     SEGMENTATION_SCORES,
     EmptyRule,
     ScanStatistics,

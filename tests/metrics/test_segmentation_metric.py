@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from latchkey.errors import InputError
-from latchkey.metrics import EmptyRule, SegmentationMetric
-from latchkey.types import Geometry, Scan
+from fewpairs.errors import InputError
+from fewpairs.metrics import EmptyRule, SegmentationMetric
+from fewpairs.types import Geometry, Scan
 
 CLASSES = ("stomach", "bowel")
 

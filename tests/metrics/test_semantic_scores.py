@@ -8,10 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latchkey.errors import DataError, InputError
-from latchkey.metrics import SceneRecord, SemanticMetric, SemanticScoring, scene_record, scene_scores
-from latchkey.metrics.scene_records import merge_scene_records
-from latchkey.types import IGNORE, Scene
+from fewpairs.errors import DataError, InputError
+from fewpairs.metrics import SceneRecord, SemanticMetric, SemanticScoring, scene_record, scene_scores
+from fewpairs.metrics.scene_records import merge_scene_records
+from fewpairs.types import IGNORE, Scene
 
 CLASSES = ("sky", "sea", "sand")
 

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import torch
 
-from latchkey.metrics.detection_records import PictureRecord, picture_record
-from latchkey.metrics.showing import ranked_pictures
-from latchkey.types import Detections, Objects
+from fewpairs.metrics.detection_records import PictureRecord, picture_record
+from fewpairs.metrics.showing import ranked_pictures
+from fewpairs.types import Detections, Objects
 
 
 def record(name: str, shift: float | None) -> PictureRecord:

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from latchkey.errors import DataError, InputError
-from latchkey.metrics import ScanStatistics, load_records, merge_records, save_records, scan_statistics
+from fewpairs.errors import DataError, InputError
+from fewpairs.metrics import ScanStatistics, load_records, merge_records, save_records, scan_statistics
 
 MakeRecord = Callable[..., ScanStatistics]
 stacks = arrays(bool, (3, 2, 4, 5))

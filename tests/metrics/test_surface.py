@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from monai.metrics import compute_hausdorff_distance
 
-from latchkey.metrics.surface import crop_to_union, diagonal, directed_distances, hausdorff, surface
+from fewpairs.metrics.surface import crop_to_union, diagonal, directed_distances, hausdorff, surface
 
 SPACING = (3.0, 1.5, 1.25)
 masks = arrays(bool, (4, 6, 5)).filter(lambda mask: bool(mask.any()))
@@ -87,7 +87,7 @@ def test_the_inside_of_a_ball_is_no_surface() -> None:
 def test_tree_and_distance_transform_agree(first: np.ndarray, second: np.ndarray) -> None:
     by_tree = directed_distances(first, second, SPACING)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("latchkey.metrics.surface.TREE_POINTS", 0)
+        patch.setattr("fewpairs.metrics.surface.TREE_POINTS", 0)
         by_transform = directed_distances(first, second, SPACING)
     np.testing.assert_allclose(by_transform, by_tree, atol=1e-9)
 

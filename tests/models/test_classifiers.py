@@ -7,11 +7,11 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from latchkey.attention import KNN, KV, Core, Softmax
-from latchkey.cost.ledger import totals, trace
-from latchkey.cost.weightless import weightless
-from latchkey.errors import CheckpointError, InputError
-from latchkey.models import (
+from fewpairs.attention import KNN, KV, Core, Softmax
+from fewpairs.cost.ledger import totals, trace
+from fewpairs.cost.weightless import weightless
+from fewpairs.errors import CheckpointError, InputError
+from fewpairs.models import (
     CLASSIFIERS,
     KNN_NAMES,
     classifier_spec,
@@ -19,7 +19,7 @@ from latchkey.models import (
     list_classifiers,
     load_pretrained,
 )
-from latchkey.models.knn_names import knn_name
+from fewpairs.models.knn_names import knn_name
 
 ROWS = [name for name in CLASSIFIERS if not name.startswith(("linglo", "pvt_v2"))]
 """Those of the k-NN attention study; LinGlo and PVTv2 have tests of their own."""

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from latchkey.errors import InputError
-from latchkey.models.detector import Detector
-from latchkey.models.detectors import DETECTORS, DetectorOptions, create_detector
-from latchkey.train import OptimizerConfig
-from latchkey.train.optimizer import parameter_groups
-from latchkey.types import Detections, Objects, Pictures
+from fewpairs.errors import InputError
+from fewpairs.models.detector import Detector
+from fewpairs.models.detectors import DETECTORS, DetectorOptions, create_detector
+from fewpairs.train import OptimizerConfig
+from fewpairs.train.optimizer import parameter_groups
+from fewpairs.types import Detections, Objects, Pictures
 
 SMALL = DetectorOptions(shorter=64, longer=96, width=16, hidden=16, norm="group", detections=20)
 

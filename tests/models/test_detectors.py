@@ -7,12 +7,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from latchkey.attention import KNN
-from latchkey.cost import ledger
-from latchkey.errors import InputError
-from latchkey.models.detector_cost import CountedDetector
-from latchkey.models.detectors import DETECTORS, DetectorOptions, create_detector
-from latchkey.models.pyramid import create_pyramid
+from fewpairs.attention import KNN
+from fewpairs.cost import ledger
+from fewpairs.errors import InputError
+from fewpairs.models.detector_cost import CountedDetector
+from fewpairs.models.detectors import DETECTORS, DetectorOptions, create_detector
+from fewpairs.models.pyramid import create_pyramid
 
 SMALL = DetectorOptions(shorter=64, longer=96, width=16, hidden=16)
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, distributed, nn
 
-from latchkey.errors import InputError
-from latchkey.models.dino import DinoPair, ProjectionHead, TeacherSchedule
+from fewpairs.errors import InputError
+from fewpairs.models.dino import DinoPair, ProjectionHead, TeacherSchedule
 
 
 class Encoder(nn.Module):

@@ -10,12 +10,12 @@ import torch
 from safetensors.torch import save_file
 from timm.models.vision_transformer import VisionTransformer
 
-from latchkey.attention import KV
-from latchkey.models import load_pretrained
-from latchkey.models.dino import DinoPair, ProjectionHead, TeacherSchedule
-from latchkey.models.encoders import ViTConfig, build_vit
-from latchkey.models.layouts import distilled_encoder
-from latchkey.models.weights import read_weights
+from fewpairs.attention import KV
+from fewpairs.models import load_pretrained
+from fewpairs.models.dino import DinoPair, ProjectionHead, TeacherSchedule
+from fewpairs.models.encoders import ViTConfig, build_vit
+from fewpairs.models.layouts import distilled_encoder
+from fewpairs.models.weights import read_weights
 
 ENCODER = {"cls_token": torch.ones(1, 1, 4), "blocks.0.attn.qkv.weight": torch.randn(12, 4)}
 STUDENT = {name: -value for name, value in ENCODER.items()}

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from latchkey.attention import KNN, KV, Core, KeyOnly, Softmax
-from latchkey.cost.ledger import totals, trace
-from latchkey.cost.weightless import weightless
-from latchkey.errors import InputError
-from latchkey.models import CLASSIFIERS, create_classifier, load_pretrained
-from latchkey.recipes.linglo import ABLATIONS, classifier, rival
+from fewpairs.attention import KNN, KV, Core, KeyOnly, Softmax
+from fewpairs.cost.ledger import totals, trace
+from fewpairs.cost.weightless import weightless
+from fewpairs.errors import InputError
+from fewpairs.models import CLASSIFIERS, create_classifier, load_pretrained
+from fewpairs.recipes.linglo import ABLATIONS, classifier, rival
 
 EXACT = {
     "linglo_b0": (3_414_248, 549_382_144),

@@ -8,9 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from latchkey.errors import CheckpointError
-from latchkey.models import create_segmenter, load_pretrained
-from latchkey.models.weights import read_weights
+from fewpairs.errors import CheckpointError
+from fewpairs.models import create_segmenter, load_pretrained
+from fewpairs.models.weights import read_weights
 
 WEIGHTS = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4)}
 
@@ -125,7 +125,7 @@ def test_hub_names_go_to_timm(monkeypatch):
             raise RuntimeError("no weights\nof this name")
         return Hub()
 
-    monkeypatch.setattr("latchkey.models.weights.timm.create_model", create_model)
+    monkeypatch.setattr("fewpairs.models.weights.timm.create_model", create_model)
     assert same(read_weights("timm:vit_base_patch16_224.augreg_in21k"))
     assert asked == [("vit_base_patch16_224.augreg_in21k", True)]
     with pytest.raises(CheckpointError, match=r"timm:gone.*RuntimeError: no weights"):
@@ -138,4 +138,4 @@ def test_from_a_file_into_a_new_model(tmp_path):
     model = create_segmenter("setr_naive_small", classes=2, pretrained=tmp_path / "best.safetensors").eval()
     image = torch.randn(1, 3, 16, 16)
     assert torch.equal(model(image), source(image))
-    assert load_pretrained(model, tmp_path / "best.safetensors").layout == "latchkey"
+    assert load_pretrained(model, tmp_path / "best.safetensors").layout == "fewpairs"

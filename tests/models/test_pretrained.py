@@ -10,10 +10,10 @@ from timm.models import adapt_input_conv
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import VisionTransformer
 
-from latchkey.attention import KV, KVPos, MultiHead, Softmax
-from latchkey.errors import CheckpointError
-from latchkey.models import create_segmenter, load_pretrained
-from latchkey.models.encoders import CvT, CvTEncoder, CvTStage, ViTConfig, ViTEncoder, build_vit
+from fewpairs.attention import KV, KVPos, MultiHead, Softmax
+from fewpairs.errors import CheckpointError
+from fewpairs.models import create_segmenter, load_pretrained
+from fewpairs.models.encoders import CvT, CvTEncoder, CvTStage, ViTConfig, ViTEncoder, build_vit
 
 TINY = ViTConfig(width=24, depth=2, heads=3, patch=8)
 STAGES = (CvTStage(8, 1, 1, 7, 4, 2), CvTStage(16, 2, 1), CvTStage(24, 3, 2))

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 
-from latchkey.errors import InputError
-from latchkey.models.probe import LinearProbe
+from fewpairs.errors import InputError
+from fewpairs.models.probe import LinearProbe
 
 
 def vit(**options: object) -> VisionTransformer:

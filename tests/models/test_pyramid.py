@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from latchkey.attention import KNN, Core, KVPos, Softmax
-from latchkey.errors import CheckpointError, InputError
-from latchkey.models import Pyramid, create_pyramid
+from fewpairs.attention import KNN, Core, KVPos, Softmax
+from fewpairs.errors import CheckpointError, InputError
+from fewpairs.models import Pyramid, create_pyramid
 
 NAMES = {
     "linglo_b0": ((32, 64, 160, 256), (4, 8, 16, 32)),

@@ -8,10 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latchkey.attention import KV, VARIANTS, KVPos, MultiHead, Softmax
-from latchkey.errors import InputError
-from latchkey.models import MODELS, create_segmenter, list_models
-from latchkey.models.segmenter import pad_to_multiple, resize_and_crop
+from fewpairs.attention import KV, VARIANTS, KVPos, MultiHead, Softmax
+from fewpairs.errors import InputError
+from fewpairs.models import MODELS, create_segmenter, list_models
+from fewpairs.models.segmenter import pad_to_multiple, resize_and_crop
 
 SMALL = list_models("*_small")
 LARGE = [name for name in MODELS if name.endswith(("b16", "cvt13"))]

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from latchkey.errors import InputError
-from latchkey.models import Sweep, SweptSegmenter
-from latchkey.models.sweep import _starts
+from fewpairs.errors import InputError
+from fewpairs.models import Sweep, SweptSegmenter
+from fewpairs.models.sweep import _starts
 
 
 class Pointwise(nn.Module):

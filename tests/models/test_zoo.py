@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from latchkey.models import MODELS, create_segmenter, list_models
-from latchkey.models.zoo import shares
+from fewpairs.models import MODELS, create_segmenter, list_models
+from fewpairs.models.zoo import shares
 
 NAMES = {
     *(f"setr_{head}_vit_{size}" for head in ("naive", "pup", "mla") for size in ("s16", "b16", "l16")),

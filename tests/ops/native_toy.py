@@ -1,4 +1,4 @@
-"""A small C++ library, and compilers that misbehave, for the tests of `latchkey.ops.native`."""
+"""A small C++ library, and compilers that misbehave, for the tests of `fewpairs.ops.native`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from latchkey.ops.native import Library, check, library
+from fewpairs.ops.native import Library, check, library
 
 SOURCE = Path(__file__).parent / "csrc" / "toy.cpp"
 POINTER, LONG, INT, FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_float
@@ -21,9 +21,9 @@ needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="there i
 
 def start_afresh(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache below `folder`, no wishes of the user's, and nothing said yet."""
-    for name in ("CXX", "LATCHKEY_NATIVE", "LATCHKEY_BUILD_TIMEOUT"):
+    for name in ("CXX", "FEWPAIRS_NATIVE", "FEWPAIRS_BUILD_TIMEOUT"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("LATCHKEY_CACHE", str(folder / "cache"))
+    monkeypatch.setenv("FEWPAIRS_CACHE", str(folder / "cache"))
     monkeypatch.setattr(library, "_said", set())
     return folder / "cache"
 

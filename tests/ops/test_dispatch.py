@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from latchkey.errors import InputError
-from latchkey.ops import kv, kv_attention, softmax, softmax_attention
-from latchkey.ops.dispatch import KernelRefused, choose, explain
+from fewpairs.errors import InputError
+from fewpairs.ops import kv, kv_attention, softmax, softmax_attention
+from fewpairs.ops.dispatch import KernelRefused, choose, explain
 
 
 def kv_options(**changes: object) -> dict[str, object]:

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from latchkey.errors import InputError
-from latchkey.ops import global_key_attention, key_only_attention
-from latchkey.ops.key_only import passes, saliency_weights
+from fewpairs.errors import InputError
+from fewpairs.ops import global_key_attention, key_only_attention
+from fewpairs.ops.key_only import passes, saliency_weights
 
 KERNELS = ("streaming", "reference")
 
@@ -162,9 +162,9 @@ def test_the_operators_are_what_pytorch_expects(saliency: str, unchecked: None) 
     keys = k if saliency == "vector" else None
     logits = {"vector": w, "logits": k[..., 0].clone(), "channels": k.clone()}[saliency]
     given_ = [t.requires_grad_() if t is not None else None for t in (keys, v, logits)]
-    torch.library.opcheck(torch.ops.latchkey.saliency_pool.default, (*given_, None))
+    torch.library.opcheck(torch.ops.fewpairs.saliency_pool.default, (*given_, None))
     gate = (k.detach().requires_grad_(), torch.randn(2, 3, 8, requires_grad=True))
-    torch.library.opcheck(torch.ops.latchkey.saliency_gate.default, gate)
+    torch.library.opcheck(torch.ops.fewpairs.saliency_gate.default, gate)
 
 
 def test_a_second_derivative_is_refused_with_the_remedy() -> None:

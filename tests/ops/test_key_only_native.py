@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from latchkey.errors import InputError
-from latchkey.ops import key_only_attention
-from latchkey.ops.dispatch import KernelRefused
-from latchkey.ops.key_only import cpu, reference
+from fewpairs.errors import InputError
+from fewpairs.ops import key_only_attention
+from fewpairs.ops.dispatch import KernelRefused
+from fewpairs.ops.key_only import cpu, reference
 
 KINDS = ("vector", "logits", "channels")
 
@@ -239,7 +239,7 @@ def test_an_exported_graph_holds_pytorchs_own_operators() -> None:
             return key_only_attention(k, v, w)
 
     program = torch.export.export(Module(), tuple(inputs(9, 16)))
-    assert "latchkey" not in str(program.graph)
+    assert "fewpairs" not in str(program.graph)
 
 
 def test_a_second_derivative_is_refused() -> None:
@@ -258,13 +258,13 @@ def test_the_operators_keep_pytorchs_contract(kind: str, gate: bool) -> None:
     k, v, saliency = (t.requires_grad_() for t in tensors)
     keys = k if kind == "vector" or not gate else None
     torch.library.opcheck(
-        torch.ops.latchkey.key_only_native_forward.default, (keys, v, saliency, options["mask"], options["gate"])
+        torch.ops.fewpairs.key_only_native_forward.default, (keys, v, saliency, options["mask"], options["gate"])
     )
     with torch.no_grad():
-        out, *kept = torch.ops.latchkey.key_only_native_forward(keys, v, saliency, options["mask"], options["gate"])
+        out, *kept = torch.ops.fewpairs.key_only_native_forward(keys, v, saliency, options["mask"], options["gate"])
         given = (torch.randn_like(out), keys, v, saliency, options["mask"], options["gate"], *kept)
         torch.library.opcheck(
-            torch.ops.latchkey.key_only_native_backward.default,
+            torch.ops.fewpairs.key_only_native_backward.default,
             tuple(x if x is None else x.detach() for x in given),
             test_utils=("test_schema", "test_faketensor"),
         )

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from latchkey.ops import knn_attention, softmax_attention
-from latchkey.ops.knn import KERNELS, cpu, kept
+from fewpairs.ops import knn_attention, softmax_attention
+from fewpairs.ops.knn import KERNELS, cpu, kept
 
 ALL = [kernel.name for kernel in KERNELS if kernel.name not in ("native", "triton")]
 """Those that take float64; the others stand to their tests in `test_knn_native.py` and `test_triton_*.py`."""

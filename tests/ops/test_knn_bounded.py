@@ -10,10 +10,10 @@ from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from latchkey.errors import InputError
-from latchkey.ops import knn_attention
-from latchkey.ops.dispatch import explain
-from latchkey.ops.knn import KERNELS, blocks, run_masked
+from fewpairs.errors import InputError
+from fewpairs.ops import knn_attention
+from fewpairs.ops.dispatch import explain
+from fewpairs.ops.knn import KERNELS, blocks, run_masked
 
 
 def heads(*lengths: int, d: int = 4, dtype: torch.dtype = torch.float64) -> list[Tensor]:
@@ -97,7 +97,7 @@ def test_three_numbers_a_row_are_kept_for_the_backward_pass() -> None:
 def test_registration_is_sound() -> None:
     q, k, v = heads(5, 7, 7)
     bias = torch.randn(1, 2, 5, 7, dtype=torch.float64, requires_grad=True)
-    torch.library.opcheck(torch.ops.latchkey.knn_forward, (q, k, v, bias, 3, 0.5, "dot"))
+    torch.library.opcheck(torch.ops.fewpairs.knn_forward, (q, k, v, bias, 3, 0.5, "dot"))
 
 
 def test_a_second_derivative_is_refused_with_the_kernel_that_has_one() -> None:
@@ -191,5 +191,5 @@ def test_an_exported_graph_holds_pytorchs_own_operators() -> None:
 
     q, k, v = (t.detach() for t in heads(6, 9, 9, dtype=torch.float32))
     program = torch.export.export(Attend(), (q, k, v))
-    assert not [node for node in program.graph.nodes if "latchkey" in str(node.target)]
+    assert not [node for node in program.graph.nodes if "fewpairs" in str(node.target)]
     torch.testing.assert_close(program.module()(q, k, v), knn_attention(q, k, v, topk=4))

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from latchkey.ops import knn_attention
-from latchkey.ops.knn import kept
+from fewpairs.ops import knn_attention
+from fewpairs.ops.knn import kept
 
 pytestmark = pytest.mark.gpu
 

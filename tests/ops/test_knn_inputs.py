@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from latchkey.errors import InputError
-from latchkey.ops import knn_attention
-from latchkey.ops.knn import KERNELS, cpu
+from fewpairs.errors import InputError
+from fewpairs.ops import knn_attention
+from fewpairs.ops.knn import KERNELS, cpu
 
 ABSENT = {"triton", "native" if cpu.LIBRARY.unavailable() else ""}
 ALL = [kernel.name for kernel in KERNELS if kernel.name not in ABSENT]

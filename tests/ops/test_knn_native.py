@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from latchkey.errors import InputError
-from latchkey.ops import knn_attention
-from latchkey.ops.knn import cpu, kept, reference
+from fewpairs.errors import InputError
+from fewpairs.ops import knn_attention
+from fewpairs.ops.knn import cpu, kept, reference
 
 pytestmark = pytest.mark.skipif(bool(cpu.LIBRARY.unavailable()), reason=str(cpu.LIBRARY.unavailable()))
 
@@ -149,7 +149,7 @@ def test_what_is_remembered_is_bounded() -> None:
 
     def sizes(n: int, topk: int, keep: bool) -> list[int]:
         q = torch.empty(1, 12, n, 64, device="meta")
-        return [t.numel() for t in torch.ops.latchkey.knn_native_forward(q, q, q, None, topk, 1.0, keep)[1:]]
+        return [t.numel() for t in torch.ops.fewpairs.knn_native_forward(q, q, q, None, topk, 1.0, keep)[1:]]
 
     assert sizes(197, 100, True) == [12 * 197 * 100] * 2 + [0] * 3
     assert sizes(16384, 8192, True) == [0, 0] + [12 * 16384] * 3
@@ -225,7 +225,7 @@ def test_large_scores_do_not_overflow_the_statistics() -> None:
 def test_operator_is_registered_as_it_behaves(option: str, remembered: str) -> None:
     q, k, v = (torch.randn(2, 2, 9, 16, requires_grad=True) for _ in range(3))
     bias = {"plain": None, "bias": torch.randn(1, 2, 9, 9, requires_grad=True), "mask": torch.eye(9).bool()[None, None]}
-    torch.library.opcheck(torch.ops.latchkey.knn_native_forward, (q, k, v, bias[option], 4, 0.25, True))
+    torch.library.opcheck(torch.ops.fewpairs.knn_native_forward, (q, k, v, bias[option], 4, 0.25, True))
 
 
 @pytest.mark.usefixtures("unchecked")

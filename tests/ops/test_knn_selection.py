@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from latchkey.errors import InputError
-from latchkey.ops.knn import effective_topk, inside, kept, select, selection
-from latchkey.ops.knn.blocks import blocks
+from fewpairs.errors import InputError
+from fewpairs.ops.knn import effective_topk, inside, kept, select, selection
+from fewpairs.ops.knn.blocks import blocks
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 SCORES = st.sampled_from([-math.inf, -2.0, -0.5, -0.0, 0.0, 0.25, 1.0, 1.0, 3.0])
@@ -121,7 +121,7 @@ def test_shares_by_hand() -> None:
     ],
 )
 def test_other_numbers_of_keys_are_refused(topk: object, message: str) -> None:
-    from latchkey.ops.knn import check_topk
+    from fewpairs.ops.knn import check_topk
 
     with pytest.raises(InputError, match=message):
         check_topk(topk)

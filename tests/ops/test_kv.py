@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from latchkey.ops import kv_attention, softmax_attention
+from fewpairs.ops import kv_attention, softmax_attention
 
 
 def test_kv_is_softmax_attention_with_tied_queries() -> None:

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from latchkey.errors import InputError
-from latchkey.ops import kv_attention
-from latchkey.ops.dispatch import KernelRefused
-from latchkey.ops.kv import cpu, reference
+from fewpairs.errors import InputError
+from fewpairs.ops import kv_attention
+from fewpairs.ops.dispatch import KernelRefused
+from fewpairs.ops.kv import cpu, reference
 
 OPTIONS = ("plain", "gain", "negative", "zero", "by_head", "gone", "bias", "mask", "all")
 
@@ -240,7 +240,7 @@ def test_an_exported_graph_holds_pytorchs_own_operators() -> None:
             return kv_attention(k, v)
 
     program = torch.export.export(Module(), tuple(keys_and_values(9, 16)))
-    assert "latchkey" not in str(program.graph)
+    assert "fewpairs" not in str(program.graph)
 
 
 def test_a_second_derivative_is_refused() -> None:
@@ -267,13 +267,13 @@ def test_the_operators_keep_pytorchs_contract(option: str) -> None:
     options = [
         x.requires_grad_() if x is not None and x.is_floating_point() else x for x in terms(option, 2, 9).values()
     ]
-    torch.library.opcheck(torch.ops.latchkey.kv_native_forward.default, (k, v, *options, 0.25))
+    torch.library.opcheck(torch.ops.fewpairs.kv_native_forward.default, (k, v, *options, 0.25))
     with torch.no_grad():
-        out, *kept = torch.ops.latchkey.kv_native_forward(k, v, *options, 0.25)
+        out, *kept = torch.ops.fewpairs.kv_native_forward(k, v, *options, 0.25)
         learns = [x is not None and x.is_floating_point() for x in options]
         inputs = (torch.randn_like(out), k, v, *options, out, *kept, 0.25, *learns)
         torch.library.opcheck(
-            torch.ops.latchkey.kv_native_backward.default,
+            torch.ops.fewpairs.kv_native_backward.default,
             tuple(x.detach() if isinstance(x, Tensor) else x for x in inputs),
             test_utils=("test_schema", "test_faketensor"),
         )

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from native_toy import FLOAT, INT, LONG, POINTER, SOURCE, counted, doubled, needs_compiler, start_afresh, works
 
-from latchkey.ops.native import Library, cache, check, library, machine
+from fewpairs.ops.native import Library, cache, check, library, machine
 
 ROOT = Path(__file__).parents[2]
 
@@ -51,7 +51,7 @@ def test_a_binary_belongs_to_all_that_it_was_made_of(tmp_path: Path, monkeypatch
     files.append(Library("toy", source).plan().file)
     (tmp_path / "beside.h").write_text("#pragma once\n")
     files.append(Library("toy", source).plan().file)
-    files.append(Library("toy", source, ("LATCHKEY_POISON",)).plan().file)
+    files.append(Library("toy", source, ("FEWPAIRS_POISON",)).plan().file)
     with monkeypatch.context() as patch:
         patch.setattr(torch, "__version__", "2.99.0")
         files.append(Library("toy", source).plan().file)
@@ -99,13 +99,13 @@ def test_this_cpu_has_what_pytorch_says() -> None:
 @pytest.mark.parametrize(
     ("set_to", "expected"),
     [
-        ({"LATCHKEY_CACHE": "/a/b", "XDG_CACHE_HOME": "/x"}, "/a/b"),
-        ({"XDG_CACHE_HOME": "/x"}, "/x/latchkey/kernels"),
-        ({"LATCHKEY_CACHE": "", "XDG_CACHE_HOME": "", "HOME": "/home/u"}, "/home/u/.cache/latchkey/kernels"),
+        ({"FEWPAIRS_CACHE": "/a/b", "XDG_CACHE_HOME": "/x"}, "/a/b"),
+        ({"XDG_CACHE_HOME": "/x"}, "/x/fewpairs/kernels"),
+        ({"FEWPAIRS_CACHE": "", "XDG_CACHE_HOME": "", "HOME": "/home/u"}, "/home/u/.cache/fewpairs/kernels"),
     ],
 )
 def test_where_the_cache_lies(set_to: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("LATCHKEY_CACHE", "XDG_CACHE_HOME"):
+    for name in ("FEWPAIRS_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     for name, value in set_to.items():
         monkeypatch.setenv(name, value)
@@ -138,7 +138,7 @@ def test_nan_and_infinity_keep_their_meaning() -> None:
 
 @needs_compiler
 def test_scratch_is_aligned_poisoned_on_request_and_refuses_what_there_is_not() -> None:
-    toy = Library("toy", SOURCE, ("LATCHKEY_POISON",))
+    toy = Library("toy", SOURCE, ("FEWPAIRS_POISON",))
     scratch = toy.function("toy_scratch", LONG, LONG, INT, POINTER, POINTER)
     first, aligned = torch.zeros(1), torch.zeros(1, dtype=torch.int32)
     check(scratch(17, 5, 2, first.data_ptr(), aligned.data_ptr()), "toy")
@@ -165,6 +165,6 @@ def test_a_wheel_holds_the_sources(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "pip", "wheel", "--quiet", *arguments], check=True, capture_output=True)
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
         held = set(wheel.namelist())
-    sources = {path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src").glob("latchkey/ops/**/csrc/*.*")}
-    assert "latchkey/ops/csrc/parallel.h" in sources
+    sources = {path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src").glob("fewpairs/ops/**/csrc/*.*")}
+    assert "fewpairs/ops/csrc/parallel.h" in sources
     assert sources <= held

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from latchkey.ops.native import Unavailable, cache
+from fewpairs.ops.native import Unavailable, cache
 
 CONTENT = b"what was built"
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from native_toy import SOURCE, counted, needs_compiler, script, start_afresh, works
 
-from latchkey.ops.dispatch import KernelRefused
-from latchkey.ops.native import Library, cache, machine
+from fewpairs.ops.dispatch import KernelRefused
+from fewpairs.ops.native import Library, cache, machine
 
 CONTENT = b"what was built"
 
@@ -25,7 +25,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def refused(source: Path, caplog: pytest.LogCaptureFixture) -> str:
     """Why `source` cannot be had: the same sentence every time, and said once, whichever library meets it."""
-    caplog.set_level(logging.WARNING, "latchkey")
+    caplog.set_level(logging.WARNING, "fewpairs")
     first, second = Library("toy", source), Library("other", source)
     reason = first.unavailable()
     assert reason is not None
@@ -35,7 +35,7 @@ def refused(source: Path, caplog: pytest.LogCaptureFixture) -> str:
     with pytest.raises(KernelRefused, match="the C\\+\\+ kernels of toy cannot run"):
         first.function("toy_double")
     notices = [record.getMessage() for record in caplog.records]
-    assert notices == [f"latchkey: the C++ kernels are not used, slower ones take their place: {reason}"]
+    assert notices == [f"fewpairs: the C++ kernels are not used, slower ones take their place: {reason}"]
     return reason
 
 
@@ -86,9 +86,9 @@ def test_a_compiler_that_hangs_is_ended_with_all_that_it_started(
 ) -> None:
     hanging = f'case "$*" in *"{hangs_at}"*) sleep 60 & echo $! > {tmp_path}/child; wait;; *) echo odd 1.0;; esac'
     monkeypatch.setenv("CXX", str(script(tmp_path / "slow", hanging)))
-    monkeypatch.setenv("LATCHKEY_BUILD_TIMEOUT", "0.5")
+    monkeypatch.setenv("FEWPAIRS_BUILD_TIMEOUT", "0.5")
     start = time.monotonic()
-    assert "slow was stopped after 0.5 s; LATCHKEY_BUILD_TIMEOUT" in refused(SOURCE, caplog)
+    assert "slow was stopped after 0.5 s; FEWPAIRS_BUILD_TIMEOUT" in refused(SOURCE, caplog)
     assert time.monotonic() - start < 20
     child = Path(f"/proc/{(tmp_path / 'child').read_text().strip()}/stat")
     for _ in range(100):
@@ -103,13 +103,13 @@ def test_a_compiler_that_hangs_is_ended_with_all_that_it_started(
 def test_a_time_limit_that_is_none(
     text: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv("LATCHKEY_BUILD_TIMEOUT", text)
-    assert f"LATCHKEY_BUILD_TIMEOUT={text!r} must be a number of seconds" in refused(SOURCE, caplog)
+    monkeypatch.setenv("FEWPAIRS_BUILD_TIMEOUT", text)
+    assert f"FEWPAIRS_BUILD_TIMEOUT={text!r} must be a number of seconds" in refused(SOURCE, caplog)
 
 
 def test_switched_off_in_silence(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setenv("LATCHKEY_NATIVE", "0")
-    assert Library("toy", SOURCE).unavailable() == "switched off by LATCHKEY_NATIVE=0"
+    monkeypatch.setenv("FEWPAIRS_NATIVE", "0")
+    assert Library("toy", SOURCE).unavailable() == "switched off by FEWPAIRS_NATIVE=0"
     assert not caplog.records
 
 
@@ -128,10 +128,10 @@ def test_a_cache_that_cannot_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv("LATCHKEY_CACHE", str(tmp_path / "file" / "cache"))
+    monkeypatch.setenv("FEWPAIRS_CACHE", str(tmp_path / "file" / "cache"))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     assert works(Library("toy", SOURCE))
-    assert not list(tmp_path.glob("latchkey-*"))
+    assert not list(tmp_path.glob("fewpairs-*"))
     assert "cannot be used (Not a directory), so every process compiles its own" in caplog.text
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
     assert "cannot be loaded" in str(Library("toy", SOURCE).unavailable())
@@ -181,7 +181,7 @@ def test_no_home_falls_to_a_folder_of_the_process(
     def homeless() -> Path:
         raise RuntimeError("Could not determine home directory.")
 
-    for name in ("LATCHKEY_CACHE", "XDG_CACHE_HOME"):
+    for name in ("FEWPAIRS_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(Path, "home", staticmethod(homeless))
     with pytest.raises(OSError, match="cache folder is not known"):

@@ -12,7 +12,7 @@ from native_toy import INT, LONG, POINTER, SOURCE, doubled, needs_compiler
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from latchkey.ops.native import Library, check
+from fewpairs.ops.native import Library, check
 
 pytestmark = needs_compiler
 
@@ -20,7 +20,7 @@ pytestmark = needs_compiler
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> Library:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LATCHKEY_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("FEWPAIRS_CACHE", str(tmp_path_factory.mktemp("cache")))
         library = Library("toy", SOURCE)
         assert library.unavailable() is None
     return library
@@ -94,7 +94,7 @@ def test_a_library_that_is_loaded_after_the_fork_does_not_hang(
 ) -> None:
     """With the option, as with Clang, libraries of one process share no variable."""
     assert meet(toy, 2, 10_000)
-    monkeypatch.setenv("LATCHKEY_CACHE", str(tmp_path))
+    monkeypatch.setenv("FEWPAIRS_CACHE", str(tmp_path))
     monkeypatch.setenv("CXX", cxx)
     x = torch.arange(1000.0)
     assert in_child(lambda: torch.equal(doubled(Library("later", SOURCE), x, threads=2), 2 * x)) == 0

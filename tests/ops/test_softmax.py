@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from latchkey.ops import softmax_attention
+from fewpairs.ops import softmax_attention
 
 
 @pytest.mark.parametrize("kernel", ["fused", "reference"])

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from triton_cases import DEVICES, DTYPES, assert_as_exact_as_its_dtype
 
-from latchkey.errors import InputError
-from latchkey.ops import key_only_attention
-from latchkey.ops.key_only import KERNELS
+from fewpairs.errors import InputError
+from fewpairs.ops import key_only_attention
+from fewpairs.ops.key_only import KERNELS
 
 pytestmark = pytest.mark.parametrize("device", DEVICES)
 
@@ -54,7 +54,7 @@ def test_output_and_gradients_of_more_positions(device: str, n: int, d: int, opt
 
 
 def test_shares_of_the_positions_are_joined(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from latchkey.ops.key_only import gpu_launch
+    from fewpairs.ops.key_only import gpu_launch
 
     monkeypatch.setattr(gpu_launch, "ROWS", 16)
     assert gpu_launch.shares(1, 200) == (64, 4)
@@ -89,7 +89,7 @@ def test_registration_is_sound(device: str, option: str) -> None:
     tensors, options = case(5, 16, option, b=1, h=1)
     inputs = [t.float().to(device).requires_grad_() for t in tensors]
     gate = None if options["gate"] is None else options["gate"].float().to(device).requires_grad_()
-    torch.library.opcheck(torch.ops.latchkey.key_only_triton_forward, (*inputs, None, gate))
+    torch.library.opcheck(torch.ops.fewpairs.key_only_triton_forward, (*inputs, None, gate))
 
 
 def test_a_second_derivative_is_refused_with_the_kernel_that_has_one(device: str) -> None:

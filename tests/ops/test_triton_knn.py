@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from triton_cases import DEVICES, DTYPES, assert_as_exact_as_its_dtype, named
 
-from latchkey.errors import InputError
-from latchkey.ops import knn_attention
-from latchkey.ops.knn import KERNELS, gpu, kept, reference
-from latchkey.ops.knn.selection import Cut, inside
+from fewpairs.errors import InputError
+from fewpairs.ops import knn_attention
+from fewpairs.ops.knn import KERNELS, gpu, kept, reference
+from fewpairs.ops.knn.selection import Cut, inside
 
 pytestmark = pytest.mark.parametrize("device", DEVICES)
 
@@ -83,7 +83,7 @@ def cut(q: Tensor, k: Tensor, topk: int, bias: Tensor | None, device: str) -> tu
     """The keys that the kernel's cut keeps, and the scores, both on the CPU."""
     inputs = [t.float().to(device) for t in (q, k, k)]
     given = None if bias is None else bias.to(device)
-    _, threshold, last, _ = torch.ops.latchkey.knn_triton_forward(*inputs, given, topk, SCALE)
+    _, threshold, last, _ = torch.ops.fewpairs.knn_triton_forward(*inputs, given, topk, SCALE)
     scores = reference.logits(q.float(), k.float(), bias, SCALE)
     return inside(scores, Cut(threshold.unsqueeze(-1).cpu(), last.unsqueeze(-1).cpu())), scores
 
@@ -91,7 +91,7 @@ def cut(q: Tensor, k: Tensor, topk: int, bias: Tensor | None, device: str) -> tu
 @pytest.mark.parametrize("chip", [64, 0], ids=["on_chip", "streaming"])
 def test_the_cut_keeps_exactly_the_keys_of_the_rule(device: str, chip: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ties, constant rows, keys that are there twice, and rows of fewer keys than are wanted."""
-    from latchkey.ops.knn import gpu_launch
+    from fewpairs.ops.knn import gpu_launch
 
     monkeypatch.setattr(gpu_launch, "ON_CHIP", chip)
     monkeypatch.setattr(gpu_launch, "tiles", lambda *_, **__: {"ROWS": 16, "KEYS": 32})
@@ -145,7 +145,7 @@ def test_strides_of_every_kind(device: str) -> None:
 def test_registration_is_sound(device: str) -> None:
     inputs = [t.float().to(device).requires_grad_() for t in case(3, 5, 16, 2, "plain", b=1, h=1)[0]]
     bias = torch.randn(1, 1, 3, 5, device=device, requires_grad=True)
-    torch.library.opcheck(torch.ops.latchkey.knn_triton_forward, (*inputs, bias, 2, 0.5))
+    torch.library.opcheck(torch.ops.fewpairs.knn_triton_forward, (*inputs, bias, 2, 0.5))
 
 
 def test_a_second_derivative_is_refused_with_the_kernel_that_has_one(device: str) -> None:

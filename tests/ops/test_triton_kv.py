@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from triton_cases import DEVICES, DTYPES, assert_as_exact_as_its_dtype, named
 
-from latchkey.errors import InputError
-from latchkey.ops import kv_attention
-from latchkey.ops.kv import KERNELS, gpu
+from fewpairs.errors import InputError
+from fewpairs.ops import kv_attention
+from fewpairs.ops.kv import KERNELS, gpu
 
 pytestmark = pytest.mark.parametrize("device", DEVICES)
 
@@ -80,7 +80,7 @@ def test_registration_is_sound(device: str) -> None:
     tensors, options = case(5, 16, "everything", b=1, h=1)
     k, v = (t.float().to(device).requires_grad_() for t in tensors)
     terms = [options[name].float().to(device).requires_grad_() for name in ("gain", "key_bias", "bias")]
-    torch.library.opcheck(torch.ops.latchkey.kv_triton_forward, (k, v, *terms, 0.25))
+    torch.library.opcheck(torch.ops.fewpairs.kv_triton_forward, (k, v, *terms, 0.25))
 
 
 def test_a_second_derivative_is_refused_with_the_kernel_that_has_one(device: str) -> None:

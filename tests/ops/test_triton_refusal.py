@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from latchkey.ops import kv_attention
-from latchkey.ops.dispatch import KernelRefused
-from latchkey.ops.gpu import refusal
-from latchkey.ops.gpu.refusal import refuse_arguments
-from latchkey.ops.key_only import gpu as key_only
-from latchkey.ops.knn import gpu as knn
-from latchkey.ops.kv import gpu as kv
+from fewpairs.ops import kv_attention
+from fewpairs.ops.dispatch import KernelRefused
+from fewpairs.ops.gpu import refusal
+from fewpairs.ops.gpu.refusal import refuse_arguments
+from fewpairs.ops.key_only import gpu as key_only
+from fewpairs.ops.knn import gpu as knn
+from fewpairs.ops.kv import gpu as kv
 
 pytestmark = pytest.mark.skipif(refusal.INTERPRETED, reason="the interpreter is on")
 
@@ -89,9 +89,9 @@ def test_no_exported_graph_holds_them() -> None:
 
 def test_triton_is_imported_by_the_first_kernel_alone() -> None:
     code = (
-        "import sys, torch; from latchkey.ops import kv_attention; x = torch.zeros(1, 1, 3, 4); kv_attention(x, x); "
-        "assert not any(name.startswith('latchkey') and 'gpu_' in name for name in sys.modules); "
-        "assert 'latchkey.ops.gpu.tiles' not in sys.modules"
+        "import sys, torch; from fewpairs.ops import kv_attention; x = torch.zeros(1, 1, 3, 4); kv_attention(x, x); "
+        "assert not any(name.startswith('fewpairs') and 'gpu_' in name for name in sys.modules); "
+        "assert 'fewpairs.ops.gpu.tiles' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

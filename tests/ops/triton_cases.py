@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from latchkey.ops.dispatch import Kernel
-from latchkey.ops.gpu.refusal import INTERPRETED
+from fewpairs.ops.dispatch import Kernel
+from fewpairs.ops.gpu.refusal import INTERPRETED
 
 DEVICES = [
     pytest.param("cuda", marks=pytest.mark.gpu),

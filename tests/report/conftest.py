@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 from PIL import Image
 
-from latchkey.report import Comparison, Curve, DataDescription, Difference, Estimate, Overlay, Row, StepTime
+from fewpairs.report import Comparison, Curve, DataDescription, Difference, Estimate, Overlay, Row, StepTime
 
 CLASSES = ("large_bowel", "stomach")
 
@@ -60,10 +60,10 @@ def make_row(
 def make_comparison(*rows: Row, title: str = "QKV against KV") -> Comparison:
     return Comparison(
         title=title,
-        command="latchkey compare qkv kv --seeds 2",
+        command="fewpairs compare qkv kv --seeds 2",
         commit="0f3c9a1",
         hardware="2 CPU cores, no GPU",
-        versions={"latchkey": "0.1.0", "torch": "2.11.0"},
+        versions={"fewpairs": "0.1.0", "torch": "2.11.0"},
         data=DataDescription("phantom scans", {"train": 16, "validation": 4}, "fold 0 of 5, by case"),
         classes=CLASSES,
         seeds=(0, 1),
@@ -124,10 +124,10 @@ def classified() -> Comparison:
     classes = ("shirt", "coat", "bag")
     return Comparison(
         title="Dense against k-NN attention",
-        command="latchkey compare vit_nano vit_nano_knn",
+        command="fewpairs compare vit_nano vit_nano_knn",
         commit="0f3c9a1",
         hardware="2 CPU cores, no GPU",
-        versions={"latchkey": "0.1.0"},
+        versions={"fewpairs": "0.1.0"},
         data=DataDescription("fashion pictures", {"train": 60_000, "validation": 10_000}, "as published"),
         classes=classes,
         seeds=(0, 1, 2),

@@ -12,7 +12,7 @@ import pytest
 from matplotlib.patches import Rectangle
 from rich.console import Console
 
-from latchkey.report import (
+from fewpairs.report import (
     Comparison,
     Difference,
     Estimate,
@@ -24,11 +24,11 @@ from latchkey.report import (
     wording,
     write_comparison,
 )
-from latchkey.report.confusion import confusion_figure, confusion_matrix, confusions_table
-from latchkey.report.curves import curves_figure, run_figure
-from latchkey.report.figures import difference_figure, score_figure
-from latchkey.report.measured import measured
-from latchkey.report.table import (
+from fewpairs.report.confusion import confusion_figure, confusion_matrix, confusions_table
+from fewpairs.report.curves import curves_figure, run_figure
+from fewpairs.report.figures import difference_figure, score_figure
+from fewpairs.report.measured import measured
+from fewpairs.report.table import (
     CLASSES,
     Cell,
     class_tables,

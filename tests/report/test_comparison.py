@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latchkey.errors import DataError, InputError
-from latchkey.report import Comparison, Curve, DataDescription, Difference, Estimate, Overlay, Row, StepTime
-from latchkey.report.comparison import change_percent
-from latchkey.report.vocabulary import VOCABULARIES
+from fewpairs.errors import DataError, InputError
+from fewpairs.report import Comparison, Curve, DataDescription, Difference, Estimate, Overlay, Row, StepTime
+from fewpairs.report.comparison import change_percent
+from fewpairs.report.vocabulary import VOCABULARIES
 
 numbers = st.floats(allow_nan=False, width=64)
 maybe = st.none() | numbers
@@ -86,7 +86,7 @@ def test_json_keeps_everything(found: Comparison) -> None:
     ],
 )
 def test_damaged_json_names_file_and_field(text: str, place: str) -> None:
-    with pytest.raises(DataError, match=rf"runs/a\.json: not a latchkey comparison: {place}"):
+    with pytest.raises(DataError, match=rf"runs/a\.json: not a fewpairs comparison: {place}"):
         Comparison.from_json(text, source="runs/a.json")
 
 
@@ -132,7 +132,7 @@ def test_overlay_without_its_file_names_it(tmp_path: Path) -> None:
 
 
 def test_estimates_come_from_the_metrics_own_results() -> None:
-    from latchkey.metrics import Interval, PairedDifference
+    from fewpairs.metrics import Interval, PairedDifference
 
     assert Estimate.of(Interval(0.8, 0.7, 0.9)) == Estimate(0.8, 0.7, 0.9)
     paired = PairedDifference(-0.1, -0.2, 0.0, 0.02, "inconclusive", "dice", 12)

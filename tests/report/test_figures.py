@@ -9,10 +9,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from latchkey.report import Comparison, Curve, Difference, Estimate, Row
-from latchkey.report.curves import _mean, _points, curves_figure, run_figure
-from latchkey.report.figures import cost_figure, difference_figure, score_figure
-from latchkey.report.svg import svg
+from fewpairs.report import Comparison, Curve, Difference, Estimate, Row
+from fewpairs.report.curves import _mean, _points, curves_figure, run_figure
+from fewpairs.report.figures import cost_figure, difference_figure, score_figure
+from fewpairs.report.svg import svg
 
 
 def test_dots_lie_at_the_scores(comparison: Comparison) -> None:

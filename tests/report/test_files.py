@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from latchkey.errors import DataError, InputError
-from latchkey.report import Comparison, comparison_report, read_comparison, write_comparison, write_run
+from fewpairs.errors import DataError, InputError
+from fewpairs.report import Comparison, comparison_report, read_comparison, write_comparison, write_run
 
 
 @pytest.fixture
@@ -43,5 +43,5 @@ def test_what_cannot_be_written_or_read_is_named(brief: Comparison, tmp_path: Pa
         write_comparison(brief, tmp_path / "file")
     with pytest.raises(DataError, match=r"none\.json: cannot read the comparison"):
         read_comparison(tmp_path / "none.json")
-    with pytest.raises(DataError, match=r"file: not a latchkey comparison"):
+    with pytest.raises(DataError, match=r"file: not a fewpairs comparison"):
         read_comparison(tmp_path / "file")

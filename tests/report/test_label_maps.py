@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latchkey.errors import InputError
-from latchkey.report.label_maps import label_overlay, label_strip, paletted
-from latchkey.types import IGNORE
+from fewpairs.errors import InputError
+from fewpairs.report.label_maps import label_overlay, label_strip, paletted
+from fewpairs.types import IGNORE
 
 COLOURS = ((0, 0, 0), (255, 0, 0), (0, 255, 0))
 CLASSES = ("ground", "disc", "bar")

@@ -9,16 +9,16 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latchkey.report import Comparison, Row, comparison_markdown
-from latchkey.report.markdown import escape, markdown_table
-from latchkey.report.table import Cell, Table
+from fewpairs.report import Comparison, Row, comparison_markdown
+from fewpairs.report.markdown import escape, markdown_table
+from fewpairs.report.table import Cell, Table
 
 
 def test_the_page_holds_verdict_table_and_measurement(comparison: Comparison) -> None:
     text = comparison_markdown(comparison)
     assert text.startswith("# QKV against KV\n\n- **KV**: Against QKV: 8.5 % fewer parameters")
     assert "| KV (kv) | 0.97 M (−8.5 %) | 0.20 G (−4.8 %) |" in text
-    assert "- **Command**: latchkey compare qkv kv --seeds 2\n" in text
+    assert "- **Command**: fewpairs compare qkv kv --seeds 2\n" in text
     assert "- **Settings**: steps = 30<br>optimizer.name = adamw<br>optimizer.betas = 0.9, 0.999\n" in text
     assert text.endswith("- Seed 1 of KV stopped early.\n")
 

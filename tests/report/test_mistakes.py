@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latchkey.errors import InputError
-from latchkey.report.mistakes import _picture, mistakes_sheet
+from fewpairs.errors import InputError
+from fewpairs.report.mistakes import _picture, mistakes_sheet
 
 
 def opened(sheet: bytes) -> Image.Image:

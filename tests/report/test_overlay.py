@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from latchkey.errors import InputError
-from latchkey.report.overlay import (
+from fewpairs.errors import InputError
+from fewpairs.report.overlay import (
     CLASS_COLOURS,
     ERROR_COLOURS,
     class_colours,

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from latchkey.errors import DataError, InputError
-from latchkey.report import Comparison, Overlay, Row, comparison_report, run_report
-from latchkey.report.svg import PALETTE
+from fewpairs.errors import DataError, InputError
+from fewpairs.report import Comparison, Overlay, Row, comparison_report, run_report
+from fewpairs.report.svg import PALETTE
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 
@@ -65,7 +65,7 @@ def test_the_page_shows_everything(html: str) -> None:
         "Jaccard of each class",
         "Best: case0_day10, Jaccard 0.8",
         "Worst: case1_day30",
-        "latchkey compare qkv kv --seeds 2",
+        "fewpairs compare qkv kv --seeds 2",
         "0f3c9a1",
         "2 CPU cores, no GPU",
         "torch 2.11.0",
@@ -102,7 +102,7 @@ def test_pictures_tables_and_figures_are_described(html: str) -> None:
 
 
 def test_light_dark_and_print_define_the_same_colours() -> None:
-    style = (Path(__file__).parents[2] / "src/latchkey/report/templates/style.css").read_text(encoding="utf-8")
+    style = (Path(__file__).parents[2] / "src/fewpairs/report/templates/style.css").read_text(encoding="utf-8")
     blocks = re.findall(r":root \{(.*?)\}", style, flags=re.DOTALL)
     names = [set(re.findall(r"--([a-z0-9-]+):", block)) for block in blocks]
     assert len(blocks) == 3
@@ -168,7 +168,7 @@ def test_overlays_are_read_from_the_folder(comparison: Comparison, html: str, tm
 def test_the_templates_are_part_of_the_package() -> None:
     root = Path(__file__).parents[2]
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
-    patterns = project["tool"]["setuptools"]["package-data"]["latchkey"]
-    for file in (root / "src/latchkey/report/templates").iterdir():
-        name = file.relative_to(root / "src/latchkey").as_posix()
+    patterns = project["tool"]["setuptools"]["package-data"]["fewpairs"]
+    for file in (root / "src/fewpairs/report/templates").iterdir():
+        name = file.relative_to(root / "src/fewpairs").as_posix()
         assert any(fnmatch.fnmatch(name, pattern) for pattern in patterns), f"package-data lacks {name}"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latchkey.report.sheet import SLICES, _shown, _tiled, chosen_slices, contact_sheet
+from fewpairs.report.sheet import SLICES, _shown, _tiled, chosen_slices, contact_sheet
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=60))

@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from latchkey.report.svg import PALETTE, drawing, styles, svg
+from fewpairs.report.svg import PALETTE, drawing, styles, svg
 
 
 def drawn(label: str = "x") -> Figure:

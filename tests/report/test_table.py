@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from latchkey.report import Comparison, Difference, Row
-from latchkey.report.table import (
+from fewpairs.report import Comparison, Difference, Row
+from fewpairs.report.table import (
     Cell,
     class_tables,
     differences_table,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
-from latchkey.report import Comparison, Row, print_comparison
+from fewpairs.report import Comparison, Row, print_comparison
 
 
 def printed(comparison: Comparison, width: int) -> str:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from latchkey.report.thumbnails import thumbnail, thumbnail_sheet
+from fewpairs.report.thumbnails import thumbnail, thumbnail_sheet
 
 
 def test_thumbnails_fit_a_square_and_keep_their_aspect() -> None:

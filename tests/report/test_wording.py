@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latchkey.report import Difference, Row, wording
+from fewpairs.report import Difference, Row, wording
 
 ends = st.floats(-0.2, 0.2)
 
@@ -37,7 +37,7 @@ def test_better_and_worse_need_an_interval_without_zero(a: float, b: float, marg
 
 @given(ends, ends, st.floats(0.001, 0.1))
 def test_the_words_agree_with_the_verdict_of_metrics(a: float, b: float, margin: float) -> None:
-    from latchkey.metrics.resampling import verdict
+    from fewpairs.metrics.resampling import verdict
 
     low, high = sorted((a, b))
     theirs = verdict(low, high, margin, higher_is_better=False)

@@ -11,11 +11,11 @@
 #include <string>
 #include <type_traits>
 
-#include "../../src/latchkey/ops/csrc/vector.h"
+#include "../../src/fewpairs/ops/csrc/vector.h"
 
 namespace sanitize {
 
-using latchkey::bfloat16;
+using fewpairs::bfloat16;
 
 // Splitmix64: the same numbers everywhere for a seed.
 class Random {
@@ -73,7 +73,7 @@ inline float number(Random& random, Kind kind) {
 }
 
 inline float wide(float x) { return x; }
-inline float wide(bfloat16 x) { return latchkey::widen(x); }
+inline float wide(bfloat16 x) { return fewpairs::widen(x); }
 inline double wide(double x) { return x; }
 
 // n numbers in memory of exactly their size, all of their bits ones: NaN.
@@ -117,7 +117,7 @@ struct Placed {
       if constexpr (std::is_floating_point_v<T>)
         x = static_cast<T>(number(random, kind));
       else
-        latchkey::narrow(&x, number(random, kind));
+        fewpairs::narrow(&x, number(random, kind));
     });
   }
 };

@@ -1,6 +1,6 @@
 // Key-only attention on random arguments.
 
-#include "../../src/latchkey/ops/key_only/csrc/key_only.cpp"
+#include "../../src/fewpairs/ops/key_only/csrc/key_only.cpp"
 #include "harness.h"
 
 using namespace sanitize;
@@ -8,8 +8,8 @@ using namespace sanitize;
 namespace {
 
 template <class T>
-latchkey::StretchTensor tensor(const Placed<T>& x) {
-  latchkey::StretchTensor y{static_cast<void*>(x.memory.get()), {}, sizeof(T) == 2};
+fewpairs::StretchTensor tensor(const Placed<T>& x) {
+  fewpairs::StretchTensor y{static_cast<void*>(x.memory.get()), {}, sizeof(T) == 2};
   for (int i = 0; i < 4; ++i) y.step[i] = x.step[i];
   return y;
 }
@@ -33,34 +33,34 @@ struct Case {
   Placed<uint8_t> mask;
 
   // Keys that are neither direction nor gate are not handed over.
-  bool keyed() const { return kind == latchkey::vector || !gated; }
+  bool keyed() const { return kind == fewpairs::vector || !gated; }
 
   Results<T, S> run(uint64_t layout, int threads, const std::string& which) {
     Random random(layout);  // the same layouts in every run
     Results<T, S> to{placed<T>(random, b, h, n, d, false), placed<T>(random, b, h, n, d, false),
                      placed<T>(random, b, h, n, d, false), placed<T>(random, b, h, n, d, false)};
-    to.pooled = Memory<float>(b * h * d), to.log_sum = Memory<float>(b * h * (kind == latchkey::channels ? d : 1));
-    latchkey::KeyOnlyProblem p{};
+    to.pooled = Memory<float>(b * h * d), to.log_sum = Memory<float>(b * h * (kind == fewpairs::channels ? d : 1));
+    fewpairs::KeyOnlyProblem p{};
     p.b = b, p.h = h, p.n = n, p.d = d, p.kind = kind, p.threads = threads;
     if (keyed()) p.k = tensor(k);
     p.v = tensor(v), p.gate = tensor(gated ? gate : k), p.saliency = tensor(saliency);
     if (masked) p.mask = tensor(mask);
     p.pooled = to.pooled.get(), p.log_sum = to.log_sum.get();
-    const latchkey::StretchTensor out = tensor(to.out);
-    if (latchkey_key_only_forward(&p, &out)) fail("the forward pass fails", which);
+    const fewpairs::StretchTensor out = tensor(to.out);
+    if (fewpairs_key_only_forward(&p, &out)) fail("the forward pass fails", which);
     if (!backward) return to;
-    latchkey::KeyOnlyGradients g{};
+    fewpairs::KeyOnlyGradients g{};
     g.grad = tensor(grad), g.dv = tensor(to.dv), g.gate_is_key = !gated;
     if (keyed()) g.dk = tensor(to.dk);
     if (gated) g.dgate = tensor(to.dgate);
-    if (kind == latchkey::vector) {
+    if (kind == fewpairs::vector) {
       to.dvector = Memory<double>(h * d), to.dvector.clear();
       g.dvector = to.dvector.get();
     } else {
-      to.dlogits = placed<S>(random, b, h, n, kind == latchkey::channels ? d : 1, false);
+      to.dlogits = placed<S>(random, b, h, n, kind == fewpairs::channels ? d : 1, false);
       g.dlogits = tensor(to.dlogits);
     }
-    if (latchkey_key_only_backward(&p, &g)) fail("the backward pass fails", which);
+    if (fewpairs_key_only_backward(&p, &g)) fail("the backward pass fails", which);
     return to;
   }
 };
@@ -78,11 +78,11 @@ void test(Random& random, const std::string& which) {
   x.gate = placed<T>(random, x.b, x.h, x.n, x.d, true), x.grad = placed<T>(random, x.b, x.h, x.n, x.d, true);
   x.k.fill(random, like), x.gate.fill(random, like);
   x.v.fill(random, Kind::normal), x.grad.fill(random, Kind::normal);
-  if (x.kind == latchkey::vector) {
+  if (x.kind == fewpairs::vector) {
     const int64_t apart = 1 + random.below(3);
     x.saliency = {{1, x.h, 1, x.d}, {0, x.d * apart, 0, apart}, Memory<S>(x.h * x.d * apart)};
   } else {
-    x.saliency = placed<S>(random, x.b, x.h, x.n, x.kind == latchkey::channels ? x.d : 1, true);
+    x.saliency = placed<S>(random, x.b, x.h, x.n, x.kind == fewpairs::channels ? x.d : 1, true);
   }
   x.saliency.fill(random, like);
   if (x.masked) {
@@ -109,7 +109,7 @@ void test(Random& random, const std::string& which) {
   check_written(one.dv, "the gradient of v", which);
   if (x.gated) check_written(one.dgate, "the gradient of the gate", which);
   check_written(one.dvector, "the gradient of the saliency vector", which);
-  if (x.kind != latchkey::vector) check_written(one.dlogits, "the gradient of the logits", which);
+  if (x.kind != fewpairs::vector) check_written(one.dlogits, "the gradient of the logits", which);
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
 // k-NN attention on random arguments.
 
-#include "../../src/latchkey/ops/knn/csrc/knn.cpp"
+#include "../../src/fewpairs/ops/knn/csrc/knn.cpp"
 #include "harness.h"
 
 using namespace sanitize;
@@ -8,7 +8,7 @@ using namespace sanitize;
 namespace {
 
 template <class T>
-latchkey::Tensor tensor(const Placed<T>& x) {
+fewpairs::Tensor tensor(const Placed<T>& x) {
   return {static_cast<void*>(x.memory.get()), x.step[0], x.step[1], x.step[2]};
 }
 
@@ -38,13 +38,13 @@ struct Case {
     Random random(layout);  // the same layouts in every run
     Results<T> to{placed<T>(random, b, h, n, e, false), placed<T>(random, b, h, n, d, false),
                   placed<T>(random, b, h, m, d, false), placed<T>(random, b, h, m, e, false)};
-    latchkey::KnnProblem p{};
+    fewpairs::KnnProblem p{};
     p.b = b, p.h = h, p.n = n, p.m = m, p.d = d, p.e = e, p.topk = topk, p.scale = scale;
-    p.number = sizeof(T) == 2 ? latchkey::brain16 : latchkey::float32;
+    p.number = sizeof(T) == 2 ? fewpairs::brain16 : fewpairs::float32;
     p.biased = biased, p.threads = threads;
     p.q = tensor(q), p.k = tensor(k), p.v = tensor(v);
-    if (biased == latchkey::added) p.bias = tensor(added);
-    if (biased == latchkey::allowed) p.bias = tensor(allowed);
+    if (biased == fewpairs::added) p.bias = tensor(added);
+    if (biased == fewpairs::allowed) p.bias = tensor(allowed);
     const int64_t rows = b * h * n;
     if (keep == Keep::lists) {
       to.index = Memory<int16_t>(rows * topk), to.weight = Memory<float>(rows * topk);
@@ -53,13 +53,13 @@ struct Case {
       to.threshold = Memory<float>(rows), to.last = Memory<int32_t>(rows), to.log_sum = Memory<float>(rows);
       p.threshold = to.threshold.get(), p.last = to.last.get(), p.log_sum = to.log_sum.get();
     }
-    const latchkey::Tensor out = tensor(to.out);
-    if (latchkey_knn_forward(&p, &out)) fail("the forward pass fails", which);
+    const fewpairs::Tensor out = tensor(to.out);
+    if (fewpairs_knn_forward(&p, &out)) fail("the forward pass fails", which);
     if (keep == Keep::nothing) return to;
     if (learns) to.dbias = Memory<float>(added.memory.count), to.dbias.clear();
-    const latchkey::KnnGradients g{out,           tensor(grad),  tensor(to.dq),
+    const fewpairs::KnnGradients g{out,           tensor(grad),  tensor(to.dq),
                                    tensor(to.dk), tensor(to.dv), learns ? to.dbias.get() : nullptr};
-    if (latchkey_knn_backward(&p, &g)) fail("the backward pass fails", which);
+    if (fewpairs_knn_backward(&p, &g)) fail("the backward pass fails", which);
     return to;
   }
 };
@@ -82,7 +82,7 @@ void test(Random& random, const std::string& which) {
   x.q.fill(random, like), x.k.fill(random, like);
   x.v.fill(random, Kind::normal), x.grad.fill(random, Kind::normal);
   const int64_t images = random.chance(0.5) ? 1 : x.b, heads = random.chance(0.5) ? 1 : x.h;
-  if (x.biased == latchkey::added) {
+  if (x.biased == fewpairs::added) {
     x.learns = x.keep != Keep::nothing && random.chance(0.5);
     if (x.learns) {  // contiguous
       x.added = {{images, heads, x.n, x.m}, {heads * x.n * x.m, x.n * x.m, x.m, 1}, Memory<float>(images * heads * x.n * x.m)};
@@ -93,7 +93,7 @@ void test(Random& random, const std::string& which) {
     x.added.each([&](float& y) { y = random.chance(closed) ? -INFINITY : number(random, like); });
     if (images == 1) x.added.step[0] = 0;
     if (heads == 1) x.added.step[1] = 0;
-  } else if (x.biased == latchkey::allowed) {
+  } else if (x.biased == fewpairs::allowed) {
     x.allowed = placed<uint8_t>(random, images, heads, x.n, x.m, true);
     const double open = random.of({0.02, 0.5, 0.9});
     x.allowed.each([&](uint8_t& y) { y = random.chance(open); });
@@ -128,6 +128,6 @@ void test(Random& random, const std::string& which) {
 
 int main(int argc, char** argv) {
   return drive("knn", argc, argv, [](Random& random, const std::string& which) {
-    random.chance(0.5) ? test<float>(random, which) : test<latchkey::bfloat16>(random, which);
+    random.chance(0.5) ? test<float>(random, which) : test<fewpairs::bfloat16>(random, which);
   });
 }

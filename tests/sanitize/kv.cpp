@@ -1,6 +1,6 @@
 // Key-value attention on random arguments.
 
-#include "../../src/latchkey/ops/kv/csrc/kv.cpp"
+#include "../../src/fewpairs/ops/kv/csrc/kv.cpp"
 #include "harness.h"
 
 using namespace sanitize;
@@ -8,8 +8,8 @@ using namespace sanitize;
 namespace {
 
 template <class T>
-latchkey::KvTensor tensor(const Placed<T>& x) {
-  latchkey::KvTensor y{static_cast<void*>(x.memory.get()), {}};
+fewpairs::KvTensor tensor(const Placed<T>& x) {
+  fewpairs::KvTensor y{static_cast<void*>(x.memory.get()), {}};
   for (int i = 0; i < 4; ++i) y.step[i] = x.size[i] == 1 ? 0 : x.step[i];
   return y;
 }
@@ -40,23 +40,23 @@ struct Case {
     Results<T> to{placed<T>(random, b, h, n, e, false), placed<T>(random, b, h, n, d, false),
                   placed<T>(random, b, h, n, e, false)};
     to.highest = Memory<float>(b * h * n), to.totals = Memory<float>(b * h * n);
-    latchkey::KvProblem p{};
+    fewpairs::KvProblem p{};
     p.b = b, p.h = h, p.n = n, p.d = d, p.e = e, p.scale = scale;
     p.is_half = sizeof(T) == 2, p.bias_kind = bias_kind, p.threads = threads;
     p.gain = gain.get(), p.key_bias = key_bias.get(), p.key_bias_step = by_head && h > 1 ? n : 0;
     p.k = tensor(k), p.v = tensor(v), p.highest = to.highest.get(), p.totals = to.totals.get();
     int64_t images = 1, heads = 1;
     auto take = [&](const auto& bias) { p.bias = tensor(bias), images = bias.size[0], heads = bias.size[1]; };
-    if (bias_kind == latchkey::Bias::mask) take(mask);
-    if (bias_kind == latchkey::Bias::single) take(single);
-    if (bias_kind == latchkey::Bias::half) take(half);
-    const latchkey::KvTensor out = tensor(to.out);
-    if (latchkey_kv_forward(&p, &out)) fail("the forward pass fails", which);
+    if (bias_kind == fewpairs::Bias::mask) take(mask);
+    if (bias_kind == fewpairs::Bias::single) take(single);
+    if (bias_kind == fewpairs::Bias::half) take(half);
+    const fewpairs::KvTensor out = tensor(to.out);
+    if (fewpairs_kv_forward(&p, &out)) fail("the forward pass fails", which);
     if (!backward) return to;
     if (learns[0] && gain.count) to.dgain = Memory<double>(b * h);
     if (learns[1] && key_bias.count) to.dkey_bias = Memory<double>(key_bias.count), to.dkey_bias.clear();
-    if (learns[2] && bias_kind > latchkey::Bias::mask) to.dbias = Memory<float>(images * heads * n * n);
-    const latchkey::KvGradients g{out,
+    if (learns[2] && bias_kind > fewpairs::Bias::mask) to.dbias = Memory<float>(images * heads * n * n);
+    const fewpairs::KvGradients g{out,
                                   tensor(grad),
                                   tensor(to.dk),
                                   tensor(to.dv),
@@ -65,7 +65,7 @@ struct Case {
                                   to.dbias.get(),
                                   images,
                                   heads};
-    if (latchkey_kv_backward(&p, &g)) fail("the backward pass fails", which);
+    if (fewpairs_kv_backward(&p, &g)) fail("the backward pass fails", which);
     return to;
   }
 };
@@ -102,15 +102,15 @@ void test(Random& random, const std::string& which) {
   if (random.chance(0.5)) x.bias_kind = static_cast<int32_t>(1 + random.below(3));
   const double closed = random.of({0.0, 0.0, 0.5, 0.98});
   auto some = [&] { return random.chance(closed) ? -INFINITY : number(random, like); };
-  if (x.bias_kind == latchkey::Bias::mask) {
+  if (x.bias_kind == fewpairs::Bias::mask) {
     x.mask = pairs<uint8_t>(random, x.b, x.h, x.n);
     x.mask.each([&](uint8_t& y) { y = !random.chance(closed); });
-  } else if (x.bias_kind == latchkey::Bias::single) {
+  } else if (x.bias_kind == fewpairs::Bias::single) {
     x.single = pairs<float>(random, x.b, x.h, x.n);
     x.single.each([&](float& y) { y = some(); });
-  } else if (x.bias_kind == latchkey::Bias::half) {
+  } else if (x.bias_kind == fewpairs::Bias::half) {
     x.half = pairs<bfloat16>(random, x.b, x.h, x.n);
-    x.half.each([&](bfloat16& y) { latchkey::narrow(&y, some()); });
+    x.half.each([&](bfloat16& y) { fewpairs::narrow(&y, some()); });
   }
   const uint64_t layout = random.bits();
   const Results<T> one = x.run(layout, 1, which), more = x.run(layout, 2 + static_cast<int>(random.below(2)), which);

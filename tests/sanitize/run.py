@@ -15,11 +15,11 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from latchkey.ops.native import HEADERS, Unavailable, compiler, machine
+from fewpairs.ops.native import HEADERS, Unavailable, compiler, machine
 
 FOLDER = Path(__file__).parent
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-O1", "-g")
-OPTIONS = (f"-I{HEADERS}", "-std=c++17", "-fno-math-errno", "-ffp-contract=fast", "-fopenmp", "-DLATCHKEY_POISON")
+OPTIONS = (f"-I{HEADERS}", "-std=c++17", "-fno-math-errno", "-ffp-contract=fast", "-fopenmp", "-DFEWPAIRS_POISON")
 WARNINGS = (
     "-Wall",
     "-Wextra",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from latchkey.ops.native import Unavailable, compiler
+from fewpairs.ops.native import Unavailable, compiler
 
 FOLDER = Path(__file__).parent
 OPERATORS = ("knn", "kv", "key_only")
@@ -41,13 +41,13 @@ def test_nothing_is_found(op: str) -> None:
         ("Memory<float> x(5); volatile int i = 5; x[i] = 1;", "heap-buffer-overflow"),
         ("volatile int i = 1 << 30; i = i * 4;", "signed integer overflow"),
         ('Memory<float> x(5); check_written(x, "x", "it");', "x holds NaN, in the case it"),
-        ('latchkey::Scratch s; Memory<float> x(1); x[0] = *s.floats(1); check_written(x, "x", "it");', "x holds NaN"),
+        ('fewpairs::Scratch s; Memory<float> x(1); x[0] = *s.floats(1); check_written(x, "x", "it");', "x holds NaN"),
     ],
 )
 def test_what_is_there_is_found(line: str, finding: str, tmp_path: Path) -> None:
     (tmp_path / "harness.h").write_text((FOLDER / "harness.h").read_text().replace("../..", str(FOLDER.parents[1])))
     (tmp_path / "run.py").write_text((FOLDER / "run.py").read_text())
-    include = f'#include "{FOLDER.parents[1]}/src/latchkey/ops/csrc/parallel.h"\n#include "harness.h"\n'
+    include = f'#include "{FOLDER.parents[1]}/src/fewpairs/ops/csrc/parallel.h"\n#include "harness.h"\n'
     (tmp_path / "bad.cpp").write_text(include + "using namespace sanitize;\nint main() { " + line + " }\n")
     command = [sys.executable, str(tmp_path / "run.py"), "--level", "portable"]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -57,5 +57,5 @@ def test_what_is_there_is_found(line: str, finding: str, tmp_path: Path) -> None
 
 
 def test_every_operator_in_cpp_has_a_driver() -> None:
-    sources = FOLDER.parents[1].glob("src/latchkey/ops/*/csrc/*.cpp")
+    sources = FOLDER.parents[1].glob("src/fewpairs/ops/*/csrc/*.cpp")
     assert {path.stem for path in sources} <= {path.stem for path in FOLDER.glob("*.cpp")}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from latchkey.swap import accounts
+from fewpairs.swap import accounts
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.swin_transformer import ShiftedWindowAttentionV2
 
-from latchkey import KNN, MultiHead, swap_attention
-from latchkey.attention import ConvProjection, LinearProjection
+from fewpairs import KNN, MultiHead, swap_attention
+from fewpairs.attention import ConvProjection, LinearProjection
 
 ALL = KNN(topk=10_000)
 

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from timm_zoo import tiny
 from torch import nn
 
-from latchkey import KNN, KV, swap_attention
-from latchkey.ops import knn_attention
-from latchkey.swap.adapter import Adapter, type_name
-from latchkey.swap.adapters import ADAPTERS
-from latchkey.swap.adopted import without_rows
+from fewpairs import KNN, KV, swap_attention
+from fewpairs.ops import knn_attention
+from fewpairs.swap.adapter import Adapter, type_name
+from fewpairs.swap.adapters import ADAPTERS
+from fewpairs.swap.adopted import without_rows
 
 pytestmark = pytest.mark.usefixtures("uncounted")
 

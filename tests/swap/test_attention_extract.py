@@ -10,7 +10,7 @@ from timm.utils import AttentionExtract
 from timm_zoo import FAMILIES, tiny
 from torch import nn
 
-from latchkey import KNN, swap_attention
+from fewpairs import KNN, swap_attention
 
 pytestmark = pytest.mark.usefixtures("uncounted")
 

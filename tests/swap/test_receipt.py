@@ -10,10 +10,10 @@ import torch
 from timm_zoo import tiny
 from torch import nn
 
-from latchkey import KNN, KV, Softmax, swap_attention
-from latchkey.cost import ledger
-from latchkey.swap import Receipt, describe
-from latchkey.swap.receipt import table
+from fewpairs import KNN, KV, Softmax, swap_attention
+from fewpairs.cost import ledger
+from fewpairs.swap import Receipt, describe
+from fewpairs.swap.receipt import table
 
 
 def snapshot(model: nn.Module) -> tuple[list[int], list[str], list[type]]:

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latchkey import KNN, KV, Softmax
-from latchkey.errors import InputError
-from latchkey.swap.layers import Layer
-from latchkey.swap.selectors import assign, select
+from fewpairs import KNN, KV, Softmax
+from fewpairs.errors import InputError
+from fewpairs.swap.layers import Layer
+from fewpairs.swap.selectors import assign, select
 
 parts = st.sampled_from(["layers", "blocks", "attn", "stage2", "0", "1", "12"])
 names = st.lists(st.lists(parts, min_size=1, max_size=4).map(".".join), min_size=1, max_size=8, unique=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from latchkey.swap.layers import families
+from fewpairs.swap.layers import families
 
 PAGE = (Path(__file__).parents[2] / "docs" / "swap.md").read_text(encoding="utf-8")
 

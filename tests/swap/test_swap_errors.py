@@ -16,9 +16,9 @@ from torch import nn
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from latchkey import KNN, swap_attention
-from latchkey.errors import InputError
-from latchkey.swap import describe
+from fewpairs import KNN, swap_attention
+from fewpairs.errors import InputError
+from fewpairs.swap import describe
 
 pytestmark = pytest.mark.usefixtures("uncounted")
 

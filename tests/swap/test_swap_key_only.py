@@ -10,8 +10,8 @@ import timm
 import torch
 from torch import nn
 
-from latchkey import KeyOnly, swap_attention
-from latchkey.errors import InputError
+from fewpairs import KeyOnly, swap_attention
+from fewpairs.errors import InputError
 
 
 def vit(**options: object) -> nn.Module:

@@ -7,12 +7,12 @@ import timm
 import torch
 from torch import nn
 
-from latchkey import KNN, KV, KeyOnly, MultiHead, Softmax, swap_attention
-from latchkey.attention import Core, ReducedProjection
-from latchkey.cost.ledger import trace
-from latchkey.errors import InputError
-from latchkey.models.encoders import LinGlo, LinGloLayout, LinGloStage, arrange
-from latchkey.types import Grid
+from fewpairs import KNN, KV, KeyOnly, MultiHead, Softmax, swap_attention
+from fewpairs.attention import Core, ReducedProjection
+from fewpairs.cost.ledger import trace
+from fewpairs.errors import InputError
+from fewpairs.models.encoders import LinGlo, LinGloLayout, LinGloStage, arrange
+from fewpairs.types import Grid
 
 TINY = LinGloLayout((LinGloStage(8, 1, "CA", 7, 4), LinGloStage(16, 2, "CACA")), mlp_ratio=2)
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from swapping import ALL, compiles_like_eager, same, swapped
 from torch import Tensor, nn
 
-from latchkey import KNN, KV, swap_attention
-from latchkey.errors import InputError
-from latchkey.swap.adopted import Adopted
+from fewpairs import KNN, KV, swap_attention
+from fewpairs.errors import InputError
+from fewpairs.swap.adopted import Adopted
 
 
 def layer(**options: Any) -> nn.MultiheadAttention:

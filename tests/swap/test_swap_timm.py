@@ -16,8 +16,8 @@ from timm.models.eva import EvaAttention
 from timm_zoo import FAMILIES, tiny
 from torch import Tensor, nn
 
-from latchkey import KNN, KV, swap_attention
-from latchkey.swap.adopted import Adopted
+from fewpairs import KNN, KV, swap_attention
+from fewpairs.swap.adopted import Adopted
 
 ALL = KNN(topk=10_000)
 families = pytest.mark.parametrize("family", FAMILIES)

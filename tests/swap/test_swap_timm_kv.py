@@ -12,10 +12,10 @@ from timm.layers import AttentionRope
 from timm_zoo import FAMILIES, tiny
 from torch import Tensor, nn
 
-from latchkey import KV, KVPos, swap_attention
-from latchkey.attention import pair_terms
-from latchkey.errors import InputError
-from latchkey.ops import kv_attention
+from fewpairs import KV, KVPos, swap_attention
+from fewpairs.attention import pair_terms
+from fewpairs.errors import InputError
+from fewpairs.ops import kv_attention
 
 families = pytest.mark.parametrize("family", [name for name in FAMILIES if name != "pvt-linear"])
 pytestmark = pytest.mark.usefixtures("uncounted")

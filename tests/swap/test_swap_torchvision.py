@@ -13,8 +13,8 @@ from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.models.swin_transformer import ShiftedWindowAttention
 from torchvision_zoo import FAMILIES, tiny
 
-from latchkey import KNN, swap_attention
-from latchkey.swap.adopted import Adopted
+from fewpairs import KNN, swap_attention
+from fewpairs.swap.adopted import Adopted
 
 families = pytest.mark.parametrize("family", FAMILIES)
 

@@ -19,11 +19,11 @@ from swapping import compiles_like_eager, same, swapped, tie, trained
 from torch import nn
 from transformers_zoo import FAMILIES, tiny
 
-from latchkey import KNN, KV, swap_attention
-from latchkey.errors import InputError
-from latchkey.swap import register_transformers
-from latchkey.swap.adapters.transformers import LAYERS
-from latchkey.swap.interface import CORE
+from fewpairs import KNN, KV, swap_attention
+from fewpairs.errors import InputError
+from fewpairs.swap import register_transformers
+from fewpairs.swap.adapters.transformers import LAYERS
+from fewpairs.swap.interface import CORE
 
 families = pytest.mark.parametrize("family", FAMILIES)
 
@@ -231,7 +231,7 @@ def test_layers_that_compute_their_own_scores_are_named_with_the_reason() -> Non
 @pytest.fixture
 def names() -> Iterator[None]:
     """Names that a test registers are forgotten after it."""
-    from latchkey.swap import interface
+    from fewpairs.swap import interface
 
     kept = [dict(each._global_mapping) for each in (transformers.AttentionInterface, masks())]
     ours = set(interface._OURS)
@@ -370,13 +370,13 @@ def test_kv_prints_what_stands_where_the_query_projection_was() -> None:
 
 @pytest.mark.slow
 def test_importing_the_swap_does_not_import_transformers() -> None:
-    code = "import sys, latchkey.swap; sys.exit('transformers' in sys.modules)"
+    code = "import sys, fewpairs.swap; sys.exit('transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_without_transformers_a_name_cannot_be_registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(InputError, match=r"transformers 5 or newer is needed .*pip install 'latchkey\[hf\]'"):
+    with pytest.raises(InputError, match=r"transformers 5 or newer is needed .*pip install 'transformers>=5.23'"):
         register_transformers()
 
 

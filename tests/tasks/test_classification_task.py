@@ -11,9 +11,9 @@ from timm.loss import BinaryCrossEntropy, LabelSmoothingCrossEntropy, SoftTarget
 from torch import Tensor
 from torch.nn import functional as F
 
-from latchkey.errors import InputError
-from latchkey.tasks import Classification
-from latchkey.types import Labelled
+from fewpairs.errors import InputError
+from fewpairs.tasks import Classification
+from fewpairs.types import Labelled
 
 CLASSES = ("cat", "dog", "fox", "owl")
 

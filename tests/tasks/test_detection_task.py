@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import torch
 
-from latchkey.errors import InputError
-from latchkey.tasks.detection import TERMS, Detection
-from latchkey.types import Detections, Objects, Picture, Pictures
+from fewpairs.errors import InputError
+from fewpairs.tasks.detection import TERMS, Detection
+from fewpairs.types import Detections, Objects, Picture, Pictures
 
 BOX = torch.tensor([[1.0, 1.0, 5.0, 6.0]])
 
@@ -83,6 +83,6 @@ def test_what_is_no_detection_is_one_message() -> None:
 
 
 def test_terms_are_those_of_the_detectors() -> None:
-    from latchkey.models.detector import _TERMS
+    from fewpairs.models.detector import _TERMS
 
     assert set(TERMS) == set(_TERMS.values())

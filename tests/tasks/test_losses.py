@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from latchkey.errors import InputError
-from latchkey.tasks import LOSSES, SegmentationLoss, exclusive_target
+from fewpairs.errors import InputError
+from fewpairs.tasks import LOSSES, SegmentationLoss, exclusive_target
 
 MODES = [
     (name, exclusive)

@@ -7,10 +7,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latchkey.errors import InputError
-from latchkey.metrics import EmptyRule
-from latchkey.tasks import Segmentation
-from latchkey.types import Batch, Geometry, Scan
+from fewpairs.errors import InputError
+from fewpairs.metrics import EmptyRule
+from fewpairs.tasks import Segmentation
+from fewpairs.types import Batch, Geometry, Scan
 
 CLASSES = ("large_bowel", "small_bowel", "stomach")
 

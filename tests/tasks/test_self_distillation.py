@@ -9,9 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latchkey.errors import InputError
-from latchkey.tasks.self_distillation import SelfDistillation
-from latchkey.types import Crops, Distilled, Exemplars
+from fewpairs.errors import InputError
+from fewpairs.tasks.self_distillation import SelfDistillation
+from fewpairs.types import Crops, Distilled, Exemplars
 
 CLASSES = tuple(map(str, range(10)))
 TASK = SelfDistillation(CLASSES)

@@ -6,9 +6,9 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latchkey.errors import InputError
-from latchkey.tasks import Semantic
-from latchkey.types import IGNORE, LabelMaps, Scene
+from fewpairs.errors import InputError
+from fewpairs.tasks import Semantic
+from fewpairs.types import IGNORE, LabelMaps, Scene
 
 CLASSES = tuple("abcde")
 

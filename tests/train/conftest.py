@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from accelerate.state import AcceleratorState, GradientState
 
-from latchkey.train.journal import Journal
+from fewpairs.train.journal import Journal
 
 sys.path.insert(0, str(Path(__file__).parent))
 

@@ -13,13 +13,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 from train_toy import ToyModel, same_bits, toy_model
 
-from latchkey.errors import CheckpointError, TrainingError
-from latchkey.train import checkpoint, load_weights, read_metadata
-from latchkey.train.checkpoint import read_checkpoint, write_checkpoint
+from fewpairs.errors import CheckpointError, TrainingError
+from fewpairs.train import checkpoint, load_weights, read_metadata
+from fewpairs.train.checkpoint import read_checkpoint, write_checkpoint
 
 
 def weights(model: nn.Module, prefix: str = "model.") -> dict[str, torch.Tensor]:
@@ -98,6 +99,15 @@ def test_views_of_one_tensor_are_stored_apart(tmp_path: Path) -> None:
     assert same_bits(read, {"model.a": whole[:6], "model.b": whole[4:]})
 
 
+def test_checkpoints_of_the_first_name_are_read(saved: Path, tmp_path: Path) -> None:
+    with safe_open(saved, framework="pt") as file:
+        tensors, entries = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+    old = tmp_path / "old.safetensors"
+    save_file(tensors, old, metadata={"format": "pt", "latchkey": entries["fewpairs"]})
+    assert read_metadata(old) == read_metadata(saved)
+    assert load_weights(old, toy_model()) == load_weights(saved, toy_model())
+
+
 def test_another_model_lists_names_counts_and_shapes(saved: Path) -> None:
     with pytest.raises(CheckpointError) as error:
         load_weights(saved, ToyModel(width=4))
@@ -167,10 +177,10 @@ def test_foreign_files_say_why(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="Is a directory"):
         load_weights(tmp_path, toy_model())
     save_file({"x": torch.zeros(1)}, foreign)
-    with pytest.raises(CheckpointError, match="not a checkpoint of latchkey"):
+    with pytest.raises(CheckpointError, match="not a checkpoint of fewpairs"):
         read_metadata(foreign)
-    save_file({"x": torch.zeros(1)}, foreign, metadata={"latchkey": '{"format": 99}'})
-    with pytest.raises(CheckpointError, match="format 99; this latchkey reads format 1"):
+    save_file({"x": torch.zeros(1)}, foreign, metadata={"fewpairs": '{"format": 99}'})
+    with pytest.raises(CheckpointError, match="format 99; this fewpairs reads format 1"):
         load_weights(foreign, toy_model())
     torch.save([1, 2], tmp_path / "list.pt")
     with pytest.raises(CheckpointError, match="holds no state dict"):

@@ -10,9 +10,9 @@ import pytest
 import torch
 from train_toy import ToyData, make_scans, toy_fit, toy_model
 
-from latchkey.errors import TrainingError
-from latchkey.train import Interrupted, read_metadata
-from latchkey.train.checkpoint import read_checkpoint
+from fewpairs.errors import TrainingError
+from fewpairs.train import Interrupted, read_metadata
+from fewpairs.train.checkpoint import read_checkpoint
 
 pytestmark = pytest.mark.gpu
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from train_toy import ToyModel, same_bits
 
-from latchkey.train.ema import Ema
+from fewpairs.train.ema import Ema
 
 
 def test_average_by_hand_with_warm_up() -> None:

@@ -12,14 +12,14 @@ from rich.console import Console
 from torch import Tensor, nn
 from train_toy import ToyData, ToyModel, ToyTask, make_scans, same_bits, toy_fit, toy_model
 
-from latchkey.errors import InputError, TrainingError
-from latchkey.train import FitConfig, OptimizerConfig, evaluate, load_weights, read_history, read_log, read_metadata
-from latchkey.train.evaluation import judge
-from latchkey.train.optimizer import set_rates
-from latchkey.train.progress import Reporter
-from latchkey.train.run_folder import RunFolder
-from latchkey.train.state import Position
-from latchkey.types import Batch
+from fewpairs.errors import InputError, TrainingError
+from fewpairs.train import FitConfig, OptimizerConfig, evaluate, load_weights, read_history, read_log, read_metadata
+from fewpairs.train.evaluation import judge
+from fewpairs.train.optimizer import set_rates
+from fewpairs.train.progress import Reporter
+from fewpairs.train.run_folder import RunFolder
+from fewpairs.train.state import Position
+from fewpairs.types import Batch
 
 
 def test_it_learns_and_leaves_what_it_promises(run_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_the_weight_decay_reaches_its_end(run_path: Path, monkeypatch: pytest.Mo
         set_rates(optimizer, rate, decay)
         seen.append(max(group["weight_decay"] for group in optimizer.param_groups))
 
-    monkeypatch.setattr("latchkey.train.engine.set_rates", noted)
+    monkeypatch.setattr("fewpairs.train.engine.set_rates", noted)
     toy_fit(run_path, toy_model(), steps=10, optimizer=OptimizerConfig(weight_decay=0.0, weight_decay_end=0.4))
     assert seen == sorted(seen)
     assert (seen[0], seen[5]) == pytest.approx((0.0, 0.2))
@@ -273,7 +273,7 @@ def test_a_gradient_that_is_not_finite_stops_too(run_path: Path) -> None:
 
 
 def test_a_full_disk_stops_with_the_previous_checkpoint(run_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from latchkey.train import checkpoint
+    from fewpairs.train import checkpoint
 
     original, calls = checkpoint.save_file, []
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from train_toy import ToyMetric, ToyTask, make_scans, toy_model
 
-from latchkey.errors import InputError
-from latchkey.train import evaluate
-from latchkey.types import Geometry, Scan
+from fewpairs.errors import InputError
+from fewpairs.train import evaluate
+from fewpairs.types import Geometry, Scan
 
 
 def test_evaluation_does_not_depend_on_the_batch_and_restores_the_mode() -> None:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from train_toy import ToyData, collate
 
-from latchkey.errors import DataError
-from latchkey.train.feed import Feed
-from latchkey.train.sampler import Batches, Plan
+from fewpairs.errors import DataError
+from fewpairs.train.feed import Feed
+from fewpairs.train.sampler import Batches, Plan
 
 PLAN = Plan(size=12, batch_size=4, accumulate=2, seed=1)
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from latchkey.errors import InputError
-from latchkey.train import FitConfig, OptimizerConfig, ScheduleConfig
+from fewpairs.errors import InputError
+from fewpairs.train import FitConfig, OptimizerConfig, ScheduleConfig
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from latchkey.errors import TrainingError
-from latchkey.train import RunFolder
-from latchkey.train.ledger import Ledger
+from fewpairs.errors import TrainingError
+from fewpairs.train import RunFolder
+from fewpairs.train.ledger import Ledger
 
 NAN, INF, FINE = torch.tensor(float("nan")), torch.tensor(float("inf")), torch.tensor(1.0)
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from latchkey.train import evaluate
-from latchkey.types import Detections, Objects, Picture
+from fewpairs.train import evaluate
+from fewpairs.types import Detections, Objects, Picture
 
 
 class Finder(nn.Module):

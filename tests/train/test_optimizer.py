@@ -5,9 +5,9 @@ import torch
 from torch import nn
 from train_toy import ToyModel
 
-from latchkey.errors import InputError
-from latchkey.train import OptimizerConfig
-from latchkey.train.optimizer import build_optimizer, parameter_groups, set_rates
+from fewpairs.errors import InputError
+from fewpairs.train import OptimizerConfig
+from fewpairs.train.optimizer import build_optimizer, parameter_groups, set_rates
 
 
 def by_name(model: nn.Module, config: OptimizerConfig) -> dict[str, tuple[float, float]]:

@@ -11,8 +11,8 @@ import pytest
 import torch
 from train_toy import ToyTask, make_scans, toy_fit, toy_model
 
-from latchkey.errors import CheckpointError
-from latchkey.train import evaluate, read_log
+from fewpairs.errors import CheckpointError
+from fewpairs.train import evaluate, read_log
 
 
 @pytest.fixture(scope="module")

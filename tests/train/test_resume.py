@@ -10,11 +10,11 @@ import pytest
 import torch
 from train_toy import ToyModel, make_scans, same_bits, toy_fit, toy_model
 
-from latchkey.errors import CheckpointError
-from latchkey.train import Interrupted, OptimizerConfig, read_history, read_log
-from latchkey.train.checkpoint import read_checkpoint
-from latchkey.train.run_folder import RunFolder
-from latchkey.train.state import capture_rng, restore_rng, seed_everything
+from fewpairs.errors import CheckpointError
+from fewpairs.train import Interrupted, OptimizerConfig, read_history, read_log
+from fewpairs.train.checkpoint import read_checkpoint
+from fewpairs.train.run_folder import RunFolder
+from fewpairs.train.state import capture_rng, restore_rng, seed_everything
 
 FULL: dict[str, Any] = {
     "accumulate": 2,
@@ -67,7 +67,7 @@ def test_a_resumed_run_ends_with_the_same_bits(
 
 
 def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from latchkey.train import engine
+    from fewpairs.train import engine
 
     through, parts, original = tmp_path / "through", tmp_path / "parts", engine.train_step
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from train_toy import toy_fit, toy_model
 
-from latchkey.errors import InputError
-from latchkey.train import RunFolder
+from fewpairs.errors import InputError
+from fewpairs.train import RunFolder
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_a_new_run_says_what_and_where(tmp_path: Path) -> None:
     environment = json.loads(run.environment.read_text())
     assert environment["packages"]["torch"]
     assert environment["cores"] == os.cpu_count()
-    assert run.resume_command == f"latchkey train --resume '{run.path}'"
+    assert run.resume_command == f"fewpairs train --resume '{run.path}'"
     assert not run.finished
     run.create("model: other\n")
     assert run.config.read_text() == "model: other\n"
@@ -52,7 +52,7 @@ def test_an_existing_run_is_resumed_or_overwritten_on_purpose_only(run_path: Pat
     run, before = RunFolder(run_path), (run_path / "last.safetensors").read_bytes()
     assert run.finished
     for again in (lambda: run.create("new: 1\n"), lambda: toy_fit(run_path, toy_model(), steps=4)):
-        with pytest.raises(InputError, match=r"already holds a finished run; go on with `latchkey train --resume"):
+        with pytest.raises(InputError, match=r"already holds a finished run; go on with `fewpairs train --resume"):
             again()
     assert run.last.read_bytes() == before
     (run_path / "notes.txt").write_text("mine")
@@ -71,6 +71,6 @@ def test_nothing_to_resume(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("_no_superuser")
 def test_no_permission_is_one_message() -> None:
     with pytest.raises(InputError, match=r"cannot write to the run folder .*Permission denied; choose a folder"):
-        RunFolder(Path("/usr/latchkey-run")).create("")
+        RunFolder(Path("/usr/fewpairs-run")).create("")
     with pytest.raises(InputError, match="Permission denied"):
-        RunFolder(Path("/usr/lib/latchkey/run")).create("")
+        RunFolder(Path("/usr/lib/fewpairs/run")).create("")

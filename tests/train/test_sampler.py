@@ -6,8 +6,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from latchkey.errors import InputError
-from latchkey.train.sampler import Batches, Plan
+from fewpairs.errors import InputError
+from fewpairs.train.sampler import Batches, Plan
 
 plans = st.builds(
     Plan,

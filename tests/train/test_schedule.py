@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latchkey.errors import InputError
-from latchkey.train import OptimizerConfig, ScheduleConfig
-from latchkey.train.schedule import check_schedule, rate_factor, weight_decay_at
+from fewpairs.errors import InputError
+from fewpairs.train import OptimizerConfig, ScheduleConfig
+from fewpairs.train.schedule import check_schedule, rate_factor, weight_decay_at
 
 
 def test_by_hand() -> None:

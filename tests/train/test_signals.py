@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from train_toy import same_bits, toy_fit, toy_model
 
-from latchkey.train import Interrupted, RunFolder, read_metadata
-from latchkey.train.checkpoint import read_checkpoint
-from latchkey.train.signals import StopRequest
+from fewpairs.train import Interrupted, RunFolder, read_metadata
+from fewpairs.train.checkpoint import read_checkpoint
+from fewpairs.train.signals import StopRequest
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -57,7 +57,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from train_toy import ToyData, toy_fit, toy_model
-from latchkey.errors import LatchkeyError
+from fewpairs.errors import FewpairsError
 
 class Steady(ToyData):
     def __getitem__(self, key):
@@ -67,7 +67,7 @@ class Steady(ToyData):
 
 try:
     toy_fit(Path({run!r}), toy_model(0.3), data=Steady(), steps=100_000, log_every=5, workers=1, accumulate=2)
-except LatchkeyError as error:
+except FewpairsError as error:
     print(type(error).__name__, error)
     sys.exit(1)
 """
@@ -95,7 +95,7 @@ def test_ctrl_c_on_a_terminal_saves_the_state_and_prints_how_to_go_on(run_path: 
         process.kill()
     assert process.returncode == 1, errors
     assert output.startswith("Interrupted stopped by SIGINT after step"), errors
-    assert f"latchkey train --resume {run_path}" in output
+    assert f"fewpairs train --resume {run_path}" in output
     assert "Stopping: the step is finished" in errors
     assert "Traceback" not in errors
     step = read_metadata(run_path / "last.safetensors")["step"]
@@ -105,7 +105,7 @@ def test_ctrl_c_on_a_terminal_saves_the_state_and_prints_how_to_go_on(run_path: 
 
 
 def test_sigterm_stops_at_the_end_of_its_step(run_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from latchkey.train import engine
+    from fewpairs.train import engine
 
     original, calls = engine.train_step, []
 

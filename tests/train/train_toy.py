@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from latchkey.train import FitConfig, History, OptimizerConfig, RunFolder, ScheduleConfig, fit
-from latchkey.types import Batch, Geometry, Scan
+from fewpairs.train import FitConfig, History, OptimizerConfig, RunFolder, ScheduleConfig, fit
+from fewpairs.types import Batch, Geometry, Scan
 
 SIZE = 8
 

@@ -13,9 +13,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from train_toy import ToyData, ToyTask, make_scans, toy_fit, toy_model
 
-from latchkey.errors import LatchkeyError
-from latchkey.train import evaluate, leave_processes
-from latchkey.train.journal import Journal
+from fewpairs.errors import FewpairsError
+from fewpairs.train import evaluate, leave_processes
+from fewpairs.train.journal import Journal
 
 
 def main(folder: Path) -> None:
@@ -36,7 +36,7 @@ def main(folder: Path) -> None:
         arguments = {"model": toy_model(), **options, **changed}
         try:
             toy_fit(folder / name, arguments.pop("model"), **arguments)
-        except LatchkeyError as error:
+        except FewpairsError as error:
             return f"{type(error).__name__}: {error}"
         return "nothing failed"
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image
 
-from latchkey.data.classification import LabelledSource
+from fewpairs.data.classification import LabelledSource
 
 
 class MemoryPart:

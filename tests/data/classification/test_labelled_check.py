@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from labelled_memory import memory_source
 
-from latchkey.data.classification import DamagedImagesError, LabelledSource, check_images, open_labelled
-from latchkey.data.classification import check as module
-from latchkey.errors import DataError
+from fewpairs.data.classification import DamagedImagesError, LabelledSource, check_images, open_labelled
+from fewpairs.data.classification import check as module
+from fewpairs.errors import DataError
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from latchkey.cli.data import app
-from latchkey.errors import DataError, InputError
+from fewpairs.cli.data import app
+from fewpairs.errors import DataError, InputError
 
 
 def call(*arguments: object) -> str:
@@ -90,4 +90,4 @@ def test_folders_without_a_layout(tmp_path: Path) -> None:
 
 
 def test_help_has_an_example() -> None:
-    assert "Example: latchkey data check" in CliRunner().invoke(app, ["check", "--help"]).output
+    assert "Example: fewpairs data check" in CliRunner().invoke(app, ["check", "--help"]).output

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from labelled_memory import memory_source
 from torch.utils.data import DataLoader
 
-from latchkey.data.classification import (
+from fewpairs.data.classification import (
     LabelledAugment,
     LabelledChunks,
     LabelledCollate,
@@ -26,7 +26,7 @@ from latchkey.data.classification import (
     open_labelled,
     small_augment,
 )
-from latchkey.errors import DataError, InputError
+from fewpairs.errors import DataError, InputError
 
 VIEW = LabelledView((16, 16), crop_pct=1.0)
 LABELS = [0, 1, 2] * 8

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import yaml
 
-import latchkey
-from latchkey.data import LabelledAugment, LabelledOptions, LabelledShares, LabelledView, Mixing
-from latchkey.data.classification.images import SUFFIXES
-from latchkey.data.classification.torchvision_sets import SETS
+import fewpairs
+from fewpairs.data import LabelledAugment, LabelledOptions, LabelledShares, LabelledView, Mixing
+from fewpairs.data.classification.images import SUFFIXES
+from fewpairs.data.classification.torchvision_sets import SETS
 
-PAGE = Path(latchkey.__file__).parents[2] / "docs" / "classification.md"
+PAGE = Path(fewpairs.__file__).parents[2] / "docs" / "classification.md"
 SECTIONS = {
     "view": LabelledView(),
     "augment": LabelledAugment(),

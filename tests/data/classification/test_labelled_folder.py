@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latchkey.data.classification import LabelledOptions, LabelledSource, detect_labelled, open_labelled
-from latchkey.errors import DataError, InputError
+from fewpairs.data.classification import LabelledOptions, LabelledSource, detect_labelled, open_labelled
+from fewpairs.errors import DataError, InputError
 
 
 def opened(root: Path, **options: str) -> LabelledSource:

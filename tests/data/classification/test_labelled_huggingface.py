@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latchkey.data.classification import (
+from fewpairs.data.classification import (
     LabelledOptions,
     LabelledSource,
     check_images,
     detect_labelled,
     open_labelled,
 )
-from latchkey.errors import DataError, InputError
+from fewpairs.errors import DataError, InputError
 
 datasets: Any = pytest.importorskip("datasets")
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from labelled_files import idx_bytes
 
-from latchkey.data.classification import LabelledOptions, LabelledSource, detect_labelled, open_labelled
-from latchkey.data.classification.idx import IdxArray
-from latchkey.errors import DataError, InputError
+from fewpairs.data.classification import LabelledOptions, LabelledSource, detect_labelled, open_labelled
+from fewpairs.data.classification.idx import IdxArray
+from fewpairs.errors import DataError, InputError
 
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 SHAPES = arrays.array_shapes(min_dims=1, max_dims=3, max_side=6)

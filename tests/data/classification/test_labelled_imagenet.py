@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from latchkey.data.classification import LabelledOptions, LabelledSource, detect_labelled, open_labelled
-from latchkey.errors import DataError, InputError
+from fewpairs.data.classification import LabelledOptions, LabelledSource, detect_labelled, open_labelled
+from fewpairs.errors import DataError, InputError
 
 WNIDS = ("n01440764", "n01443537", "n02119789")
 ORDER = (WNIDS[2], WNIDS[0], WNIDS[1])

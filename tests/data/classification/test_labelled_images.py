@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from latchkey.data.classification.images import as_channels, check_file, read_image, stored_channels
-from latchkey.errors import DataError
+from fewpairs.data.classification.images import as_channels, check_file, read_image, stored_channels
+from fewpairs.errors import DataError
 
 RAMP = np.arange(0, 256, 4, np.uint8).reshape(8, 8)
 COLOUR = np.stack([RAMP, RAMP[::-1], RAMP.T], axis=-1)

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from labelled_memory import memory_source
 
-from latchkey.data.classification import LabelledShares, LabelledSource, split_labelled
-from latchkey.data.classification.split import spread
-from latchkey.errors import DataError, InputError
+from fewpairs.data.classification import LabelledShares, LabelledSource, split_labelled
+from fewpairs.data.classification.split import spread
+from fewpairs.errors import DataError, InputError
 
 
 @st.composite

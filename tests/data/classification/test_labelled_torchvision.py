@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torchvision
 
-from latchkey.data.classification import LabelledOptions, LabelledSource, check_images, open_labelled
-from latchkey.data.classification.torchvision_sets import SETS
-from latchkey.errors import DataError, InputError
+from fewpairs.data.classification import LabelledOptions, LabelledSource, check_images, open_labelled
+from fewpairs.data.classification.torchvision_sets import SETS
+from fewpairs.errors import DataError, InputError
 
 
 def opened(root: Path, name: str | None, **options: bool) -> LabelledSource:

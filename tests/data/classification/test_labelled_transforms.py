@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 from timm.data import create_transform
 
-from latchkey.data.classification import LabelledAugment, LabelledView, Mixing, deit_augment, small_augment
-from latchkey.data.classification.augment import training_transform
-from latchkey.data.classification.chance import chance
-from latchkey.errors import DataError, InputError
+from fewpairs.data.classification import LabelledAugment, LabelledView, Mixing, deit_augment, small_augment
+from fewpairs.data.classification.augment import training_transform
+from fewpairs.data.classification.chance import chance
+from fewpairs.errors import DataError, InputError
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from PIL import Image
 from pycocotools.coco import COCO
 
-from latchkey.data.detection import (
+from fewpairs.data.detection import (
     DamagedAnnotationsError,
     DetectionOptions,
     DetectionSource,
     detect_detection,
     open_detection,
 )
-from latchkey.data.detection.coco_objects import BadObjectError, read_object
-from latchkey.errors import DataError, InputError
+from fewpairs.data.detection.coco_objects import BadObjectError, read_object
+from fewpairs.errors import DataError, InputError
 
 
 def opened(root: Path, **options: object) -> DetectionSource:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pytest
 from detection_files import make_coco, make_maps, make_voc, voc_file, voc_object
 
-from latchkey.cli import main
+from fewpairs.cli import main
 
 
 class Answer(NamedTuple):
@@ -23,12 +23,12 @@ Call = Callable[..., Answer]
 
 @pytest.fixture
 def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """`call("data", "check", "photos")` runs `latchkey data check photos` in this process."""
+    """`call("data", "check", "photos")` runs `fewpairs data check photos` in this process."""
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("NO_COLOR", "1")
 
     def run(*arguments: str) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["latchkey", *arguments])
+        monkeypatch.setattr(sys, "argv", ["fewpairs", *arguments])
         try:
             main()
             status = 0

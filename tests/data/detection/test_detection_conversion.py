@@ -10,9 +10,9 @@ from detection_files import SIZE, make_coco, make_maps, make_voc, picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latchkey.data.detection import DetectionSource, open_detection
-from latchkey.data.detection.conversion import convert
-from latchkey.errors import InputError
+from fewpairs.data.detection import DetectionSource, open_detection
+from fewpairs.data.detection.conversion import convert
+from fewpairs.errors import InputError
 
 
 def same(one: DetectionSource, other: DetectionSource, *, masks: bool = False, ids: bool = True) -> None:

@@ -10,10 +10,10 @@ import pytest
 import yaml
 from detection_files import make_voc
 
-import latchkey
-from latchkey.data.detection import FINDINGS, DetectionAugment, DetectionOptions, DetectionView
+import fewpairs
+from fewpairs.data.detection import FINDINGS, DetectionAugment, DetectionOptions, DetectionView
 
-PAGE = Path(latchkey.__file__).parents[2] / "docs" / "detection-data.md"
+PAGE = Path(fewpairs.__file__).parents[2] / "docs" / "detection-data.md"
 SECTIONS = {"view": DetectionView(), "augment": DetectionAugment(), "data.source": DetectionOptions()}
 
 

@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from latchkey.data.detection import (
+from fewpairs.data.detection import (
     DamagedAnnotationsError,
     DetectionOptions,
     DetectionSource,
     detect_detection,
     open_detection,
 )
-from latchkey.data.detection.label_maps import objects_of
-from latchkey.errors import DataError, InputError
-from latchkey.metrics.coco_masks import decode_masks
+from fewpairs.data.detection.label_maps import objects_of
+from fewpairs.errors import DataError, InputError
+from fewpairs.metrics.coco_masks import decode_masks
 
 
 def opened(root: Path, **options: object) -> DetectionSource:

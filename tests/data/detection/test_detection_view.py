@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.ops import masks_to_boxes
 
-from latchkey.data.detection import (
+from fewpairs.data.detection import (
     DetectionAugment,
     DetectionDataset,
     DetectionView,
@@ -18,9 +18,9 @@ from latchkey.data.detection import (
     collate_pictures,
     open_detection,
 )
-from latchkey.data.detection.view import show
-from latchkey.errors import InputError
-from latchkey.types import Objects
+from fewpairs.data.detection.view import show
+from fewpairs.errors import InputError
+from fewpairs.types import Objects
 
 AUGMENTS = st.builds(
     DetectionAugment,

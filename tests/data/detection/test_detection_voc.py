@@ -8,15 +8,15 @@ from detection_files import make_voc, picture, voc_file, voc_list, voc_object
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latchkey.data.detection import (
+from fewpairs.data.detection import (
     DamagedAnnotationsError,
     DetectionOptions,
     DetectionSource,
     detect_detection,
     open_detection,
 )
-from latchkey.data.detection.voc import read_voc
-from latchkey.errors import DataError, InputError
+from fewpairs.data.detection.voc import read_voc
+from fewpairs.errors import DataError, InputError
 
 
 def opened(root: Path, **options: object) -> DetectionSource:

@@ -12,8 +12,8 @@ from detection_files import make_coco
 from PIL import Image
 from pycocotools.coco import COCO
 
-from latchkey.data.detection import open_detection
-from latchkey.data.detection.writing import (
+from fewpairs.data.detection import open_detection
+from fewpairs.data.detection.writing import (
     coco_results,
     colour,
     draw_detections,
@@ -22,8 +22,8 @@ from latchkey.data.detection.writing import (
     write_picture,
     write_results,
 )
-from latchkey.errors import InputError
-from latchkey.types import Detections
+from fewpairs.errors import InputError
+from fewpairs.types import Detections
 
 
 def found(masks: bool = True) -> Detections:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from scene_files import CLASSES, make_folder, save, scene
 
-from latchkey.data.semantic import (
+from fewpairs.data.semantic import (
     SemanticOptions,
     SemanticShares,
     check_scenes,
@@ -15,10 +15,10 @@ from latchkey.data.semantic import (
     palette,
     split_semantic,
 )
-from latchkey.data.semantic.labels import ColourReading, NonzeroReading, NumberReading
-from latchkey.data.semantic.names import ADE20K, CITYSCAPES, read_names
-from latchkey.errors import DataError, InputError
-from latchkey.types import IGNORE
+from fewpairs.data.semantic.labels import ColourReading, NonzeroReading, NumberReading
+from fewpairs.data.semantic.names import ADE20K, CITYSCAPES, read_names
+from fewpairs.errors import DataError, InputError
+from fewpairs.types import IGNORE
 
 PLAIN = SemanticOptions(classes=CLASSES)
 
@@ -233,7 +233,7 @@ def test_unknown_kind_and_missing_root(tmp_path):
 
 @given(cases=st.integers(2, 12), fraction=st.floats(0.05, 0.9), fold=st.integers(0, 3), seed=st.integers(0, 5))
 def test_held_out_cases_are_never_trained_on(tmp_path_factory, cases, fraction, fold, seed):
-    from latchkey.data.semantic import SceneFiles, SemanticSource
+    from fewpairs.data.semantic import SceneFiles, SemanticSource
 
     here = tmp_path_factory.getbasetemp()
     files = [SceneFiles(f"{c}-{s}", str(c), here, here) for c in range(cases) for s in range(2)]

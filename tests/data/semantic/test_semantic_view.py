@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from scene_files import CLASSES, make_folder, save, scene
 
-from latchkey.data.semantic import (
+from fewpairs.data.semantic import (
     Scenes,
     SemanticAugment,
     SemanticDataset,
@@ -17,9 +17,9 @@ from latchkey.data.semantic import (
     collate_labels,
     open_semantic,
 )
-from latchkey.data.semantic.augment import train_sample
-from latchkey.errors import InputError
-from latchkey.types import IGNORE
+from fewpairs.data.semantic.augment import train_sample
+from fewpairs.errors import InputError
+from fewpairs.types import IGNORE
 
 VIEW = SemanticView(size=(32, 32), short=None)
 

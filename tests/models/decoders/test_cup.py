@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from latchkey.errors import InputError
-from latchkey.models.decoders import CUPDecoder
+from fewpairs.errors import InputError
+from fewpairs.models.decoders import CUPDecoder
 
 
 def test_cup_uses_each_skip_and_reaches_full_size():

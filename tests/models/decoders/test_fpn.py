@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from latchkey.attention import KNN, Core
-from latchkey.errors import InputError
-from latchkey.models import create_segmenter, load_segmenter
-from latchkey.models.decoders import SemanticFPN, UperNet
-from latchkey.models.decoders.upernet import PyramidPooling
+from fewpairs.attention import KNN, Core
+from fewpairs.errors import InputError
+from fewpairs.models import create_segmenter, load_segmenter
+from fewpairs.models.decoders import SemanticFPN, UperNet
+from fewpairs.models.decoders.upernet import PyramidPooling
 
 CHANNELS, STRIDES = (8, 16, 24, 32), (4, 8, 16, 32)
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from latchkey.errors import InputError
-from latchkey.models.decoders import AuxiliaryHead, MLADecoder, NaiveDecoder, PUPDecoder
-from latchkey.models.decoders.layers import normalisation
+from fewpairs.errors import InputError
+from fewpairs.models.decoders import AuxiliaryHead, MLADecoder, NaiveDecoder, PUPDecoder
+from fewpairs.models.decoders.layers import normalisation
 
 
 def maps(count=4, channels=16, side=4):

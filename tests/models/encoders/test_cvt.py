@@ -6,9 +6,9 @@ import torch
 from einops import rearrange
 from torch import nn
 
-from latchkey.attention import KV, KVPos, Softmax
-from latchkey.errors import InputError
-from latchkey.models.encoders import CVT_13, CvT, CvTEncoder, CvTStage
+from fewpairs.attention import KV, KVPos, Softmax
+from fewpairs.errors import InputError
+from fewpairs.models.encoders import CVT_13, CvT, CvTEncoder, CvTStage
 
 TINY = (CvTStage(8, 1, 1, 7, 4, 2), CvTStage(16, 2, 2), CvTStage(24, 3, 2))
 

@@ -3,9 +3,9 @@
 import timm
 import torch
 
-from latchkey.attention import Softmax
-from latchkey.models import create_segmenter, load_pretrained
-from latchkey.models.encoders import R50, build_stem
+from fewpairs.attention import Softmax
+from fewpairs.models import create_segmenter, load_pretrained
+from fewpairs.models.encoders import R50, build_stem
 
 
 def test_maps_and_strides_of_the_published_stem():

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from timm.models import PyramidVisionTransformerV2
 from timm.optim import param_groups_layer_decay
 
-from latchkey.attention import KNN, KV, Core, KeyOnly, KVPos, ReducedProjection, Softmax
-from latchkey.cost.ledger import totals, trace
-from latchkey.cost.weightless import weightless
-from latchkey.errors import InputError
-from latchkey.models.encoders import (
+from fewpairs.attention import KNN, KV, Core, KeyOnly, KVPos, ReducedProjection, Softmax
+from fewpairs.cost.ledger import totals, trace
+from fewpairs.cost.weightless import weightless
+from fewpairs.errors import InputError
+from fewpairs.models.encoders import (
     LINGLO_B0,
     LINGLO_B1,
     LINGLO_B2,
@@ -27,7 +27,7 @@ from latchkey.models.encoders import (
     MBConvShape,
     arrange,
 )
-from latchkey.types import Grid
+from fewpairs.types import Grid
 
 TINY = LinGloLayout((LinGloStage(8, 1, "CA", 7, 4), LinGloStage(16, 2, "CAC"), LinGloStage(24, 3, "CA")), mlp_ratio=2)
 NAMES = ["linglo_b0", "linglo_b1", "linglo_b2", "linglo_nano", "linglo_pico"]

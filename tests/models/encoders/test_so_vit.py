@@ -6,11 +6,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latchkey.attention import KNN, KV, Softmax
-from latchkey.errors import InputError
-from latchkey.models.encoders.so_vit import SecondOrderPool, SingularPower, SoViT
-from latchkey.models.encoders.token_vit import Trunk
-from latchkey.types import Grid
+from fewpairs.attention import KNN, KV, Softmax
+from fewpairs.errors import InputError
+from fewpairs.models.encoders.so_vit import SecondOrderPool, SingularPower, SoViT
+from fewpairs.models.encoders.token_vit import Trunk
+from fewpairs.types import Grid
 
 TINY = Trunk(width=16, depth=2, heads=4, mlp_ratio=2.0)
 

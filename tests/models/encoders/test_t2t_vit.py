@@ -6,12 +6,12 @@ import torch
 from einops import rearrange
 from torch import nn
 
-from latchkey.attention import KNN, KV, Softmax
-from latchkey.errors import InputError
-from latchkey.models import load_pretrained
-from latchkey.models.encoders.t2t_vit import SoftSplit, T2TViT, TokensToToken
-from latchkey.models.encoders.token_vit import Trunk
-from latchkey.types import Grid
+from fewpairs.attention import KNN, KV, Softmax
+from fewpairs.errors import InputError
+from fewpairs.models import load_pretrained
+from fewpairs.models.encoders.t2t_vit import SoftSplit, T2TViT, TokensToToken
+from fewpairs.models.encoders.token_vit import Trunk
+from fewpairs.types import Grid
 
 TINY = Trunk(width=24, depth=3, heads=3, mlp_ratio=2.0)
 

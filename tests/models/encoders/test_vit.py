@@ -4,10 +4,10 @@ import pytest
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
-from latchkey.attention import KV, Softmax
-from latchkey.errors import InputError
-from latchkey.models import load_pretrained
-from latchkey.models.encoders import ViTConfig, ViTEncoder, build_vit
+from fewpairs.attention import KV, Softmax
+from fewpairs.errors import InputError
+from fewpairs.models import load_pretrained
+from fewpairs.models.encoders import ViTConfig, ViTEncoder, build_vit
 
 TINY = ViTConfig(width=24, depth=3, heads=3, patch=8)
 TINY_CLASS = ViTConfig(width=24, depth=3, heads=3, patch=8, class_token=True)

@@ -6,7 +6,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-using namespace latchkey;
+using namespace fewpairs;
 
 extern "C" int toy_double(const float *x, float *y, int64_t n, int threads) {
     parallel(n, threads, [&](int64_t i, int) { y[i] = 2 * x[i]; });

@@ -1,0 +1,26 @@
+"""How fast and how large: operators and whole models in interleaved runs, checked before anything is reported."""
+
+from fewpairs.bench.cases import DEVICES, DTYPES, OPERATORS, PASSES, ModelCase, OperatorCase, parse_shape, parse_topk
+from fewpairs.bench.check import CheckFailed
+from fewpairs.bench.run import Options, Results, measure
+from fewpairs.bench.sets import SETS, Goal, Selection, moved, select
+
+__all__ = [
+    "DEVICES",
+    "DTYPES",
+    "OPERATORS",
+    "PASSES",
+    "SETS",
+    "CheckFailed",
+    "Goal",
+    "ModelCase",
+    "OperatorCase",
+    "Options",
+    "Results",
+    "Selection",
+    "measure",
+    "moved",
+    "parse_shape",
+    "parse_topk",
+    "select",
+]

@@ -1,0 +1,97 @@
+"""What kernels are held against, by PyTorch's operators alone: tensors in, tensors out."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from fewpairs.ops.key_only import reference
+
+
+def keys_twice(run: Callable[..., Tensor], k: Tensor, v: Tensor, *, scale: float) -> Tensor:
+    """KV attention by a function of queries, keys and values."""
+    return run(k, k, v, scale=scale)
+
+
+def sdpa(q: Tensor, k: Tensor, v: Tensor, *, scale: float) -> Tensor:
+    """PyTorch's fused attention, over all keys, by whichever of its ways PyTorch takes."""
+    return F.scaled_dot_product_attention(q, k, v, scale=scale)
+
+
+def flash(q: Tensor, k: Tensor, v: Tensor, *, scale: float) -> Tensor:
+    """PyTorch's flash attention and nothing else."""
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+        return F.scaled_dot_product_attention(q, k, v, scale=scale)
+
+
+def plain(q: Tensor, k: Tensor, v: Tensor, *, scale: float) -> Tensor:
+    """Softmax attention as models write it: all scores, softmax, product."""
+    return ((q * scale) @ k.mT).softmax(dim=-1) @ v
+
+
+def published(q: Tensor, k: Tensor, v: Tensor, topk: int, *, scale: float) -> Tensor:
+    """The released KVT code's arithmetic, from its description: int64 indices, a float mask, a tensor of -inf."""
+    scores = (q @ k.transpose(-2, -1)) * scale
+    mask = published_choice(scores, topk)
+    scores = torch.where(mask > 0, scores, torch.full_like(scores, -math.inf))
+    return torch.softmax(scores, dim=-1) @ v
+
+
+def published_choice(scores: Tensor, topk: int) -> Tensor:
+    """1 where a key is kept, `[b h n m]`, in the scores' dtype; ties as `torch.topk` settles them."""
+    mask = torch.zeros_like(scores)
+    return mask.scatter_(-1, torch.topk(scores, topk, dim=-1, largest=True).indices, 1.0)
+
+
+def key_only_plain(k: Tensor, v: Tensor, saliency: Tensor, *, scale: float) -> Tensor:
+    """Key-only attention by PyTorch's operators one by one; it has no scale."""
+    return reference.key_only_attention(k, v, saliency)
+
+
+def read_and_write(k: Tensor, v: Tensor, saliency: Tensor, *, scale: float, kept: bool) -> Tensor:
+    """Reads what key-only attention reads and writes what it writes, once: into memory kept, or into new memory."""
+    return torch.add(k, v, out=_scratch(k, 0) if kept else None)
+
+
+_KEPT: dict[tuple[Any, ...], Tensor] = {}
+
+
+def _scratch(like: Tensor, number: int) -> Tensor:
+    """Memory kept from run to run; that of the last shape alone."""
+    key = (number, like.shape, like.dtype, like.device)
+    if key not in _KEPT:
+        for other in [each for each in _KEPT if each[0] == number]:
+            del _KEPT[other]
+        _KEPT[key] = torch.empty_like(like, requires_grad=False)
+    return _KEPT[key]
+
+
+def flex(q: Tensor, k: Tensor, v: Tensor, *, scale: float) -> Tensor:
+    """FlexAttention, compiled as it is meant to be."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _compiled_flex()(q, k, v, scale=scale)
+
+
+@cache
+def _compiled_flex() -> Callable[..., Tensor]:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention)
+
+
+def copy_gradients(run: Callable[[], Tensor], tensors: list[Tensor], upstream: Tensor, *, kept: bool) -> None:
+    """Forward: k and v in, one tensor out. Backward: k, v and the upstream gradient in, two tensors out."""
+    k, v, _ = tensors
+    with torch.no_grad():
+        run()
+        torch.add(k, upstream, out=_scratch(k, 1) if kept else None)
+        (_scratch(v, 2) if kept else torch.empty_like(v)).copy_(v)

@@ -1,0 +1,170 @@
+"""Whole models: another attention against the model's own, in inference and in training steps."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fewpairs.attention import KNN, KV, Core, KeyOnly, Softmax, Variant
+from fewpairs.bench.cases import ModelCase, OperatorCase, Pass
+from fewpairs.bench.check import Checked, CheckFailed, check
+from fewpairs.bench.operators import chosen, kernel
+from fewpairs.bench.timing import Step
+from fewpairs.errors import InputError, nearest
+from fewpairs.step_cost import training_step
+from fewpairs.types import Batch, Labelled
+
+OWN = "dense"
+"""What reports call the model with its own attention."""
+CLASSES = 3
+"""Of a segmenter."""
+TOLERANCE = 1e-3
+"""Relative error of logits and gradients in float32, against float64. A k-NN model may choose another key where two
+scores are equal up to rounding, which is worth far less; another attention is worth far more."""
+
+
+def check_name(case: ModelCase) -> None:
+    """Raises InputError where neither fewpairs nor timm knows the model."""
+    import timm
+
+    from fewpairs.models import MODELS
+
+    if case.model not in MODELS and not timm.is_model(case.model):
+        raise InputError(f"{case.model!r} is no model of fewpairs or timm; {nearest(case.model, MODELS)}")
+
+
+def build(case: ModelCase, attention: Variant | None) -> nn.Module:
+    """The model with random weights, with its own attention where None.
+
+    Raises:
+        InputError: the name is not known, or the size or the attention does not fit.
+    """
+    from fewpairs.models import MODELS, create_segmenter
+
+    check_name(case)
+    torch.manual_seed(0)
+    size = (case.size, case.size)
+    if case.model in MODELS:
+        return create_segmenter(case.model, attention=attention, classes=CLASSES, image_size=size)
+    return _timm_model(case, attention)
+
+
+def _timm_model(case: ModelCase, attention: Variant | None) -> nn.Module:
+    import timm
+
+    from fewpairs.swap import swap_attention
+
+    usual = timm.get_pretrained_cfg_value(case.model, "input_size")
+    options: dict[str, Any] = {} if usual and usual[-1] == case.size else {"img_size": case.size}
+    try:
+        model: nn.Module = timm.create_model(case.model, **options)
+    except TypeError:
+        raise InputError(f"{case.model} takes images of {usual[-1]} pixels only, not {case.size}") from None
+    if attention is not None:
+        swap_attention(model, attention)
+    return model
+
+
+def prepare(case: ModelCase, attention: Variant | None, passed: Pass) -> Step:
+    """A function that does inference on one batch, or one training step: forward, loss, backward, AdamW."""
+    model = build(case, attention)
+    device = torch.device(case.device)
+    if passed == "training":
+        return training_step(model, *_task(case, model), device)
+    model.to(device).eval()
+    return partial(_infer, model, _images(case).to(device))
+
+
+def _infer(model: nn.Module, images: Tensor) -> None:
+    with torch.inference_mode():
+        model(images)
+
+
+def _images(case: ModelCase) -> Tensor:
+    draw = torch.Generator().manual_seed(1)
+    return torch.randn(case.batch, 3, case.size, case.size, generator=draw)
+
+
+def _task(case: ModelCase, model: nn.Module) -> tuple[Any, Any]:
+    """A task and a batch for it: classes for a classifier, masks for a segmenter."""
+    from fewpairs.models import Segmenter
+    from fewpairs.tasks import Classification, Segmentation
+
+    draw, images = torch.Generator().manual_seed(2), _images(case)
+    if isinstance(model, Segmenter):
+        masks = (torch.rand(case.batch, CLASSES, case.size, case.size, generator=draw) > 0.5).float()
+        ids = tuple(map(str, range(case.batch)))
+        return Segmentation(tuple(f"class {i}" for i in range(CLASSES)), loss="bce"), Batch(images, masks, ids)
+    classes = int(getattr(model, "num_classes", 0))
+    if classes < 2:
+        raise InputError(f"{case.model} has no classes to train on; name a classifier or a segmenter")
+    labels = torch.randint(classes, (case.batch,), generator=draw)
+    ids = tuple(map(str, range(case.batch)))
+    return Classification(tuple(map(str, range(classes)))), Labelled(images, labels, ids)
+
+
+def check_model(case: ModelCase, attention: Variant | None, *, training: bool) -> Checked:
+    """The operators that the model calls, at its shapes, by their own rule; then its logits and gradients.
+
+    Raises:
+        CheckFailed: an operator or the model is further off than it may be.
+    """
+    model = build(case, attention).to(case.device).eval()
+    image = _images(case)[:1].to(case.device)
+    worst = 0.0
+    for inner in sorted(_operators(case, model, image), key=lambda each: each.name):
+        found = check(inner, kernel(inner, chosen(inner, "training" if training else "forward")), training=training)
+        worst = max(worst, found.share if found else 0.0)
+    name = OWN if attention is None else case.attention
+    ours, truth = _results(model, image, training), _results(model.double(), image.double(), training)
+    for what, mine, exact in zip(("logits", "gradients"), ours, truth, strict=False):
+        error = float((mine - exact).norm() / exact.norm())
+        if not error <= TOLERANCE:
+            raise CheckFailed(
+                f"{name} does not compute {case.name}: its {what} are off by {error:.1e} of their size from float64, "
+                f"where {TOLERANCE:.0e} is allowed"
+            )
+        worst = max(worst, error / TOLERANCE)
+    return Checked(worst)
+
+
+def _results(model: nn.Module, image: Tensor, training: bool) -> list[Tensor]:
+    """Logits, and the gradient of every weight in one vector, in float64."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    with torch.set_grad_enabled(training):
+        logits = model(image)
+    found = [logits.detach().double()]
+    if training:
+        upstream = torch.randn(logits.shape, generator=torch.Generator().manual_seed(3)).to(logits)
+        gradients = torch.autograd.grad(logits, parameters, upstream, allow_unused=True)
+        found.append(torch.cat([each.double().flatten() for each in gradients if each is not None]))
+    return found
+
+
+def _operators(case: ModelCase, model: nn.Module, image: Tensor) -> set[OperatorCase]:
+    """What fewpairs' attention layers compute on one image, as cases of the operators."""
+    cases: set[OperatorCase] = set()
+
+    def note(core: nn.Module, roles: tuple[Tensor, ...]) -> None:
+        found = _operator(core.variant, roles, case)  # type: ignore[arg-type]  # of a Core
+        if found is not None:
+            cases.add(found)
+
+    handles = [core.register_forward_pre_hook(note) for core in model.modules() if isinstance(core, Core)]
+    with torch.no_grad():
+        model(image)
+    for handle in handles:
+        handle.remove()
+    return cases
+
+
+def _operator(variant: Variant, roles: tuple[Tensor, ...], case: ModelCase) -> OperatorCase | None:
+    b, h, n, d = roles[0].shape
+    kinds: dict[type, str] = {KNN: "knn", KV: "kv", Softmax: "softmax", KeyOnly: "key_only"}
+    op = kinds.get(type(variant))
+    if op is None or any(role.shape != roles[0].shape for role in roles):
+        return None
+    return OperatorCase(op, b, h, n, d, getattr(variant, "topk", None), device=case.device)

@@ -1,0 +1,178 @@
+"""What computes an operator's case: fewpairs' kernels by name, and what they are held against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from fewpairs import ops
+from fewpairs.bench.baselines import (
+    copy_gradients,
+    flash,
+    flex,
+    key_only_plain,
+    keys_twice,
+    plain,
+    published,
+    read_and_write,
+    sdpa,
+)
+from fewpairs.bench.cases import OperatorCase, Pass
+from fewpairs.bench.machine import available, size
+from fewpairs.bench.timing import Step
+from fewpairs.ops import dispatch, key_only, knn, kv, softmax
+
+Computes = Literal["knn", "kv", "key_only", "softmax", "copy"]
+
+BASELINES = ("sdpa", "flash", "copy", "copy_new", "dense", "published", "flex")
+"""What kernels are held against, the first of those present being the one that ratios are about."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to compute cases: `make(case)` gives `run(*tensors, scale=...)` on the tensors of `inputs`."""
+
+    name: str
+    role: Literal["kernel", "baseline"]
+    computes: Computes
+    make: Callable[[OperatorCase], Callable[..., Tensor]]
+    refuse: Callable[[OperatorCase, Pass], str | None] = lambda _case, _pass: None
+
+
+def tables() -> dict[str, tuple[dispatch.Kernel, ...]]:
+    """The kernels of each operator, in order of preference."""
+    return {"knn": knn.KERNELS, "kv": kv.KERNELS, "key_only": key_only.KERNELS, "softmax": softmax.KERNELS}
+
+
+def shapes(case: OperatorCase) -> list[tuple[int, ...]]:
+    """Of q, k, v `[b h n d]`; of KV of k, v; of key-only attention of k, v and the saliency vectors `[h d]`."""
+    shape = (case.b, case.h, case.n, case.d)
+    if case.op == "key_only":
+        return [shape, shape, (case.h, case.d)]
+    return [shape] * (2 if case.op == "kv" else 3)
+
+
+def inputs(case: OperatorCase, *, learned: bool, seed: int = 0) -> list[Tensor]:
+    """Normal draws of these shapes."""
+    draw, dtype = torch.Generator(case.device).manual_seed(seed), getattr(torch, case.dtype)
+    tensors = [torch.randn(each, generator=draw, device=case.device).to(dtype) for each in shapes(case)]
+    return [tensor.requires_grad_(learned) for tensor in tensors]
+
+
+def prepare(case: OperatorCase, method: Method, passed: Pass) -> Step:
+    """A function that does one forward pass, or one forward and backward pass; gradients are let go."""
+    learned = passed == "training"
+    tensors = inputs(case, learned=learned)
+    run = partial(method.make(case), *tensors, scale=case.d**-0.5)
+    if not learned:
+        return lambda: _forward(run)
+    upstream = torch.randn_like(tensors[0], requires_grad=False)
+    if method.computes == "copy":
+        return lambda: copy_gradients(run, tensors, upstream, kept=method.name == "copy")
+    return lambda: _training(run, tensors, upstream)
+
+
+def _forward(run: Callable[[], Tensor]) -> None:
+    with torch.no_grad():
+        run()
+
+
+def _training(run: Callable[[], Tensor], tensors: list[Tensor], upstream: Tensor) -> None:
+    torch.autograd.grad(run(), tensors, upstream)
+
+
+def call(case: OperatorCase, *, kernel: str | None) -> Callable[..., Tensor]:
+    """The public operator with a kernel by its name, or with the one that it chooses."""
+    if case.op == "knn":
+        topk = case.keys or case.n
+        return lambda q, k, v, *, scale: ops.knn_attention(q, k, v, topk=topk, scale=scale, kernel=kernel)
+    if case.op == "kv":
+        return lambda k, v, *, scale: ops.kv_attention(k, v, scale=scale, kernel=kernel)
+    if case.op == "key_only":
+        return lambda k, v, w, *, scale: ops.key_only_attention(k, v, w, kernel=kernel)
+    return lambda q, k, v, *, scale: ops.softmax_attention(q, k, v, scale=scale, kernel=kernel)
+
+
+def explained(case: OperatorCase, passed: Pass) -> list[tuple[str, str | None]]:
+    """Each kernel of the operator with the sentence of its refusal, or None where it can run, in order."""
+    place = {"dtype": getattr(torch, case.dtype), "device": case.device}
+    tensors = [torch.zeros(each, **place).requires_grad_(passed == "training") for each in shapes(case)]
+    scale = case.d**-0.5
+    options: dict[str, dict[str, Any]] = {
+        "knn": {"topk": case.keys, "bias": None, "scale": scale, "metric": "dot"},
+        "kv": {"gain": None, "key_bias": None, "bias": None, "scale": scale},
+        "key_only": {"mask": None, "gate": None},
+        "softmax": {"bias": None, "scale": scale},
+    }
+    with torch.set_grad_enabled(passed == "training"):
+        return [(each.name, each.refuse(*tensors, **options[case.op])) for each in tables()[case.op]]
+
+
+def kernel(case: OperatorCase, name: str) -> Method:
+    """A kernel as a contender; it refuses in its own sentence."""
+
+    def refuse(case: OperatorCase, passed: Pass) -> str | None:
+        return dict(explained(case, passed))[name]
+
+    return Method(name, "kernel", case.op, partial(call, kernel=name), refuse)  # type: ignore[arg-type]  # an operator's name
+
+
+def chosen(case: OperatorCase, passed: Pass) -> str:
+    """The kernel that the operator takes when none is named."""
+    return next(name for name, refusal in explained(case, passed) if refusal is None)
+
+
+def baselines(case: OperatorCase) -> list[Method]:
+    """What the operator is held against, by PyTorch's operators alone."""
+    half_on_gpu = case.device == "cuda" and case.dtype == "bfloat16"
+    fused = _method("flash", "softmax", flash) if half_on_gpu else _method("sdpa", "softmax", sdpa)
+    if case.op == "knn":
+        return [fused, Method("published", "baseline", "knn", _published, _no_room)]
+    if case.op == "key_only":
+        copies = [
+            _method("copy", "copy", partial(read_and_write, kept=True)),
+            _method("copy_new", "copy", partial(read_and_write, kept=False)),
+        ]
+        return [*copies, _method("published", "key_only", key_only_plain)]
+    methods = [fused, _method("published", "softmax", plain, _no_room), _method("flex", "softmax", flex, _no_flex)]
+    if case.op == "softmax":
+        return methods
+    return [_method(m.name, "kv", partial(keys_twice, m.make(case)), m.refuse) for m in methods]
+
+
+def _method(
+    name: str,
+    computes: Computes,
+    run: Callable[..., Tensor],
+    refuse: Callable[[OperatorCase, Pass], str | None] = lambda _case, _pass: None,
+) -> Method:
+    """A baseline that is the same function whatever the case."""
+    return Method(name, "baseline", computes, lambda _case: run, refuse)
+
+
+def _published(case: OperatorCase) -> Callable[..., Tensor]:
+    return partial(published, topk=case.keys or case.n)
+
+
+def _no_flex(case: OperatorCase, passed: Pass) -> str | None:
+    if case.device == "cpu" and passed == "training":
+        return "FlexAttention has no backward pass on a CPU"
+    return None
+
+
+SCORES_AT_ONCE = 5
+"""How many tensors of the scores' size the published arithmetic holds at its peak: scores, mask, indices, -inf..."""
+
+
+def _no_room(case: OperatorCase, _passed: Pass) -> str | None:
+    """Whether arithmetic that holds all scores fits into the memory that is free."""
+    bytes_each = getattr(torch, case.dtype).itemsize
+    needed, free = SCORES_AT_ONCE * bytes_each * case.b * case.h * case.n**2, available(case.device)
+    if free is not None and needed > free:
+        return f"it holds {SCORES_AT_ONCE} times its scores, {size(needed)}, and {size(free)} are free"
+    return None

@@ -1,0 +1,240 @@
+"""The benchmark: case by case the check, then the race, then the scales; a result is kept as soon as it is known."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fewpairs.bench.cases import PASSES, Case, ModelCase, OperatorCase, Pass
+from fewpairs.bench.check import Checked, CheckFailed
+from fewpairs.bench.contenders import Contender, check_names, contenders
+from fewpairs.bench.goals import judged
+from fewpairs.bench.machine import about
+from fewpairs.bench.models import check_name
+from fewpairs.bench.operators import BASELINES
+from fewpairs.bench.sets import Selection
+from fewpairs.bench.statistics import as_data, summarise
+from fewpairs.bench.timing import CLOCKS, Race, failure, may_fail, race
+from fewpairs.bench.weighing import METHODS, Scales, WeighingFailed
+from fewpairs.errors import FewpairsError, InputError
+from fewpairs.train.progress import tracked
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a selection is measured."""
+
+    passes: tuple[Pass, ...] = PASSES
+    kernels: tuple[str, ...] = ()
+    """Kernels by name; none: the one that the operator chooses."""
+    against: tuple[str, ...] | None = None
+    """Baselines by name; None: those of the set."""
+    rounds: int | None = None
+    seconds: float = 10.0
+    limit: float = 20.0
+    memory: bool = True
+    progress: bool = True
+    say: Callable[[str], None] = lambda _text: None
+
+
+@dataclass
+class Results:
+    """What was measured, as records: `measured`, `left out`, `refused` and `goal`."""
+
+    records: list[Record] = field(default_factory=list)
+    interrupted: bool = False
+
+    def of(self, kind: str) -> list[Record]:
+        """The records of one kind."""
+        return [record for record in self.records if record["kind"] == kind]
+
+
+def measure(selection: Selection, options: Options, file: Path | None = None) -> Results:
+    """Measures the selection; appends each record to `file`, a line each, as soon as it is there.
+
+    An interruption (Ctrl-C) ends the measuring, and what was measured stays.
+
+    Raises:
+        InputError: a kernel or baseline of no case; a device that is not here; a kernel named that refuses a case.
+    """
+    against = options.against if options.against is not None else selection.against
+    check_names(selection.cases, options.kernels, against)
+    _check_devices(selection.cases)
+    for case in selection.cases:
+        if isinstance(case, ModelCase):
+            check_name(case)
+        for passed in options.passes if options.kernels else ():
+            contenders(case, passed, kernels=options.kernels, against=against)
+    work = Work(options, against, about(), Results(), file)
+    try:
+        with Scales(torch.get_num_threads()) as scales:
+            total = len(selection.cases)
+            for case in tracked(selection.cases, "measuring", total=total, enabled=options.progress):
+                work.case(case, scales)
+    except KeyboardInterrupt:
+        work.results.interrupted = True
+    for record in judged(selection.goals, work.results.of("measured")):
+        work.keep(record)
+    return work.results
+
+
+def _check_devices(cases: tuple[Case, ...]) -> None:
+    if any(case.device == "cuda" for case in cases) and not torch.cuda.is_available():
+        first = next(case.name for case in cases if case.device == "cuda")
+        raise InputError(f"{first} needs a CUDA device, and PyTorch sees none here; choose --device cpu or other cases")
+
+
+class CannotRun(FewpairsError):  # noqa: N818  (the name reads as what happened)
+    """A contender cannot run on this machine; the text says why."""
+
+
+@dataclass
+class Work:
+    """The records so far, and how one case becomes more of them."""
+
+    options: Options
+    against: tuple[str, ...] | None
+    about: Record
+    results: Results
+    file: Path | None
+
+    def keep(self, record: Record) -> None:
+        """Into the list and the file."""
+        record = {**record, **self.about}
+        self.results.records.append(record)
+        if self.file is not None:
+            with self.file.open("a", encoding="utf-8") as out:
+                out.write(json.dumps(record) + "\n")
+
+    def case(self, case: Case, scales: Scales) -> None:
+        """Check, race and scales of one case.
+
+        A kernel that fails the check refuses the whole case; a baseline that does is left out of it.
+        """
+        checked: dict[str, Checked | None] = {}
+        absent: dict[str, str] = {}
+        for passed in self.options.passes:
+            present = []
+            for one in contenders(case, passed, kernels=self.options.kernels, against=self.against):
+                reason = one.refuse(passed) or absent.get(one.name)
+                try:
+                    if reason is None and one.name not in checked:
+                        checked[one.name] = self.checked(one)
+                except CheckFailed as error:
+                    if one.role == "kernel":
+                        self.keep({"kind": "refused", **described(case), "why": str(error)})
+                        self.options.say(f"{case.name}: refused. {error}")
+                        return
+                    reason = absent[one.name] = str(error)
+                except CannotRun as error:
+                    reason = absent[one.name] = str(error)
+                if reason is None:
+                    present.append(one)
+                else:
+                    self.left_out(case, passed, one.name, reason)
+            self.passed(case, passed, present, checked, scales)
+
+    def checked(self, one: Contender) -> Checked | None:
+        """Its check; a kernel that raises has failed it.
+
+        Raises:
+            CheckFailed: it computes something else, or nothing.
+            CannotRun: memory or PyTorch's compiler fails on it.
+        """
+        try:
+            return one.check("training" in self.options.passes)
+        except FewpairsError:
+            raise
+        except Exception as error:
+            if may_fail(error):
+                raise CannotRun(failure(error)) from None
+            raise CheckFailed(f"{one.name}: {failure(error)}") from error
+
+    def passed(
+        self, case: Case, passed: Pass, present: list[Contender], checked: dict[str, Checked | None], scales: Scales
+    ) -> None:
+        """Time and memory of one pass; a contender that left the race is not weighed either."""
+        run = self.raced(case, passed, present) if case.timed else Race({}, {})
+        for name, why in run.left_out.items():
+            self.left_out(case, passed, name, why)
+        bases = [name for name in BASELINES if any(one.name == name for one in present)]
+        spreads, ratios = summarise(run.seconds, bases) if run.seconds else ({}, {})
+        for one in present:
+            if one.name in run.left_out:
+                continue
+            record = {"kind": "measured", **described(case), "pass": passed, "contender": one.name, "role": one.role}
+            found = checked[one.name]
+            record["check"] = None if found is None else {"share_of_allowance": found.share, "rows": found.rows}
+            if one.name in spreads:
+                record |= {"seconds": as_data(spreads[one.name]), "rounds": run.rounds, "clock": CLOCKS[case.device]}
+                record["repeats"] = run.repeats[one.name]
+                record["ratios"] = {base: as_data(ratio) for base, ratio in ratios[one.name].items()}
+                if isinstance(case, ModelCase):
+                    record["images_per_second"] = case.batch / spreads[one.name].median
+            if self.options.memory:
+                record |= self.weighed(case, passed, one, scales)
+            self.keep(record)
+            self.options.say(line(record))
+
+    def raced(self, case: Case, passed: Pass, present: list[Contender]) -> Race:
+        """The interleaved rounds."""
+        options = self.options
+        steps = {one.name: one.prepare(passed) for one in present}
+        return race(steps, device=case.device, seconds=options.seconds, rounds=options.rounds, limit=options.limit)
+
+    def weighed(self, case: Case, passed: Pass, one: Contender, scales: Scales) -> Record:
+        """Peak bytes and how they were found; a sentence where they were not."""
+        try:
+            return {"peak_bytes": scales.weigh(case, one, passed), "peak_bytes_by": METHODS[case.device]}
+        except WeighingFailed as error:
+            self.left_out(case, passed, one.name, f"no memory: {error}")
+            return {"peak_bytes": None}
+
+    def left_out(self, case: Case, passed: Pass, name: str, why: str) -> None:
+        """A contender that did not take part, and the reason."""
+        self.keep({"kind": "left out", **described(case), "pass": passed, "contender": name, "why": why})
+        self.options.say(f"{case.name}, {passed}: {name} is left out: {why}")
+
+
+def described(case: Case) -> Record:
+    """A case as plain data."""
+    common = {"case": case.name, "op": case.op, "dtype": case.dtype, "device": case.device}
+    if isinstance(case, OperatorCase):
+        shape = {"b": case.b, "h": case.h, "n": case.n, "d": case.d}
+        return {**common, "shape": shape | ({} if case.keys is None else {"k": case.keys}), "topk": case.topk}
+    return {**common, "model": case.model, "attention": case.attention, "shape": {"b": case.batch, "pixels": case.size}}
+
+
+def line(record: Record) -> str:
+    """One measurement for the terminal."""
+    from fewpairs.bench.machine import duration, size
+
+    parts = []
+    if "seconds" in record:
+        parts.append(duration(record["seconds"]["median"]))
+        if record["role"] == "kernel":
+            parts += [f"{ratio_text(ratio)} {base}" for base, ratio in record["ratios"].items()]
+    if record.get("peak_bytes") is not None:
+        parts.append(f"peak {size(record['peak_bytes'])}")
+    return f"{record['case']}, {record['pass']}: {record['contender']} {', '.join(parts)}"
+
+
+def ratio_text(ratio: Record) -> str:
+    """`0.82 x [0.80, 0.85] (faster)`."""
+    interval = "" if ratio["low"] is None else f" [{ratio['low']:.3g}, {ratio['high']:.3g}]"
+    return f"{ratio['value']:.3g} x{interval} ({ratio['verdict']})"
+
+
+def each_pass(records: list[Record]) -> Iterable[list[Record]]:
+    """The measurements of each case and pass together."""
+    groups: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        groups.setdefault((record["case"], record["pass"]), []).append(record)
+    return groups.values()

@@ -1,0 +1,77 @@
+"""The helping process that weighs on a CPU: one request a line in JSON from standard input, one answer a line.
+
+python -m fewpairs.bench.server
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from fewpairs.bench.cases import Case, OperatorCase, Pass, parse_case
+from fewpairs.bench.contenders import contender
+from fewpairs.bench.machine import NotMeasurable, forget_peak, status
+from fewpairs.bench.timing import failure
+
+
+def _in_this_process(case: Case, name: str, passed: Pass) -> int:
+    """A small run first, which loads libraries and their buffers; of a model a whole one, which makes its state."""
+    step = contender(case, name).prepare(passed)
+    if isinstance(case, OperatorCase):
+        small = replace(case, b=1, h=1, n=min(64, case.n), topk=None if case.topk is None else min(8, case.n))
+        contender(small, name).prepare(passed)()
+    else:
+        step()
+    gc.collect()
+    before = forget_peak()
+    step()
+    return status("VmHWM") - before
+
+
+def answer(request: dict[str, Any]) -> dict[str, int | str]:
+    """The peak in bytes, or why there is none."""
+    torch.set_num_threads(int(request["threads"]))
+    case = parse_case(request["case"])
+    passed: Pass = "training" if request["pass"] == "training" else "forward"
+    try:
+        if case is None:
+            return {"why": f"{request['case']!r} is no case"}
+        return {"peak": _in_this_process(case, request["contender"], passed)}
+    except NotMeasurable as error:
+        return {"why": str(error)}
+    except Exception as error:
+        return {"why": failure(error)}
+
+
+def serve() -> None:
+    """Answers requests from standard input, each in a child of this process."""
+    import fewpairs.models  # noqa: F401  (imported once, for all children)
+
+    for line in sys.stdin:
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(reading)
+            with os.fdopen(writing, "w") as out:
+                out.write(json.dumps(answer(json.loads(line))))
+                out.flush()
+                os._exit(0)
+        os.close(writing)
+        with os.fdopen(reading) as pipe:
+            text = pipe.read()
+        os.waitpid(child, 0)
+        try:
+            sys.stdout.write((text or "{}") + "\n")
+            sys.stdout.flush()
+        except BrokenPipeError:  # nobody is left who asked
+            os._exit(1)
+
+
+if __name__ == "__main__":
+    serve()

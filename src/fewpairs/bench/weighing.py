@@ -1,0 +1,90 @@
+"""Peak memory: of the GPU by PyTorch's own account; of a CPU by the growth of a fresh process's resident set.
+
+The process that is forked for each measurement has imported everything and computed nothing: no thread pool and no
+freed memory of another contender is in it.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import subprocess
+import sys
+from types import TracebackType
+
+import torch
+
+from fewpairs.bench.cases import Case, Pass
+from fewpairs.bench.contenders import Contender
+from fewpairs.bench.timing import failure
+from fewpairs.errors import FewpairsError
+
+METHODS = {
+    "cpu": "the largest resident set of a fresh process during one run, less what it held just before",
+    "cuda": "torch.cuda.max_memory_allocated during one run, less what was allocated just before",
+}
+
+
+class WeighingFailed(FewpairsError):  # noqa: N818  (the name reads as what happened)
+    """A measurement of memory gave no number; the text says why."""
+
+
+class Scales:
+    """Weighs contenders, one at a time; a context, at whose end the helping process ends."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self._server: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Scales:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._server is not None:
+            self._server.kill()
+            self._server.communicate()
+
+    def weigh(self, case: Case, one: Contender, passed: Pass) -> int:
+        """Bytes that one run holds at its peak beyond inputs, weights and what else was there before.
+
+        Raises:
+            WeighingFailed: there is no such number here.
+        """
+        if case.device == "cuda":
+            try:
+                return _on_cuda(one, passed)
+            except torch.OutOfMemoryError as error:
+                raise WeighingFailed(failure(error)) from None
+        server = self._started()
+        request = {"case": case.name, "contender": one.name, "pass": passed, "threads": self.threads}
+        try:
+            server.stdin.write(json.dumps(request) + "\n")  # type: ignore[union-attr]  # a pipe
+            server.stdin.flush()  # type: ignore[union-attr]
+            answer = json.loads(server.stdout.readline() or "{}")  # type: ignore[union-attr]
+        except (OSError, ValueError):
+            answer = {}
+        if "peak" not in answer:
+            raise WeighingFailed(answer.get("why", "the process that weighs it was ended, as when memory runs out"))
+        return int(answer["peak"])
+
+    def _started(self) -> subprocess.Popen[str]:
+        if self._server is None or self._server.poll() is not None:
+            command = [sys.executable, "-P", "-m", "fewpairs.bench.server"]
+            self._server = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+            )
+        return self._server
+
+
+def _on_cuda(one: Contender, passed: Pass) -> int:
+    step = one.prepare(passed)
+    step()
+    gc.collect()
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    step()
+    torch.cuda.synchronize()
+    return int(torch.cuda.max_memory_allocated()) - before

@@ -1,0 +1,238 @@
+"""Models by name, of every kind, with what they cost: a list of them, and one with several attentions side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, Literal
+
+from torch import nn
+
+from fewpairs.attention import VARIANTS, Variant, has_pairs, parse_variant, variant_name
+from fewpairs.cost.ledger import Ledger, ledger, trace
+from fewpairs.cost.tracing import Site
+from fewpairs.cost.weightless import weightless
+from fewpairs.errors import InputError, nearest
+from fewpairs.models import (
+    CLASSIFIERS,
+    DETECTORS,
+    ENCODERS,
+    MODELS,
+    CountedDetector,
+    create_classifier,
+    create_detector,
+    create_encoder,
+    create_segmenter,
+)
+from fewpairs.ops.knn import effective_topk
+from fewpairs.types import Size
+
+Kind = Literal["segmenter", "encoder", "classifier", "detector"]
+
+_DETECTED = (800, 1280)
+"""Pixels of an image by which the publications count detectors on COCO, and its classes."""
+_OBJECTS = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A model of one of the tables."""
+
+    name: str
+    kind: Kind
+    summary: str
+    image_size: Size
+    """Default (h, w) in pixels."""
+    classes: int
+    """Output channels that it is counted with: 3 for a segmenter, else the published number, 0 for no head; of a
+    detector, its classes."""
+
+
+CATALOGUE: dict[str, Entry] = {
+    **{name: Entry(name, "segmenter", spec.summary, spec.image_size, 3) for name, spec in MODELS.items()},
+    **{name: Entry(name, "encoder", spec.summary, spec.image_size, spec.classes) for name, spec in ENCODERS.items()},
+    **{name: Entry(name, "classifier", spec.summary, spec.image_size, 1000) for name, spec in CLASSIFIERS.items()},
+    **{name: Entry(name, "detector", spec.summary, _DETECTED, _OBJECTS) for name, spec in DETECTORS.items()},
+}
+"""All names. The published CvT is an encoder and a classifier at once, and is listed as a classifier."""
+
+
+def find(pattern: str) -> list[Entry]:
+    """The models whose names match a shell pattern.
+
+    Raises:
+        InputError: there are none; the message offers the nearest name.
+    """
+    found = [entry for name, entry in CATALOGUE.items() if fnmatchcase(name, pattern)]
+    if not found:
+        raise InputError(f"no model's name matches {pattern!r}; {nearest(pattern, CATALOGUE)}")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionStage:
+    """Layers of a model with the same tokens."""
+
+    queries: int
+    keys: int
+    windows: int
+    """How many times the layer runs on so many tokens, for one image."""
+    topk: int | None
+    """How many keys each query keeps; None for all."""
+    pairs: bool = True
+    """Whether queries meet keys at all; False for key-only attention."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A model with one attention; no numbers where it cannot have it."""
+
+    entry: Entry
+    parameters: int = 0
+    macs: int = 0
+    stages: tuple[AttentionStage, ...] = ()
+    refused: str | None = None
+
+
+def own_attention(entry: Entry) -> str:
+    """The name of the attention that a model has when none is asked for."""
+    return CLASSIFIERS[entry.name].own if entry.kind == "classifier" else "softmax"
+
+
+def listing(entries: Sequence[Entry], attention: str | Variant | None = None) -> Iterator[Listed]:
+    """What each model costs with one attention, or with its own, at its default size.
+
+    `"knn"` takes each classifier's own k.
+
+    Raises:
+        InputError: the attention is unknown.
+    """
+    if attention is not None:
+        parse_variant(attention)
+    for entry in entries:
+        try:
+            model = build(entry, attention or own_attention(entry), entry.image_size, entry.classes, 3)
+        except InputError as error:
+            yield Listed(entry, refused=str(error))
+            continue
+        found = trace(model, entry.image_size)
+        stages = tuple(dict.fromkeys(_stage(site) for site in found.sites))
+        yield Listed(entry, sum(p.numel() for p in model.parameters()), found.macs.total(), stages)
+
+
+def _stage(site: Site) -> AttentionStage:
+    topk = getattr(site.variant, "topk", None)
+    kept = None if topk is None else effective_topk(topk, site.m)
+    return AttentionStage(site.n, site.m, site.copies, kept, pairs=site.variant is None or has_pairs(site.variant))
+
+
+@dataclass(frozen=True, slots=True)
+class CostTable:
+    """Ledgers of one model by the name of the attention; the first is what the others are compared with."""
+
+    model: str
+    size: Size
+    channels: int
+    classes: int
+    """Output channels of a segmenter or classifier, classes of a detector; 0 for an encoder without a head."""
+    ledgers: dict[str, Ledger]
+    refused: dict[str, str]
+    """Attentions that the model cannot have, and why."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain numbers, for JSON; bytes are for one image in float32."""
+        rows = {
+            name: {
+                "parameters": cost.parameters,
+                "macs": cost.macs,
+                "saved_bytes": cost.saved_bytes,
+                "inference_bytes": cost.inference_bytes,
+                "terms": {
+                    term: {"parameters": row.parameters, "macs": row.macs, "saved_bytes": row.saved_bytes}
+                    for term, row in cost.terms.items()
+                },
+            }
+            for name, cost in self.ledgers.items()
+        }
+        height, width = self.size
+        about = {"model": self.model, "height": height, "width": width, "channels": self.channels}
+        return {**about, "classes": self.classes, "attention": rows, "refused": self.refused}
+
+
+def compare(
+    model: str,
+    attentions: Sequence[str | Variant] | None = None,
+    *,
+    size: Size | None = None,
+    classes: int | None = None,
+    channels: int = 3,
+    encoder: str | None = None,
+) -> CostTable:
+    """The cost of a model, by name, with each attention; with all that it can have for None.
+
+    Args:
+        attentions: names or variants; `"knn"` takes a classifier's own k.
+        size: (h, w) in pixels; the model's default when None.
+        classes: output channels; 3 for a segmenter and the published number otherwise when None.
+        encoder: of a model that takes any (`semantic_fpn`, `upernet`, detectors); its own default when None.
+
+    Raises:
+        InputError: an unknown model or attention, one of `attentions` that the model cannot have, or a size on which it
+            does not run.
+    """
+    if model not in CATALOGUE:
+        raise InputError(f"model {model!r} is not known; {nearest(model, CATALOGUE)}")
+    entry = CATALOGUE[model]
+    size = size or entry.image_size
+    if min(*size, channels) < 1:
+        raise InputError(f"size={size[0]},{size[1]} and channels={channels} must be 1 or more")
+    if encoder is not None and entry.kind not in ("segmenter", "detector"):
+        raise InputError(
+            f"{model} is no segmenter or detector, so encoder={encoder!r} has no place in it; leave it out"
+        )
+    classes = entry.classes if classes is None else classes
+    ledgers, refused = {}, {}
+    for attention in attentions or VARIANTS:
+        label = _label(attention)
+        try:
+            ledgers[label] = ledger(build(entry, attention, size, classes, channels, encoder), size, channels=channels)
+        except InputError as error:
+            if attentions:
+                raise
+            refused[label] = str(error)
+        except (RuntimeError, AssertionError) as error:
+            raise InputError(f"{model} does not run on {size[0]}x{size[1]} pixels: {str(error)[:200]}") from error
+    if not ledgers:
+        raise InputError("; ".join(refused.values()))
+    return CostTable(model, size, channels, classes, ledgers, refused)
+
+
+def _label(attention: str | Variant) -> str:
+    """A name as it was given; for a variant its name where that says all of it."""
+    if isinstance(attention, str):
+        return attention if attention not in VARIANTS and attention.lower() not in VARIANTS else attention.lower()
+    name = variant_name(attention)
+    return name if name in VARIANTS and attention == parse_variant(name) else str(attention)
+
+
+def build(
+    entry: Entry, attention: str | Variant, size: Size, classes: int, channels: int, encoder: str | None = None
+) -> nn.Module:
+    """The model of an entry, without weights; of a detector what can be counted. `encoder` for one that takes any."""
+    with weightless():
+        if entry.kind == "classifier":
+            return create_classifier(
+                entry.name, attention=attention, classes=classes, in_channels=channels, image_size=size
+            )
+        variant = parse_variant(attention)
+        if entry.kind == "detector":
+            options: dict[str, Any] = {} if encoder is None else {"encoder": encoder}
+            return CountedDetector(
+                create_detector(entry.name, attention=variant, classes=classes, in_channels=channels, **options)
+            )
+        if entry.kind == "encoder":
+            return create_encoder(entry.name, attention=variant, image_size=size, in_channels=channels, classes=classes)
+        return create_segmenter(
+            entry.name, attention=variant, image_size=size, in_channels=channels, classes=classes, encoder=encoder
+        )

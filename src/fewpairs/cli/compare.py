@@ -1,0 +1,77 @@
+"""`fewpairs compare`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fewpairs.cli.evaluate import Weights
+
+
+def compare(
+    recipes: Annotated[
+        list[str], typer.Argument(metavar="RECIPE... [a.b=c]...", help="Recipes or YAML files, the reference first.")
+    ],
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each recipe, with seeds 0, 1, ...")] = 3,
+    out: Annotated[Path, typer.Option(help="Folder for runs and report.")] = Path("runs/compare"),
+    margin: Annotated[float, typer.Option(min=0, help="Largest loss that still counts as no worse.")] = 0.02,
+    headline: Annotated[
+        str | None,
+        typer.Option(
+            help="Score that the verdicts are about; by default dice for scans, top1 for classes, miou for label maps, "
+            "ap or mask_ap for objects."
+        ),
+    ] = None,
+    weights: Annotated[Weights, typer.Option(help="Which weights are scored.")] = Weights.last,
+    name: Annotated[str, typer.Option(help="Name of the report's files.")] = "comparison",
+    title: Annotated[str | None, typer.Option(help="Title of the report.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Train every recipe over every seed on the same data, and write one table that can be trusted.
+
+    The table has parameters, multiply-adds, time per step, peak memory, the scores with intervals over cases (images of
+    classifiers), and the paired difference against the first recipe, as Markdown, JSON and one HTML page.
+    Interrupted, the same command goes on where it stopped.
+
+    Example: `fewpairs compare setr_qkv_small setr_kv_small data.kind=msd data.root=Task04_Hippocampus --seeds 3`
+    """
+    from rich.console import Console
+
+    from fewpairs.compare import Plan
+    from fewpairs.compare import compare as run
+    from fewpairs.config import load_experiment
+    from fewpairs.errors import InputError
+    from fewpairs.report import print_comparison, write_comparison
+
+    sources = [text for text in recipes if "=" not in text]
+    overrides = [text for text in recipes if "=" in text]
+    if len(set(sources)) != len(sources):
+        raise InputError(f"a recipe is named twice: {' '.join(sources)}")
+    stems = [Path(source).stem for source in sources]
+    if len(set(stems)) != len(stems):
+        raise InputError(
+            f"two configuration files have one name, which the report could not tell apart: {' '.join(sources)}"
+        )
+    plan = Plan(
+        experiments={stem: load_experiment(source, overrides) for stem, source in zip(stems, sources, strict=True)},
+        seeds=tuple(range(seeds)),
+        margin=margin,
+        headline=headline,
+        weights=weights.value,
+    )
+    command = shlex.join(["fewpairs", *sys.argv[1:]])
+    found = run(
+        plan,
+        out,
+        title=title or f"{', '.join(plan.experiments)}",
+        command=command,
+        progress=not quiet,
+        say=typer.echo,
+    )
+    written = write_comparison(found, out, name=name)
+    print_comparison(found, Console())
+    typer.echo(f"report: {written.html}")

@@ -1,0 +1,158 @@
+"""`fewpairs cost`: what a model costs with each attention."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from fewpairs.catalogue import CostTable
+
+
+def cost(
+    model: Annotated[str, typer.Argument(help="A name from `fewpairs models`.")],
+    attention: Annotated[
+        list[str] | None,
+        typer.Option("--attention", "-a", help="Attention to count; repeat it for more. All that fit when left out."),
+    ] = None,
+    size: Annotated[str | None, typer.Option(help="Height and width in pixels, as 256,256.", metavar="H,W")] = None,
+    classes: Annotated[int | None, typer.Option(help="Output channels.")] = None,
+    channels: Annotated[int, typer.Option(help="Input channels.")] = 3,
+    encoder: Annotated[
+        str | None,
+        typer.Option(help="Of semantic_fpn, upernet or a detector: any encoder with a pyramid, by its name in timm."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print numbers for machines instead.")] = False,
+) -> None:
+    """Parameters, multiply-adds and activation memory of a model, term by term, for every attention side by side.
+
+    Nothing is computed: the numbers follow from the shapes. Changes are against the first attention.
+
+    Example: fewpairs cost setr_pup_vit_b16 --attention softmax --attention kv --size 256,256
+    """
+    import json
+
+    from rich.console import Console
+
+    from fewpairs.catalogue import compare
+
+    costs = compare(model, attention, size=parse_size(size), classes=classes, channels=channels, encoder=encoder)
+    if as_json:
+        typer.echo(json.dumps(costs.as_dict(), indent=2))
+        return
+    console = Console()
+    height, width = costs.size
+    outputs = f", {costs.classes} output channels" if costs.classes else ""
+    on = f" on {encoder}" if encoder else ""
+    console.print(
+        f"[bold]{costs.model}[/bold]{on} for one image of {height} x {width} pixels, {costs.channels} channels{outputs}"
+    )
+    for table in tables(costs, console.width):
+        console.print(table)
+    console.print(
+        "Multiply-adds of linear maps, convolutions and attention products. Memory for training: float32 tensors kept "
+        "for the backward pass with PyTorch's fused attention; for inference: the most alive at once; both without the "
+        "weights.",
+        style="dim",
+    )
+    for name, why in costs.refused.items():
+        console.print(f"{name} is left out: {why}", style="yellow", markup=False)
+
+
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """(h, w) from `H,W` or from one number for both.
+
+    Raises:
+        InputError: anything else.
+    """
+    from fewpairs.errors import InputError
+
+    if text is None:
+        return None
+    parts = text.lower().replace("x", ",").split(",")
+    if len(parts) > 2 or not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        raise InputError(f"--size {text!r} must be height and width in pixels, such as 256,256 or 266,360")
+    height, width = int(parts[0]), int(parts[-1])
+    return height, width
+
+
+def human(value: float) -> str:
+    """A count in thousands, millions or thousand millions: `85.80 M`."""
+    for factor, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= factor:
+            return f"{value / factor:.2f} {letter}"
+    return f"{value:.0f}"
+
+
+def mebibytes(value: float) -> str:
+    """Bytes in units of 2 to the 20th: `4.04 MiB`."""
+    return f"{value / 2**20:.2f} MiB"
+
+
+def tables(costs: CostTable, width: int) -> list[Table]:
+    """Three quantities: terms down, attentions across, the change from the first in percent.
+
+    One table each where `width` characters hold all attentions; else several, the first attention in all of them.
+    """
+    first, *others = costs.ledgers
+    for abreast in range(len(others), 1, -1):
+        shares = [others[start : start + abreast] for start in range(0, len(others), abreast)]
+        built = [_table(costs, [first, *share], *quantity) for quantity in _QUANTITIES for share in shares]
+        if max(map(_natural_width, built)) <= width:
+            return built
+    shares = [[other] for other in others] or [[]]
+    return [_table(costs, [first, *share], *quantity) for quantity in _QUANTITIES for share in shares]
+
+
+_QUANTITIES: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+    ("Parameters", "parameters", human),
+    ("Multiply-adds", "macs", human),
+    ("Activation memory", "saved_bytes", mebibytes),
+)
+
+
+def _table(costs: CostTable, names: list[str], title: str, field: str, show: Callable[[float], str]) -> Table:
+    from fewpairs.cost import TERMS
+
+    ledgers = [costs.ledgers[name] for name in names]
+    table = _empty(title, names)
+    for term in TERMS:
+        values = [getattr(cost.terms[term], field) if term in cost.terms else 0 for cost in ledgers]
+        if any(values):
+            table.add_row(term, *_cells(values, show))
+    total = "training" if field == "saved_bytes" else "total"
+    table.add_section()
+    table.add_row(total, *_cells([getattr(cost, field) for cost in ledgers], show), style="bold")
+    if field == "saved_bytes":
+        table.add_row("inference", *_cells([cost.inference_bytes for cost in ledgers], show), style="bold")
+    return table
+
+
+def _natural_width(table: Table) -> int:
+    """Characters that a table needs to show every cell whole."""
+    from rich.console import Console
+
+    return Console(width=10_000).measure(table).maximum
+
+
+def _empty(title: str, names: list[str]) -> Table:
+    from rich.table import Table
+
+    table = Table("term", title=title, title_justify="left")
+    for index, name in enumerate(names):
+        table.add_column(name, justify="right", no_wrap=True)
+        if index:
+            table.add_column("change", justify="right", no_wrap=True)
+    return table
+
+
+def _cells(values: list[int], show: Callable[[float], str]) -> list[str]:
+    first, *others = values
+    cells = [show(first)]
+    for value in others:
+        cells += [show(value), f"{100 * (value / first - 1):+.1f} %" if first else "new" if value else ""]
+    return cells

@@ -1,0 +1,169 @@
+"""`fewpairs data check` and `fewpairs data convert` for pictures with boxes and masks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from fewpairs.data.detection import DetectionOptions, DetectionSource
+
+_SHOWN_ERRORS = 20
+_SHOWN_CLASSES = 40
+
+
+def check_detection(root: Path, kind: str, settings: list[str], *, decode: bool, json: bool, progress: bool) -> None:
+    """Count images and objects of each class and part, name everything odd, and list what is wrong."""
+    import json as json_format
+    from dataclasses import replace
+
+    from fewpairs.data.detection import open_detection
+    from fewpairs.errors import DataError
+
+    options = detection_options(settings)
+    source = open_detection(kind, root, replace(options, on_error="skip"))
+    wrong = [*source.check.errors(), *(_damaged(source, progress) if decode else ())]
+    notes = source.check.sentences(errors=False)
+    if json:
+        counts = {part: {"images": len(source.part(part)), "objects": source.counts(part)} for part in source.parts}
+        content = {
+            "kind": kind,
+            "name": source.name,
+            "classes": list(source.classes),
+            "masks": source.has_masks,
+            "split": source.split,
+            "images": len(source),
+            "counts": counts,
+            "findings": source.check.as_dict(),
+            "errors": wrong,
+        }
+        typer.echo(json_format.dumps(content, indent=2))
+    else:
+        _show(kind, source, notes, wrong)
+    if wrong and options.on_error == "stop":
+        raise DataError(f"{len(wrong)} things are wrong with {source.name}; the first: {wrong[0]}")
+
+
+def convert(
+    root: Annotated[Path, typer.Argument(help="Folder of the data set.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="New folder to write to.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="FIELD=VALUE, as data.source.FIELD in training: `difficult=keep`, `classes=cat,dog`, `on_error=skip`.",
+            show_default=False,
+        ),
+    ] = None,
+    to: Annotated[str, typer.Option(help="Layout to write: coco or voc.")] = "coco",
+    kind: Annotated[
+        str | None,
+        typer.Option(help="Layout to read: coco, voc or nuclei-masks; found out from the folder by default."),
+    ] = None,
+    images: Annotated[str, typer.Option(help="Image files: copy, or link (symbolic).")] = "copy",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Write a detection data set in another layout: COCO JSON or Pascal VOC XML, with its images and parts.
+
+    COCO keeps everything; label maps and polygons become run lengths. VOC has boxes alone: what cannot travel is said.
+
+    Example: `fewpairs data convert bccd --to coco --out bccd-coco`
+    """
+    from fewpairs.data.detection import open_detection
+    from fewpairs.data.detection.conversion import convert as convert_source
+    from fewpairs.errors import InputError
+
+    if to not in ("coco", "voc"):
+        raise InputError(f"--to {to}: allowed are coco and voc")
+    source = open_detection(kind or _detected(root), root, detection_options(settings or []))
+    done = convert_source(source, out, to, images=images, overwrite=overwrite, progress=not quiet)
+    for sentence in source.check.sentences():
+        typer.echo(f"note: {sentence}")
+    for sentence in done.lost:
+        typer.echo(f"lost: {sentence}")
+    typer.echo(
+        f"{done.folder}: {done.images:,} images, {done.objects:,} objects of {len(source.classes)} classes ({to})"
+    )
+
+
+def detection_options(settings: list[str]) -> DetectionOptions:
+    """`field=value` of each setting; classes are separated by commas."""
+    from dataclasses import fields
+
+    from pydantic import TypeAdapter, ValidationError
+
+    from fewpairs.data.detection import DetectionOptions
+    from fewpairs.errors import InputError, nearest
+
+    known = [field.name for field in fields(DetectionOptions)]
+    given: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals or not value:
+            raise InputError(f"{setting!r} must have the form field=value, as in difficult=keep")
+        if name not in known:
+            raise InputError(f"no option {name!r}; {nearest(name, known)}")
+        given[name] = value.split(",") if name == "classes" else int(value) if value in ("0", "1") else value
+    try:
+        return TypeAdapter(DetectionOptions).validate_python(given)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        name = str(problem["loc"][0])
+        raise InputError(f"{name}={given[name]}: {problem['msg']}") from None
+
+
+def _detected(root: Path) -> str:
+    from fewpairs.data.detection import DETECTION_KINDS, detect_detection
+    from fewpairs.errors import InputError
+
+    if not root.is_dir():
+        raise InputError(f"{root} is not a folder; give the root of the data set")
+    kind = detect_detection(root)
+    if kind is None:
+        raise InputError(
+            f"{root} shows no layout of boxes or masks by the names in it; give --kind ({', '.join(DETECTION_KINDS)})"
+        )
+    return kind
+
+
+def _damaged(source: DetectionSource, progress: bool) -> list[str]:
+    """A sentence for each image whose pixels cannot be decoded."""
+    from fewpairs.data.progress import track
+    from fewpairs.errors import DataError
+
+    wrong = []
+    for record in track(source.records, f"decoding {len(source)} images", enabled=progress):
+        try:
+            record.read()
+        except DataError as error:
+            wrong.append(str(error))
+    return wrong
+
+
+def _show(kind: str, source: DetectionSource, notes: tuple[str, ...], wrong: list[str]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    masks = "with masks" if source.has_masks else "boxes alone"
+    counted = f"{len(source):,} images, {len(source.table.labels):,} objects of {len(source.classes)} classes, {masks}"
+    console.print(f"{source.name} ({kind}): {counted}", markup=False, soft_wrap=True)
+    counts = {part: source.counts(part) for part in source.parts}
+    table = Table("class", *counts, box=None)
+    for name in source.classes[:_SHOWN_CLASSES]:
+        table.add_row(name, *(f"{part[name]:,}" for part in counts.values()))
+    if len(source.classes) > _SHOWN_CLASSES:
+        table.add_row(f"and {len(source.classes) - _SHOWN_CLASSES} more")
+    table.add_row("objects", *(f"{sum(part.values()):,}" for part in counts.values()))
+    table.add_row("crowds", *(f"{source.crowds(part):,}" for part in counts))
+    table.add_row("images", *(f"{len(source.part(part)):,}" for part in counts))
+    console.print(table)
+    console.print(f"parts: {source.split}", markup=False, soft_wrap=True)
+    for note in notes:
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
+    for problem in wrong[:_SHOWN_ERRORS]:
+        console.print(f"error: {problem}", markup=False, soft_wrap=True)
+    if len(wrong) > _SHOWN_ERRORS:
+        console.print(f"... and {len(wrong) - _SHOWN_ERRORS} more errors; --json lists them all")

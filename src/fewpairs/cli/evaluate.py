@@ -1,0 +1,56 @@
+"""`fewpairs evaluate`."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Weights(StrEnum):
+    """Which checkpoint of a run."""
+
+    best = "best"
+    last = "last"
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Run folder that `fewpairs train` made.")],
+    weights: Annotated[Weights, typer.Option(help="best by the monitored score, or last.")] = Weights.best,
+    inference: Annotated[
+        list[str] | None,
+        typer.Option(help="Of label maps: a setting of the run's inference to change, as flip=true; repeat for more."),
+    ] = None,
+    samples: Annotated[int, typer.Option(help="Bootstrap resamples.")] = 2000,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Score a run on its validation data, with 95 % intervals over cases (images of a classifier).
+
+    The records of the scores are kept in the run folder, but for those of another inference than the run's own.
+
+    Example: `fewpairs evaluate runs/setr_kv_small-seed0`
+    """
+    from fewpairs.run import evaluate_run
+
+    experiment, records = evaluate_run(run, weights=weights.value, progress=not quiet, inference=inference or [])
+    scoring = experiment.scoring
+    scores = scoring.intervals([records], samples=samples)
+    if as_json:
+        typer.echo(json.dumps({name: value.to_dict() for name, value in scores.items()}, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{run} ({weights.value} weights, {scoring.count(records)} {scoring.unit})")
+    table.add_column("score")
+    table.add_column("value", justify="right")
+    table.add_column(f"95 % interval over {scoring.unit}", justify="right")
+    for name, value in scores.items():
+        shown = "undefined" if value.value is None else f"{value.value:.4f}"
+        interval = (value.reason or "") if value.low is None else f"{value.low:.4f} to {value.high:.4f}"
+        table.add_row(name, shown, interval)
+    Console().print(table)

@@ -1,0 +1,74 @@
+"""`fewpairs models`: the models by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from fewpairs.catalogue import AttentionStage, Listed
+
+
+def models(
+    pattern: Annotated[str, typer.Argument(help="Names to show, as a shell pattern such as '*small'.")] = "*",
+    attention: Annotated[
+        str | None, typer.Option("--attention", "-a", help="Attention to count the costs with; each model's own.")
+    ] = None,
+) -> None:
+    """The models by name, with their parameters, multiply-adds and tokens at their default size.
+
+    Segmenters and classifiers can be trained; encoders alone are for `fewpairs cost`. Tokens are queries x keys of the
+    attention (one number where no pairs are formed), a line for each that occurs, windows of an image counted before
+    them. With k-NN attention, k is how many
+    keys each query keeps there; knn takes each classifier's own k, knn100 or knn with another number that many.
+
+    Example: fewpairs models 'deit*' --attention knn
+    """
+    from rich.console import Console
+    from rich.progress import track
+    from rich.table import Table
+
+    from fewpairs.attention import KeyOnly, parse_variant
+    from fewpairs.catalogue import find, listing
+
+    entries = find(pattern)
+    console = Console()
+    rows = track(
+        listing(entries, attention),
+        description="counting",
+        total=len(entries),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    found = list(rows)
+    sparse = any(stage.topk is not None for row in found for stage in row.stages)
+    own = attention is None
+    note = ", a reconstruction (docs/linglo.md)" if attention and isinstance(parse_variant(attention), KeyOnly) else ""
+    title = f"Models with {'their own attention' if own else f'attention {attention}'}{note}"
+    table = Table("name", title=title, title_justify="left")
+    for title in ("size", "parameters", "MACs", "tokens", *(["k"] if sparse else [])):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("what it is")
+    table.columns[0].no_wrap = True
+    for row in found:
+        table.add_row(*_cells(row, attention, sparse=sparse))
+    console.print(table)
+
+
+def _cells(row: Listed, attention: str | None, *, sparse: bool) -> list[str]:
+    from fewpairs.cli.cost import human
+
+    entry = row.entry
+    if row.refused is None:
+        numbers = [human(row.parameters), human(row.macs), "\n".join(map(_tokens, row.stages))]
+        kept = ["\n".join(str(stage.keys if stage.topk is None else stage.topk) for stage in row.stages)]
+    else:
+        numbers, kept = ["not with", str(attention), ""], [""]
+    size = f"{entry.image_size[0]}x{entry.image_size[1]}"
+    return [entry.name, size, *numbers, *(kept if sparse else []), f"{entry.kind}: {entry.summary}"]
+
+
+def _tokens(stage: AttentionStage) -> str:
+    windows = f"{stage.windows} x " if stage.windows > 1 else ""
+    return f"{windows}{stage.queries}" + (f"x{stage.keys}" if stage.pairs else "")

@@ -1,0 +1,212 @@
+"""One image through a model on the meta device: every product that is formed on the way, and by which part."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from math import prod
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from fewpairs.attention import Core, Variant
+from fewpairs.cost.fused import fused_output
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One run of attention: `copies` times (windows) `n` queries by `m` keys, for one image."""
+
+    name: str
+    """Of the module, as in `model.get_submodule(name)`."""
+    n: int
+    m: int
+    heads: int
+    copies: int
+    variant: Variant | None
+    """None where the model calls PyTorch's own attention."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What one image costs. `sites` are in the order in which they ran."""
+
+    macs: Counter[str]
+    """By term."""
+    sites: list[Site]
+
+
+def meta_twin(model: nn.Module) -> nn.Module:
+    """A copy of the model on the meta device. Weights are not copied on the way; those on meta already are shared."""
+    memo: dict[int, Any] = {}
+    for tensor in chain(model.parameters(), model.buffers()):
+        twin = tensor if tensor.is_meta else torch.empty_like(tensor, device="meta")
+        is_weight = isinstance(tensor, nn.Parameter) and not tensor.is_meta
+        memo[id(tensor)] = nn.Parameter(twin, tensor.requires_grad) if is_weight else twin
+    return copy.deepcopy(model, memo)
+
+
+@contextmanager
+def traced(model: nn.Module, terms: dict[nn.Module, str]) -> Iterator[Trace]:
+    """Fills the trace with what passes through `model`, which lies on the meta device, meanwhile.
+
+    Products of `Core` modules count as their variant says; all others as PyTorch's counter of operations does, with
+    attention of PyTorch's own as two dense products. No `Core` runs: its output has the shape alone.
+    """
+    trace, place = Trace(Counter(), []), _Place(model, terms)
+    for name, module in model.named_modules():
+        if isinstance(module, Core):
+            place.watch(module, partial(_note_core, trace, name))
+            module.forward = _shape_only  # type: ignore[method-assign]  # taken off below
+
+    try:
+        with torch.no_grad(), _Shapes(trace, place), _Products(trace.macs, place):
+            yield trace
+    finally:
+        place.leave()
+        for module in model.modules():
+            if isinstance(module, Core):
+                module.__dict__.pop("forward", None)
+
+
+def _note_attention(trace: Trace, name: str, q: Tensor, k: Tensor, v: Tensor) -> None:
+    """PyTorch's own attention, outside any `Core`."""
+    copies, heads = prod(q.shape[:-3]), q.shape[-3] if q.ndim > 3 else 1
+    n, m = q.shape[-2], k.shape[-2]
+    trace.macs["scores"] += copies * heads * n * m * q.shape[-1]
+    trace.macs["values"] += copies * heads * n * m * v.shape[-1]
+    trace.sites.append(Site(name, n, m, heads, copies, None))
+
+
+def _note_core(trace: Trace, name: str, core: Core, roles: tuple[Tensor, ...]) -> None:
+    first, last = roles[0], roles[-1]
+    copies, n, m = prod(first.shape[:-3]), first.shape[-2], last.shape[-2]
+    for term, macs in core.variant.terms(n, m, core.heads, core.dim_head).items():
+        trace.macs[term] += copies * macs
+    trace.sites.append(Site(name, n, m, core.heads, copies, core.variant))
+
+
+def _shape_only(*roles: Tensor, bias: Tensor | None = None, grid: Any = None) -> Tensor:
+    """In the place of `Core.forward`."""
+    return fused_output(roles[0], roles[-1])
+
+
+class _Place:
+    """Which module of the model is at work."""
+
+    def __init__(self, model: nn.Module, terms: dict[nn.Module, str]) -> None:
+        self.terms = terms
+        self.inside: list[nn.Module] = [model]
+        self.products = [0]
+        """How many products each module in `inside` has formed itself, since it was entered."""
+        self._names = {module: name for name, module in model.named_modules()}
+        self._handles = []
+        for module in model.modules():
+            self._handles.append(module.register_forward_pre_hook(self._enter))
+            self._handles.append(module.register_forward_hook(self._exit))
+
+    @property
+    def name(self) -> str:
+        return self._names[self.inside[-1]]
+
+    def term(self, *, linear: bool) -> str:
+        """Of the next product. Attention that is written out forms its scores first, then the weighted values."""
+        term = self.terms[self.inside[-1]]
+        if term != "scores" or linear:
+            return "projections" if term in ("scores", "values") and linear else term
+        self.products[-1] += 1
+        return "values" if self.products[-1] > 1 else term
+
+    def watch(self, core: Core, note: Callable[[Core, tuple[Tensor, ...]], None]) -> None:
+        self._handles.append(core.register_forward_pre_hook(note))
+
+    def leave(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def _enter(self, module: nn.Module, _args: Any) -> None:
+        self.inside.append(module)
+        self.products.append(0)
+
+    def _exit(self, module: nn.Module, _args: Any, _out: Any) -> None:
+        self.inside.pop()
+        self.products.pop()
+
+
+class _Shapes(TorchFunctionMode):
+    """Counts linear maps and PyTorch's own attention, and gives their outputs' shapes, and those of what keeps a shape.
+
+    All that follows for the rest of the model is shapes, and PyTorch takes long to derive these on the meta device.
+    """
+
+    def __init__(self, trace: Trace, place: _Place) -> None:
+        super().__init__()
+        self.trace, self.place = trace, place
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in _KEEP_THEIR_SHAPE or (func in _PAIRWISE and _same_shape(*args[:2])):
+            return torch.empty_like(args[0])
+        if func is F.interpolate and (size := _new_size(args[0], **kwargs)) is not None:
+            return args[0].new_empty(*args[0].shape[:2], *size)
+        if func is F.linear and len(args) >= 2:
+            out = args[0].new_empty(*args[0].shape[:-1], args[1].shape[0])
+            self.trace.macs[self.place.term(linear=True)] += out.numel() * args[1].shape[1]
+            return out
+        if func is F.scaled_dot_product_attention:
+            q, k, v = (args[i] if i < len(args) else kwargs[name] for i, name in enumerate(("query", "key", "value")))
+            _note_attention(self.trace, self.place.name, q, k, v)
+            return fused_output(q, v)
+        return func(*args, **kwargs)
+
+
+_PAIRWISE = {Tensor.add, Tensor.mul, Tensor.__add__, Tensor.__mul__}
+_KEEP_THEIR_SHAPE = {
+    *(F.layer_norm, F.batch_norm, F.group_norm, F.gelu, F.relu, F.silu, F.softmax),
+    *(torch.softmax, torch.sigmoid, Tensor.softmax, Tensor.sigmoid),
+}
+
+
+def _new_size(x: Tensor, *, size: Any = None, scale_factor: Any = None, **_how: Any) -> list[int] | None:
+    """Of a map that is resized to `size`, or by one factor; None for other calls."""
+    if isinstance(size, tuple | list):
+        return list(size)
+    return [int(side * scale_factor) for side in x.shape[2:]] if isinstance(scale_factor, int | float) else None
+
+
+def _same_shape(first: Any, second: Any = 0.0) -> bool:
+    """Of two tensors, or of one and a number."""
+    if not isinstance(first, Tensor):
+        return False
+    return isinstance(second, float) or (isinstance(second, Tensor) and first.shape == second.shape)
+
+
+class _Products(TorchDispatchMode):
+    """Counts the other matrix products, and convolutions, by the place that forms them."""
+
+    def __init__(self, macs: Counter[str], place: _Place) -> None:
+        super().__init__()
+        self.macs, self.place = macs, place
+
+    def __torch_dispatch__(
+        self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        count = flop_registry.get(func._overloadpacket)
+        if count is not None:
+            linear = func._overloadpacket not in (torch.ops.aten.bmm, torch.ops.aten.baddbmm)
+            self.macs[self.place.term(linear=linear)] += count(*args, **kwargs, out_val=out) // 2
+        return out

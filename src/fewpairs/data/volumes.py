@@ -1,0 +1,160 @@
+"""NIfTI volumes as stacks of slices, and back.
+
+A volume is first turned (by flips and transpositions alone) so that its voxel axes follow the patient's, then cut:
+
+    axis 0  sagittal slices     rows from superior to inferior, columns from anterior to posterior
+    axis 1  coronal slices      rows from superior to inferior, columns from right to left
+    axis 2  axial slices        rows from anterior to posterior, columns from right to left
+
+So a slice looks as a radiological viewer shows it, and volumes stored in different orientations are not mixed up.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
+from nibabel.spatialimages import HeaderDataError, SpatialImage
+from numpy.typing import NDArray
+
+from fewpairs.errors import DataError, InputError
+from fewpairs.types import Size, Spacing
+
+SUFFIXES = (".nii.gz", ".nii")
+AXES = (0, 1, 2)
+
+_CODES = {0: "LPI", 1: "LPI", 2: "LPS"}
+_ORDER = {0: (0, 2, 1), 1: (1, 2, 0), 2: (2, 1, 0)}
+
+
+def volume_stem(path: Path) -> str:
+    """File name without `.nii` or `.nii.gz`."""
+    for suffix in SUFFIXES:
+        if path.name.lower().endswith(suffix):
+            return path.name[: -len(suffix)]
+    return path.stem
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist") from None
+    except PermissionError:
+        raise DataError(f"{path} may not be read; check its permissions") from None
+    except (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError) as error:
+        raise DataError(f"{path} is not a readable NIfTI file ({error}); the file is damaged or truncated") from None
+
+
+@dataclass(frozen=True)
+class Volume:
+    """The header of one NIfTI file and the way its voxels are cut along `axis`; voxels are read on demand."""
+
+    path: Path
+    axis: int
+    shape: tuple[int, int, int]
+    """Voxels along the stored axes."""
+    channels: int
+    affine: NDArray[np.float64]
+    """`[4 4]`, from stored voxel indices to mm."""
+    dtype: np.dtype[Any]
+    header: nibabel.nifti1.Nifti1Header
+    squeezed: tuple[int, ...]
+    """The whole stored shape, with the dimensions of length 1 that the format may put around channels."""
+
+    @classmethod
+    def open(cls, path: Path, axis: int = 2) -> Volume:
+        """Read the header.
+
+        Raises:
+            DataError: no NIfTI file, more than 4 dimensions, an empty one, or an affine that does not span space.
+            InputError: `axis` is none of 0, 1, 2.
+        """
+        if axis not in AXES:
+            raise InputError(f"axis={axis!r}: slices run along 0 (sagittal), 1 (coronal) or 2 (axial)")
+        with _reading(path):
+            image = nibabel.load(path)
+        if not isinstance(image, SpatialImage) or not isinstance(image.header, nibabel.nifti1.Nifti1Header):
+            raise DataError(f"{path} is a {type(image).__name__}, not a NIfTI volume")
+        stored = tuple(int(length) for length in image.shape)
+        x, y, z = (*stored, 1, 1, 1)[:3]
+        more = [length for length in stored[3:] if length > 1]
+        if len(more) > 1:
+            raise DataError(f"{path} has the shape {stored}; a volume has three dimensions and at most one of channels")
+        if 0 in stored or len(stored) < 2:
+            raise DataError(f"{path} has the shape {stored} and holds no volume")
+        affine = np.asarray(image.affine, np.float64)
+        if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+            raise DataError(f"{path} has an affine that does not span space: {affine[:3].tolist()}")
+        dtype = np.dtype(image.header.get_data_dtype())
+        return cls(path, axis, (x, y, z), more[0] if more else 1, affine, dtype, image.header, stored)
+
+    @property
+    def orientation(self) -> NDArray[np.float64]:
+        """nibabel's orientation transform from the stored axes to those of the slices."""
+        return np.asarray(ornt_transform(io_orientation(self.affine), axcodes2ornt(tuple(_CODES[self.axis]))))
+
+    def _cut_lengths(self, along_stored: NDArray[Any]) -> tuple[Any, Any, Any]:
+        """Values given for the three stored axes -> for slices, rows, columns."""
+        turned = [along_stored[int(np.flatnonzero(self.orientation[:, 0] == i)[0])] for i in range(3)]
+        s, rows, columns = (turned[i] for i in _ORDER[self.axis])
+        return s, rows, columns
+
+    @property
+    def slices(self) -> int:
+        return int(self._cut_lengths(np.array(self.shape))[0])
+
+    @property
+    def size(self) -> Size:
+        """Height and width of a slice in pixels."""
+        _, rows, columns = self._cut_lengths(np.array(self.shape))
+        return int(rows), int(columns)
+
+    @property
+    def spacing(self) -> Spacing:
+        """Mm between slices, rows, columns."""
+        s, rows, columns = self._cut_lengths(np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0)))
+        return float(s), float(rows), float(columns)
+
+    def read(self) -> NDArray[Any]:
+        """Voxels `[s c H W]`, scaled as the header says, otherwise in the stored dtype.
+
+        Raises:
+            DataError: a damaged or truncated file, colour voxels, or values that are not finite.
+        """
+        with _reading(self.path):
+            voxels = np.asanyarray(nibabel.load(self.path).dataobj)
+        if voxels.dtype.kind not in "uif":
+            raise DataError(f"{self.path} holds voxels of the type {self.dtype}; numbers are needed")
+        if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
+            count = int((~np.isfinite(voxels)).sum())
+            raise DataError(f"{self.path} holds {count} voxels that are not finite (NaN or infinite); replace them")
+        return self.to_slices(voxels.reshape(*self.shape, self.channels))
+
+    def to_slices(self, voxels: NDArray[Any]) -> NDArray[Any]:
+        """Stored voxels `[x y z c]` -> `[s c H W]`."""
+        turned = apply_orientation(voxels, self.orientation)
+        s, rows, columns = _ORDER[self.axis]
+        return np.ascontiguousarray(turned.transpose(s, 3, rows, columns))
+
+    def from_slices(self, labels: NDArray[Any]) -> NDArray[Any]:
+        """Slices `[s H W]` -> voxels in the stored order and shape, without channels."""
+        turned = labels.transpose(np.argsort(_ORDER[self.axis]).tolist())
+        back = ornt_transform(axcodes2ornt(tuple(_CODES[self.axis])), io_orientation(self.affine))
+        return np.ascontiguousarray(apply_orientation(turned, back).reshape(self.squeezed[:3]))
+
+    def same_space(self, other: Volume, tolerance: float = 0.05) -> bool:
+        """Whether the corners of both volumes lie in the same place, to a `tolerance` in voxels."""
+        corners = np.array(np.meshgrid(*[(0, length - 1) for length in self.shape])).reshape(3, -1)
+        homogeneous = np.vstack([corners, np.ones(corners.shape[1])])
+        distance = np.linalg.norm(((self.affine - other.affine) @ homogeneous)[:3], axis=0).max()
+        return bool(distance <= tolerance * min(self.spacing))

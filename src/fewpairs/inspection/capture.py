@@ -1,0 +1,239 @@
+"""One pass of an image through a model, with what happens in its attention layers and between its blocks noted down."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from fewpairs.attention import KNN, Core, Softmax, has_pairs
+from fewpairs.errors import InputError
+from fewpairs.inspection.layers import ancestors, block_of, find_cores, layer_name
+from fewpairs.inspection.measures import token_similarity, update_ratio
+from fewpairs.inspection.places import Place, Spot, find_place
+from fewpairs.inspection.rows import Measures, QueryRow, measure, measure_positions
+from fewpairs.types import Grid, Size
+
+Share = tuple[float, float]
+"""Row and column as shares of an image's height and width, from 0 to below 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one attention layer did with the image."""
+
+    attentions: int
+    """How many run side by side: windows."""
+    queries: int
+    keys: int
+    place: Place | None
+    measures: Measures
+    prefix: list[QueryRow]
+    """Of the queries without a place."""
+    rows: list[QueryRow]
+    """Of the chosen queries, in their order; empty where all queries are without a place. Of attention without pairs:
+    the maps of all positions at once, or of the windows that the queries lie in."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockReading:
+    """What one block did to the tokens."""
+
+    similarity: float
+    """Mean pairwise cosine similarity of the tokens after it, prefix tokens left out."""
+    update: float | None
+    """Norm of what it adds over the norm of what came in; None where the tokens change in number or width."""
+
+
+@dataclass
+class Recorder:
+    """Notes of one pass. Attach it to a model, call the model once, and read."""
+
+    image: Size
+    queries: Sequence[Share]
+    layers: dict[str, Reading] = field(default_factory=dict)
+    blocks: dict[str, BlockReading] = field(default_factory=dict)
+    grids: dict[str, Grid] = field(default_factory=dict)
+    """The grid that a module was last called with, by the module's name."""
+
+    @contextmanager
+    def attached(self, model: nn.Module, *, attention: bool = True) -> Iterator[None]:
+        """Hooks are in place inside. Without `attention`, blocks alone are noted."""
+        cores, modules = find_cores(model), dict(model.named_modules())
+        around = {ancestor for name in cores for ancestor in ancestors(name)}
+        blocks = {block_of(name): core for name, core in cores.items()}
+        with ExitStack() as stack:
+            for name in around:
+                hook = modules[name].register_forward_pre_hook(self._note_grid(name), with_kwargs=True)
+                stack.callback(hook.remove)
+            for name, core in blocks.items():
+                width = core.heads * core.dim_head
+                stack.callback(modules[name].register_forward_hook(self._note_block(name, width)).remove)
+            for name, core in cores.items() if attention else ():
+                hook = core.register_forward_pre_hook(self._note_layer(name, modules), with_kwargs=True)
+                stack.callback(hook.remove)
+            yield
+
+    def _note_grid(self, name: str) -> Any:
+        def note(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            grid = _grid_of([*args, *kwargs.values()])
+            if grid is not None:
+                self.grids[name] = grid
+            else:
+                self.grids.pop(name, None)
+
+        return note
+
+    def _note_block(self, name: str, width: int) -> Any:
+        def note(_module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            after = _tokens(output, width)
+            if after is None:
+                return
+            before = _tokens(args, width)
+            update = update_ratio(before, after) if before is not None and before.shape == after.shape else None
+            prefix = self._prefix(name, len(after))
+            self.blocks[name] = BlockReading(token_similarity(after[prefix:]), update)
+
+        return note
+
+    def _prefix(self, block: str, tokens: int) -> int:
+        """How many of a block's tokens have no place, as its attention layers have it."""
+        places = [reading.place for name, reading in self.layers.items() if block_of(name) == block]
+        found = [place for place in places if place is not None and place.window is None]
+        grids = [grid for place in found for grid in (place.queries, place.keys)]
+        return next((grid.prefix for grid in grids if grid.tokens == tokens), 0)
+
+    def _note_layer(self, name: str, modules: dict[str, nn.Module]) -> Any:
+        def note(core: Core, roles: tuple[Tensor, ...], kwargs: dict[str, Any]) -> None:
+            if name in self.layers:
+                raise InputError(
+                    f"{layer_name(name)} is called more than once for one image; such a model cannot be inspected"
+                )
+            around = list(ancestors(name))
+            window, shift = _window([modules[ancestor] for ancestor in around])
+            attentions, _, queries, _ = roles[0].shape
+            keys = roles[-1].shape[2]
+            place = find_place(
+                attentions,
+                queries,
+                keys,
+                self.image,
+                known=[self.grids[ancestor] for ancestor in around if ancestor in self.grids],
+                window=window,
+                shift=shift,
+            )
+            if not has_pairs(core.variant):
+                windows = [_within(place, query, attentions, keys) for query in self.queries]
+                spots = _whole(place) if attentions == 1 else windows
+                with torch.no_grad():
+                    measures, rows = measure_positions(core, roles, kwargs.get("bias"), kwargs.get("grid"), spots)
+                self.layers[name] = Reading(attentions, queries, keys, place, measures, [], rows)
+                return
+            apart = [place.prefix_spot(token) for token in range(place.queries.prefix)] if place is not None else []
+            only_apart = place is not None and not place.queries.h
+            chosen = [] if only_apart else [_spot(place, query, attentions, queries) for query in self.queries]
+            with torch.no_grad():
+                measures, rows = measure(core, roles, kwargs.get("bias"), place, [*apart, *chosen])
+            self.layers[name] = Reading(
+                attentions, queries, keys, place, measures, rows[: len(apart)], rows[len(apart) :]
+            )
+
+        return note
+
+
+def _whole(place: Place | None) -> list[Spot]:
+    """All positions of an attention over the image."""
+    return [Spot(0, 0, 0, (), (), None) if place is None else place.prefix_spot(0)]
+
+
+def _within(place: Place | None, query: Share, attentions: int, positions: int) -> Spot:
+    """All positions of the window that the query lies in."""
+    return replace(_spot(place, query, attentions, positions), token=0, cell=None)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation mode, and every part in its own mode again afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+@contextmanager
+def dense(cores: dict[str, Core]) -> Iterator[None]:
+    """The dense twin: inside, every layer with k-NN attention has softmax attention over all keys instead."""
+    changed = [(core, core.variant, core.mix) for core in cores.values() if isinstance(core.variant, KNN)]
+    try:
+        for core, variant, _ in changed:
+            core.variant = Softmax(scale_by=variant.scale_by)
+            core.mix = core.variant.build(core.heads, core.dim_head)
+        yield
+    finally:
+        for core, variant, mix in changed:
+            core.variant, core.mix = variant, mix
+
+
+def _spot(place: Place | None, query: Share, attentions: int, queries: int) -> Spot:
+    """The query there; where no place is known, one so far along the sequence as it is far down the image."""
+    if place is not None:
+        return place.spot(*query)
+    flat = int(query[0] * attentions * queries)
+    return Spot(flat // queries, flat % queries, 0, (), (), None)
+
+
+def _grid_of(arguments: list[Any]) -> Grid | None:
+    """The grid among a module's arguments: as such, as two whole numbers, or as the height and width of a map."""
+    for argument in arguments:
+        if isinstance(argument, Grid):
+            return argument
+        pair = isinstance(argument, (tuple, list)) and len(argument) == 2
+        if pair and all(type(side) is int and side > 0 for side in argument):
+            return Grid(*argument)
+    maps = [argument for argument in arguments if isinstance(argument, Tensor) and argument.ndim == 4]
+    if not maps:
+        return None
+    _, first, second, last = maps[0].shape
+    # channels come last, or first: the two sides of a grid are nearer to each other than the channels are to them
+    return Grid(first, second) if _apart(first, second) <= _apart(second, last) else Grid(second, last)
+
+
+def _apart(one: int, other: int) -> float:
+    return max(one, other) / max(min(one, other), 1)
+
+
+def _window(around: Sequence[nn.Module]) -> tuple[Size | None, Size]:
+    """What the modules around an attention layer say of its windows: size and shift."""
+
+    def told(name: str) -> Size | None:
+        for module in around:
+            value = getattr(module, name, None)
+            sides = (value, value) if type(value) is int else value
+            if isinstance(sides, (tuple, list)) and len(sides) == 2 and all(type(side) is int for side in sides):
+                return sides[0], sides[1]
+        return None
+
+    return told("window_size"), told("shift_size") or (0, 0)
+
+
+def _tokens(content: Any, width: int) -> Tensor | None:
+    """`[n c]` of the first image: the first tensor of tokens, or map, that is `width` wide; None if there is none."""
+    candidates = content if isinstance(content, (tuple, list)) else [content]
+    for tensor in candidates:
+        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+            continue
+        if tensor.ndim == 3 and tensor.shape[-1] == width and len(tensor) == 1:
+            return tensor[0]
+        if tensor.ndim == 4 and tensor.shape[-1] == width:
+            return rearrange(tensor[0], "h w c -> (h w) c")
+        if tensor.ndim == 4 and tensor.shape[1] == width:
+            return rearrange(tensor[0], "c h w -> (h w) c")
+    return None

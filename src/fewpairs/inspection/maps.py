@@ -1,0 +1,182 @@
+"""The small pictures of the study page: one cell a key, which the browser enlarges."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fewpairs.inspection.result import LayerStudy, Picture, Row
+
+VEIL = (43, 108, 116, 226)
+"""Colour and opacity of what lies over the keys that a query drops: teal, which no weight has and few pictures."""
+OVERLAY = 176
+"""Opacity of maps of positions, which lie over the picture."""
+_BLANK = (0, 0, 0, 0)
+
+Cells = NDArray[np.uint8]
+"""`[rows columns 4]`: red, green, blue and opacity of every key that has a place."""
+
+
+Box = tuple[float, float, float, float]
+"""Top, left, height and width, as shares of the image."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeadMaps:
+    """What one head does with one query. Both maps share one scale, from 0 to `highest`.
+
+    That is the largest weight. For positions without pairs: of saliency twice an equal share at least, so that equal
+    shares have the middle colour; of a gate 1.
+    """
+
+    veil: Cells | None
+    """Teal where keys are dropped, clear where they are kept; None for an attention that keeps every key."""
+    dense: Cells
+    truncated: Cells | None
+    """Clear where keys are dropped."""
+    highest: float
+    dropped: float | None
+    """Share of this query's weight that lies outside its k keys."""
+    prefix_kept: tuple[bool, ...]
+    """Of the keys without a place: whether they are kept."""
+    prefix_dense: float
+    """Of the keys without a place: their weight together."""
+    prefix_truncated: float
+    note: str = ""
+    """What the colours of positions without pairs stand for, in numbers."""
+
+
+def head_maps(row: Row) -> list[HeadMaps]:
+    """One for each head."""
+    return [_one_head(row, head) for head in range(len(row.weights))]
+
+
+def _one_head(row: Row, head: int) -> HeadMaps:
+    weights, after, prefix = row.weights[head], row.truncated[head], row.spot.prefix
+    kept = np.ones(len(weights), bool) if row.kept is None else row.kept[head]
+    placed = np.concatenate([weights[prefix:], after[prefix:]])
+    highest = float(placed.max()) if np.isfinite(placed).all() else float("nan")
+    if row.what == "saliency":
+        highest = max(highest, 2 / len(weights))
+    elif row.what == "gate":
+        highest = 1.0 + 0 * highest
+    dense = _on_grid(row, _heat(weights[prefix:], highest))
+    if row.what != "weights":
+        dense[..., 3] = np.minimum(dense[..., 3], OVERLAY)
+    heat = _on_grid(row, _heat(after[prefix:], highest))
+    clear = _on_grid(row, np.where(kept[prefix:, None], np.uint8(255), np.uint8(0)))[..., :1]
+    veil = np.where(clear > 0, np.array(_BLANK, np.uint8), np.array(VEIL, np.uint8))
+    return HeadMaps(
+        veil=None if row.kept is None else veil,
+        dense=dense,
+        truncated=None if row.kept is None else np.concatenate([heat[..., :3], np.minimum(heat[..., 3:], clear)], -1),
+        highest=highest,
+        dropped=None if row.kept is None else float(weights[~kept].sum() + 0 * weights.sum()),
+        prefix_kept=tuple(bool(one) for one in kept[:prefix]),
+        prefix_dense=float(weights[:prefix].sum()),
+        prefix_truncated=float(after[:prefix].sum()),
+        note=_note(row.what, weights[prefix:], len(weights)),
+    )
+
+
+def _note(what: str, values: NDArray[np.float32], count: int) -> str:
+    """`0.41 to 0.87`: the range over what is drawn; of saliency `×0.41 to ×1.87`, in equal shares of `count`."""
+    if what == "weights" or not len(values):
+        return ""
+    low, high = float(values.min()), float(values.max())
+    if what == "saliency":
+        return f"×{low * count:.2f} to ×{high * count:.2f}"
+    return f"{low:.2f} to {high:.2f}"
+
+
+def _heat(weights: NDArray[np.float32], highest: float) -> Cells:
+    """`[m 4]`: dark violet for nothing, pale yellow for the highest weight; grey where it is not a number."""
+    from matplotlib import colormaps
+
+    scale = highest if highest > 0 else 1.0
+    colours: Cells = colormaps["magma"].with_extremes(bad="#808080")(weights / scale, bytes=True)
+    return colours
+
+
+def _on_grid(row: Row, cells: Cells) -> Cells:
+    """`[m c]` by rows; where no place is known, as nearly a square as it gets, the rest clear."""
+    shape = map_shape(row)
+    missing = shape[0] * shape[1] - len(cells)
+    filled = np.concatenate([cells, np.zeros((missing, cells.shape[1]), np.uint8)])
+    return filled.reshape(*shape, cells.shape[1])
+
+
+def map_shape(row: Row) -> tuple[int, int]:
+    """Rows and columns of the keys that have a place."""
+    if row.spot.rows:
+        return len(row.spot.rows), len(row.spot.columns)
+    count = row.weights.shape[1] - row.spot.prefix
+    columns = max(1, int(np.ceil(np.sqrt(count))))
+    return max(1, -(-count // columns)), columns
+
+
+def backdrop(layer: LayerStudy, row: Row, picture: Picture, *, longest: int = 168) -> Picture | None:
+    """What the query's keys cover of the picture, at most `longest` pixels a side; None where that is not known.
+
+    Parts of a window that hang over the edge of the image are grey, and a shifted window that is joined from opposite
+    edges shows both.
+    """
+    if not row.spot.rows or layer.grid is None:
+        return None
+    if not layer.windowed:
+        return thumbnail(picture, longest)
+    rows, columns = len(row.spot.rows), len(row.spot.columns)
+    side = max(1, longest // max(rows, columns))
+    ys, below = _pixels(row.spot.rows, layer.grid[0], picture.shape[0], side)
+    xs, beside = _pixels(row.spot.columns, layer.grid[1], picture.shape[1], side)
+    part: Picture = picture[ys][:, xs].copy()
+    part[below] = part[:, beside] = 128
+    return part
+
+
+def extent(layer: LayerStudy, row: Row) -> list[Box]:
+    """Where on the image a query's window lies: several boxes for one that is joined from opposite edges."""
+    if layer.grid is None or not layer.windowed:
+        return []
+    parts = [_runs(lines, count) for lines, count in zip((row.spot.rows, row.spot.columns), layer.grid, strict=True)]
+    return [(top, left, tall, wide) for top, tall in parts[0] for left, wide in parts[1]]
+
+
+def _runs(lines: tuple[int, ...], count: int) -> list[tuple[float, float]]:
+    """Start and length of each run of neighbouring lines on the image, as shares of its `count` lines."""
+    inside = sorted(line for line in lines if line < count)
+    breaks = [i for i in range(1, len(inside)) if inside[i] != inside[i - 1] + 1]
+    runs = [inside[start:stop] for start, stop in zip([0, *breaks], [*breaks, len(inside)], strict=True)]
+    return [(run[0] / count, len(run) / count) for run in runs if run]
+
+
+def _pixels(lines: tuple[int, ...], count: int, length: int, side: int) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """Which pixel of `length` each of `side` pixels a line shows, and whether it lies beyond the `count` real lines."""
+    places = (np.array(lines)[:, None] + (np.arange(side) + 0.5) / side).ravel()
+    return np.minimum((places / count * length).astype(np.intp), length - 1), places >= count
+
+
+def thumbnail(picture: Picture, longest: int) -> Picture:
+    """The picture with its longer side at `longest` pixels or below."""
+    image = Image.fromarray(picture)
+    image.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+    return np.asarray(image)
+
+
+def png(cells: NDArray[np.uint8]) -> str:
+    """A data address of a PNG, for `src`."""
+    buffer = BytesIO()
+    Image.fromarray(cells).save(buffer, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+
+
+def jpeg(picture: Picture) -> str:
+    """A data address of a JPEG, for photographs."""
+    buffer = BytesIO()
+    Image.fromarray(picture).save(buffer, "JPEG", quality=88)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

@@ -1,0 +1,172 @@
+"""Where the tokens of an attention layer lie on the image: as a grid over all of it, window by window, or nowhere."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fewpairs.types import Grid, Size
+
+_MOST_PREFIX = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """A chosen query within one call of attention, and the places of the keys that it sees."""
+
+    batch: int
+    """Which of the `b` attentions that run side by side: a window."""
+    token: int
+    prefix: int
+    """Keys without a place come first."""
+    rows: tuple[int, ...]
+    """Lines of the keys' grid, in the order in which the keys come; empty where the keys' places are not known."""
+    columns: tuple[int, ...]
+    cell: tuple[float, float, float, float] | None
+    """Top, left, height and width of the query, as shares of what the keys cover; None for a query without a place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where queries and keys of a layer lie. Tokens are ordered by rows, windows by rows, prefix tokens first.
+
+    Without `window`, one attention spans the whole image. With it, `queries` and `keys` are the grid of all windows
+    together, moved by `shift` rows and columns towards the upper left, and padded on the lower right to whole windows.
+    """
+
+    queries: Grid
+    keys: Grid
+    window: Size | None = None
+    shift: Size = (0, 0)
+
+    @property
+    def padded(self) -> Size:
+        """Rows and columns of the queries' grid in whole windows."""
+        if self.window is None:
+            return self.queries.h, self.queries.w
+        (height, width), grid = self.window, self.queries
+        return -(-grid.h // height) * height, -(-grid.w // width) * width
+
+    def spot(self, y: float, x: float) -> Spot:
+        """The query at a share `y` of the image's height and `x` of its width, both from 0 to below 1."""
+        row, column = int(y * self.queries.h), int(x * self.queries.w)
+        if self.window is None:
+            token = self.queries.prefix + row * self.queries.w + column
+            cell = (row / self.queries.h, column / self.queries.w, 1 / self.queries.h, 1 / self.queries.w)
+            lines = tuple(range(self.keys.h)), tuple(range(self.keys.w))
+            return Spot(0, token, self.keys.prefix, *lines, cell)
+        (height, width), (tall, wide) = self.window, self.padded
+        (down, i), (across, j) = (
+            divmod((place - shift) % length, side)
+            for place, shift, length, side in (
+                (row, self.shift[0], tall, height),
+                (column, self.shift[1], wide, width),
+            )
+        )
+        rows = tuple((down * height + line + self.shift[0]) % tall for line in range(height))
+        columns = tuple((across * width + line + self.shift[1]) % wide for line in range(width))
+        batch, token = down * (wide // width) + across, i * width + j
+        return Spot(batch, token, 0, rows, columns, (i / height, j / width, 1 / height, 1 / width))
+
+    def prefix_spot(self, token: int) -> Spot:
+        """One of the queries without a place."""
+        return Spot(0, token, self.keys.prefix, tuple(range(self.keys.h)), tuple(range(self.keys.w)), None)
+
+    def points(self) -> tuple[Tensor, Tensor]:
+        """Centres of queries `[n 2]` and keys `[m 2]` of one attention, in queries' widths; NaN for prefix tokens."""
+        if self.window is not None:
+            inside = _centres(Grid(*self.window), (1.0, 1.0))
+            return inside, inside
+        step = self.queries.h / max(self.keys.h, 1), self.queries.w / max(self.keys.w, 1)
+        return _centres(self.queries, (1.0, 1.0)), _centres(self.keys, step)
+
+
+def _centres(grid: Grid, step: tuple[float, float]) -> Tensor:
+    rows, columns = ((torch.arange(count) + 0.5) * width for count, width in zip((grid.h, grid.w), step, strict=True))
+    return torch.cat([torch.full((grid.prefix, 2), math.nan), torch.cartesian_prod(rows, columns).reshape(-1, 2)])
+
+
+def find_place(
+    attentions: int,
+    queries: int,
+    keys: int,
+    image: Size,
+    *,
+    known: Iterable[Grid] = (),
+    window: Size | None = None,
+    shift: Size = (0, 0),
+) -> Place | None:
+    """The place of a layer in which `attentions` run side by side for one image, or None where no grid fits.
+
+    Args:
+        queries, keys: how many each attention has.
+        image: height and width of the model's input in pixels; a grid has cells of about its proportions.
+        known: grids that modules around the layer were seen to work on, the nearest first; they go before a guess.
+        window: rows and columns of a window where a module says so; a square one otherwise.
+        shift: by how much the windows are moved.
+    """
+    known = list(known)
+    if attentions > 1:
+        return _windows(attentions, queries, keys, image, known, window, shift)
+    if queries == 1 and keys > 1:
+        grid = find_grid(keys, image, known)
+        return None if grid is None else Place(Grid(0, 0, 1), grid)
+    grid = find_grid(queries, image, known)
+    if grid is None:
+        return None
+    if keys == queries:
+        return Place(grid, grid)
+    strided = find_grid(keys, image, [*known, *(Grid(0, 0, grid.prefix),) * (grid.prefix > 0)])
+    return None if strided is None else Place(grid, strided)
+
+
+def _windows(
+    attentions: int, queries: int, keys: int, image: Size, known: list[Grid], window: Size | None, shift: Size
+) -> Place | None:
+    if keys != queries:
+        return None
+    side = math.isqrt(queries)
+    if window is None or window[0] * window[1] != queries:
+        if side * side != queries:
+            return None
+        window = side, side
+    for grid in known:
+        place = _windowed(Grid(grid.h, grid.w), window, shift)
+        if place.padded[0] * place.padded[1] == attentions * queries and grid.h * grid.w:
+            return place
+    counted = find_grid(attentions, (image[0] * window[1], image[1] * window[0]))
+    if counted is None or counted.prefix:
+        return None
+    return _windowed(Grid(counted.h * window[0], counted.w * window[1]), window, shift)
+
+
+def _windowed(grid: Grid, window: Size, shift: Size) -> Place:
+    """A window that spans the image has nowhere to be shifted to: models leave its shift out."""
+    tall, wide = Place(grid, grid, window).padded
+    return Place(grid, grid, window, (shift[0] if tall > window[0] else 0, shift[1] if wide > window[1] else 0))
+
+
+def find_grid(tokens: int, image: Size, known: Iterable[Grid] = ()) -> Grid | None:
+    """The grid of so many tokens over an image: a known one that fits, else the one of nearly square cells.
+
+    Prefix tokens are those that a rectangle leaves over, at most eight and as few as possible; a known grid without
+    places says how many there are.
+    """
+    known = list(known)
+    for grid in known:
+        if grid.h * grid.w and 0 <= tokens - grid.h * grid.w <= _MOST_PREFIX:
+            return Grid(grid.h, grid.w, tokens - grid.h * grid.w)
+    told = [grid.prefix for grid in known if not grid.h * grid.w]
+    found = []
+    for order, prefix in enumerate(dict.fromkeys([*told, *range(_MOST_PREFIX + 1)])):
+        for h in range(1, tokens - prefix + 1):
+            w, rest = divmod(tokens - prefix, h)
+            # the sides of a cell may differ by as much as one line of cells more or less makes of it
+            stretch = abs(math.log((image[0] / h) / (image[1] / w))) if w and not rest else math.inf
+            if stretch <= (1 / min(h, w) if image[0] != image[1] else 0):
+                found.append((round(stretch, 6), order, Grid(h, w, prefix)))
+    return min(found, key=lambda item: item[:2])[2] if found else None

@@ -1,0 +1,126 @@
+"""The attention of one layer again, a few queries at a time: what each weighs, what it keeps, and what that drops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fewpairs.attention import KNN, KV, Core, Softmax
+from fewpairs.inspection.measures import dropped_mass, entropy, mean_distance, truncate
+from fewpairs.inspection.places import Place, Spot
+from fewpairs.ops.knn import effective_topk, kept
+from fewpairs.ops.knn.reference import logits as scores_of
+from fewpairs.ops.knn.selection import ranking
+from fewpairs.types import Grid
+
+CHUNK = 2**22
+"""How many weights are held at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueryRow:
+    """What one query weighs, head by head."""
+
+    spot: Spot
+    weights: Tensor
+    """`[h m]`, before truncation."""
+    kept: Tensor | None
+    """`[h m]` bool; None for an attention that keeps every key."""
+    what: str = "weights"
+    """What the numbers are: of attention without pairs the "saliency" of each position, or how far its "gate" is open.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """Numbers of every query of every head, `[h rows]`; windows one after the other."""
+
+    entropy: Tensor
+    distance: Tensor | None
+    """None where the places of the tokens are not known."""
+    dropped: Tensor | None
+    """None, as the two below, for an attention that keeps every key."""
+    entropy_kept: Tensor | None
+    distance_kept: Tensor | None
+
+
+def weights_in_rows(
+    core: Core, roles: tuple[Tensor, ...], bias: Tensor | None
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """The attention weights `[b h rows m]` before truncation, and the kept keys, over ranges of rows in their order.
+
+    In float32 or better, so that they are those of the exact operator whatever the model runs in. At most `CHUNK`
+    weights at once, except for variants other than softmax, KV and k-NN attention, which give theirs as a whole.
+    """
+    *logits, _ = roles
+    variant = core.variant
+    if not isinstance(variant, (Softmax, KV, KNN)):
+        yield core.weights(*logits, bias=bias).float(), None
+        return
+    wide = torch.promote_types(logits[0].dtype, torch.float32)
+    q, k = logits[0].to(wide), logits[-1].to(wide)
+    step = max(1, CHUNK // (q.shape[0] * q.shape[1] * k.shape[2]))
+    for start in range(0, q.shape[2], step):
+        part = None if bias is None else bias[..., start : start + step, :]
+        scores = scores_of(q[:, :, start : start + step], k, part, core.scale)
+        if isinstance(variant, KNN):
+            ranks = ranking(scores, k, core.scale, variant.metric)
+            yield scores.softmax(-1), kept(ranks, effective_topk(variant.topk, k.shape[2]))
+        else:
+            yield scores.softmax(-1), None
+
+
+def measure(
+    core: Core, roles: tuple[Tensor, ...], bias: Tensor | None, place: Place | None, spots: list[Spot]
+) -> tuple[Measures, list[QueryRow]]:
+    """The numbers of all queries, and what the queries at `spots` weigh and keep."""
+    points = None if place is None else [points.to(roles[0].device) for points in place.points()]
+    columns: dict[str, list[Tensor]] = {}
+    found: dict[Spot, QueryRow] = {}
+    start = 0
+    for weights, keeping in weights_in_rows(core, roles, bias):
+        stop = start + weights.shape[2]
+        numbers = {"entropy": entropy(weights)}
+        remaining = None if keeping is None else truncate(weights, keeping)
+        if keeping is not None and remaining is not None:
+            numbers |= {"dropped": dropped_mass(weights, keeping), "entropy_kept": entropy(remaining)}
+        if points is not None:
+            queries, keys = points[0][start:stop], points[1]
+            numbers["distance"] = mean_distance(weights, queries, keys)
+            if remaining is not None:
+                numbers["distance_kept"] = mean_distance(remaining, queries, keys)
+        for name, values in numbers.items():
+            columns.setdefault(name, []).append(values)
+        for spot in spots:
+            if start <= spot.token < stop:
+                at = spot.batch, slice(None), spot.token - start
+                found[spot] = QueryRow(spot, weights[at].cpu(), None if keeping is None else keeping[at].cpu())
+        start = stop
+
+    def all_rows(name: str) -> Tensor | None:
+        return torch.cat(columns[name], dim=2).transpose(0, 1).flatten(1).cpu() if name in columns else None
+
+    entropies = all_rows("entropy")
+    if entropies is None:
+        raise ValueError("an attention without queries has nothing to measure")
+    rest = {name: all_rows(name) for name in ("distance", "dropped", "entropy_kept", "distance_kept")}
+    return Measures(entropies, **rest), [found[spot] for spot in spots]
+
+
+def measure_positions(
+    core: Core, roles: tuple[Tensor, ...], bias: Tensor | None, grid: Grid | None, spots: list[Spot]
+) -> tuple[Measures, list[QueryRow]]:
+    """For attention without pairs: the entropy of each head's saliency, and the maps of the attentions at `spots`.
+
+    Saliency first, then the gate where the variant tells it, in float32 or better.
+    """
+    keys = roles[0].to(torch.promote_types(roles[0].dtype, torch.float32))
+    found = {"saliency": core.saliency(keys, bias=bias)}
+    if hasattr(core.mix, "gates"):
+        found["gate"] = core.mix.gates(keys, bias=bias, grid=grid)
+    rows = [QueryRow(spot, of[spot.batch].cpu(), None, what) for spot in spots for what, of in found.items()]
+    measured = entropy(found["saliency"].unsqueeze(-2)).transpose(0, 1).flatten(1).cpu()
+    return Measures(measured, None, None, None, None), rows

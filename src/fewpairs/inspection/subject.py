@@ -1,0 +1,222 @@
+"""A model to look into, by the name of fewpairs' or of timm's, with attention that can be looked into."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import nn
+
+from fewpairs.attention import Core, parse_attention
+from fewpairs.data.classification import LabelledView
+from fewpairs.errors import CheckpointError, InputError, nearest
+from fewpairs.models import ENCODERS, MODELS, create_encoder, create_segmenter, load_pretrained
+from fewpairs.models.classifiers import CLASSIFIERS, create_classifier
+from fewpairs.models.weights import first_line, read_weights
+from fewpairs.swap import swap_attention
+from fewpairs.types import Size
+
+Spec = str | Mapping[str, Any] | Sequence[Any]
+"""What `fewpairs.attention.parse_attention` reads."""
+
+_FETCH = "download the file where there is a network, and give its path as the weights (--weights FILE)"
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A model that `inspect_attention` can look into."""
+
+    model: nn.Module
+    weights: str
+    """Where its weights are from, as a sentence."""
+    untrained: bool
+    view: LabelledView
+    """How a picture becomes its input."""
+
+
+def open_model(
+    name: str,
+    attention: Spec | None = None,
+    *,
+    size: Size | None = None,
+    classes: int | None = None,
+    channels: int = 3,
+    pretrained: bool = False,
+    weights: Path | None = None,
+    seed: int = 0,
+) -> Opened:
+    """A model by its name in `fewpairs models` or in timm, in evaluation mode on the CPU, with `attention` inside.
+
+    Args:
+        attention: as in `fewpairs.attention.parse_attention`; "knn" takes the k of a classifier's own row. None: knn,
+            or what a model of fewpairs' in timm has, or key-only for a LinGlo.
+        size: height and width in pixels of the input; the model's own by default.
+        classes: outputs; the model's own number by default.
+        channels: of the input.
+        pretrained: fetch timm's weights.
+        weights: a file of weights.
+        seed: of the weights that are drawn where none are loaded.
+
+    Raises:
+        InputError: an unknown name or attention, a size that the model cannot have, layers that cannot be swapped.
+        CheckpointError: weights that cannot be fetched or read, or are another model's.
+    """
+    if pretrained and weights is not None:
+        raise InputError("pretrained and weights are two sources of weights; leave one of them out")
+    torch.manual_seed(seed)
+    wish = _Wish(attention, size, classes, channels)
+    own = name in CLASSIFIERS or name in MODELS or name in ENCODERS
+    if name in CLASSIFIERS:
+        model, size = _classifier(name, wish, pretrained)
+    elif own:
+        if pretrained:
+            raise CheckpointError(f"{name}: there are no weights to fetch; {_FETCH}")
+        model, size = _own(name, wish)
+    else:
+        model, size = _from_timm(name, wish, pretrained)
+    source = f"Random, drawn with seed {seed}: the model is not trained."
+    if weights is not None:
+        missing = load_pretrained(model, weights, strict_shapes=True).new if own else _fill(model, weights)
+        source = f"From {weights}" + (f"; not in it, and random: {_some(missing)}." if missing else ".")
+    elif pretrained:
+        source = "Pretrained, fetched by timm."
+    if not own:
+        put_attention(model, attention)
+    return Opened(model.eval(), source, not pretrained and weights is None, view_of(model, size))
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What the user chooses about a named model."""
+
+    attention: Spec | None
+    size: Size | None
+    classes: int | None
+    channels: int
+
+
+def put_attention(model: nn.Module, attention: Spec | None) -> None:
+    """Exchange a model's attention. None leaves it, unless it is not fewpairs' and cannot be looked into: then k-NN.
+
+    Raises:
+        InputError: an unknown attention, or one that the model cannot have.
+    """
+    present = [module.variant for module in model.modules() if isinstance(module, Core)]
+    if attention is None and present:
+        return
+    variant = parse_attention(attention or "knn")
+    if not present or any(one != variant for one in present):
+        swap_attention(model, variant)
+
+
+def input_channels(model: nn.Module) -> int:
+    """Channels of a model's image, as its first convolution takes them.
+
+    Raises:
+        InputError: it has none.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            return module.in_channels
+    raise InputError(f"{type(model).__name__} has no convolution that takes an image in")
+
+
+def view_of(model: nn.Module, size: Size) -> LabelledView:
+    """The largest middle part of a picture, normalised as timm says for this model, or as for ImageNet.
+
+    Raises:
+        InputError: the model takes neither grey nor colour images.
+    """
+    channels = input_channels(model)
+    if channels not in (1, 3):
+        raise InputError(f"the model takes images of {channels} channels; pictures have 1 or 3")
+    config: Any = getattr(model, "pretrained_cfg", None) or {}
+    mean, std = config.get("mean"), config.get("std")
+    known = mean is not None and std is not None and len(mean) == len(std) == channels
+    view = LabelledView(size=size, mean=mean if known else None, std=std if known else None, crop_pct=1.0)
+    return view.with_channels(channels)
+
+
+def _classifier(name: str, wish: _Wish, pretrained: bool) -> tuple[nn.Module, Size]:
+    default = "knn" if CLASSIFIERS[name].own == "softmax" else CLASSIFIERS[name].own
+    asked = default if wish.attention is None else wish.attention
+    attention = asked if asked == "knn" else parse_attention(asked)
+    model = create_classifier(
+        name,
+        attention=attention,
+        classes=1000 if wish.classes is None else wish.classes,
+        in_channels=wish.channels,
+        image_size=wish.size,
+        pretrained=pretrained,
+    )
+    return model, wish.size or CLASSIFIERS[name].image_size
+
+
+def _own(name: str, wish: _Wish) -> tuple[nn.Module, Size]:
+    variant = parse_attention(wish.attention or "knn")
+    if name in ENCODERS:
+        size = wish.size or ENCODERS[name].image_size
+        options: dict[str, Any] = {"in_channels": wish.channels, "classes": wish.classes}
+        return create_encoder(name, attention=variant, image_size=size, **options), size
+    size = wish.size or MODELS[name].image_size
+    options = {"in_channels": wish.channels, "classes": wish.classes or 1}
+    return create_segmenter(name, attention=variant, image_size=size, **options), size
+
+
+def _from_timm(name: str, wish: _Wish, pretrained: bool) -> tuple[nn.Module, Size]:
+    if not timm.is_model(name):
+        known = [*CLASSIFIERS, *ENCODERS, *MODELS, *timm.list_models()]
+        raise InputError(f"model {name!r} is neither one of fewpairs nor of timm; {_few(nearest(name, known))}")
+    options: dict[str, Any] = {"in_chans": wish.channels, "pretrained": pretrained}
+    options |= {} if wish.classes is None else {"num_classes": wish.classes}
+    try:
+        model = _created(name, wish.size, options)
+    except Exception as error:  # timm, huggingface_hub and the network raise many kinds
+        if not pretrained:
+            raise
+        raise CheckpointError(
+            f"{name}: timm could not give its weights ({type(error).__name__}: {first_line(error)}); {_FETCH}"
+        ) from error
+    config: Any = model.pretrained_cfg
+    height, width = (config.get("input_size") or (3, 224, 224))[1:]
+    return model, wish.size or (height, width)
+
+
+def _created(name: str, size: Size | None, options: dict[str, Any]) -> nn.Module:
+    """The timm model, made for `size` where it is made for a size at all."""
+    if size is not None:
+        try:
+            return timm.create_model(name, img_size=size, **options)
+        except TypeError:
+            pass
+    return timm.create_model(name, **options)
+
+
+def _fill(model: nn.Module, file: Path) -> list[str]:
+    """Load a file that has exactly the model's tensors; so none are missing, []."""
+    given, own = read_weights(file), model.state_dict()
+    odd = [f"{key} is not in the model" for key in given if key not in own]
+    odd += [f"{key} is not in the file" for key in own if key not in given]
+    odd += [
+        f"{key} is {list(given[key].shape)}, and {list(own[key].shape)} in the model"
+        for key in own
+        if key in given and given[key].shape != own[key].shape
+    ]
+    if odd:
+        raise CheckpointError(f"{file} belongs to another model: {_some(odd)}")
+    model.load_state_dict(given)
+    return []
+
+
+def _some(texts: Sequence[str]) -> str:
+    return "; ".join(texts[:4]) + (f"; and {len(texts) - 4} more" if len(texts) > 4 else "")
+
+
+def _few(text: str) -> str:
+    """The hint of `nearest` without timm's thousand names."""
+    hint, _, _ = text.partition("known:")
+    return f"{hint}see `fewpairs models`, or timm.list_models()"

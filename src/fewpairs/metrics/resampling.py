@@ -1,0 +1,118 @@
+"""What intervals and paired differences are, and the arithmetic that every bootstrap here shares."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewpairs.errors import InputError
+
+Array = NDArray[np.float64]
+Verdict = Literal["superior", "non-inferior", "inferior", "inconclusive"]
+Over = Literal["cases", "images", "images and seeds"]
+"""What a bootstrap draws with replacement."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A score and where it may lie; `low` and `high` are None when `reason` says why there is no interval."""
+
+    value: float | None
+    """None when the score itself is not defined."""
+    low: float | None
+    high: float | None
+    level: float = 0.95
+    reason: str | None = None
+    over: Over = "cases"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class PairedDifference:
+    """Candidate minus baseline on the same cases or images, in the unit of the score, with interval and verdict.
+
+    With a gain counted upwards (the sign is turned for scores where lower is better):
+
+    | verdict        | the whole interval of the gain lies                  |
+    | -------------- | ---------------------------------------------------- |
+    | `superior`     | above 0                                              |
+    | `non-inferior` | above -margin (and not above 0)                      |
+    | `inferior`     | below -margin                                        |
+    | `inconclusive` | nowhere of these: it holds -margin, or there is none |
+
+    A two-sided interval of level 0.95 makes the test of non-inferiority one-sided at 0.025, which is the usual one.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    margin: float
+    verdict: Verdict
+    metric: str
+    cases: int
+    """Cases, or images, on which both were scored."""
+    level: float = 0.95
+    reason: str | None = None
+    over: Over = "cases"
+    runs_low: float | None = None
+    runs_high: float | None = None
+    """Where `over` holds seeds, the interval without them: of these very trainings, on other images."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self)
+
+
+def bounds(
+    drawn: Array, defined: int, level: float, unit: Literal["case", "image"] = "case"
+) -> tuple[float | None, float | None, str | None]:
+    """Ends of the percentile interval of the resampled scores `drawn`, or None twice and the reason.
+
+    `defined` is the number of units that define the score on their own; resamples without it are NaN and left out.
+    """
+    if defined < 2:
+        number = f"only one {unit} defines" if defined == 1 else f"no {unit} defines"
+        return None, None, f"{number} this score: an interval over {unit}s needs at least two"
+    drawn = drawn[~np.isnan(drawn)]
+    if len(drawn) == 0:
+        return None, None, f"no resample drew a {unit} that defines this score; take more samples"
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high), None
+
+
+def verdict(low: float | None, high: float | None, margin: float, *, higher_is_better: bool) -> Verdict:
+    """What may be said of a difference with this interval (see `PairedDifference`)."""
+    if low is None or high is None:
+        return "inconclusive"
+    worst, best = (low, high) if higher_is_better else (-high, -low)
+    if worst > 0:
+        return "superior"
+    if worst > -margin:
+        return "non-inferior"
+    return "inferior" if best < -margin else "inconclusive"
+
+
+def number(value: float) -> float | None:
+    """A score as a number, None where it is not defined."""
+    return None if math.isnan(value) else float(value)
+
+
+def check_resampling(samples: int, level: float) -> None:
+    """Raise InputError for a number of resamples or a level that makes no interval."""
+    if samples < 100:
+        raise InputError(f"samples must be at least 100 resamples (1,000 to 10,000 are usual), got {samples}")
+    if not 0 < level < 1:
+        raise InputError(f"level must lie between 0 and 1, such as 0.95; got {level}")
+
+
+def check_margin(margin: float, metric: str) -> None:
+    """Raise InputError for a margin that is no loss."""
+    if not (math.isfinite(margin) and margin >= 0):
+        raise InputError(f"margin must be a number of at least 0, in the unit of {metric}; got {margin}")

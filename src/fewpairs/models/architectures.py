@@ -1,0 +1,179 @@
+"""How each architecture is built as a classifier with any attention: by timm and a swap, or from our own encoders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import timm
+from timm.models.pvt_v2 import OverlapPatchEmbed, PyramidVisionTransformerV2
+from timm.models.swin_transformer import SwinTransformer
+from torch import nn
+
+from fewpairs.attention import Attention, Softmax
+from fewpairs.errors import CheckpointError, InputError
+from fewpairs.models.encoders.cvt import CvT, CvTStage
+from fewpairs.models.encoders.linglo_layout import LinGloLayout
+from fewpairs.models.encoders.so_vit import SoViT
+from fewpairs.models.encoders.t2t_vit import T2TViT
+from fewpairs.models.encoders.timm_registry import build_linglo
+from fewpairs.models.encoders.token_vit import Trunk
+from fewpairs.models.encoders.vit import ViTConfig, build_vit
+from fewpairs.models.weights import first_line
+from fewpairs.swap import describe, swap_attention
+from fewpairs.types import Size
+
+
+@dataclass(frozen=True)
+class ClassifierWish:
+    """What the user chooses about a classifier of the table."""
+
+    attention: Attention | None
+    """None for the architecture's own dense attention."""
+    classes: int
+    in_channels: int
+    image_size: Size
+    drop_path: float
+    pretrained: bool
+    """Whether timm fetches its weights."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Of the architecture, by the names that its row of the table takes."""
+
+
+def swap_all(model: nn.Module, attention: Attention) -> nn.Module:
+    """`model` with `attention` in all layers that form scores of their own.
+
+    Raises:
+        InputError: one of these cannot have the variant.
+    """
+    able = {layer.name for layer in describe(model) if layer.reason_left_alone is None}
+    receipt = swap_attention(model, attention)
+    refused = [left for left in receipt.left if left.name in able]
+    if refused:
+        raise InputError(
+            f"{len(refused)} of {len(able)} attention layers cannot have {attention}: {refused[0].name}, because "
+            f"{refused[0].reason}; to put it into the others alone, use fewpairs.swap_attention on the dense model"
+        )
+    return model
+
+
+def from_timm(wish: ClassifierWish, *, name: str, any_size: bool = False, **options: Any) -> nn.Module:
+    """timm's model of this name, with `options` of its own; `any_size` where it is not made for a size.
+
+    Raises:
+        InputError: timm cannot build it so.
+        CheckpointError: its weights cannot be fetched.
+    """
+    if not any_size:
+        options["img_size"] = wish.image_size[0] if wish.image_size[0] == wish.image_size[1] else wish.image_size
+    try:
+        model: nn.Module = timm.create_model(
+            name,
+            pretrained=wish.pretrained,
+            in_chans=wish.in_channels,
+            num_classes=wish.classes,
+            drop_path_rate=wish.drop_path,
+            **options,
+        )
+    except Exception as error:  # timm, huggingface_hub and the network raise many kinds
+        if not wish.pretrained:
+            what = f"{wish.image_size[0]}x{wish.image_size[1]} pixels ({type(error).__name__}: {first_line(error)})"
+            raise InputError(f"{name}: timm cannot build it for {what}; give another image_size") from error
+        raise CheckpointError(
+            f"{name}: timm could not give its weights ({type(error).__name__}: {first_line(error)}); download the file "
+            "where there is a network and give its path as pretrained, or leave it out"
+        ) from error
+    return model if wish.attention is None else swap_all(model, wish.attention)
+
+
+def build_cvt(wish: ClassifierWish, *, stages: Sequence[CvTStage]) -> nn.Module:
+    """CvT with the published strides; its dense attention divides by the root of the whole width."""
+    return CvT(
+        stages,
+        Softmax(scale_by="width") if wish.attention is None else wish.attention,
+        in_chans=wish.in_channels,
+        num_classes=wish.classes,
+        drop_path_rate=wish.drop_path,
+    )
+
+
+def build_tokens(wish: ClassifierWish, *, kind: type[T2TViT] | type[SoViT], trunk: Trunk) -> nn.Module:
+    """T2T-ViT or So-ViT."""
+    return kind(
+        trunk,
+        Softmax() if wish.attention is None else wish.attention,
+        img_size=wish.image_size,
+        in_chans=wish.in_channels,
+        num_classes=wish.classes,
+        drop_path_rate=wish.drop_path,
+    )
+
+
+def build_vit_classifier(wish: ClassifierWish, *, config: ViTConfig) -> nn.Module:
+    """A plain vision transformer of any size."""
+    return build_vit(
+        config,
+        Softmax() if wish.attention is None else wish.attention,
+        image_size=wish.image_size,
+        in_channels=wish.in_channels,
+        classes=wish.classes,
+        drop_path=wish.drop_path,
+    )
+
+
+def build_swin(wish: ClassifierWish, *, width: int, depths: tuple[int, ...], heads: tuple[int, ...]) -> nn.Module:
+    """A small Swin of two stages: patches of 2; windows of half the first map, which are the whole of the second."""
+    model = SwinTransformer(
+        img_size=wish.image_size,
+        patch_size=2,
+        window_size=tuple(-(-side // 4) for side in wish.image_size),
+        embed_dim=width,
+        depths=depths,
+        num_heads=heads,
+        mlp_ratio=3.0,
+        in_chans=wish.in_channels,
+        num_classes=wish.classes,
+        drop_path_rate=wish.drop_path,
+    )
+    return model if wish.attention is None else swap_all(model, wish.attention)
+
+
+def build_linglo_classifier(wish: ClassifierWish, *, layout: LinGloLayout) -> nn.Module:
+    """LinGlo; its own attention is key-only."""
+    own = {} if wish.attention is None else {"attention": wish.attention}
+    shape = {"in_chans": wish.in_channels, "num_classes": wish.classes, "drop_path_rate": wish.drop_path}
+    return build_linglo(layout, {**wish.options, **own, **shape})
+
+
+@dataclass(frozen=True, kw_only=True)
+class PvtShape:
+    """A small PVTv2: the settings of each stage."""
+
+    widths: tuple[int, ...]
+    heads: tuple[int, ...]
+    depths: tuple[int, ...]
+    reductions: tuple[int, ...]
+    mlp_ratio: float
+    stem_stride: int = 4
+    """Of the first embedding: PVTv2's 4 with a kernel of 7, or 2 with a kernel of 3, for small pictures."""
+
+
+def build_pvt(wish: ClassifierWish, *, shape: PvtShape) -> nn.Module:
+    """A small PVTv2 of timm's modules."""
+    model = PyramidVisionTransformerV2(
+        in_chans=wish.in_channels,
+        num_classes=wish.classes,
+        depths=shape.depths,
+        embed_dims=shape.widths,
+        num_heads=shape.heads,
+        sr_ratios=shape.reductions,
+        mlp_ratios=(shape.mlp_ratio,) * len(shape.widths),
+        drop_path_rate=wish.drop_path,
+    )
+    if shape.stem_stride != 4:
+        model.patch_embed = OverlapPatchEmbed(3, shape.stem_stride, wish.in_channels, shape.widths[0])
+        model.patch_embed.apply(model._init_weights)
+        for info in model.feature_info:
+            info["reduction"] = info["reduction"] * shape.stem_stride // 4
+    return model if wish.attention is None else swap_all(model, wish.attention)

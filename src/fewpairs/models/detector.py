@@ -1,0 +1,124 @@
+"""Encoder, feature pyramid, torchvision's heads: losses in training, boxes (and masks) in evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fewpairs.errors import InputError
+from fewpairs.models.detector_parts import PyramidBackbone
+from fewpairs.models.pyramid import Pyramid
+from fewpairs.types import Detections, Objects, Pictures
+
+_TERMS = {
+    "classification": "class",
+    "bbox_regression": "box",
+    "loss_classifier": "class",
+    "loss_box_reg": "box",
+    "loss_mask": "mask",
+    "loss_objectness": "proposal_class",
+    "loss_rpn_box_reg": "proposal_box",
+}
+"""What torchvision calls the losses, and what they are called here."""
+
+
+class Detector(nn.Module):
+    """`Pictures` -> losses by name in training; images -> a `Detections` each, in their own pixels, in evaluation.
+
+    Images are `[c H W]` float in 0..1, of any size from one pixel on and each of its own. In training they are taken as
+    they are; in evaluation resized, see `DetectorOptions.shorter`. Objects of crowds and boxes without area are not
+    learnt. Images without any object teach the background, and give no loss of boxes.
+
+    Args:
+        network: torchvision's `RetinaNet`, or a `GeneralizedRCNN`, on a `PyramidBackbone`.
+        in_channels: of the images.
+        background: how many labels of the network come before those of the classes: 1 with a softmax, else 0.
+        masks: whether the network gives masks.
+    """
+
+    def __init__(self, network: nn.Module, *, in_channels: int, background: int, masks: bool) -> None:
+        super().__init__()
+        self.network: Any = network
+        self.in_channels, self.background, self.masks = in_channels, background, masks
+
+    @property
+    def backbone(self) -> PyramidBackbone:
+        """Encoder and FPN."""
+        found: PyramidBackbone = self.network.backbone
+        return found
+
+    @property
+    def encoder(self) -> Pyramid:
+        """The part that comes with pretrained weights."""
+        return self.backbone.encoder
+
+    def forward(self, image: Pictures | Tensor | Sequence[Tensor]) -> dict[str, Tensor] | list[Detections]:
+        """Losses `class`, `box`, and of an R-CNN `mask`, `proposal_class`, `proposal_box`, each a mean in float32.
+
+        In evaluation: detections, at most `DetectorOptions.detections` an image.
+
+        Args:
+            image: in training `Pictures`; in evaluation these, `[s c H W]` or a sequence of `[c H W]`.
+
+        Raises:
+            InputError: images of other channels or without pixels, training without objects' truth, or a detector of
+                masks on objects without them.
+        """
+        images = self._checked(image)
+        if self.training:
+            if not isinstance(image, Pictures):
+                raise InputError("a detector in training needs Pictures, images with their objects; call eval() first")
+            truth = [self._target(objects) for objects in image.objects]
+            losses: dict[str, Tensor] = self.network(images, truth)
+            return {_TERMS[name]: value.float() for name, value in losses.items()}
+        return [self._detections(found) for found in self.network(images)]
+
+    def layer_groups(self) -> list[list[str]]:
+        """Names of all parameters by layer, from input to output: embedding, each block, ..., FPN and heads."""
+        left, root = [name for name, _ in self.named_parameters()], "network.backbone.encoder."
+        groups = []
+        for prefixes in self.encoder.layer_prefixes():
+            starts = tuple(root + prefix for prefix in prefixes)
+            groups.append([name for name in left if name.startswith(starts)])
+            left = [name for name in left if not name.startswith(starts)]
+        return [*filter(None, groups), left]
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of parameters that no weight decay should shrink although they have more than one dimension."""
+        return {f"network.backbone.encoder.{name}" for name in self.encoder.no_weight_decay()}
+
+    def _checked(self, image: Pictures | Tensor | Sequence[Tensor]) -> list[Tensor]:
+        images = list(image.images if isinstance(image, Pictures) else image)
+        for one in images:
+            if one.ndim != 3 or one.shape[0] != self.in_channels or 0 in one.shape or not one.is_floating_point():
+                raise InputError(
+                    f"the detector takes float images [c H W] with c={self.in_channels} channels; got "
+                    f"{list(one.shape)} {one.dtype}. The number of channels is set by in_channels when the model is "
+                    "made"
+                )
+        if not images:
+            raise InputError("the detector got no image; give one at least")
+        return images
+
+    def _target(self, objects: Objects) -> dict[str, Tensor]:
+        """The truth of one image as torchvision wants it."""
+        with_area = (objects.boxes[:, 2:] > objects.boxes[:, :2]).all(dim=1)
+        kept = objects.take(~objects.crowd & with_area)
+        target = {"boxes": kept.boxes.float(), "labels": kept.labels + self.background}
+        if self.masks:
+            if kept.masks is None:
+                raise InputError(
+                    "a detector of masks learns from objects with masks, and these have boxes alone; use faster_rcnn "
+                    "or retinanet, or data with masks"
+                )
+            target["masks"] = kept.masks.to(torch.uint8)
+        return target
+
+    def _detections(self, found: dict[str, Tensor]) -> Detections:
+        order = found["scores"].argsort(descending=True, stable=True)
+        masks = found["masks"][order] if self.masks else None
+        labels = found["labels"][order] - self.background
+        return Detections(found["boxes"][order].float(), found["scores"][order].float(), labels, masks)

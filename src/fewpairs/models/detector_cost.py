@@ -1,0 +1,59 @@
+"""The part of a detector whose products can be counted: all but what depends on what an image shows."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+from torch import Tensor, nn
+
+from fewpairs.models.detector import Detector
+from fewpairs.models.segmenter import pad_to_multiple
+
+PROPOSALS = 1000
+"""Boxes that an R-CNN looks into, of an image that is predicted."""
+
+_DIVISOR = 32
+"""Of the padded height and width of torchvision's batches."""
+
+
+class CountedDetector(nn.Module):
+    """Encoder, FPN and heads of a detector, run on an image `[b c H W]` of the resized size.
+
+    RetinaNet's heads run on every place. Of an R-CNN, the proposals' head does; the box head runs on 1000 cuts of each
+    image, the mask head on as many as there are detections at most; in training on `DetectorOptions.samples`, and a
+    quarter of these. What cuts, sorts and suppresses boxes depends on the image and forms no products of matrices: it
+    is left out.
+
+    Shares its modules with the detector.
+    """
+
+    def __init__(self, detector: Detector) -> None:
+        super().__init__()
+        network: Any = detector.network
+        self.encoder, self.decoder = detector.encoder, detector.backbone.fpn
+        self.width = detector.backbone.out_channels
+        self.most = self.samples = 0
+        if hasattr(network, "head"):
+            self.heads = nn.ModuleDict({"dense": network.head})
+            return
+        rois = network.roi_heads
+        self.heads = nn.ModuleDict({"dense": network.rpn.head, "box": rois.box_head, "scores": rois.box_predictor})
+        if rois.has_mask():
+            self.heads.update({"mask": rois.mask_head, "pixels": rois.mask_predictor})
+        self.most = rois.detections_per_img
+        self.samples = rois.fg_bg_sampler.batch_size_per_image
+
+    def forward(self, image: Tensor) -> list[Any]:
+        """What each head gives."""
+        maps = enumerate(self.encoder(pad_to_multiple(image, _DIVISOR)))
+        fused = self.decoder(OrderedDict((str(level), one) for level, one in maps))
+        found = [self.heads["dense"](list(fused.values()))]
+        boxes, masks = (self.samples, self.samples // 4) if self.training else (PROPOSALS, self.most)
+        if "box" in self.heads:
+            cuts = image.new_zeros(len(image) * boxes, self.width, 7, 7)
+            found.append(self.heads["scores"](self.heads["box"](cuts)))
+        if "mask" in self.heads:
+            cuts = image.new_zeros(len(image) * masks, self.width, 14, 14)
+            found.append(self.heads["pixels"](self.heads["mask"](cuts)))
+        return found

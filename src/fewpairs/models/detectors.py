@@ -1,0 +1,249 @@
+"""Detectors by name: a literal table, and the functions that put torchvision's heads on any pyramid encoder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal, get_args
+
+from torch import nn
+from torchvision.models.detection import RetinaNet
+from torchvision.models.detection.faster_rcnn import TwoMLPHead
+from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads
+from torchvision.models.detection.roi_heads import RoIHeads
+from torchvision.ops import FeaturePyramidNetwork
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
+
+from fewpairs.attention import Attention
+from fewpairs.errors import InputError, nearest
+from fewpairs.models.detector import Detector
+from fewpairs.models.detector_parts import (
+    FullBoxPredictor,
+    FullMaskPredictor,
+    FullRetinaNetHead,
+    FullRPNHead,
+    Proposals,
+    PyramidBackbone,
+    Sizing,
+    StridedAlign,
+    StridedAnchors,
+)
+from fewpairs.models.pyramid import Pyramid, create_pyramid
+
+HeadNorm = Literal["none", "group"]
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of ImageNet, by which colour images are normalised; images of other channels by the mean of these."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectorOptions:
+    """What may be chosen about a detector; the defaults are those of the publications on COCO."""
+
+    shorter: int = 800
+    """Pixels of the shorter side in evaluation, to which an image is resized ..."""
+    longer: int = 1333
+    """... unless the longer side would be over this."""
+    width: int = 256
+    """Channels of the FPN and of the heads' convolutions."""
+    hidden: int = 1024
+    """Width of the R-CNNs' linear layers."""
+    samples: int = 512
+    """Boxes of an image that an R-CNN's second stage learns from in a step, a quarter of them of objects at most."""
+    norm: HeadNorm = "none"
+    """`group`: group normalisation in FPN and heads' convolutions, which training from scratch needs (1811.08883)."""
+    anchor_sizes: tuple[tuple[float, ...], ...] | None = None
+    """Square roots of the anchors' areas in pixels of the resized image, a tuple for each map from the finest on;
+    None: 4 strides by 1, 2^(1/3) and 2^(2/3) (RetinaNet), 8 strides (R-CNN)."""
+    anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    """Heights by widths."""
+    score_threshold: float = 0.05
+    """Detections of lower scores are not given."""
+    nms_threshold: float = 0.5
+    """Of two boxes of a class that overlap by a higher IoU, the one of the lower score is not given."""
+    detections: int = 100
+    """An image, at most."""
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("shorter", 1),
+            ("longer", self.shorter),
+            ("width", 2),
+            ("hidden", 1),
+            ("samples", 4),
+            ("detections", 1),
+        ):
+            if getattr(self, name) < least:
+                raise InputError(f"{name}={getattr(self, name)} must be at least {least}")
+        for name in ("score_threshold", "nms_threshold"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name}={getattr(self, name)} must be from 0 to 1")
+        if self.norm not in get_args(HeadNorm):
+            raise InputError(f"norm={self.norm!r} is not known; {nearest(str(self.norm), get_args(HeadNorm))}")
+        sizes = self.anchor_sizes
+        if sizes is not None and (not sizes or len({len(level) for level in sizes}) != 1 or not sizes[0]):
+            raise InputError(f"anchor_sizes={sizes} must give each map equally many sizes, one at least")
+        given = [*self.anchor_ratios, *(size for level in sizes or () for size in level)]
+        if not self.anchor_ratios or not all(value > 0 and math.isfinite(value) for value in given):
+            raise InputError(
+                f"anchor_sizes={sizes} and anchor_ratios={self.anchor_ratios} must be numbers above 0, one ratio at "
+                "least"
+            )
+
+    @property
+    def norm_layer(self) -> Callable[[int], nn.Module] | None:
+        """Of FPN and heads: 32 groups, or as many as leave each 2 channels at least, so that one place is enough."""
+        groups = next(count for count in (32, 16, 8, 4, 2, 1) if self.width % count == 0 and self.width >= 2 * count)
+        return None if self.norm == "none" else partial(nn.GroupNorm, groups)
+
+    def anchors(self, backbone: PyramidBackbone, scale: float, steps: int) -> StridedAnchors:
+        """For the maps of `backbone`; by default `scale` strides by `steps` of an octave.
+
+        Raises:
+            InputError: sizes for another number of maps.
+        """
+        default = [[scale * stride * 2 ** (step / steps) for step in range(steps)] for stride in backbone.strides]
+        sizes = default if self.anchor_sizes is None else self.anchor_sizes
+        if len(sizes) != len(backbone.strides):
+            raise InputError(
+                f"anchor_sizes gives sizes for {len(sizes)} maps, and there are {len(backbone.strides)}, of strides "
+                f"{', '.join(map(str, backbone.strides))}"
+            )
+        return StridedAnchors(sizes, self.anchor_ratios, backbone.strides)
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorSpec:
+    """A row of the table."""
+
+    summary: str
+    build: Callable[[Pyramid, int, int, DetectorOptions], Detector]
+    """Encoder, classes, channels of the images, options -> detector."""
+    levels: int
+    """Maps of the encoder that are used at most, from the coarsest on."""
+    masks: bool = False
+
+
+def retinanet(encoder: Pyramid, classes: int, in_channels: int, options: DetectorOptions) -> Detector:
+    """Focal loss over dense anchors on strides 8 to 128 (arXiv 1708.02002)."""
+    top = LastLevelP6P7(encoder.channels[-1], options.width)
+    backbone = PyramidBackbone(encoder, _fpn(encoder, options, top), extra=2)
+    anchors = options.anchors(backbone, 4, 3)
+    per_place = anchors.num_anchors_per_location()[0]
+    network = RetinaNet(
+        backbone,
+        classes,
+        anchor_generator=anchors,
+        head=FullRetinaNetHead(options.width, per_place, classes, norm_layer=options.norm_layer),
+        score_thresh=options.score_threshold,
+        nms_thresh=options.nms_threshold,
+        detections_per_img=options.detections,
+    )
+    network.transform = _sizing(in_channels, options)
+    return Detector(network, in_channels=in_channels, background=0, masks=False)
+
+
+def rcnn(encoder: Pyramid, classes: int, in_channels: int, options: DetectorOptions, *, masks: bool) -> Detector:
+    """Proposals on strides 4 to 64, then boxes (arXiv 1506.01497) and masks (arXiv 1703.06870) from cuts of maps."""
+    backbone = PyramidBackbone(encoder, _fpn(encoder, options, LastLevelMaxPool()), extra=1)
+    anchors = options.anchors(backbone, 8, 1)
+    levels, finest = [str(level) for level in range(len(encoder.strides))], encoder.strides[0]
+    proposals = Proposals(
+        anchors,
+        FullRPNHead(options.width, anchors.num_anchors_per_location()[0]),
+        fg_iou_thresh=0.7,
+        bg_iou_thresh=0.3,
+        batch_size_per_image=256,
+        positive_fraction=0.5,
+        pre_nms_top_n={"training": 2000, "testing": 1000},
+        post_nms_top_n={"training": 2000, "testing": 1000},
+        nms_thresh=0.7,
+    )
+    heads = RoIHeads(
+        StridedAlign(levels, 7, finest),
+        TwoMLPHead(options.width * 7 * 7, options.hidden),
+        FullBoxPredictor(options.hidden, classes + 1),
+        fg_iou_thresh=0.5,
+        bg_iou_thresh=0.5,
+        batch_size_per_image=options.samples,
+        positive_fraction=0.25,
+        bbox_reg_weights=None,
+        score_thresh=options.score_threshold,
+        nms_thresh=options.nms_threshold,
+        detections_per_img=options.detections,
+    )
+    if masks:
+        width = options.width
+        heads.mask_roi_pool = StridedAlign(levels, 14, finest)
+        heads.mask_head = MaskRCNNHeads(width, (width,) * 4, 1, norm_layer=options.norm_layer)
+        heads.mask_predictor = FullMaskPredictor(width, width, classes + 1)
+    network = GeneralizedRCNN(backbone, proposals, heads, _sizing(in_channels, options))
+    return Detector(network, in_channels=in_channels, background=1, masks=masks)
+
+
+DETECTORS: dict[str, DetectorSpec] = {
+    "retinanet": DetectorSpec("RetinaNet, FPN at strides 8 to 128", retinanet, levels=3),
+    "faster_rcnn": DetectorSpec("Faster R-CNN, FPN at strides 4 to 64", partial(rcnn, masks=False), levels=4),
+    "mask_rcnn": DetectorSpec("Mask R-CNN, FPN at strides 4 to 64", partial(rcnn, masks=True), levels=4, masks=True),
+}
+"""Every detector by name; each takes any encoder of `create_pyramid`."""
+
+
+def detector_spec(name: str) -> DetectorSpec:
+    """The row of the table.
+
+    Raises:
+        InputError: there is no such detector; the message offers the nearest name.
+    """
+    if name not in DETECTORS:
+        raise InputError(f"detector {name!r} is not known; {nearest(name, DETECTORS)}")
+    return DETECTORS[name]
+
+
+def create_detector(
+    name: str,
+    *,
+    encoder: str = "linglo_b0",
+    attention: Attention | str | None = None,
+    classes: int,
+    in_channels: int = 3,
+    drop_path: float = 0.0,
+    pretrained: str | Path | bool | None = None,
+    options: DetectorOptions | None = None,
+) -> Detector:
+    """A detector by its name in `DETECTORS` on an encoder by its name in timm, where ours are registered.
+
+    Args:
+        encoder, attention, drop_path, pretrained: see `create_pyramid`; weights are the encoder's.
+        classes: of objects; the background is none of them.
+
+    Raises:
+        InputError: an unknown name, an encoder without a pyramid, a number out of its range, anchors for other maps.
+        CheckpointError: weights that cannot be fetched, or do not fit.
+    """
+    spec = detector_spec(name)
+    if classes < 1:
+        raise InputError(f"{name}: classes={classes} must be 1 or more")
+    pyramid = create_pyramid(
+        encoder,
+        attention=attention,
+        in_channels=in_channels,
+        drop_path=drop_path,
+        levels=spec.levels,
+        pretrained=pretrained,
+    )
+    return spec.build(pyramid, classes, in_channels, options or DetectorOptions())
+
+
+def _fpn(encoder: Pyramid, options: DetectorOptions, top: nn.Module) -> FeaturePyramidNetwork:
+    return FeaturePyramidNetwork(list(encoder.channels), options.width, top, norm_layer=options.norm_layer)
+
+
+def _sizing(in_channels: int, options: DetectorOptions) -> Sizing:
+    grey = [sum(MEAN) / 3] * in_channels, [sum(STD) / 3] * in_channels
+    mean, std = (list(MEAN), list(STD)) if in_channels == 3 else grey
+    return Sizing(options.shorter, options.longer, mean, std)

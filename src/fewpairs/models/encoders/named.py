@@ -1,0 +1,108 @@
+"""Encoders alone by name, as the literature counts their cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from torch import nn
+
+from fewpairs.attention import Attention, Softmax
+from fewpairs.errors import InputError, nearest
+from fewpairs.models.encoders.cvt import CVT_13, CVT_21, CvT, CvTStage
+from fewpairs.models.encoders.vit import ViTConfig, build_vit
+from fewpairs.types import Size
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """A row of the table. `build(attention, image_size, in_channels, classes)` gives the module."""
+
+    summary: str
+    image_size: Size
+    classes: int
+    """Of the classification head by default; 0 for none."""
+    build: Callable[[Attention, Size, int, int], nn.Module]
+
+
+def _vit(attention: Attention, image_size: Size, in_channels: int, classes: int, *, config: ViTConfig) -> nn.Module:
+    return build_vit(config, attention, image_size=image_size, in_channels=in_channels, classes=classes)
+
+
+def _cvt(
+    attention: Attention,
+    _size: Size,
+    in_channels: int,
+    classes: int,
+    *,
+    stages: tuple[CvTStage, ...],
+    stride_kv: int,
+) -> nn.Module:
+    return CvT(stages, attention, stride_kv=stride_kv, in_chans=in_channels, num_classes=classes, drop_path_rate=0.0)
+
+
+_B16 = ViTConfig(width=768, depth=12, heads=12)
+
+ENCODERS: dict[str, EncoderSpec] = {
+    "vit_s16": EncoderSpec(
+        "ViT-S/16 without class token", (224, 224), 0, partial(_vit, config=ViTConfig(width=384, depth=12, heads=6))
+    ),
+    "vit_b16": EncoderSpec("ViT-B/16 without class token", (224, 224), 0, partial(_vit, config=_B16)),
+    "vit_b16_mlp3": EncoderSpec(
+        "ViT-B/16 without class token, feed-forward ratio 3",
+        (224, 224),
+        0,
+        partial(_vit, config=ViTConfig(width=768, depth=12, heads=12, mlp_ratio=3.0)),
+    ),
+    "vit_l16": EncoderSpec(
+        "ViT-L/16 without class token", (224, 224), 0, partial(_vit, config=ViTConfig(width=1024, depth=24, heads=16))
+    ),
+    "cvt_13": EncoderSpec(
+        "CvT-13 classifier as published: keys and values at stride 2",
+        (224, 224),
+        1000,
+        partial(_cvt, stages=CVT_13, stride_kv=2),
+    ),
+    "cvt_13_stride1": EncoderSpec(
+        "CvT-13 classifier, keys and values at stride 1: for every attention",
+        (224, 224),
+        1000,
+        partial(_cvt, stages=CVT_13, stride_kv=1),
+    ),
+    "cvt_21": EncoderSpec(
+        "CvT-21 classifier as published: keys and values at stride 2",
+        (224, 224),
+        1000,
+        partial(_cvt, stages=CVT_21, stride_kv=2),
+    ),
+    "cvt_21_stride1": EncoderSpec(
+        "CvT-21 classifier, keys and values at stride 1: for every attention",
+        (224, 224),
+        1000,
+        partial(_cvt, stages=CVT_21, stride_kv=1),
+    ),
+}
+
+
+def create_encoder(
+    name: str,
+    *,
+    attention: Attention | None = None,
+    image_size: Size | None = None,
+    in_channels: int = 3,
+    classes: int | None = None,
+) -> nn.Module:
+    """An encoder by its name in `ENCODERS`, with a head of `classes` (the row's default when None, 0 for none).
+
+    Raises:
+        InputError: an unknown name; or `attention` cannot have the strided keys of the published CvT, or names too
+            few or too many variants.
+    """
+    if name not in ENCODERS:
+        raise InputError(f"encoder {name!r} is not known; {nearest(name, ENCODERS)}")
+    spec = ENCODERS[name]
+    classes = spec.classes if classes is None else classes
+    return spec.build(
+        Softmax() if attention is None else attention, image_size or spec.image_size, in_channels, classes
+    )

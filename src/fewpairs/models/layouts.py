@@ -1,0 +1,103 @@
+"""Names of the same weights in other people's files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from torch import Tensor
+
+Layout = Literal["fewpairs", "timm ViT", "Microsoft CvT", "CvT", "T2T-ViT", "the model's own"]
+
+_CVT_RULES = (
+    (r"^stage(\d+)\.", r"stages.\1."),
+    (r"\.patch_embed\.", r".embed."),
+    (r"\.attn\.conv_proj_([qkv])\.conv\.", r".attn.project.conv.\1."),
+    (r"\.attn\.conv_proj_([qkv])\.bn\.", r".attn.project.norm.\1."),
+    (r"\.attn\.proj_([qkv])\.", r".attn.project.linear.\1."),
+    (r"\.attn\.proj\.", r".attn.out."),
+)
+_T2T_RULES = (
+    (r"^tokens_to_token\.attention1\.", r"patch_embed.layers.0."),
+    (r"^tokens_to_token\.attention2\.", r"patch_embed.layers.1."),
+    (r"^tokens_to_token\.", r"patch_embed."),
+    (r"\.attn\.qkv\.", r".attn.project.linear."),
+    (r"\.attn\.proj\.", r".attn.out."),
+)
+_VIT_RULES = (
+    (r"\.attn\.qkv\.", r".attn.attention.project.linear."),
+    (r"\.attn\.proj\.", r".attn.attention.out."),
+)
+
+
+def cvt_name(name: str) -> str:
+    """A name of microsoft/CvT (`stage0.blocks.0.attn.conv_proj_q.conv.weight`) in our `CvT`; our names stay."""
+    return _rename(name, _CVT_RULES) if name.startswith("stage") else name
+
+
+def vit_name(name: str) -> str:
+    """A name of a timm or DeiT vision transformer in one from `build_vit`."""
+    return _rename(name, _VIT_RULES)
+
+
+def t2t_name(name: str) -> str:
+    """A name of yitu-opensource/T2T-ViT (`tokens_to_token.attention1.attn.qkv.weight`) in our `T2TViT`."""
+    return _rename(name, _T2T_RULES)
+
+
+def _rename(name: str, rules: tuple[tuple[str, str], ...]) -> str:
+    for pattern, replacement in rules:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def distilled_encoder(weights: Mapping[str, Any], part: Literal["teacher", "student"] = "teacher") -> Mapping[str, Any]:
+    """The encoder of a self-distillation run, by its own names and without the head; other weights come back as given.
+
+    Knows DINO's training checkpoints (a dictionary each for teacher and student, with names that begin
+    `module.backbone.` or `backbone.`), one of these dictionaries alone, and the weights of our `DinoPair`
+    (`teacher.encoder.`).
+    """
+    ours = _without(weights, f"{part}.encoder.")
+    if ours:
+        return ours
+    if all(isinstance(weights.get(one), Mapping) for one in ("teacher", "student")):
+        weights = weights[part]
+    plain = {str(name).removeprefix("module."): value for name, value in weights.items()}
+    if all(name.startswith(("backbone.", "head.")) for name in plain):
+        return _without(plain, "backbone.") or weights
+    return weights
+
+
+def _without(weights: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """What is called by this prefix, without it."""
+    return {name.removeprefix(prefix): value for name, value in weights.items() if str(name).startswith(prefix)}
+
+
+def own_name(name: str, targets: Mapping[str, Tensor]) -> str:
+    """A dense timm model's name in the same model with other attention: key and value maps lie where all three lay."""
+    keys_and_values = name.replace(".qkv.", ".kv.")
+    return keys_and_values if name not in targets and keys_and_values in targets else name
+
+
+def is_own(weights: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> bool:
+    """Whether most of the names are those of the model's own tensors, and its attention is where timm has it."""
+    if any(".attn.attention." in name for name in targets):
+        return False
+    return 2 * sum(own_name(name, targets) in targets for name in weights) > max(len(weights), len(targets))
+
+
+def recognise(weights: Mapping[str, Tensor]) -> Layout | None:
+    """Whose names these are, or None when nobody's that is known here."""
+    if any(re.match(r"stage\d+\.blocks\.\d+\.attn\.conv_proj_k\.conv\.", name) for name in weights):
+        return "Microsoft CvT"
+    if any(re.match(r"stages\.\d+\.blocks\.\d+\.attn\.project\.conv\.", name) for name in weights):
+        return "CvT"
+    if "tokens_to_token.attention1.attn.qkv.weight" in weights:
+        return "T2T-ViT"
+    if any(re.match(r"blocks\.\d+\.attn\.qkv\.weight", name) for name in weights):
+        return "timm ViT"
+    if any(".attn.attention.project." in name or ".attn.project." in name for name in weights):
+        return "fewpairs"
+    return None

@@ -1,0 +1,239 @@
+"""Maps at rising strides from any hierarchical model of timm or of ours: what dense predictions are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from timm.layers import LayerNorm2d
+from timm.models import group_parameters
+from torch import Tensor, nn
+
+from fewpairs.attention import Attention, Softmax, Variant, parse_attention
+from fewpairs.cost.tracing import meta_twin
+from fewpairs.errors import CheckpointError, InputError, nearest
+from fewpairs.models.architectures import swap_all
+from fewpairs.models.encoders import timm_registry as _timm_registry  # noqa: F401  # timm must know our models
+from fewpairs.models.encoders.contract import Encoder
+from fewpairs.models.pretrained import LoadReport, load_pretrained
+from fewpairs.models.segmenter import pad_to_multiple
+from fewpairs.models.weights import first_line
+from fewpairs.types import Size
+
+EXAMPLES = ("linglo_b0", "pvt_v2_b0", "swin_tiny_patch4_window7_224", "cvt_13", "resnet18")
+"""Names to offer where another has no pyramid."""
+
+_NORMED = ("SwinTransformer", "SwinTransformerV2")
+"""Pre-norm stages without a norm at their end: their authors put a layer norm on each map that is read."""
+
+_PROBE = (64, 96)
+_LEAST = 64
+"""Pixels a side at least, so that batch norm sees more than one place of the coarsest map of a single image."""
+
+
+class Pyramid(Encoder):
+    """Image `[b c H W]` of any size from one pixel on -> maps `[b channels[i] ceil(H/strides[i]) ceil(W/strides[i])]`.
+
+    The finest map comes first. The image is padded below and to the right, by repeating its edge, to multiples of the
+    coarsest stride (and to 64 pixels at least); what lies beyond the image is cropped from the maps.
+
+    Args:
+        name: for messages.
+        body: image -> maps, with timm's `feature_info`.
+        levels: how many maps at most; the coarsest ones are kept.
+        fixed: (h, w) in pixels of the only image that the body takes; None for any.
+    """
+
+    def __init__(self, name: str, body: nn.Module, *, levels: int = 4, fixed: Size | None = None) -> None:
+        super().__init__()
+        self.name, self.body, self.fixed = name, body, fixed
+        info: Any = body.feature_info
+        self.channels = tuple(info.channels())[-levels:]
+        self.strides = tuple(info.reduction())[-levels:]
+        kind = type(_whole(body)).__name__
+        self.norms = nn.ModuleList(LayerNorm2d(width) if kind in _NORMED else nn.Identity() for width in self.channels)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """The maps, finest first.
+
+        Raises:
+            InputError: the model takes one size of images only, and this is another.
+        """
+        height, width = image.shape[-2:]
+        padded = self._padded(image)
+        maps = self.body(padded)[-len(self.channels) :]
+        return tuple(
+            norm(x)[..., : -(-height // stride), : -(-width // stride)]
+            for norm, x, stride in zip(self.norms, maps, self.strides, strict=True)
+        )
+
+    def _padded(self, image: Tensor) -> Tensor:
+        if self.fixed is not None:
+            if tuple(image.shape[-2:]) != self.fixed:
+                raise InputError(
+                    f"{self.name} takes images of {self.fixed[0]}x{self.fixed[1]} pixels alone, the size that it was "
+                    f"made for, and this one has {image.shape[-2]}x{image.shape[-1]}; give that as image_size"
+                )
+            return image
+        coarsest = self.strides[-1]
+        image = pad_to_multiple(image, coarsest)
+        below, right = (max(0, _LEAST - side, 2 * coarsest - side) for side in image.shape[-2:])
+        return nn.functional.pad(image, (0, right, 0, below), mode="replicate") if below or right else image
+
+    def layer_prefixes(self) -> list[tuple[str, ...]]:
+        model, root = _whole(self.body), "body." if _whole(self.body) is self.body else "body.model."
+        if not hasattr(model, "group_matcher"):
+            return [(f"{root}{name}.",) for name, _ in model.named_children()]
+        groups = group_parameters(model, model.group_matcher(coarse=False))
+        return [tuple(root + name for name in names) for _, names in sorted(groups.items())]
+
+    def no_weight_decay(self) -> set[str]:
+        model, root = _whole(self.body), "body." if _whole(self.body) is self.body else "body.model."
+        # what a dense model lists may have gone with its old attention
+        there = {name for name, _ in model.named_parameters()}
+        return {root + name for name in getattr(model, "no_weight_decay", set)() if name in there}
+
+    def load(self, source: str | Path | Mapping[str, Tensor]) -> LoadReport:
+        """Fills the pyramid with weights of the whole model, see `fewpairs.models.load_pretrained`."""
+        return load_pretrained(_whole(self.body), source)
+
+
+def create_pyramid(
+    name: str,
+    *,
+    attention: Attention | str | None = None,
+    in_channels: int = 3,
+    drop_path: float = 0.0,
+    levels: int = 4,
+    image_size: Size | None = None,
+    pretrained: str | Path | bool | None = None,
+) -> Pyramid:
+    """The pyramid of a model by its name in timm, where ours are registered too.
+
+    Args:
+        attention: None, or plain softmax attention, for the architecture as published. Our own models take any other as
+            their argument (CvT then keeps every key, where the variant needs them all), timm's through
+            `fewpairs.swap_attention`.
+        drop_path: stochastic depth of the last block, rising from 0 at the first.
+        levels: how many maps at most, from the coarsest on: 4 gives strides 4 to 32 of most models.
+        image_size: (h, w) in pixels, needed for models whose windows or tables are made for one size of images.
+        pretrained: True for timm's weights, or a file or `timm:NAME.TAG`, see `load_pretrained`.
+
+    Raises:
+        InputError: an unknown name, a model without a pyramid, a number out of its range, attention that some layer of
+            the model cannot have, or a model for one size of images without that size.
+        CheckpointError: weights that cannot be fetched, or do not fit.
+    """
+    if not timm.is_model(name.partition(".")[0]):
+        raise InputError(f"encoder {name!r} is not known; {_hint(name)}")
+    for what, value in (("in_channels", in_channels), ("levels", levels)):
+        if value < 1:
+            raise InputError(f"{name}: {what}={value} must be 1 or more")
+    if not 0 <= drop_path < 1:
+        raise InputError(f"{name}: drop_path={drop_path} must be from 0 to below 1")
+    options: dict[str, Any] = {"in_chans": in_channels}
+    if drop_path:
+        options["drop_path_rate"] = drop_path
+    variant = None if attention is None else parse_attention(attention)
+    own = timm.model_entrypoint(name.partition(".")[0]).__module__.startswith("fewpairs.models.encoders")
+    if own and variant is not None:
+        options["attention"] = variant
+        if name.startswith("cvt") and any(one.keys_are_queries for one in _each(variant)):
+            options["stride_kv"] = 1
+    fetch = pretrained is True
+    body = _build(name, fetch, options, {"strict_img_size": False})
+    _check_levels(name, body)
+    fixed = None
+    if (why := _refusal(body, _PROBE, in_channels)) is not None:
+        fixed = image_size
+        body = _for_one_size(name, fetch, options, image_size, why)
+    if not own and variant is not None and variant != Softmax():
+        swap_all(_whole(body), variant)
+    pyramid = Pyramid(name, body, levels=levels, fixed=fixed)
+    if isinstance(pretrained, str | Path):
+        pyramid.load(pretrained)
+    return pyramid
+
+
+def _whole(body: nn.Module) -> Any:
+    """The model inside timm's feature extractor, or the extractor where it is a cut model itself."""
+    return getattr(body, "model", body)
+
+
+def _each(attention: Attention) -> Sequence[Variant]:
+    return (attention,) if isinstance(attention, Variant) else attention
+
+
+def _build(name: str, fetch: bool, options: dict[str, Any], extra: dict[str, Any]) -> nn.Module:
+    """timm's feature extractor: the whole model where it can give its maps, else a cut one."""
+    failed: Exception | None = None
+    for getter in ({"feature_cls": "getter"}, {}):
+        for more in (extra, {}):
+            try:
+                body: nn.Module = timm.create_model(
+                    name, pretrained=fetch, features_only=True, **getter, **options, **more
+                )
+                return body
+            except InputError:
+                raise
+            except Exception as error:  # timm, huggingface_hub and the network raise many kinds
+                failed = failed if isinstance(error, TypeError) and failed is not None else error
+    if fetch:
+        raise CheckpointError(
+            f"{name}: timm could not give its weights ({type(failed).__name__}: {first_line(failed or Exception())}); "
+            "download the file where there is a network and give its path as pretrained, or leave it out"
+        ) from failed
+    raise InputError(
+        f"encoder {name!r} cannot give maps with {', '.join(f'{key}={value}' for key, value in options.items())} "
+        f"({type(failed).__name__}: {first_line(failed or Exception())}); {_hint(name)}"
+    ) from failed
+
+
+def _for_one_size(name: str, fetch: bool, options: dict[str, Any], size: Size | None, why: str) -> nn.Module:
+    if size is None:
+        raise InputError(
+            f"encoder {name!r} takes images of one size alone ({why}); give image_size, and images of that size, or "
+            f"choose one for any size, such as {', '.join(EXAMPLES)}"
+        )
+    body = _build(name, fetch, options, {"img_size": size})
+    refused = _refusal(body, size, options["in_chans"])
+    if refused is not None:
+        raise InputError(
+            f"encoder {name!r} does not run on {size[0]}x{size[1]} pixels ({refused}); its own size, or multiples of "
+            "224, may fit"
+        )
+    return body
+
+
+def _refusal(body: nn.Module, size: Size, channels: int) -> str | None:
+    """Why the model does not run on images of this size; None when it does."""
+    twin = meta_twin(body).eval()
+    try:
+        with torch.no_grad():
+            maps = twin(torch.empty(1, channels, *size, device="meta"))
+        info: Any = body.feature_info
+        for x, stride in zip(maps, info.reduction(), strict=True):
+            if tuple(x.shape[-2:]) != tuple(-(-side // stride) for side in size):
+                return f"its map at stride {stride} has {x.shape[-2]}x{x.shape[-1]} places"
+    except (RuntimeError, AssertionError) as error:
+        return first_line(error)
+    return None
+
+
+def _check_levels(name: str, body: nn.Module) -> None:
+    info: Any = body.feature_info
+    strides = list(info.reduction())
+    if len(strides) < 2 or strides != sorted(set(strides)):
+        raise InputError(
+            f"encoder {name!r} has no pyramid: its maps have stride{'s' if len(strides) > 1 else ''} "
+            f"{', '.join(map(str, strides))}, where each must be coarser than the one before; choose one such as "
+            f"{', '.join(EXAMPLES)}"
+        )
+
+
+def _hint(name: str) -> str:
+    close = nearest(name, timm.list_models()).partition("known: ")[0]
+    return f"{close}encoders with a pyramid are such as {', '.join(EXAMPLES)}, and timm.list_models() names all"

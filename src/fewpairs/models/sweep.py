@@ -1,0 +1,132 @@
+"""How a trained segmenter goes over an image: whole or window by window, at several sizes, mirrored."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fewpairs.errors import InputError
+from fewpairs.types import Size
+
+Mode = Literal["whole", "slide"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sweep:
+    """Settings of an inference.
+
+    Attributes:
+        mode: `whole` gives the model the image at once; `slide` windows of it, whose logits are averaged where they
+            overlap.
+        window: height and width in pixels of a window; where the image is smaller, all of it.
+        stride: pixels from one window to the next, down and across; None: two thirds of the window (as
+            mmsegmentation's 341 for 512).
+        ratios: the image is seen at these multiples of its size, and the probabilities averaged.
+        flip: each of these is seen mirrored left to right too.
+        windows: how many go through the model at once.
+    """
+
+    mode: Mode = "whole"
+    window: Size = (512, 512)
+    stride: Size | None = None
+    ratios: tuple[float, ...] = (1.0,)
+    flip: bool = False
+    windows: int = 4
+
+    def __post_init__(self) -> None:
+        if self.mode not in get_args(Mode):
+            raise InputError(f"inference.mode={self.mode!r}: allowed are {', '.join(get_args(Mode))}")
+        for name in ("window", "stride"):
+            value = getattr(self, name)
+            if value is not None and (len(value) != 2 or min(value) < 1):
+                raise InputError(f"inference.{name}={list(value)}: give height and width, each at least 1 pixel")
+        if any(step > side for step, side in zip(self.step, self.window, strict=True)):
+            raise InputError(
+                f"inference.stride={list(self.step)} is larger than inference.window={list(self.window)}, which leaves "
+                "pixels between the windows unseen; make it smaller"
+            )
+        if not self.ratios or not all(0 < ratio < math.inf for ratio in self.ratios):
+            raise InputError(
+                f"inference.ratios={list(self.ratios)}: give one or more positive factors, such as [0.5, 1]"
+            )
+        if self.windows < 1:
+            raise InputError(f"inference.windows={self.windows}: at least one goes through the model at once")
+
+    @property
+    def step(self) -> Size:
+        """The stride, worked out."""
+        return self.stride or (max(1, 2 * self.window[0] // 3), max(1, 2 * self.window[1] // 3))
+
+    @property
+    def plain(self) -> bool:
+        """Whether the image is seen once, at its own size."""
+        return self.ratios == (1.0,) and not self.flip
+
+
+class SweptSegmenter(nn.Module):
+    """`[b c H W]` -> logits `[b k H W]` of a segmenter that goes over the image as `sweep` says.
+
+    Averaged probabilities come back as their logarithm, so that the likeliest class is that of the logits. In `slide`
+    mode the model's own tensors are those of `sweep.windows` windows, however large the image; what grows with it is
+    one sum of logits.
+    """
+
+    def __init__(self, segmenter: nn.Module, sweep: Sweep) -> None:
+        super().__init__()
+        self.segmenter, self.sweep = segmenter, sweep
+
+    def forward(self, image: Tensor) -> Tensor:
+        if self.sweep.plain:
+            return self._logits(image)
+        total: Tensor | None = None
+        for seen, mirrored in self._seen(image):
+            logits = self._logits(seen).float()
+            if logits.shape[-2:] != image.shape[-2:]:
+                logits = F.interpolate(logits, size=image.shape[-2:], mode="bilinear", align_corners=False)
+            likely = (logits.flip(-1) if mirrored else logits).softmax(dim=1)
+            total = likely if total is None else total + likely
+        assert total is not None  # there is at least one ratio
+        times = len(self.sweep.ratios) * (1 + self.sweep.flip)
+        return (total / times).clamp(min=torch.finfo(torch.float32).tiny).log()
+
+    def _seen(self, image: Tensor) -> Iterator[tuple[Tensor, bool]]:
+        """The image at every ratio, and mirrored; whether it is."""
+        for ratio in self.sweep.ratios:
+            size = tuple(max(1, round(side * ratio)) for side in image.shape[-2:])
+            resized = image
+            if size != tuple(image.shape[-2:]):
+                resized = F.interpolate(image, size=size, mode="bilinear", align_corners=False, antialias=ratio < 1)
+            yield resized, False
+            if self.sweep.flip:
+                yield resized.flip(-1), True
+
+    def _logits(self, image: Tensor) -> Tensor:
+        if self.sweep.mode == "whole":
+            logits: Tensor = self.segmenter(image)
+            return logits
+        sides = [min(side, window) for side, window in zip(image.shape[-2:], self.sweep.window, strict=True)]
+        corners = list(product(*map(_starts, image.shape[-2:], sides, self.sweep.step)))
+        total: Tensor | None = None
+        times = torch.zeros(image.shape[-2:], device=image.device)
+        for start in range(0, len(corners), self.sweep.windows):
+            some = corners[start : start + self.sweep.windows]
+            crops = torch.cat([image[..., top : top + sides[0], left : left + sides[1]] for top, left in some])
+            for (top, left), logits in zip(some, self.segmenter(crops).float().split(len(image)), strict=True):
+                if total is None:
+                    total = logits.new_zeros((len(image), logits.shape[1], *image.shape[-2:]))
+                total[..., top : top + sides[0], left : left + sides[1]] += logits
+                times[top : top + sides[0], left : left + sides[1]] += 1
+        assert total is not None  # there is at least one window
+        return total.div_(times)
+
+
+def _starts(length: int, window: int, step: int) -> list[int]:
+    """Where windows begin along one side, the last one flush with its end."""
+    return sorted({*range(0, length - window, step), length - window})

@@ -1,0 +1,337 @@
+"""The models by name: a literal table of sizes, and the functions that turn a row into a module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import partial
+from pathlib import Path
+
+from torch import nn
+
+from fewpairs.attention import Attention, Softmax
+from fewpairs.errors import InputError, nearest
+from fewpairs.models.decoders import (
+    AuxiliaryHead,
+    CUPDecoder,
+    MLADecoder,
+    NaiveDecoder,
+    Norm,
+    PUPDecoder,
+    SemanticFPN,
+    UperNet,
+)
+from fewpairs.models.encoders import (
+    CVT_13,
+    CVT_21,
+    R50,
+    CvTEncoder,
+    CvTStage,
+    Encoder,
+    HybridEncoder,
+    StemConfig,
+    ViTConfig,
+    ViTEncoder,
+    build_stem,
+    build_vit,
+)
+from fewpairs.models.pretrained import LoadReport, load_pretrained
+from fewpairs.models.pyramid import Pyramid, create_pyramid
+from fewpairs.models.segmenter import Segmenter
+from fewpairs.models.weights import read_weights
+from fewpairs.types import Size
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the user chooses about a model of the table."""
+
+    attention: Attention
+    classes: int
+    in_channels: int
+    image_size: Size
+    auxiliary: bool
+    drop_path: float
+    own: bool = False
+    """Whether no attention was asked for, so that an encoder keeps its own; `attention` is plain softmax then."""
+    encoder: str | None = None
+    """Name of the pyramid encoder, for the rows that take one."""
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A row of the table."""
+
+    summary: str
+    image_size: Size
+    """Default (h, w) in pixels; the model takes any other too."""
+    build: Callable[[Wish], Segmenter]
+    encoder: str | None = None
+    """For rows that take any pyramid encoder: the one that they have unless another is named."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """A decoder, called as `make(channels, strides, classes)`, with the widths of its auxiliary heads."""
+
+    make: Callable[..., nn.Module]
+    levels: int = 1
+    """How many blocks of a vision transformer it reads."""
+    aux_width: int = 256
+    norm: Norm = "batch"
+
+
+def shares(depth: int, parts: Sequence[int], whole: int = 24) -> tuple[int, ...]:
+    """Block indices at `parts` of `whole`: SETR names layers 10, 15, 20, 24 of 24, which are 5, 8, 10, 12 of 12."""
+    return tuple(sorted({max(1, int(depth * part / whole + 0.5)) - 1 for part in parts}))
+
+
+def vit_taps(depth: int, head: Head, auxiliary: bool) -> tuple[int, ...]:
+    """The blocks that a decoder and its auxiliary heads read: SETR's, scaled to the depth; the last is always one."""
+    if head.levels > 1:
+        return shares(depth, [24 * (level + 1) // head.levels for level in range(head.levels)])
+    return shares(depth, (10, 15, 20, 24)) if auxiliary else (depth - 1,)
+
+
+def assemble(encoder: Encoder, head: Head, wish: Wish, aux_levels: Sequence[int]) -> Segmenter:
+    """The segmenter of an encoder and a decoder, with auxiliary heads on the encoder's maps `aux_levels`."""
+    aux = [
+        AuxiliaryHead(level, encoder.channels[level], wish.classes, width=head.aux_width, norm=head.norm)
+        for level in (aux_levels if wish.auxiliary else ())
+    ]
+    decoder = head.make(encoder.channels, encoder.strides, wish.classes, norm=head.norm)
+    return Segmenter(encoder, decoder, in_channels=wish.in_channels, out_channels=wish.classes, aux_heads=aux)
+
+
+def setr(wish: Wish, *, vit: ViTConfig, head: Head) -> Segmenter:
+    """A plain vision transformer and one of SETR's decoders; auxiliary heads on every tapped block."""
+    taps = vit_taps(vit.depth, head, wish.auxiliary)
+    transformer = build_vit(
+        vit, wish.attention, image_size=wish.image_size, in_channels=wish.in_channels, drop_path=wish.drop_path
+    )
+    return assemble(ViTEncoder(transformer, taps), head, wish, range(len(taps)))
+
+
+def conv_setr(wish: Wish, *, stem: StemConfig, vit: ViTConfig, head: Head) -> Segmenter:
+    """TransUNet's convolutional stem before the transformer; auxiliary heads on the transformer's blocks."""
+    taps = vit_taps(vit.depth, head, wish.auxiliary)
+    height, width = (-(-side // stem.stride) for side in wish.image_size)
+    transformer = build_vit(
+        vit, wish.attention, image_size=(height, width), in_channels=stem.channels[-1], drop_path=wish.drop_path
+    )
+    encoder = HybridEncoder(build_stem(stem, wish.in_channels), transformer, taps)
+    first = len(encoder.channels) - len(taps)
+    return assemble(encoder, head, wish, range(first, len(encoder.channels)))
+
+
+def cvt_setr(wish: Wish, *, stages: Sequence[CvTStage], head: Head) -> Segmenter:
+    """CvT without class token, keys and values at stride 1 for every attention; auxiliary heads on the later stages."""
+    encoder = CvTEncoder(stages, wish.attention, in_channels=wish.in_channels, drop_path=wish.drop_path)
+    return assemble(encoder, head, wish, range(1, len(stages)))
+
+
+def on_pyramid(wish: Wish, *, head: Head) -> Segmenter:
+    """A decoder on any pyramid; an auxiliary head on the coarsest map but one, as mmsegmentation's FCN head."""
+    encoder = create_pyramid(
+        str(wish.encoder),
+        attention=None if wish.own else wish.attention,
+        in_channels=wish.in_channels,
+        drop_path=wish.drop_path,
+    )
+    return assemble(encoder, head, wish, [len(encoder.channels) - 2])
+
+
+ENCODER = "pvt_v2_b0"
+"""The pyramid encoder unless another is named."""
+
+VIT_S16 = ViTConfig(width=384, depth=12, heads=6)
+VIT_B16 = ViTConfig(width=768, depth=12, heads=12)
+VIT_L16 = ViTConfig(width=1024, depth=24, heads=16)
+VIT_B1 = ViTConfig(width=768, depth=12, heads=12, patch=1)
+VIT_SMALL = ViTConfig(width=128, depth=6, heads=4, patch=8)
+VIT_SMALL_1 = ViTConfig(width=128, depth=6, heads=4, patch=1)
+STEM_SMALL = StemConfig(units=(1, 1), channels=(64, 128), first=16, groups=8)
+CVT_SMALL = (CvTStage(32, 1, 1, 7, 4, 2), CvTStage(64, 2, 2), CvTStage(128, 4, 4, stride=1))
+
+NAIVE_BASE = Head(partial(NaiveDecoder, kernel=1))
+NAIVE = Head(NaiveDecoder)
+PUP = Head(PUPDecoder)
+MLA = Head(MLADecoder, levels=4)
+CUP = Head(CUPDecoder)
+SEMANTIC_FPN = Head(SemanticFPN, norm="group")
+UPERNET = Head(UperNet, norm="group")
+SEMANTIC_FPN_SMALL = Head(partial(SemanticFPN, width=64, branch=64), aux_width=64, norm="group")
+NAIVE_SMALL = Head(partial(NaiveDecoder, width=64), aux_width=64, norm="group")
+PUP_SMALL = Head(partial(PUPDecoder, width=64), aux_width=64, norm="group")
+MLA_SMALL = Head(partial(MLADecoder, width=64, head_width=32), levels=4, aux_width=64, norm="group")
+CUP_SMALL = Head(partial(CUPDecoder, widths=(64, 32, 16), hidden=128), aux_width=64, norm="group")
+
+MODELS: dict[str, ModelSpec] = {
+    "setr_naive_vit_s16": ModelSpec(
+        "ViT-S/16, SETR-Naive decoder", (256, 256), partial(setr, vit=VIT_S16, head=NAIVE_BASE)
+    ),
+    "setr_naive_vit_b16": ModelSpec(
+        "ViT-B/16, SETR-Naive decoder", (256, 256), partial(setr, vit=VIT_B16, head=NAIVE_BASE)
+    ),
+    "setr_naive_vit_l16": ModelSpec("ViT-L/16, SETR-Naive decoder", (256, 256), partial(setr, vit=VIT_L16, head=NAIVE)),
+    "setr_pup_vit_s16": ModelSpec("ViT-S/16, SETR-PUP decoder", (256, 256), partial(setr, vit=VIT_S16, head=PUP)),
+    "setr_pup_vit_b16": ModelSpec("ViT-B/16, SETR-PUP decoder", (256, 256), partial(setr, vit=VIT_B16, head=PUP)),
+    "setr_pup_vit_l16": ModelSpec("ViT-L/16, SETR-PUP decoder", (256, 256), partial(setr, vit=VIT_L16, head=PUP)),
+    "setr_mla_vit_s16": ModelSpec("ViT-S/16, SETR-MLA decoder", (256, 256), partial(setr, vit=VIT_S16, head=MLA)),
+    "setr_mla_vit_b16": ModelSpec("ViT-B/16, SETR-MLA decoder", (256, 256), partial(setr, vit=VIT_B16, head=MLA)),
+    "setr_mla_vit_l16": ModelSpec("ViT-L/16, SETR-MLA decoder", (256, 256), partial(setr, vit=VIT_L16, head=MLA)),
+    "conv_setr_cup_r50_vit_b16": ModelSpec(
+        "R50 (3, 4, 9) stem, ViT-B, CUP decoder with skips: TransUNet",
+        (256, 256),
+        partial(conv_setr, stem=R50, vit=VIT_B1, head=CUP),
+    ),
+    "conv_setr_pup_r50_vit_b16": ModelSpec(
+        "R50 (3, 4, 9) stem, ViT-B, SETR-PUP decoder without skips",
+        (256, 256),
+        partial(conv_setr, stem=R50, vit=VIT_B1, head=PUP),
+    ),
+    "cvt_setr_pup_cvt13": ModelSpec(
+        "CvT-13, keys and values at stride 1, SETR-PUP decoder", (256, 256), partial(cvt_setr, stages=CVT_13, head=PUP)
+    ),
+    "cvt_setr_pup_cvt21": ModelSpec(
+        "CvT-21, keys and values at stride 1, SETR-PUP decoder", (256, 256), partial(cvt_setr, stages=CVT_21, head=PUP)
+    ),
+    "semantic_fpn": ModelSpec(
+        "any pyramid encoder, Semantic FPN decoder (256 and 128 wide)",
+        (512, 512),
+        partial(on_pyramid, head=SEMANTIC_FPN),
+        encoder=ENCODER,
+    ),
+    "upernet": ModelSpec(
+        "any pyramid encoder, UperNet decoder (512 wide)",
+        (512, 512),
+        partial(on_pyramid, head=UPERNET),
+        encoder=ENCODER,
+    ),
+    "semantic_fpn_narrow": ModelSpec(
+        "any pyramid encoder, Semantic FPN decoder 64 wide, for a CPU",
+        (128, 128),
+        partial(on_pyramid, head=SEMANTIC_FPN_SMALL),
+        encoder=ENCODER,
+    ),
+    "setr_naive_small": ModelSpec(
+        "small: ViT 128 wide, patch 8, SETR-Naive decoder",
+        (64, 64),
+        partial(setr, vit=VIT_SMALL, head=NAIVE_SMALL),
+    ),
+    "setr_pup_small": ModelSpec(
+        "small: ViT 128 wide, patch 8, SETR-PUP decoder",
+        (64, 64),
+        partial(setr, vit=VIT_SMALL, head=PUP_SMALL),
+    ),
+    "setr_mla_small": ModelSpec(
+        "small: ViT 128 wide, patch 8, SETR-MLA decoder",
+        (64, 64),
+        partial(setr, vit=VIT_SMALL, head=MLA_SMALL),
+    ),
+    "conv_setr_cup_small": ModelSpec(
+        "small: two ResNet stages, ViT 128 wide, CUP decoder with skips",
+        (64, 64),
+        partial(conv_setr, stem=STEM_SMALL, vit=VIT_SMALL_1, head=CUP_SMALL),
+    ),
+    "conv_setr_pup_small": ModelSpec(
+        "small: two ResNet stages, ViT 128 wide, SETR-PUP decoder without skips",
+        (64, 64),
+        partial(conv_setr, stem=STEM_SMALL, vit=VIT_SMALL_1, head=PUP_SMALL),
+    ),
+    "cvt_setr_pup_small": ModelSpec(
+        "small: CvT 32, 64, 128 wide to stride 8, SETR-PUP decoder",
+        (64, 64),
+        partial(cvt_setr, stages=CVT_SMALL, head=PUP_SMALL),
+    ),
+}
+"""Every segmentation model by name. Paper sizes first, then small ones with group norm, for a CPU and small images."""
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Names of segmentation models that match a shell pattern, such as `*small`."""
+    return [name for name in MODELS if fnmatchcase(name, pattern)]
+
+
+def model_spec(name: str) -> ModelSpec:
+    """The row of the table.
+
+    Raises:
+        InputError: there is no such model; the message offers the nearest name.
+    """
+    if name not in MODELS:
+        raise InputError(f"model {name!r} is not known; {nearest(name, MODELS)}")
+    return MODELS[name]
+
+
+def create_segmenter(
+    name: str,
+    *,
+    attention: Attention | None = None,
+    classes: int,
+    in_channels: int = 3,
+    image_size: Size | None = None,
+    auxiliary: bool = False,
+    pretrained: Path | str | None = None,
+    drop_path: float = 0.0,
+    encoder: str | None = None,
+) -> Segmenter:
+    """A segmentation model by its name in `MODELS`.
+
+    Args:
+        attention: one variant for all blocks, or one a stage (CvT), or one a block; when None softmax attention, or
+            the encoder's own where the model takes any encoder.
+        classes: output channels (logits).
+        image_size: (h, w) in pixels that the learned position table is made for; the model's default when None.
+        auxiliary: add the heads for deep supervision.
+        pretrained: encoder weights, see `load_segmenter`.
+        drop_path: stochastic depth of the last block, rising from 0 at the first.
+        encoder: for `semantic_fpn` and `upernet`, the encoder by its name in timm, see `create_pyramid`.
+
+    Raises:
+        InputError: an unknown name, a number out of its range, too few or too many variants, or an encoder for a model
+            that has its own.
+        CheckpointError: see `load_pretrained`.
+    """
+    spec = model_spec(name)
+    size = image_size or spec.image_size
+    for what, value in (("classes", classes), ("in_channels", in_channels), ("image height", size[0])):
+        if value < 1:
+            raise InputError(f"{name}: {what}={value} must be 1 or more")
+    if size[1] < 1:
+        raise InputError(f"{name}: image width={size[1]} must be 1 or more")
+    if not 0 <= drop_path < 1:
+        raise InputError(f"{name}: drop_path={drop_path} must be from 0 to below 1")
+    if encoder is not None and spec.encoder is None:
+        free = ", ".join(row for row, known in MODELS.items() if known.encoder is not None)
+        raise InputError(
+            f"{name} has an encoder of its own, so encoder={encoder!r} is for others: {free}; leave it out"
+        )
+    model = spec.build(
+        Wish(
+            Softmax() if attention is None else attention,
+            classes,
+            in_channels,
+            size,
+            auxiliary,
+            drop_path,
+            own=attention is None,
+            encoder=encoder or spec.encoder,
+        )
+    )
+    if pretrained is not None:
+        load_segmenter(model, pretrained)
+    return model
+
+
+def load_segmenter(model: Segmenter, source: Path | str) -> LoadReport:
+    """Pretrained weights into a segmenter: its own, or those of a whole classifier into its encoder.
+
+    Raises:
+        CheckpointError: see `load_pretrained`.
+    """
+    weights = read_weights(source)
+    if isinstance(model.encoder, Pyramid) and not any(name.startswith("encoder.") for name in weights):
+        return model.encoder.load(weights)
+    return load_pretrained(model, weights)

@@ -1,0 +1,69 @@
+"""Which kernel runs: each one that cannot says why in a sentence, and the first that does not refuse is taken.
+
+The choice depends on the arguments (device, dtype, shapes, need of a gradient) and on what is installed, nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from fewpairs.errors import InputError, nearest
+
+
+class Kernel(NamedTuple):
+    """One way to compute an operator. `refuse` and `run` take the operator's own arguments."""
+
+    name: str
+    refuse: Callable[..., str | None]
+    """None when the kernel can run these arguments, else one sentence that says why it cannot."""
+    run: Callable[..., Tensor]
+
+
+class KernelRefused(InputError):  # noqa: N818  (the name reads as the sentence it carries)
+    """The kernel that was asked for by name cannot run these arguments."""
+
+
+def never(*_args: Any, **_options: Any) -> None:
+    """The refusal function of a reference, which runs everything."""
+
+
+def choose(kernels: Sequence[Kernel], wanted: str | None, *args: Any, **options: Any) -> Kernel:
+    """The first kernel that does not refuse, or the one named `wanted`.
+
+    Raises:
+        KernelRefused: `wanted` refuses; the text is its own sentence.
+        InputError: no kernel has the name `wanted`.
+    """
+    if wanted is None:
+        return next(kernel for kernel in kernels if kernel.refuse(*args, **options) is None)
+    named = {kernel.name: kernel for kernel in kernels}
+    if wanted not in named:
+        raise InputError(f"kernel={wanted!r} does not exist; {nearest(wanted, named)}")
+    reason = named[wanted].refuse(*args, **options)
+    if reason is not None:
+        raise KernelRefused(f"kernel {wanted!r} refuses: {reason}; leave kernel=None to take one that can")
+    return named[wanted]
+
+
+def explain(kernels: Sequence[Kernel], *args: Any, **options: Any) -> list[tuple[str, str]]:
+    """One (name, sentence) for each kernel, in order of preference: chosen, able but not needed, or why it refuses."""
+    lines, chosen = [], False
+    for kernel in kernels:
+        reason = kernel.refuse(*args, **options)
+        if reason is not None:
+            lines.append((kernel.name, f"refuses: {reason}"))
+        else:
+            lines.append((kernel.name, "could run, but one before it is chosen" if chosen else "chosen"))
+            chosen = True
+    return lines
+
+
+def readable(tensor: Tensor) -> bool:
+    """Whether the numbers in `tensor` can be looked at now: not on the meta device, nor while a graph is recorded."""
+    if tensor.is_meta or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return False
+    return not (tensor.is_cuda and torch.cuda.is_current_stream_capturing())

@@ -1,0 +1,46 @@
+"""How tensors are handed to a Triton kernel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def padded(width: int) -> int:
+    """The next power of two, 16 at least: what tensor cores multiply."""
+    return max(16, 1 << (width - 1).bit_length())
+
+
+def blocks(length: int, size: int) -> int:
+    """How many blocks of `size` cover `length`."""
+    return -(-length // size)
+
+
+def rows(x: Tensor) -> Tensor:
+    """`x` with its last dimension contiguous, by a copy where it is not."""
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
+def pairs(bias: Tensor | None, shape: tuple[int, int, int, int], stand_in: Tensor) -> tuple[Tensor, list[int], int]:
+    """The bias `[#b #h n m]` as a kernel takes it: data, its four strides (0 where shared), and its kind.
+
+    Kinds are 0 (none; `stand_in` fills the place), 1 (numbers) and 2 (True keeps the pair).
+    """
+    if bias is None:
+        return stand_in, [0, 0, 0, 0], 0
+    wide = bias.expand(shape)
+    return (
+        (bias.view(torch.uint8), list(wide.stride()), 2) if bias.dtype == torch.bool else (bias, list(wide.stride()), 1)
+    )
+
+
+def launch(kernel: Any, programs: int, like: Tensor, *args: Any, **options: Any) -> None:
+    """Run `programs` instances on the device of `like`; none where there is no work.
+
+    Multiplications and additions may be contracted, whatever Triton's own default is: see `fewpairs.ops.gpu.tiles`.
+    """
+    if programs:
+        with torch.cuda.device_of(like):
+            kernel[(programs,)](*args, enable_fp_fusion=True, **options)

@@ -1,0 +1,118 @@
+"""Key-only attention: no query and no pairs. Positions are weighed by their own keys, at linear cost.
+
+    s_n = k_n . w                      saliency logits, one a head and position
+    c   = sum_n softmax_n(s)_n v_n     one value a head for the whole image
+    y_n = sigmoid(k_n) * c             each position's key decides how much of it enters there
+
+A **reconstruction**: the paper (Li and Liu, "Rethinking Query-Key Pairwise Interactions in Vision Transformers",
+arXiv 2207.00188, LinGlo) names a saliency gate of linear cost, but none of its equations could be had. This is R1 of
+`docs/linglo.md`, where reasons and alternatives stand; `global_key_attention` is R2. Neither is the authors' code.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from fewpairs.errors import InputError
+from fewpairs.ops.dispatch import Kernel, choose, never
+from fewpairs.ops.key_only import cpu, gpu, reference, streaming
+
+KERNELS = (
+    Kernel("native", cpu.refuse_native, cpu.key_only_attention),
+    Kernel("triton", gpu.refuse_triton, gpu.key_only_attention),
+    Kernel("streaming", streaming.refuse_streaming, streaming.key_only_attention),
+    Kernel("reference", never, reference.key_only_attention),
+)
+GLOBAL_KERNELS = (
+    Kernel("streaming", streaming.refuse_streaming, streaming.global_key_attention),
+    Kernel("reference", never, reference.global_key_attention),
+)
+
+
+def key_only_attention(
+    k: Float[Tensor, "b h n d"],
+    v: Float[Tensor, "b h n d"],
+    saliency: Float[Tensor, "h d"] | Float[Tensor, "b h n"] | Float[Tensor, "b h n d"],
+    *,
+    mask: Bool[Tensor, "#b #h n"] | None = None,
+    gate: Float[Tensor, "b h n d"] | None = None,
+    kernel: str | None = None,
+) -> Float[Tensor, "b h n d"]:
+    """Key-only attention (reconstruction R1), `[b h n d], [b h n d] -> [b h n d]`, in memory linear in n.
+
+    Args:
+        saliency: one vector a head `[h d]`, whose product with a key is that position's logit; or the logits
+            themselves, one a head `[b h n]`, or one a channel `[b h n d]` (with `saliency=k` this is R1c).
+        mask: True where a position counts; the others get weight 0 (their own output means nothing). Where none counts
+            the output is zero.
+        gate: what stands in the keys' place before the sigmoid; the keys when None.
+        kernel: "native", "triton", "streaming" or "reference"; None takes the first that can run.
+
+    Raises:
+        InputError: shapes, dtypes or devices that do not fit; no position at all.
+        KernelRefused: the kernel asked for cannot run these arguments.
+    """
+    mask = _checked(k, v, saliency, mask, gate)
+    return choose(KERNELS, kernel, k, v, saliency, mask=mask, gate=gate).run(k, v, saliency, mask=mask, gate=gate)
+
+
+def global_key_attention(
+    k: Float[Tensor, "b h n d"],
+    v: Float[Tensor, "b h n d"],
+    saliency: Float[Tensor, "h d"] | Float[Tensor, "b h n"],
+    *,
+    scale: float | None = None,
+    mask: Bool[Tensor, "#b #h n"] | None = None,
+    gate: Float[Tensor, "b h n d"] | None = None,
+    kernel: str | None = None,
+) -> Float[Tensor, "b h n d"]:
+    """The alternative R2: a pooled *key* `g = sum_n softmax_n(s)_n k_n` is held against every key.
+
+    `y_n = sigmoid(scale * k_n . g) v_n`: here the gate is the attention weight, and values stay where they are. `scale`
+    is `d ** -0.5` when None; the rest as in `key_only_attention`.
+    """
+    mask = _checked(k, v, saliency, mask, gate)
+    scale = k.shape[-1] ** -0.5 if scale is None else scale
+    chosen = choose(GLOBAL_KERNELS, kernel, k, v, saliency, scale=scale, mask=mask, gate=gate)
+    return chosen.run(k, v, saliency, scale=scale, mask=mask, gate=gate)
+
+
+def saliency_weights(
+    k: Float[Tensor, "b h n d"], saliency: Tensor, *, mask: Bool[Tensor, "#b #h n"] | None = None
+) -> Float[Tensor, "b h n"]:
+    """What each position weighs in its head, `[b h n]`: sums to 1 over n; a mean over channels where these have own."""
+    return reference.saliency_weights(k, saliency, _checked(k, k, saliency, mask, None)).mean(dim=-1)
+
+
+def _checked(k: Tensor, v: Tensor, saliency: Tensor, mask: Tensor | None, gate: Tensor | None) -> Tensor | None:
+    """The mask as `[b h n]`."""
+    for name, tensor in (("k", k), ("v", v), *((("gate", gate),) if gate is not None else ())):
+        if tensor.ndim != 4 or tensor.shape != k.shape:
+            raise InputError(
+                f"{name} must be [b h n d] like k; the shapes are {list(tensor.shape)} and {list(k.shape)}: key-only "
+                "attention has one key, one value and one output at every position"
+            )
+        if not tensor.is_floating_point() or tensor.dtype != k.dtype or tensor.device != k.device:
+            raise InputError(
+                f"k, v and gate must share one floating-point dtype and one device; {name} is {tensor.dtype} on "
+                f"{tensor.device}, k is {k.dtype} on {k.device}"
+            )
+    b, h, n, d = k.shape
+    if n == 0:
+        raise InputError("k and v have no positions (n = 0), so there is nothing to weigh")
+    if tuple(saliency.shape) not in {(h, d), (b, h, n), (b, h, n, d)} or not saliency.is_floating_point():
+        raise InputError(
+            f"saliency must be a vector a head [h d] = [{h} {d}], or logits [b h n] = [{b} {h} {n}] or [b h n d], of "
+            f"floating-point numbers; its shape is {list(saliency.shape)}, its dtype {saliency.dtype}"
+        )
+    if mask is None:
+        return None
+    fits = mask.ndim == 3 and mask.shape[0] in (1, b) and mask.shape[1] in (1, h) and mask.shape[2] == n
+    if mask.dtype != torch.bool or not fits:
+        raise InputError(
+            f"mask must be boolean [b h n] = [{b} {h} {n}] (1 for b or h where it is shared), True where a position "
+            f"counts; its shape is {list(mask.shape)}, its dtype {mask.dtype}"
+        )
+    return mask.expand(b, h, n)

@@ -1,0 +1,192 @@
+"""Key-only attention on a CPU in C++: keys and values are read once, and the gate once more.
+
+The source is `csrc/key_only.cpp`; here it becomes two PyTorch operators with shapes and a derivative. Beside inputs and
+output, one vector and one number a head (one vector, where each channel has its own logits) are kept for the backward
+pass.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fewpairs.errors import InputError
+from fewpairs.ops import native
+from fewpairs.ops.native.layout import rows, side_by_side
+
+LIBRARY = native.Library("key_only", Path(__file__).parent / "csrc" / "key_only.cpp")
+DTYPES = (torch.float32, torch.bfloat16)
+KINDS = {2: 0, 3: 1, 4: 2}
+"""What the saliency is, by its dimensions, as the C++ source numbers it: a vector a head, logits, logits a channel."""
+
+
+class _Tensor(ctypes.Structure):
+    _fields_ = (("at", ctypes.c_void_p), ("step", ctypes.c_int64 * 4), ("is_half", ctypes.c_int32))
+
+
+class _Problem(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("b", "h", "n", "d")),
+        *((name, ctypes.c_int32) for name in ("kind", "threads")),
+        *((name, _Tensor) for name in ("k", "v", "gate", "saliency", "mask")),
+        *((name, ctypes.c_void_p) for name in ("pooled", "log_sum")),
+    )
+
+
+class _Gradients(ctypes.Structure):
+    _fields_ = (
+        *((name, _Tensor) for name in ("grad", "dk", "dv", "dgate", "dlogits")),
+        ("dvector", ctypes.c_void_p),
+        ("gate_is_key", ctypes.c_int32),
+    )
+
+
+def refuse_native(k: Tensor, v: Tensor, saliency: Tensor, **_options: Any) -> str | None:
+    """Why the C++ kernel cannot run these arguments, or None."""
+    if k.device.type != "cpu":
+        return f"it runs on a CPU, and the tensors are on {k.device}"
+    if k.dtype not in DTYPES:
+        return f"it takes float32 and bfloat16, not {k.dtype}"
+    if not all(k.shape):
+        return "a dimension is of size zero"
+    if torch.compiler.is_exporting() or torch.jit.is_tracing():
+        return "an exported graph may hold only PyTorch's own operators"
+    return LIBRARY.unavailable()
+
+
+def key_only_attention(
+    k: Tensor, v: Tensor, saliency: Tensor, *, mask: Tensor | None = None, gate: Tensor | None = None
+) -> Tensor:
+    """See `reference.key_only_attention`; once differentiable."""
+    keys = k if saliency.ndim == 2 or gate is None else None
+    out: Tensor = torch.ops.fewpairs.key_only_native_forward(keys, v, saliency, mask, gate)[0]
+    return out
+
+
+torch.library.define(
+    "fewpairs::key_only_native_forward",
+    "(Tensor? k, Tensor v, Tensor saliency, Tensor? mask, Tensor? gate) -> (Tensor, Tensor, Tensor)",
+)
+torch.library.define(
+    "fewpairs::key_only_native_backward",
+    "(Tensor grad, Tensor? k, Tensor v, Tensor saliency, Tensor? mask, Tensor? gate, Tensor pooled, Tensor log_sum)"
+    " -> (Tensor, Tensor, Tensor, Tensor)",
+)
+
+
+@torch.library.impl("fewpairs::key_only_native_forward", "cpu")
+def _forward(
+    k: Tensor | None, v: Tensor, saliency: Tensor, mask: Tensor | None, gate: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    out, pooled, log_sum = _forward_shapes(k, v, saliency)
+    inputs = _Inputs(k, v, saliency, mask, gate)
+    call = LIBRARY.function("fewpairs_key_only_forward", ctypes.POINTER(_Problem), ctypes.POINTER(_Tensor))
+    problem = inputs.problem(pooled, log_sum)
+    native.check(call(ctypes.byref(problem), ctypes.byref(_tensor(out))), "key-only attention")
+    return out, pooled, log_sum
+
+
+@torch.library.register_fake("fewpairs::key_only_native_forward")
+def _forward_shapes(_k: Tensor | None, v: Tensor, saliency: Tensor, *_options: Any) -> tuple[Tensor, Tensor, Tensor]:
+    b, h, _, d = v.shape
+    logs = (b, h, d) if saliency.ndim == 4 else (b, h)
+    return side_by_side(v), v.new_empty((b, h, d), dtype=torch.float32), v.new_empty(logs, dtype=torch.float32)
+
+
+@torch.library.impl("fewpairs::key_only_native_backward", "cpu")
+def _backward(
+    grad: Tensor,
+    k: Tensor | None,
+    v: Tensor,
+    saliency: Tensor,
+    mask: Tensor | None,
+    gate: Tensor | None,
+    pooled: Tensor,
+    log_sum: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    dk, dv, dsaliency, dgate = _backward_shapes(grad, k, v, saliency, mask, gate)
+    inputs, grad = _Inputs(k, v, saliency, mask, gate), rows(grad)
+    vector = saliency.new_zeros(saliency.shape, dtype=torch.float64) if saliency.ndim == 2 else None
+    dlogits = dsaliency if dsaliency.dtype in DTYPES else dsaliency.float()
+    gradients = _Gradients(
+        *(_tensor(x) for x in (grad, None if k is None else dk, dv, None if gate is None else dgate)),
+        _tensor(dlogits if vector is None else None),
+        None if vector is None else vector.data_ptr(),
+        gate is None,
+    )
+    call = LIBRARY.function("fewpairs_key_only_backward", ctypes.POINTER(_Problem), ctypes.POINTER(_Gradients))
+    problem = inputs.problem(pooled, log_sum)
+    native.check(call(ctypes.byref(problem), ctypes.byref(gradients)), "key-only attention's backward pass")
+    return dk, dv, (dlogits if vector is None else vector).to(saliency.dtype), dgate
+
+
+@torch.library.register_fake("fewpairs::key_only_native_backward")
+def _backward_shapes(
+    _grad: Tensor, k: Tensor | None, v: Tensor, saliency: Tensor, _mask: Tensor | None, gate: Tensor | None, *_: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    empty = v.new_empty(0)
+    return (
+        empty if k is None else side_by_side(v),
+        side_by_side(v),
+        saliency.new_empty(saliency.shape),
+        empty.clone() if gate is None else side_by_side(v),
+    )
+
+
+def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.save_for_backward(*inputs, *output[1:])
+    ctx.mark_non_differentiable(*output[1:])
+    ctx.set_materialize_grads(False)
+
+
+def _differentiate(ctx: Any, grad: Tensor | None, *_unused: Tensor | None) -> tuple[Tensor | None, ...]:
+    if grad is None:
+        return (None,) * 5
+    k, gate = ctx.saved_tensors[0], ctx.saved_tensors[4]
+    dk, dv, dsaliency, dgate = torch.ops.fewpairs.key_only_native_backward(grad, *ctx.saved_tensors)
+    return None if k is None else dk, dv, dsaliency, None, None if gate is None else dgate
+
+
+def _refuse_second(_ctx: Any, *_grads: Tensor) -> None:
+    raise InputError(
+        "key-only attention in C++ has no second derivative; call key_only_attention with kernel='reference', which has"
+    )
+
+
+torch.library.register_autograd("fewpairs::key_only_native_forward", _differentiate, setup_context=_remember)
+torch.library.register_autograd("fewpairs::key_only_native_backward", _refuse_second)
+
+
+class _Inputs:
+    """The inputs as the C++ source reads them; they live as long as this."""
+
+    def __init__(self, k: Tensor | None, v: Tensor, saliency: Tensor, mask: Tensor | None, gate: Tensor | None) -> None:
+        self.k, self.gate = (x if x is None else rows(x) for x in (k, gate))
+        self.v, self.mask = rows(v), mask
+        self.saliency = saliency if saliency.dtype in DTYPES else saliency.float()
+        if saliency.ndim == 4:
+            self.saliency = rows(self.saliency)
+
+    def problem(self, pooled: Tensor, log_sum: Tensor) -> _Problem:
+        saliency = _tensor(self.saliency)
+        if self.saliency.ndim == 2:
+            saliency.step = (ctypes.c_int64 * 4)(0, self.saliency.stride(0), 0, self.saliency.stride(1))
+        return _Problem(
+            *self.v.shape,
+            *(KINDS[self.saliency.ndim], torch.get_num_threads()),
+            *(_tensor(x) for x in (self.k, self.v, self.k if self.gate is None else self.gate)),
+            *(saliency, _tensor(self.mask)),
+            *(pooled.data_ptr(), log_sum.data_ptr()),
+        )
+
+
+def _tensor(x: Tensor | None) -> _Tensor:
+    """Where `x` lies."""
+    if x is None:
+        return _Tensor()
+    steps = (*x.stride(), 0, 0)[:4]
+    return _Tensor(x.data_ptr(), (ctypes.c_int64 * 4)(*steps), x.dtype == torch.bfloat16)

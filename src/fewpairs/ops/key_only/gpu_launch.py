@@ -1,0 +1,106 @@
+"""Which Triton kernels key-only attention launches, and with what blocks: what `key_only.gpu` registers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fewpairs.ops.gpu.launch import blocks, launch, padded, rows
+from fewpairs.ops.key_only.gpu import empty_gradients, empty_results
+from fewpairs.ops.key_only.gpu_kernels import combine, gather_back, let_through, pool, spread_back
+
+ROWS = 64
+PROGRAMS = 1024
+"""About how many programs fill a GPU: so many shares are the positions of all heads cut into."""
+SHARES = 64
+
+
+def shares(units: int, n: int) -> tuple[int, int]:
+    """How many positions of a head a program takes, a multiple of `ROWS`, and how many programs a head has."""
+    wanted = max(1, min(SHARES, blocks(PROGRAMS, max(1, units)), blocks(n, 4 * ROWS)))
+    share = blocks(blocks(n, wanted), ROWS) * ROWS
+    return share, blocks(n, share)
+
+
+def _saliency(saliency: Tensor) -> tuple[Tensor, list[int], int]:
+    """Saliency as kernels take it: data, strides of image, head and position, form."""
+    if saliency.ndim == 2:
+        saliency = rows(saliency)
+        return saliency, [0, saliency.stride(0), 0], 0
+    if saliency.ndim == 3:
+        return saliency, list(saliency.stride()), 1
+    saliency = rows(saliency)
+    return saliency, list(saliency.stride()[:3]), 2
+
+
+def _mask(mask: Tensor | None, stand_in: Tensor) -> tuple[Tensor, list[int], bool]:
+    return (stand_in, [0, 0, 0], False) if mask is None else (mask.view(torch.uint8), list(mask.stride()), True)
+
+
+def forward(
+    k: Tensor, v: Tensor, saliency: Tensor, mask: Tensor | None, gate: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """See `fewpairs.ops.key_only.gpu.empty_results`."""
+    b, h, n, d = k.shape
+    out, pooled, log_sum = empty_results(k, v, saliency)
+    k, v = rows(k), rows(v)
+    gates = k if gate is None else rows(gate)
+    data, s_strides, form = _saliency(saliency)
+    allowed, m_strides, masked = _mask(mask, k)
+    share, count = shares(b * h, n)
+    width = padded(d)
+    wide = width if form == 2 else 1
+    peaks, totals = log_sum.new_empty((b, h, count, wide)), log_sum.new_empty((b, h, count, wide))
+    sums = log_sum.new_empty((b, h, count, width))
+    launch(
+        pool, b * h * count, k, k, v, data, allowed, peaks, totals, sums, h, n, share, count, *k.stride()[:3],
+        *v.stride()[:3], *s_strides, *m_strides, d, D=width, ROWS=ROWS, WIDE=wide, FORM=form, MASK=masked, num_warps=4,
+    )  # fmt: skip
+    launch(
+        combine, b * h, k, peaks, totals, sums, pooled, log_sum, count, d, log_sum.shape[2], D=width, WIDE=wide,
+        SHARES=padded(count), num_warps=4,
+    )  # fmt: skip
+    launch(
+        let_through, b * h * blocks(n, ROWS), k, gates, pooled, out, h, n, *gates.stride()[:3], d, D=width, ROWS=ROWS,
+        num_warps=4,
+    )  # fmt: skip
+    return out, pooled, log_sum
+
+
+def backward(
+    grad: Tensor,
+    k: Tensor,
+    v: Tensor,
+    saliency: Tensor,
+    mask: Tensor | None,
+    gate: Tensor | None,
+    pooled: Tensor,
+    log_sum: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """See `fewpairs.ops.key_only.gpu.empty_gradients`."""
+    b, h, n, d = k.shape
+    dk, dv, d_saliency, d_gate = empty_gradients(grad, k, v, saliency, mask, gate, pooled, log_sum)
+    grad, k, v = rows(grad), rows(k), rows(v)
+    gates = k if gate is None else rows(gate)
+    data, s_strides, form = _saliency(saliency)
+    allowed, m_strides, masked = _mask(mask, k)
+    share, count = shares(b * h, n)
+    width = padded(d)
+    sums = log_sum.new_empty((b, h, count, width))
+    sent: dict[str, Any] = {"D": width, "ROWS": ROWS, "num_warps": 4}
+    y_strides, g_strides = grad.stride()[:3], gates.stride()[:3]
+    launch(
+        gather_back, b * h * count, k, grad, gates, sums, h, n, share, count, *y_strides, *g_strides, d, **sent
+    )  # fmt: skip
+    returned = sums.sum(2)
+    learned = sums if form == 0 else d_saliency
+    launch(
+        spread_back, b * h * count, k, grad, k, v, data, allowed, gates, pooled, log_sum, returned, dk, dv, learned,
+        d_gate, h, n, share, count, *y_strides, *k.stride()[:3], *v.stride()[:3], *s_strides, *m_strides, *g_strides,
+        d, log_sum.shape[2], WIDE=width if form == 2 else 1, FORM=form, MASK=masked, GATE=gate is not None, **sent,
+    )  # fmt: skip
+    if form == 0:
+        d_saliency.copy_(sums.sum((0, 2))[:, :d])
+    return dk, dv, d_saliency, d_gate

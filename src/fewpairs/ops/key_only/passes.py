@@ -1,0 +1,126 @@
+"""The loops of key-only attention: some positions at a time, so that nothing but results is ever as long as the image.
+
+What `fewpairs.ops.key_only.streaming` registers as operators. The pooling keeps a running maximum, as the softmax of a
+stream does: no logarithm overflows, however many positions there are. All sums are in float32 or better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+NUMBERS_AT_ONCE = {"cpu": 2**17, "cuda": 2**25}
+"""How many numbers of the values a stretch holds; some buffers of that size are alive while it is worked on."""
+
+
+def stretches(like: Tensor) -> Iterator[slice]:
+    """Slices that cover the positions of `[b h n d]` once."""
+    b, h, n, d = like.shape
+    step = max(1, NUMBERS_AT_ONCE.get(like.device.type, NUMBERS_AT_ONCE["cuda"]) // max(1, b * h * d))
+    for start in range(0, n, step):
+        yield slice(start, min(n, start + step))
+
+
+def precise(dtype: torch.dtype) -> torch.dtype:
+    """In which sums are formed."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def logits(keys: Tensor | None, saliency: Tensor, mask: Tensor | None, where: slice, wide: torch.dtype) -> Tensor:
+    """`[b h s 1]` or, where every channel has its own, `[b h s d]`, of the positions in `where`."""
+    if keys is not None:
+        found = torch.matmul(keys[:, :, where].to(wide), saliency.to(wide).unsqueeze(-1))
+    elif saliency.ndim == 3:
+        found = saliency[:, :, where, None].to(wide)
+    else:
+        found = saliency[:, :, where].to(wide)
+    return found if mask is None else found.masked_fill(~mask[:, :, where, None], -torch.inf)
+
+
+def empty_pool(keys: Tensor | None, values: Tensor, saliency: Tensor) -> tuple[Tensor, Tensor]:
+    """Room for the results of `pool`."""
+    b, h, _, e = values.shape
+    wide, own = precise(values.dtype), saliency.ndim == 4
+    return values.new_empty((b, h, e), dtype=wide), values.new_empty((b, h, e if own else 1), dtype=wide)
+
+
+def pool(keys: Tensor | None, values: Tensor, saliency: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The weighed mean of the values `[b h e]`, and the logarithm of the weights' sum `[b h 1]` or `[b h e]`."""
+    pooled, log_sum = empty_pool(keys, values, saliency)
+    wide = pooled.dtype
+    highest = torch.full_like(log_sum, -torch.inf)
+    total, mean = torch.zeros_like(log_sum), torch.zeros_like(pooled)
+    with torch.autocast(values.device.type, enabled=False):
+        for where in stretches(values):
+            scores, part = logits(keys, saliency, mask, where, wide), values[:, :, where].to(wide)
+            top = torch.maximum(highest, scores.amax(dim=-2))
+            shift = top.masked_fill(top == -torch.inf, 0.0)
+            keep = torch.exp(highest - shift)
+            raised = torch.exp(scores - shift.unsqueeze(-2))
+            total = total * keep + raised.sum(dim=-2)
+            own = raised.shape[-1] > 1
+            mean = mean * keep + ((raised * part).sum(dim=-2) if own else (raised.mT @ part).squeeze(-2))
+            highest = top
+    some = total != 0
+    pooled.copy_(torch.where(some, mean / total.where(some, torch.ones_like(total)), torch.zeros_like(mean)))
+    log_sum.copy_(highest + total.log())
+    return pooled, log_sum
+
+
+def unpool(
+    grad: Tensor,
+    keys: Tensor | None,
+    values: Tensor,
+    saliency: Tensor,
+    mask: Tensor | None,
+    pooled: Tensor,
+    log_sum: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of keys, values and saliency of `pool`."""
+    d_keys, d_values, d_saliency = empty_unpool(keys, values, saliency)
+    wide = pooled.dtype
+    grad, shift = grad.to(wide), log_sum.masked_fill(log_sum == -torch.inf, 0.0).unsqueeze(-2)
+    learned = torch.zeros(saliency.shape, dtype=wide, device=saliency.device) if keys is not None else None
+    with torch.autocast(values.device.type, enabled=False):
+        for where in stretches(values):
+            weights = torch.exp(logits(keys, saliency, mask, where, wide) - shift)
+            beyond = values[:, :, where].to(wide) - pooled.unsqueeze(-2)
+            d_values[:, :, where] = weights * grad.unsqueeze(-2)
+            if saliency.ndim == 4:
+                d_saliency[:, :, where] = weights * beyond * grad.unsqueeze(-2)
+                continue
+            slope = weights * (beyond @ grad.unsqueeze(-1))
+            if keys is None:
+                d_saliency[:, :, where] = slope.squeeze(-1)
+                continue
+            d_keys[:, :, where] = slope * saliency.to(wide).unsqueeze(-2)
+            learned += (slope.mT @ keys[:, :, where].to(wide)).squeeze(-2).sum(dim=0)  # type: ignore[operator]
+    if learned is not None:
+        d_saliency.copy_(learned)
+    return d_keys, d_values, d_saliency
+
+
+def empty_unpool(keys: Tensor | None, values: Tensor, saliency: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Room for the results of `unpool`; without keys there is nothing in theirs."""
+    d_keys = values.new_empty(0) if keys is None else torch.empty_like(keys)
+    return d_keys, torch.empty_like(values), torch.empty_like(saliency)
+
+
+def let_through(gate: Tensor, pooled: Tensor) -> Tensor:
+    """`sigmoid(gate) * pooled`, `[b h n d]`, in the gate's dtype and with no other tensor of its length."""
+    out = torch.empty_like(gate)
+    for where in stretches(gate):
+        out[:, :, where] = torch.sigmoid(gate[:, :, where].to(pooled.dtype)) * pooled.unsqueeze(-2)
+    return out
+
+
+def let_back(grad: Tensor, gate: Tensor, pooled: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of gate and pooled value of `let_through`."""
+    d_gate, d_pooled = torch.empty_like(gate), torch.zeros_like(pooled)
+    for where in stretches(gate):
+        opened, passed = torch.sigmoid(gate[:, :, where].to(pooled.dtype)), grad[:, :, where].to(pooled.dtype)
+        d_pooled += (opened * passed).sum(dim=-2)
+        d_gate[:, :, where] = passed * pooled.unsqueeze(-2) * opened * (1 - opened)
+    return d_gate, d_pooled

@@ -1,0 +1,107 @@
+"""k-NN attention: every query weighs only its best keys.
+
+    S_nm = scale * q_n . k_m + bias_nm        T_n = the topk keys m of the largest S_nm
+    Y_n = sum_{m in T_n} softmax_{m in T_n}(S_nm) v_m
+
+The choice is made for each image, head and query on its own, on the scores as the softmax would see them, and is not
+differentiated: a key that is left out gets no gradient from that query. With `metric="euclidean"` the keys are those
+nearest to the query, the largest S_nm - scale |k_m|^2 / 2; their weights are as before.
+
+Source: Wang et al., KVT: k-NN Attention for Boosting Vision Transformers (arXiv 2106.00515).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from fewpairs.ops.dispatch import Kernel, choose, never, readable
+from fewpairs.ops.knn import inputs, reference
+from fewpairs.ops.knn.bounded import refuse_bounded, run_bounded
+from fewpairs.ops.knn.cpu import refuse_native, run_native
+from fewpairs.ops.knn.gpu import refuse_triton, run_triton
+from fewpairs.ops.knn.inputs import check_metric, check_topk, effective_topk
+from fewpairs.ops.knn.masked import run_masked
+from fewpairs.ops.knn.selection import Cut, inside, kept, ranking, select
+
+Metric = Literal["dot", "euclidean"]
+
+
+KERNELS = (
+    Kernel("native", refuse_native, run_native),
+    Kernel("triton", refuse_triton, run_triton),
+    Kernel("bounded", refuse_bounded, run_bounded),
+    Kernel("masked", never, run_masked),
+    Kernel("gathered", never, reference.gathered),
+    Kernel("reference", never, reference.masked),
+)
+
+
+def knn_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    topk: int | float,
+    bias: Tensor | None = None,
+    scale: float | None = None,
+    metric: Metric = "dot",
+    kernel: str | None = None,
+) -> Tensor:
+    """k-NN attention, q `[b h n d]`, k `[b h m d]`, v `[b h m e]` -> `[b h n e]`.
+
+    Exactly `topk` keys are kept in each row, among equal scores those of the lower index; a row whose bias leaves fewer
+    keeps those that there are. A row with a logit of NaN or +inf is NaN, and no other row is. Values must be finite:
+    some kernels multiply those that are left out by zero.
+
+    Args:
+        topk: an int is a number of keys, clamped to m; a float in (0, 1] is the share of the m keys, rounded, at least
+            one key. So 1 is one key and 1.0 is all of them.
+        bias: `[b h n m]`, with 1 for b or h where it is shared. Numbers are added to the scaled scores before the keys
+            are chosen; booleans keep the pairs that are True.
+        scale: factor of q . k; `d ** -0.5` when None.
+        metric: keys are chosen by their scores ("dot"), or by their distance from the query ("euclidean").
+        kernel: "native", "triton", "bounded", "masked", "gathered" or "reference"; None takes the first that can run.
+
+    Raises:
+        InputError: `topk`, `scale` or `metric` is out of its range; shapes, dtypes or devices do not fit; the bias
+            leaves a row without any key (not looked at on the meta device or under `torch.compile`, where such a row
+            gives zeros).
+        KernelRefused: the kernel asked for cannot run these arguments.
+    """
+    q, k, v = _autocast(q), _autocast(k), _autocast(v)
+    inputs.check_heads(q, k, v)
+    inputs.check_metric(metric)
+    count = effective_topk(topk, k.shape[2])
+    scale = q.shape[3] ** -0.5 if scale is None else scale
+    inputs.check_scale(scale)
+    if bias is not None:
+        inputs.check_bias(bias, q, k)
+        if readable(bias):
+            inputs.check_rows(bias)
+    options: dict[str, Any] = {"topk": count, "bias": bias, "scale": scale, "metric": metric}
+    return choose(KERNELS, kernel, q, k, v, **options).run(q, k, v, **options)
+
+
+def _autocast(x: Tensor) -> Tensor:
+    """`x` in the dtype of the autocast region that the call stands in, as PyTorch's own attention would have it."""
+    if not isinstance(x, Tensor) or x.is_meta or x.dtype not in (torch.float32, torch.float16, torch.bfloat16):
+        return x
+    return x.to(torch.get_autocast_dtype(x.device.type)) if torch.is_autocast_enabled(x.device.type) else x
+
+
+__all__ = [
+    "KERNELS",
+    "Cut",
+    "Metric",
+    "check_metric",
+    "check_topk",
+    "effective_topk",
+    "inside",
+    "kept",
+    "knn_attention",
+    "ranking",
+    "select",
+]

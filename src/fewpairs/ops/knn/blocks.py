@@ -1,0 +1,157 @@
+"""k-NN attention a block of query rows at a time: what `fewpairs.ops.knn.bounded` registers as operators.
+
+The scores of a block are made, cut, weighed, multiplied with the values, and forgotten. Beside the output, three
+numbers a row are handed to the backward pass: where the row was cut (threshold and last key, see
+`fewpairs.ops.knn.selection`) and the logarithm of its softmax's sum. The backward pass makes the same scores again,
+block by block, and needs no top-k.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from fewpairs.ops.knn.selection import Cut, inside, ranking, select
+
+SCORES_AT_ONCE = {"cpu": 2**21, "cuda": 2**25}
+"""How many scores a block holds: up to about 20 bytes each while the block is worked on."""
+
+Block = tuple[slice, slice, slice]
+"""Images, heads and query rows."""
+
+
+def blocks(b: int, h: int, n: int, m: int, scores: int) -> Iterator[Block]:
+    """Slices that cover `[b h n]` once, each of at most `scores` rows x keys, but of one row at least.
+
+    A block spans several heads only where it holds whole heads, and several images only where it holds whole images.
+    """
+    rows = max(1, min(n, scores // m))
+    heads = max(1, min(h, scores // (rows * m))) if rows == n else 1
+    images = max(1, min(b, scores // (heads * rows * m))) if rows == n and heads == h else 1
+    for image in range(0, b, images):
+        for head in range(0, h, heads):
+            for row in range(0, n, rows):
+                yield slice(image, image + images), slice(head, head + heads), slice(row, row + rows)
+
+
+def forward(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, topk: int, scale: float, metric: str
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Output `[b h n e]`; then, `[b h n 1]` each, the cut's two parts and the logarithm of the softmax's sum."""
+    out, threshold, last, log_sum = empty_results(q, k, v)
+    q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
+    with torch.autocast(q.device.type, enabled=False):
+        for image, head, row in _plan(q, k):
+            keys = k[image, head]
+            scores = _scores(q[image, head, row], keys, bias, scale, (image, head, row))
+            where, stays = select(ranking(scores, keys, scale, metric), topk)
+            highest = _highest(scores, stays, metric)
+            weights = _raised(scores, highest, stays)
+            total = weights.sum(dim=-1, keepdim=True).clamp_min_(torch.finfo(weights.dtype).tiny)
+            out[image, head, row] = (weights.to(v.dtype) @ v[image, head]) / total
+            threshold[image, head, row], last[image, head, row] = where
+            log_sum[image, head, row] = highest + total.log()
+    return out, threshold, last, log_sum
+
+
+def empty_results(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Room for the results of `forward`."""
+    row = (*q.shape[:3], 1)
+    return (
+        q.new_empty((*q.shape[:3], v.shape[3])),
+        q.new_empty(row),
+        q.new_empty(row, dtype=torch.int32),
+        q.new_empty(row, dtype=_precise(q.dtype)),
+    )
+
+
+def backward(
+    grad: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor | None,
+    out: Tensor,
+    threshold: Tensor,
+    last: Tensor,
+    log_sum: Tensor,
+    scale: float,
+    metric: str,
+    bias_learns: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of q, k, v and the bias (of no elements where it does not learn)."""
+    dtype, precise = q.dtype, _precise(q.dtype)
+    grad, q, k, v = grad.contiguous(), q.contiguous(), k.contiguous(), v.contiguous()
+    dq, dk, dv = torch.empty_like(q), torch.zeros_like(k, dtype=precise), torch.zeros_like(v, dtype=precise)
+    learned = bias if bias_learns else None
+    dbias = q.new_zeros(0 if learned is None else learned.shape, dtype=precise)
+    with torch.autocast(q.device.type, enabled=False):
+        for image, head, row in _plan(q, k):
+            queries, keys, sent = q[image, head, row], k[image, head], grad[image, head, row]
+            scores = _scores(queries, keys, bias, scale, (image, head, row))
+            where = Cut(threshold[image, head, row], last[image, head, row])
+            stays = inside(ranking(scores, keys, scale, metric), where)
+            weights = _raised(scores, log_sum[image, head, row], stays)
+            dv[image, head] += weights.to(dtype).mT @ sent
+            mean = (sent.to(precise) * out[image, head, row]).sum(dim=-1, keepdim=True)
+            change = (sent @ v[image, head].mT).to(precise).sub_(mean).mul_(weights)
+            if bias_learns:
+                mine = _part(dbias, (image, head, row))
+                mine += change.sum_to_size(mine.shape)
+            change = change.mul_(scale).to(dtype)
+            dq[image, head, row] = change @ keys
+            dk[image, head] += change.mT @ queries
+    return dq, dk.to(dtype), dv.to(dtype), dbias if learned is None else dbias.to(learned.dtype)
+
+
+def empty_gradients(q: Tensor, k: Tensor, v: Tensor, learned: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Room for the results of `backward`."""
+    dbias = q.new_empty(0, dtype=_precise(q.dtype)) if learned is None else learned.new_empty(learned.shape)
+    return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape), dbias
+
+
+def _plan(q: Tensor, k: Tensor) -> Iterator[Block]:
+    b, h, n, _ = q.shape
+    return blocks(b, h, n, k.shape[2], SCORES_AT_ONCE.get(q.device.type, SCORES_AT_ONCE["cpu"]))
+
+
+def _part(bias: Tensor, block: Block) -> Tensor:
+    """The block's part of a bias `[#b #h n m]`, a view."""
+    image, head, row = block
+    return bias[image if bias.shape[0] > 1 else slice(None), head if bias.shape[1] > 1 else slice(None), row]
+
+
+def _scores(q: Tensor, k: Tensor, bias: Tensor | None, scale: float, block: Block) -> Tensor:
+    """The logits of one block, `[b h rows m]`, in the dtype of q: the same every time that they are made."""
+    scores = (q @ k.mT).mul_(scale)
+    if bias is None:
+        return scores
+    bias = _part(bias, block)
+    return scores.masked_fill_(~bias, -torch.inf) if bias.dtype == torch.bool else scores.add_(bias.to(scores.dtype))
+
+
+def _precise(dtype: torch.dtype) -> torch.dtype:
+    """What sums and exponentials are taken in: float32 at least."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def _highest(scores: Tensor, stays: Tensor, metric: str) -> Tensor:
+    """The largest logit that each row keeps, `[.. n m] -> [.. n 1]`; 0 where it keeps none."""
+    if metric != "dot":  # by dot product the largest of all is always kept
+        scores = scores.masked_fill(~stays, -torch.inf)
+    highest = scores.amax(dim=-1, keepdim=True).to(_precise(scores.dtype))
+    return highest.masked_fill_(highest == -torch.inf, 0.0)
+
+
+def _raised(scores: Tensor, less: Tensor, stays: Tensor) -> Tensor:
+    """exp(scores - less) where a key stays, else 0; `less` is at least the row's largest logit that is kept.
+
+    A key that is left out may lie above `less`, and must not overflow before it is zero. Exponentials that are too
+    small to be normal numbers, as under a shift mask of -100, or that are 0, as of -inf, take a CPU many times as long;
+    so no weight that is kept is below 1e-35 of the largest.
+    """
+    raised = scores.to(_precise(scores.dtype)).sub_(less)
+    return raised.clamp_(math.log(torch.finfo(raised.dtype).tiny) + 7, 0.0).exp_().mul_(stays)

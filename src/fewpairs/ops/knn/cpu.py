@@ -1,0 +1,216 @@
+"""k-NN attention on a CPU in C++: exact, in cache, and faster than dense attention where few keys are kept.
+
+The source is `csrc/knn.cpp`; here it becomes two PyTorch operators with shapes and a derivative. For the backward pass
+the forward one keeps each row's keys and weights (6 bytes each), or, where that would be much against the inputs, three
+numbers a row, from which the scores are cut once more.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from fewpairs.errors import InputError
+from fewpairs.ops import native
+from fewpairs.ops.native.layout import rows, side_by_side
+
+LIBRARY = native.Library("knn", Path(__file__).parent / "csrc" / "knn.cpp")
+DTYPES = (torch.float32, torch.bfloat16)
+LISTS_AT_LEAST = 64 * 2**20
+"""Bytes of lists that are always kept."""
+LISTS_AT_MOST = 2.0
+"""Beyond, lists are kept while they take no more than this many times the room of q, k, v and output in float32."""
+LONGEST_LISTED = 2**15
+"""Keys that an index of 16 bits can name."""
+
+
+class _Tensor(ctypes.Structure):
+    _fields_ = (
+        ("at", ctypes.c_void_p),
+        *((name, ctypes.c_int64) for name in ("image", "head", "row")),
+    )
+
+
+class _Problem(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("b", "h", "n", "m", "d", "e", "topk")),
+        ("scale", ctypes.c_float),
+        *((name, ctypes.c_int32) for name in ("number", "biased", "threads")),
+        *((name, _Tensor) for name in ("q", "k", "v", "bias")),
+        *((name, ctypes.c_void_p) for name in ("index", "weight", "threshold", "last", "log_sum")),
+    )
+
+
+class _Gradients(ctypes.Structure):
+    _fields_ = (*((name, _Tensor) for name in ("out", "grad", "dq", "dk", "dv")), ("dbias", ctypes.c_void_p))
+
+
+class Kept(NamedTuple):
+    """What the backward pass is left: lists `[b h n topk]`, or the cut and log-sum-exp `[b h n]`; the rest is empty."""
+
+    listed: Tensor
+    weight: Tensor
+    threshold: Tensor
+    last: Tensor
+    log_sum: Tensor
+
+
+def refuse_native(
+    q: Tensor, k: Tensor, v: Tensor, *, topk: int, bias: Tensor | None, scale: float, metric: str
+) -> str | None:
+    """Why the C++ kernel cannot run these arguments, or None."""
+    if q.device.type != "cpu":
+        return f"it runs on a CPU, and the tensors are on {q.device}"
+    if q.dtype not in DTYPES:
+        return f"it takes float32 and bfloat16, not {q.dtype}"
+    if metric != "dot":
+        return f"it chooses keys by their scores (metric='dot'), not by metric={metric!r}"
+    if torch.compiler.is_exporting() or torch.jit.is_tracing():
+        return "an exported graph may hold only PyTorch's own operators"
+    return LIBRARY.unavailable()
+
+
+def run_native(q: Tensor, k: Tensor, v: Tensor, *, topk: int, bias: Tensor | None, scale: float, metric: str) -> Tensor:
+    """`[b h n d], [b h m d], [b h m e] -> [b h n e]`; once differentiable."""
+    learned = (q, k, v) if bias is None else (q, k, v, bias)
+    keep = torch.is_grad_enabled() and any(x.requires_grad for x in learned)
+    out: Tensor = torch.ops.fewpairs.knn_native_forward(q, k, v, bias, topk, float(scale), keep)[0]
+    return out
+
+
+torch.library.define(
+    "fewpairs::knn_native_forward",
+    "(Tensor q, Tensor k, Tensor v, Tensor? bias, SymInt topk, float scale, bool keep)"
+    " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+)
+torch.library.define(
+    "fewpairs::knn_native_backward",
+    "(Tensor grad, Tensor q, Tensor k, Tensor v, Tensor? bias, Tensor out, Tensor index, Tensor weight,"
+    " Tensor threshold, Tensor last, Tensor log_sum, SymInt topk, float scale, bool bias_learns)"
+    " -> (Tensor, Tensor, Tensor, Tensor)",
+)
+
+
+@torch.library.impl("fewpairs::knn_native_forward", "cpu")
+def _forward(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, topk: int, scale: float, keep: bool
+) -> tuple[Tensor, ...]:
+    q, k, v = (rows(x) for x in (q, k, v))
+    out, kept = _empty_results(q, k, v, topk, keep)
+    if not out.numel():
+        return out, *kept
+    bias = _plain_bias(bias)
+    problem = _problem(q, k, v, bias, topk, scale, kept)
+    call = LIBRARY.function("fewpairs_knn_forward", ctypes.POINTER(_Problem), ctypes.POINTER(_Tensor))
+    native.check(call(ctypes.byref(problem), ctypes.byref(_tensor(out))), "k-NN attention")
+    return out, *kept
+
+
+@torch.library.register_fake("fewpairs::knn_native_forward")
+def _forward_shapes(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, topk: int, scale: float, keep: bool
+) -> tuple[Tensor, ...]:
+    out, kept = _empty_results(q, k, v, topk, keep)
+    return out, *kept
+
+
+@torch.library.impl("fewpairs::knn_native_backward", "cpu")
+def _backward(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, out: Tensor, *rest: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    *kept, topk, scale, bias_learns = rest
+    grad, q, k, v, out = (rows(x) for x in (grad, q, k, v, out))
+    dq, dk, dv = (side_by_side(x) for x in (q, k, v))
+    plain = _plain_bias(bias)
+    if plain is not None and bias_learns:
+        plain = plain.contiguous()
+    dbias = q.new_zeros(plain.shape if plain is not None and bias_learns else 0, dtype=torch.float32)
+    if not grad.numel():
+        return dq.zero_(), dk.zero_(), dv.zero_(), dbias
+    problem = _problem(q, k, v, plain, topk, scale, Kept(*kept))
+    gradients = _Gradients(*(_tensor(x) for x in (out, grad, dq, dk, dv)), dbias.data_ptr() if bias_learns else None)
+    call = LIBRARY.function("fewpairs_knn_backward", ctypes.POINTER(_Problem), ctypes.POINTER(_Gradients))
+    native.check(call(ctypes.byref(problem), ctypes.byref(gradients)), "k-NN attention's backward pass")
+    return dq, dk, dv, dbias if bias is None or not bias_learns else dbias.to(bias.dtype)
+
+
+@torch.library.register_fake("fewpairs::knn_native_backward")
+def _backward_shapes(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, *rest: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    learned = bias is not None and rest[-1]
+    dbias = bias.new_empty(bias.shape) if bias is not None and learned else q.new_empty(0, dtype=torch.float32)
+    return side_by_side(q), side_by_side(k), side_by_side(v), dbias
+
+
+def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    q, k, v, bias, topk, scale, _keep = inputs
+    ctx.save_for_backward(q, k, v, bias, *output)
+    ctx.topk, ctx.scale = topk, scale
+    ctx.mark_non_differentiable(*output[1:])
+    ctx.set_materialize_grads(False)
+
+
+def _differentiate(ctx: Any, grad: Tensor | None, *_unused: Tensor | None) -> tuple[Tensor | None, ...]:
+    if grad is None:
+        return (None,) * 7
+    bias_learns = ctx.needs_input_grad[3]
+    options = (ctx.topk, ctx.scale, bias_learns)
+    dq, dk, dv, dbias = torch.ops.fewpairs.knn_native_backward(grad, *ctx.saved_tensors, *options)
+    return dq, dk, dv, dbias if bias_learns else None, None, None, None
+
+
+def _refuse_second(_ctx: Any, *_grads: Tensor) -> None:
+    raise InputError(
+        "k-NN attention in C++ has no second derivative; call knn_attention with kernel='masked', which has"
+    )
+
+
+torch.library.register_autograd("fewpairs::knn_native_forward", _differentiate, setup_context=_remember)
+torch.library.register_autograd("fewpairs::knn_native_backward", _refuse_second)
+
+
+def _empty_results(q: Tensor, k: Tensor, v: Tensor, topk: int, keep: bool) -> tuple[Tensor, Kept]:
+    """Room for the output, whose heads lie side by side, and for what is kept."""
+    (b, h, n, d), m, e = q.shape, k.shape[2], v.shape[3]
+    out = side_by_side(q, v)
+    inputs = 4 * b * h * (n + m) * (d + e)
+    lists = keep and m <= LONGEST_LISTED and 6 * b * h * n * topk <= max(LISTS_AT_LEAST, LISTS_AT_MOST * inputs)
+    entries, cuts = ((b, h, n, topk) if lists else (0,)), ((b, h, n) if keep and not lists else (0,))
+    return out, Kept(
+        q.new_empty(entries, dtype=torch.int16),
+        q.new_empty(entries, dtype=torch.float32),
+        q.new_empty(cuts, dtype=torch.float32),
+        q.new_empty(cuts, dtype=torch.int32),
+        q.new_empty(cuts, dtype=torch.float32),
+    )
+
+
+def _plain_bias(bias: Tensor | None) -> Tensor | None:
+    """The bias as float32, or as a byte a pair."""
+    if bias is None:
+        return None
+    return rows(bias.view(torch.uint8) if bias.dtype == torch.bool else bias.detach().to(torch.float32))
+
+
+def _tensor(x: Tensor) -> _Tensor:
+    """Where `x` lies; a dimension of size one is not stepped through."""
+    return _Tensor(
+        x.data_ptr(), *(0 if size == 1 else step for size, step in zip(x.shape[:3], x.stride(), strict=False))
+    )
+
+
+def _problem(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, topk: int, scale: float, kept: Kept) -> _Problem:
+    (b, h, n, d), m, e = q.shape, k.shape[2], v.shape[3]
+    biased = 0 if bias is None else 2 if bias.dtype == torch.uint8 else 1
+    return _Problem(
+        *(b, h, n, m, d, e, topk),
+        *(scale, DTYPES.index(q.dtype), biased, torch.get_num_threads()),
+        *(_tensor(x) for x in (q, k, v)),
+        _Tensor() if bias is None else _tensor(bias),
+        *(x.data_ptr() if x.numel() else None for x in kept),
+    )

@@ -1,0 +1,124 @@
+"""Which Triton kernels k-NN attention launches, and with what blocks: what `fewpairs.ops.knn.gpu` registers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fewpairs.ops.gpu.launch import blocks, launch, padded, pairs, rows
+from fewpairs.ops.knn.blocks import empty_gradients
+from fewpairs.ops.knn.gpu import empty_results
+from fewpairs.ops.knn.gpu_backward import of_bias, of_keys, of_queries
+from fewpairs.ops.knn.gpu_mix import mix
+from fewpairs.ops.knn.gpu_select import select_on_chip, select_streaming
+
+ON_CHIP = 2048
+"""Up to how many keys a block of whole score rows is held in registers."""
+ROWS = 32
+"""Query rows of a block. From 64 on another instruction would multiply, which need not round alike."""
+SHARED = 160 * 2**10
+"""Bytes of shared memory that rows of `ON_CHIP` keys need in float32; with less, half as many are held."""
+
+
+def on_chip(m: int, size: int) -> dict[str, int]:
+    """Blocks, warps and stages of `select_on_chip` for `m` keys of `size` bytes a number, but for the width."""
+    columns = padded(m)
+    high = ROWS if columns * ROWS * size <= 2**16 else 16
+    return {
+        "ROWS": high,
+        "COLS": columns,
+        "BITS": columns.bit_length(),
+        "STEP": 16 if size == 4 else max(16, min(64, 2**16 // (columns * size))),
+        "num_warps": 4 if columns * high <= 2**12 * (3 - size // 2) else 8,
+        "num_stages": 1,
+    }
+
+
+def tiles(size: int, *, by_keys: bool = False) -> dict[str, int]:
+    """Blocks, warps and stages of the other kernels, for numbers of `size` bytes.
+
+    In float32 the operands of a product are held in registers, so that larger blocks would spill.
+    """
+    if size == 4:
+        return {"ROWS": 16 if by_keys else ROWS, "KEYS": 32, "num_warps": 4, "num_stages": 1 if by_keys else 2}
+    return {"ROWS": ROWS, "KEYS": 64, "num_warps": 4, "num_stages": 2}
+
+
+def _fits(q: Tensor, m: int) -> bool:
+    """Whether rows of `m` scores are held on chip."""
+    if not q.is_cuda or m <= ON_CHIP // 2:
+        return m <= ON_CHIP
+    return m <= ON_CHIP and torch.cuda.get_device_properties(q.device).shared_memory_per_block_optin >= SHARED
+
+
+def forward(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, topk: int, scale: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """See `fewpairs.ops.knn.gpu.empty_results`."""
+    (b, h, n, d), m, e = q.shape, k.shape[2], v.shape[3]
+    out, threshold, last, log_sum = empty_results(q, k, v)
+    highest = torch.empty_like(log_sum)
+    q, k, v = rows(q), rows(k), rows(v)
+    data, bias_strides, kind = pairs(bias, (b, h, n, m), q)
+    strides = (*q.stride()[:3], *k.stride()[:3])
+    width = padded(d)
+    if _fits(q, m):
+        plan: dict[str, Any] = on_chip(m, q.element_size())
+        plan["STEP"] = min(plan["STEP"], width)
+        select = select_on_chip
+    else:
+        plan = tiles(q.element_size())
+        select = select_streaming
+    launch(
+        select, b * h * blocks(n, plan["ROWS"]), q, q, k, data, threshold, last, highest, topk, scale, h, n, m,
+        *strides, *bias_strides, d, D=width, BIAS=kind, **plan,
+    )  # fmt: skip
+    launch(
+        mix, b * h * blocks(n, ROWS), q, q, k, v, data, out, threshold, last, highest, log_sum, scale, h, n, m,
+        *strides, *v.stride()[:3], *bias_strides, d, e, D=width, E=padded(e), BIAS=kind,
+        **tiles(q.element_size()),
+    )  # fmt: skip
+    return out, threshold, last, log_sum
+
+
+def backward(
+    grad: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor | None,
+    out: Tensor,
+    threshold: Tensor,
+    last: Tensor,
+    log_sum: Tensor,
+    scale: float,
+    bias_learns: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of q, k, v and the bias (of no elements where it does not learn)."""
+    (b, h, n, d), m, e = q.shape, k.shape[2], v.shape[3]
+    dq, dk, dv, dbias = empty_gradients(q, k, v, bias if bias_learns else None)
+    means = torch.empty_like(log_sum)
+    grad, q, k, v = rows(grad), rows(q), rows(k), rows(v)
+    data, bias_strides, kind = pairs(bias, (b, h, n, m), q)
+    strides = [*q.stride()[:3], *k.stride()[:3], *v.stride()[:3], *grad.stride()[:3], *bias_strides, d, e]
+    widths = {"D": padded(d), "E": padded(e), "BIAS": kind}
+    plan, key_plan = widths | tiles(q.element_size()), widths | tiles(q.element_size(), by_keys=True)
+    saved = (threshold, last, log_sum, means)
+    launch(
+        of_queries, b * h * blocks(n, plan["ROWS"]), q, q, k, v, data, grad, out.contiguous(), *saved, dq, scale,
+        h, n, m, *strides, **plan,
+    )  # fmt: skip
+    launch(
+        of_keys, b * h * blocks(m, key_plan["KEYS"]), q, q, k, v, data, grad, *saved, dk, dv, scale, h, n, m,
+        *strides, **key_plan,
+    )  # fmt: skip
+    if bias is not None and bias_learns:
+        images, heads = bias.shape[:2]
+        tasks = images * heads * blocks(n, key_plan["ROWS"]) * blocks(m, key_plan["KEYS"])
+        launch(
+            of_bias, tasks, q, q, k, v, data, grad, *saved, dbias, scale, b, h, n, m, *strides, heads,
+            b // max(1, images), h // max(1, heads), **key_plan,
+        )  # fmt: skip
+    return dq, dk, dv, dbias

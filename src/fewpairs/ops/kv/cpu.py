@@ -1,0 +1,223 @@
+"""Key-value attention on a CPU in C++: each block of k kᵀ is computed once and serves its rows and its columns.
+
+The source is `csrc/kv.cpp`; here it becomes two PyTorch operators with shapes and a derivative. Beside the inputs and
+the output, two numbers a key and head are kept for the backward pass.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fewpairs.errors import InputError
+from fewpairs.ops import native
+from fewpairs.ops.native.layout import rows, side_by_side
+
+LIBRARY = native.Library("kv", Path(__file__).parent / "csrc" / "kv.cpp")
+DTYPES = (torch.float32, torch.bfloat16)
+BIASES = (None, torch.bool, torch.float32, torch.bfloat16)
+"""What may be added to the pairs, in the order of the C++ source."""
+
+
+class _Tensor(ctypes.Structure):
+    _fields_ = (("at", ctypes.c_void_p), ("step", ctypes.c_int64 * 4))
+
+
+class _Problem(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("b", "h", "n", "d", "e")),
+        ("scale", ctypes.c_double),
+        *((name, ctypes.c_int32) for name in ("is_half", "bias_kind", "threads")),
+        *((name, ctypes.c_void_p) for name in ("gain", "key_bias")),
+        ("key_bias_step", ctypes.c_int64),
+        *((name, _Tensor) for name in ("k", "v", "bias")),
+        *((name, ctypes.c_void_p) for name in ("highest", "totals")),
+    )
+
+
+class _Gradients(ctypes.Structure):
+    _fields_ = (
+        *((name, _Tensor) for name in ("out", "grad", "dk", "dv")),
+        *((name, ctypes.c_void_p) for name in ("dgain", "dkey_bias", "dbias")),
+        *((name, ctypes.c_int64) for name in ("bias_b", "bias_h")),
+    )
+
+
+def refuse_native(
+    k: Tensor, v: Tensor, *, gain: Tensor | None, key_bias: Tensor | None, scale: float, bias: Tensor | None = None
+) -> str | None:
+    """Why the C++ kernel cannot run these arguments, or None."""
+    if k.device.type != "cpu":
+        return f"it runs on a CPU, and the tensors are on {k.device}"
+    if k.dtype not in DTYPES or v.dtype != k.dtype:
+        return f"it takes k and v both in float32 or both in bfloat16, not in {k.dtype} and {v.dtype}"
+    if not all((*k.shape, v.shape[-1])):
+        return "a dimension is of size zero"
+    if torch.compiler.is_exporting() or torch.jit.is_tracing():
+        return "an exported graph may hold only PyTorch's own operators"
+    return LIBRARY.unavailable()
+
+
+def run_native(
+    k: Tensor, v: Tensor, *, gain: Tensor | None, key_bias: Tensor | None, scale: float, bias: Tensor | None = None
+) -> Tensor:
+    """`[b h n d], [b h n e] -> [b h n e]`; once differentiable."""
+    if bias is not None:
+        bias = bias.expand(*bias.shape[:2], k.shape[2], k.shape[2])
+    out: Tensor = torch.ops.fewpairs.kv_native_forward(k, v, gain, key_bias, bias, float(scale))[0]
+    return out
+
+
+torch.library.define(
+    "fewpairs::kv_native_forward",
+    "(Tensor k, Tensor v, Tensor? gain, Tensor? key_bias, Tensor? bias, float scale) -> (Tensor, Tensor, Tensor)",
+)
+torch.library.define(
+    "fewpairs::kv_native_backward",
+    "(Tensor grad, Tensor k, Tensor v, Tensor? gain, Tensor? key_bias, Tensor? bias, Tensor out, Tensor highest,"
+    " Tensor totals, float scale, bool gain_learns, bool key_bias_learns, bool bias_learns)"
+    " -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+)
+
+
+@torch.library.impl("fewpairs::kv_native_forward", "cpu")
+def _forward(
+    k: Tensor, v: Tensor, gain: Tensor | None, key_bias: Tensor | None, bias: Tensor | None, scale: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    out, highest, totals = _forward_shapes(k, v)
+    k, v = rows(k), rows(v)
+    terms = _Terms(k, gain, key_bias, bias)
+    problem = _problem(k, v, terms, scale, highest, totals)
+    call = LIBRARY.function("fewpairs_kv_forward", ctypes.POINTER(_Problem), ctypes.POINTER(_Tensor))
+    native.check(call(ctypes.byref(problem), ctypes.byref(_tensor(out))), "key-value attention")
+    return out, highest, totals
+
+
+@torch.library.register_fake("fewpairs::kv_native_forward")
+def _forward_shapes(k: Tensor, v: Tensor, *_options: Any) -> tuple[Tensor, Tensor, Tensor]:
+    highest, totals = (k.new_empty(k.shape[:3], dtype=torch.float32) for _ in range(2))
+    return side_by_side(v), highest, totals
+
+
+@torch.library.impl("fewpairs::kv_native_backward", "cpu")
+def _backward(
+    grad: Tensor,
+    k: Tensor,
+    v: Tensor,
+    gain: Tensor | None,
+    key_bias: Tensor | None,
+    bias: Tensor | None,
+    out: Tensor,
+    highest: Tensor,
+    totals: Tensor,
+    scale: float,
+    gain_learns: bool,
+    key_bias_learns: bool,
+    bias_learns: bool,
+) -> tuple[Tensor, ...]:
+    dk, dv = side_by_side(k), side_by_side(v)
+    grad, k, v, out = (rows(x) for x in (grad, k, v, out))
+    terms = _Terms(k, gain, key_bias, bias)
+    dgain = None if gain is None or not gain_learns else k.new_empty(k.shape[:2], dtype=torch.float64)
+    dkey_bias = _room(terms.key_bias, key_bias_learns, torch.float64)
+    dbias = _room(terms.bias, bias_learns, torch.float32)
+    gradients = _Gradients(
+        *(_tensor(x) for x in (out, grad, dk, dv)),
+        *(x if x is None else x.data_ptr() for x in (dgain, dkey_bias, dbias)),
+        *((1, 1) if bias is None else bias.shape[:2]),
+    )
+    problem = _problem(k, v, terms, scale, highest, totals)
+    call = LIBRARY.function("fewpairs_kv_backward", ctypes.POINTER(_Problem), ctypes.POINTER(_Gradients))
+    native.check(call(ctypes.byref(problem), ctypes.byref(gradients)), "key-value attention's backward pass")
+    if dgain is not None and gain is not None:
+        dgain = dgain.sum(0) if gain.numel() > 1 else dgain.sum()
+    others = (_shaped(x, like, k) for x, like in zip((dgain, dkey_bias, dbias), (gain, key_bias, bias), strict=True))
+    return dk, dv, *others
+
+
+@torch.library.register_fake("fewpairs::kv_native_backward")
+def _backward_shapes(
+    grad: Tensor,
+    k: Tensor,
+    v: Tensor,
+    gain: Tensor | None,
+    key_bias: Tensor | None,
+    bias: Tensor | None,
+    *rest: Any,
+) -> tuple[Tensor, ...]:
+    learned = zip((gain, key_bias, bias), rest[-3:], strict=True)
+    others = (x.new_empty(x.shape) if x is not None and learns else k.new_empty(0) for x, learns in learned)
+    return side_by_side(k), side_by_side(v), *others
+
+
+def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.save_for_backward(*inputs[:5], *output)
+    ctx.scale = inputs[5]
+    ctx.mark_non_differentiable(*output[1:])
+    ctx.set_materialize_grads(False)
+
+
+def _differentiate(ctx: Any, grad: Tensor | None, *_unused: Tensor | None) -> tuple[Tensor | None, ...]:
+    if grad is None:
+        return (None,) * 6
+    learns = ctx.needs_input_grad[2:5]
+    dk, dv, *others = torch.ops.fewpairs.kv_native_backward(grad, *ctx.saved_tensors, ctx.scale, *learns)
+    return dk, dv, *(x if learned else None for x, learned in zip(others, learns, strict=True)), None
+
+
+def _refuse_second(_ctx: Any, *_grads: Tensor) -> None:
+    raise InputError(
+        "key-value attention in C++ has no second derivative; call kv_attention with kernel='reference', which has"
+    )
+
+
+torch.library.register_autograd("fewpairs::kv_native_forward", _differentiate, setup_context=_remember)
+torch.library.register_autograd("fewpairs::kv_native_backward", _refuse_second)
+
+
+class _Terms:
+    """What joins the scores, as the C++ source reads it."""
+
+    def __init__(self, k: Tensor, gain: Tensor | None, key_bias: Tensor | None, bias: Tensor | None) -> None:
+        h, n = k.shape[1:3]
+        self.gain = None if gain is None else gain.float().reshape(-1).expand(h).contiguous()
+        self.key_bias = None if key_bias is None else key_bias.float().reshape(-1, n).contiguous()
+        self.bias = bias if bias is None or bias.dtype in BIASES else bias.float()
+
+
+def _room(like: Tensor | None, learns: bool, dtype: torch.dtype) -> Tensor | None:
+    """Zeros for a gradient, where there is one."""
+    return None if like is None or not learns else like.new_zeros(like.shape, dtype=dtype)
+
+
+def _shaped(gradient: Tensor | None, like: Tensor | None, k: Tensor) -> Tensor:
+    """The gradient in dtype and shape of that of which it is one; nothing is an empty tensor."""
+    if gradient is None or like is None:
+        return k.new_empty(0)
+    return gradient.to(like.dtype).reshape(like.shape)
+
+
+def _tensor(x: Tensor | None) -> _Tensor:
+    """Where `x` lies; a dimension of size one is not stepped through."""
+    if x is None:
+        return _Tensor()
+    steps = (0 if size == 1 else step for size, step in zip(x.shape, x.stride(), strict=True))
+    return _Tensor(x.data_ptr(), (ctypes.c_int64 * 4)(*steps))
+
+
+def _problem(k: Tensor, v: Tensor, terms: _Terms, scale: float, highest: Tensor, totals: Tensor) -> _Problem:
+    """`terms` must live as long as it."""
+    gain, key_bias, bias = terms.gain, terms.key_bias, terms.bias
+    return _Problem(
+        *(*k.shape, v.shape[-1]),
+        scale,
+        *(k.dtype == torch.bfloat16, BIASES.index(None if bias is None else bias.dtype), torch.get_num_threads()),
+        *(None if x is None else x.data_ptr() for x in (gain, key_bias)),
+        0 if key_bias is None or len(key_bias) == 1 else k.shape[2],
+        *(_tensor(x) for x in (k, v, bias)),
+        *(highest.data_ptr(), totals.data_ptr()),
+    )

@@ -1,0 +1,139 @@
+"""The user's C++ compiler: found, asked for its version, and run for a limited time."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from fewpairs.ops.native import machine
+
+TIME_LIMIT = 300.0
+"""Seconds that a compiler may take, unless `FEWPAIRS_BUILD_TIMEOUT` says otherwise."""
+
+OPTIONS = ("-O3", "-std=c++17", "-fPIC", "-fno-math-errno", "-ffp-contract=fast")
+
+
+class Unavailable(Exception):  # noqa: N818  (carries the sentence that says why)
+    """A library cannot be had here. Never leaves `fewpairs.ops.native`."""
+
+
+def time_limit() -> float:
+    """Seconds that a compiler may take.
+
+    Raises:
+        Unavailable: `FEWPAIRS_BUILD_TIMEOUT` is no positive number.
+    """
+    text = os.environ.get("FEWPAIRS_BUILD_TIMEOUT") or str(TIME_LIMIT)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 1e6:
+        raise Unavailable(f"FEWPAIRS_BUILD_TIMEOUT={text!r} must be a number of seconds above 0")
+    return seconds
+
+
+def command() -> tuple[str, ...]:
+    """The compiler's command: what `CXX` says, else the first of g++, clang++ and c++ that is there.
+
+    Raises:
+        Unavailable: there is none.
+    """
+    named = os.environ.get("CXX", "").strip()
+    if named:
+        try:
+            words = shlex.split(named)
+        except ValueError as error:
+            raise Unavailable(f"CXX={named!r} is no command: {error}") from error
+        if shutil.which(words[0]) is None:
+            raise Unavailable(f"the C++ compiler that CXX names, {words[0]!r}, was not found")
+        return tuple(words)
+    for name in ("g++", "clang++", "c++"):
+        if shutil.which(name):
+            return (name,)
+    raise Unavailable("no C++ compiler was found (g++, clang++ or c++); install one, or name yours with CXX")
+
+
+@functools.lru_cache(maxsize=8)
+def version(words: tuple[str, ...], seconds: float) -> str:
+    """What the compiler says that it is, and where it lies.
+
+    Raises:
+        Unavailable: it does not answer.
+    """
+    return f"{shutil.which(words[0])}\n{run([*words, '--version'], min(seconds, 30.0))}"
+
+
+def options(words: tuple[str, ...], seconds: float, level: machine.Level) -> tuple[str, ...]:
+    """How a source is compiled. Without `-ffast-math`: NaN and infinity mean what they mean."""
+    # Clang's -fopenmp wants another runtime than PyTorch's; the kernels start threads through `parallel.h`.
+    openmp = "-fopenmp-simd" if "clang" in version(words, seconds) else "-fopenmp"
+    return (*OPTIONS, openmp, *level.options)
+
+
+def compile_library(
+    words: tuple[str, ...], options: Sequence[str], source: Path, include: Path, out: Path, seconds: float
+) -> None:
+    """Compile `source` into the shared library `out`; its threads come from the runtime that PyTorch has loaded.
+
+    Linked apart, so that the compiler brings no OpenMP runtime of its own.
+
+    Raises:
+        Unavailable: the compiler fails, or takes longer than `seconds`.
+    """
+    made = out.with_suffix(".o")
+    pool = machine.pool_of_torch()
+    run([*words, *options, f"-I{include}", "-c", str(source), "-o", str(made)], seconds)
+    # Only the weak `GOMP_parallel` is wanted of the runtime, for which a linker may leave it out.
+    linked = ["-Wl,--no-as-needed", str(pool[0])] if pool else []
+    run([*words, "-shared", str(made), *linked, "-o", str(out)], seconds)
+    if not out.exists():
+        raise Unavailable(f"the C++ compiler {Path(words[0]).name} ended well, but wrote nothing")
+
+
+def run(arguments: Sequence[str], seconds: float) -> str:
+    """The output of a compiler.
+
+    When the time is over, or this process is interrupted, the compiler and all that it started are ended.
+
+    Raises:
+        Unavailable: it fails, or takes longer than `seconds`.
+    """
+    name = Path(arguments[0]).name
+    try:
+        process = subprocess.Popen(
+            arguments,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "LC_ALL": "C"},
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise Unavailable(f"the C++ compiler {name} does not start: {error.strerror or error}") from error
+    try:
+        output = process.communicate(timeout=seconds)[0].decode(errors="replace")
+    except BaseException as error:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        if isinstance(error, subprocess.TimeoutExpired):
+            raise Unavailable(
+                f"the C++ compiler {name} was stopped after {seconds:g} s; FEWPAIRS_BUILD_TIMEOUT gives it more"
+            ) from error
+        raise
+    if process.returncode:
+        raise Unavailable(f"the C++ compiler {name} failed ({_complaint(output, process.returncode)})")
+    return output
+
+
+def _complaint(output: str, status: int) -> str:
+    """The first line that speaks of an error, else the last, else the status."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    wrong = [line for line in lines if "error" in line.lower()]
+    return (wrong or lines[-1:] or [f"status {status}"])[0][:300]

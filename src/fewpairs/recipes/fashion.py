@@ -1,0 +1,61 @@
+"""Dense against k-NN attention, small: three architectures on Fashion-MNIST, for a CPU, minutes a run.
+
+Every model has about 50 keys in each attention and sees the same images in the same order; only attention differs:
+softmax, or the best quarter, half or three quarters of the keys. The test images of the data set validate, and
+`compare` scores the last weights, so nothing is chosen on them. One of them: `fewpairs train vit_pico_fashion
+data.root=FOLDER`. `recipes.linglo` uses the same settings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from fewpairs.attention import KNN, Softmax, variant_name
+from fewpairs.data.classification import LabelledShares, LabelledView
+from fewpairs.experiment import ClassificationExperiment
+from fewpairs.experiment.classification import ClassificationConfig, ClassifierConfig, LabelledData
+from fewpairs.models.classifiers import CLASSIFIERS
+from fewpairs.train import FitConfig, OptimizerConfig, ScheduleConfig
+
+IMAGES = 4_000
+"""Training images that are used, of 60,000: as many of every class."""
+
+
+TESTED = 4_000
+"""Test images that are used, of 10,000: as many of every class."""
+
+
+def study(model: str, attention: Softmax | KNN, *, epochs: int = 4, batch_size: int = 32) -> ClassificationExperiment:
+    """One small classifier; the settings that all of them share. The logits' scale is the architecture's."""
+    scaled = replace(attention, scale_by=CLASSIFIERS[model].scale_by)
+    config = ClassifierConfig(name=model, attention=scaled)
+    return trained(f"{model}-{variant_name(scaled)}", config, epochs=epochs, batch_size=batch_size)
+
+
+def trained(name: str, model: ClassifierConfig, *, epochs: int = 4, batch_size: int = 32) -> ClassificationExperiment:
+    """Any small classifier with the settings of the study."""
+    epoch = IMAGES // batch_size
+    return ClassificationExperiment(
+        name=name,
+        model=model,
+        data=LabelledData(
+            kind="idx",
+            root="fashion-mnist",
+            shares=LabelledShares(validate_on="test", limit=IMAGES, validation_limit=TESTED),
+            check="none",
+        ),
+        view=LabelledView(size=(28, 28), mean=(0.286,), std=(0.353,), crop_pct=1.0),
+        augment=None,
+        task=ClassificationConfig(smoothing=0.1),
+        fit=FitConfig(
+            steps=epochs * epoch,
+            batch_size=batch_size,
+            evaluate_every=epoch,
+            checkpoint_every=epoch,
+            log_every=50,
+            monitor="top1",
+            workers=0,
+        ),
+        optimizer=OptimizerConfig(name="adamw", lr=2e-3, weight_decay=0.05),
+        schedule=ScheduleConfig(name="cosine", warmup=epoch // 2),
+    )

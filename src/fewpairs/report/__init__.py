@@ -1,0 +1,33 @@
+"""What came out of training, for people: tables, figures, overlays, and pages that need nothing but a browser."""
+
+from fewpairs.report.comparison import (
+    Comparison,
+    Curve,
+    DataDescription,
+    Overlay,
+    Row,
+    StepTime,
+)
+from fewpairs.report.estimate import Difference, Estimate
+from fewpairs.report.files import read_comparison, write_comparison, write_run
+from fewpairs.report.markdown import comparison_markdown
+from fewpairs.report.page import comparison_report, run_report
+from fewpairs.report.terminal import print_comparison
+
+__all__ = [
+    "Comparison",
+    "Curve",
+    "DataDescription",
+    "Difference",
+    "Estimate",
+    "Overlay",
+    "Row",
+    "StepTime",
+    "comparison_markdown",
+    "comparison_report",
+    "print_comparison",
+    "read_comparison",
+    "run_report",
+    "write_comparison",
+    "write_run",
+]

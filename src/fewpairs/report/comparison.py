@@ -1,0 +1,209 @@
+"""What a comparison found, as plain data: the one thing that every renderer reads and `comparison.json` stores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import ConfigDict, JsonValue, TypeAdapter, ValidationError
+
+from fewpairs.errors import DataError, InputError, nearest
+from fewpairs.report.estimate import Difference, Estimate
+from fewpairs.report.vocabulary import VOCABULARIES, Vocabulary
+
+Rank = str
+"""Why a picture is shown: "best", "median", "worst", "mistakes"."""
+Points = tuple[tuple[float, float], ...]
+"""`(step, value)` pairs in the order of the steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepTime:
+    """Wall-clock milliseconds of one training step: the median and the quartiles of the repeats."""
+
+    median: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One seed's training: the loss as logged, and the monitored score on the validation cases or images."""
+
+    seed: int
+    loss: Points = ()
+    score: Points = ()
+    steps_per_epoch: float | None = None
+    """Curves are drawn by epoch where every one of them knows this, else by step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """A picture of what a model did: `png` holds the bytes, or `path` names the file (in the report's folder)."""
+
+    rank: Rank
+    caption: str
+    png: bytes | None = None
+    path: str | None = None
+
+    def read(self, folder: Path | None = None) -> bytes:
+        """The PNG's bytes; a relative `path` is looked up in `folder`. DataError when there is no such file."""
+        if self.png is not None:
+            return self.png
+        if self.path is None:
+            raise InputError(f"overlay {self.caption!r} has neither picture nor path; give one of png= and path=")
+        file = (folder or Path()) / self.path
+        try:
+            return file.read_bytes()
+        except OSError as error:
+            raise DataError(f"{file}: cannot read the overlay picture ({error.strerror})") from error
+
+
+@dataclass(frozen=True, slots=True)
+class DataDescription:
+    """What was trained and tested on."""
+
+    description: str
+    cases: Mapping[str, int]
+    """Cases (patients), or images, in each part, such as `{"train": 80, "validation": 20}`."""
+    split: str
+    """How the parts were drawn, in a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One recipe over all its seeds."""
+
+    recipe: str
+    label: str
+    attention: str
+    parameters: int
+    macs: int
+    """Multiply-adds of one forward pass of one image at the training size."""
+    scores: Mapping[str, Estimate]
+    """By score name: `dice`, `top1`, ..., and `dice/<class>` for single classes."""
+    step_ms: StepTime | None = None
+    peak_mib: float | None = None
+    peak_of: str = ""
+    """What `peak_mib` measures, such as "CUDA memory allocated during a training step"."""
+    per_seed: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
+    differences: Mapping[str, Difference] | None = None
+    """Against the first row; None for the first row itself."""
+    curves: tuple[Curve, ...] = ()
+    overlays: tuple[Overlay, ...] = ()
+    confusions: tuple[tuple[int, int, int], ...] = ()
+    """True class, predicted class and the number of such images, for the report of a single run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Recipes trained on the same data, split and seeds, and what came of it. The first row is the reference.
+
+    Raises InputError without rows, for a row without the headline score, and for a kind that has no vocabulary.
+    """
+
+    title: str
+    command: str
+    commit: str
+    hardware: str
+    versions: Mapping[str, str]
+    data: DataDescription
+    classes: tuple[str, ...]
+    seeds: tuple[int, ...]
+    margin: float
+    rows: tuple[Row, ...]
+    settings: Mapping[str, JsonValue] = field(default_factory=dict)
+    monitor: str = "dice"
+    """The score that was watched during training and chose the best weights."""
+    headline: str = "jaccard"
+    """The score that the verdicts are about."""
+    confidence: float = 0.95
+    resamples: int = 1000
+    """Bootstrap resamples behind every interval."""
+    empty_rule: str = ""
+    """The rule for classes that a scan does not contain, in a sentence."""
+    notes: tuple[str, ...] = ()
+    """What a reader has to know, such as a seed that stopped early."""
+    date: str = ""
+    kind: str = "segmentation"
+    """The kind of experiment, a key of `VOCABULARIES`: it decides words and which scores come first."""
+    over: str = ""
+    """What intervals were drawn over; empty: as the first paired difference says, or the vocabulary's units."""
+
+    __pydantic_config__ = ConfigDict(
+        ser_json_inf_nan="strings", ser_json_bytes="base64", val_json_bytes="base64", extra="forbid"
+    )
+
+    def __post_init__(self) -> None:
+        if self.kind not in VOCABULARIES:
+            raise InputError(f"unknown kind of comparison {self.kind!r}; {nearest(self.kind, VOCABULARIES)}")
+        if not self.rows:
+            raise InputError("a comparison needs at least one row; got none")
+        missing = [row.recipe for row in self.rows if self.headline not in row.scores]
+        if missing:
+            raise InputError(f"no score {self.headline!r} for {', '.join(missing)}; every row needs the headline score")
+
+    @property
+    def reference(self) -> Row:
+        """The row that all others are compared against."""
+        return self.rows[0]
+
+    @property
+    def words(self) -> Vocabulary:
+        """How a report of this kind speaks."""
+        return VOCABULARIES[self.kind]
+
+    @property
+    def resampled(self) -> str:
+        """What the intervals were drawn over."""
+        drawn = (item.over for row in self.rows for item in (row.differences or {}).values() if item.over)
+        return self.over or next(drawn, self.words.units)
+
+    def to_json(self) -> str:
+        """Everything as indented JSON; numbers that are not finite become "NaN", "Infinity" and "-Infinity"."""
+        return _adapter().dump_json(self, indent=2).decode() + "\n"
+
+    @staticmethod
+    def from_json(text: str | bytes, *, source: str = "comparison.json") -> Comparison:
+        """The inverse of `to_json`; DataError names `source` and the first field that is wrong."""
+        try:
+            return _adapter().validate_json(text)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"]) or "the file"
+            raise DataError(
+                f"{source}: not a fewpairs comparison: {place}: {first['msg']}; write it again with `fewpairs compare`"
+            ) from error
+
+    def with_overlay_files(self, folder: str = "overlays") -> tuple[Comparison, dict[str, bytes]]:
+        """This comparison with pictures moved out, and the files to write: relative path -> PNG bytes."""
+        files: dict[str, bytes] = {}
+        rows = []
+        for number, row in enumerate(self.rows):
+            moved = []
+            for index, overlay in enumerate(row.overlays):
+                if overlay.png is not None:
+                    path = (
+                        f"{folder}/{number + 1:02d}-{_file_name(row.recipe)}-{index + 1}-{_file_name(overlay.rank)}.png"
+                    )
+                    files[path] = overlay.png
+                    overlay = replace(overlay, png=None, path=path)
+                moved.append(overlay)
+            rows.append(replace(row, overlays=tuple(moved)))
+        return replace(self, rows=tuple(rows)), files
+
+
+def change_percent(value: float, reference: float) -> float | None:
+    """Change from `reference` to `value` in percent; None when the reference is zero."""
+    return None if reference == 0 else 100.0 * (value - reference) / reference
+
+
+def _file_name(text: str) -> str:
+    return "".join(letter if letter.isascii() and (letter.isalnum() or letter in "_-") else "_" for letter in text)
+
+
+@lru_cache(maxsize=1)
+def _adapter() -> TypeAdapter[Comparison]:
+    return TypeAdapter(Comparison)

@@ -1,0 +1,65 @@
+"""Reports as files in a folder: comparison.md, comparison.json, comparison.html and the overlay pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fewpairs.errors import DataError, InputError
+from fewpairs.report.comparison import Comparison
+from fewpairs.report.markdown import comparison_markdown
+from fewpairs.report.page import comparison_report, run_report
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenReport:
+    """Where a comparison was written."""
+
+    markdown: Path
+    json: Path
+    html: Path
+    pictures: tuple[Path, ...]
+
+
+def write_comparison(comparison: Comparison, folder: Path | str, *, name: str = "comparison") -> WrittenReport:
+    """Write `<name>.md`, `<name>.json`, `<name>.html` and `overlays/*.png` into `folder`, replacing earlier ones.
+
+    The JSON refers to the pictures by their path in the folder; the HTML holds them. Raises InputError when the folder
+    cannot be written.
+    """
+    folder = Path(folder)
+    stored, pictures = comparison.with_overlay_files()
+    contents: dict[str, bytes] = dict(pictures)
+    contents[f"{name}.md"] = comparison_markdown(comparison).encode()
+    contents[f"{name}.json"] = stored.to_json().encode()
+    contents[f"{name}.html"] = comparison_report(comparison, folder=folder).encode()
+    _write(folder, contents)
+    text, data, page = (folder / f"{name}.{ending}" for ending in ("md", "json", "html"))
+    return WrittenReport(text, data, page, tuple(folder / path for path in pictures))
+
+
+def write_run(run: Comparison, folder: Path | str, *, name: str = "report") -> Path:
+    """Write the report of one run as `<name>.html` into `folder`, and return its path."""
+    folder = Path(folder)
+    _write(folder, {f"{name}.html": run_report(run, folder=folder).encode()})
+    return folder / f"{name}.html"
+
+
+def read_comparison(file: Path | str) -> Comparison:
+    """The comparison stored in a JSON file. DataError when it cannot be read or is something else."""
+    file = Path(file)
+    try:
+        text = file.read_bytes()
+    except OSError as error:
+        raise DataError(f"{file}: cannot read the comparison ({error.strerror})") from error
+    return Comparison.from_json(text, source=str(file))
+
+
+def _write(folder: Path, contents: dict[str, bytes]) -> None:
+    for path, content in contents.items():
+        file = folder / path
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+        except OSError as error:
+            raise InputError(f"{file}: cannot write the report ({error.strerror}); choose another folder") from error

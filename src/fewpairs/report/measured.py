@@ -1,0 +1,83 @@
+"""How a comparison was measured, as pairs of a term and its text: the reports' last section."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from pydantic import JsonValue
+
+from fewpairs.report import wording
+from fewpairs.report.comparison import Comparison
+
+_CLASSES = 30
+"""Class names that are written out at most."""
+_STEP = "time of one training step: median over the repeats, and their quartiles"
+
+
+def measured(comparison: Comparison) -> list[tuple[str, str]]:
+    """Terms and texts, those without content left out; several lines in a text are several items."""
+    data = comparison.data
+    memory = list({row.peak_of: None for row in comparison.rows if row.peak_of})
+    names = [*wording.macro_scores(comparison.rows)]
+    meanings = [f"{wording.describe(name).title}: {wording.describe(name).meaning}" for name in names]
+    units = comparison.words.units
+    terms = [
+        ("Command", comparison.command),
+        ("Commit", comparison.commit),
+        ("Date", comparison.date),
+        ("Hardware", comparison.hardware),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in comparison.versions.items())),
+        ("Data", data.description),
+        (units.capitalize(), ", ".join(f"{name} {count}" for name, count in data.cases.items())),
+        ("Split", data.split),
+        ("Classes", _classes(comparison.classes)),
+        ("Seeds", ", ".join(map(str, comparison.seeds))),
+        ("Monitored", f"{wording.describe(comparison.monitor).title} on the validation {units}, during training"),
+        ("Scores", "\n".join(text for text in meanings if not text.endswith(": "))),
+        ("Empty masks", comparison.empty_rule),
+        ("Intervals", _intervals(comparison)),
+        ("Verdicts", _verdicts(comparison)),
+        ("MACs", "multiply-adds of one forward pass of one image at the training size"),
+        (
+            "Step",
+            _STEP if any(r.step_ms for r in comparison.rows) else "",
+        ),
+        ("Memory", "; ".join(memory)),
+        ("Settings", "\n".join(f"{name} = {value}" for name, value in flatten(comparison.settings))),
+    ]
+    return [(term, text) for term, text in terms if text]
+
+
+def flatten(settings: Mapping[str, JsonValue], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Nested settings as `a.b.c` and their values as text."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{name}.")
+        elif isinstance(value, list):
+            yield prefix + name, ", ".join(map(str, value))
+        else:
+            yield prefix + name, str(value)
+
+
+def _intervals(comparison: Comparison) -> str:
+    if not any(estimate.low is not None for row in comparison.rows for estimate in row.scores.values()):
+        return ""
+    over = comparison.resampled
+    text = f"{100 * comparison.confidence:g} % bootstrap over {over} ({comparison.resamples} resamples)"
+    return f"{text}: {known}" if (known := comparison.words.resampling.get(over)) else text
+
+
+def _classes(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_CLASSES])
+    return shown if len(names) <= _CLASSES else f"{shown}, ... ({len(names)} in all)"
+
+
+def _verdicts(comparison: Comparison) -> str:
+    if not any(row.differences for row in comparison.rows):
+        return ""
+    return (
+        "better or worse only where the interval of the paired difference excludes zero; non-inferior where it "
+        f"excludes a loss of the margin ({wording.margin(comparison.headline, comparison.margin)} for "
+        f"{wording.describe(comparison.headline).title}); "
+        "inconclusive otherwise"
+    )

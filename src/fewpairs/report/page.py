@@ -1,0 +1,167 @@
+"""A comparison, or a single run, as one self-contained HTML page."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+from markupsafe import Markup
+
+from fewpairs.errors import InputError
+from fewpairs.report import wording
+from fewpairs.report.comparison import Comparison, Overlay, Row
+from fewpairs.report.confusion import confusion_figure, confusions_table
+from fewpairs.report.curves import curves_figure, run_figure
+from fewpairs.report.figures import cost_figure, difference_figure, score_figure
+from fewpairs.report.measured import measured
+from fewpairs.report.svg import svg
+from fewpairs.report.table import (
+    class_tables,
+    differences_table,
+    further_table,
+    run_classes_table,
+    score_cell,
+    seeds_table,
+    summary_table,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def comparison_report(comparison: Comparison, *, folder: Path | None = None) -> str:
+    """The whole comparison as HTML that loads nothing: verdicts, table, figures, classes, overlays, measurement.
+
+    `folder` is where relative overlay paths are looked up. DataError when an overlay's file is missing.
+    """
+    rows = comparison.rows
+    further = further_table(comparison)
+    return _render(
+        "comparison.html.j2",
+        comparison,
+        kicker="Comparison",
+        verdicts=[_verdict(comparison, row) for row in rows[1:]],
+        summary=summary_table(comparison),
+        further=[table for table in (further, seeds_table(comparison)) if table is not None],
+        classes=class_tables(comparison),
+        differences=differences_table(comparison),
+        both=any(item.runs_low is not None for row in rows for item in (row.differences or {}).values()),
+        charts={
+            "scores": _chart(score_figure, comparison, "scores", "Scores of every recipe with their intervals"),
+            "differences": _chart(difference_figure, comparison, "differences", "Paired differences"),
+            "cost": _chart(cost_figure, comparison, "cost", "Cost of every recipe"),
+            "loss": _chart(_loss, comparison, "loss", "Training loss in the course of training"),
+            "score": _chart(_score, comparison, "score", "Validation score in the course of training"),
+        },
+        overlays=[(row.label, _pictures(comparison, row, folder)) for row in rows if row.overlays],
+    )
+
+
+def run_report(run: Comparison, *, folder: Path | None = None) -> str:
+    """One training run as HTML: a comparison with a single row, shown without verdicts."""
+    if len(run.rows) != 1:
+        raise InputError(f"a run report shows one row, got {len(run.rows)}; use comparison_report for several")
+    row = run.rows[0]
+    tiles = [("Parameters", wording.millions(row.parameters), ""), ("MACs", wording.macs(row.macs), "")]
+    for name in reversed(wording.macro_scores(run.rows)):
+        cell, score = score_cell(row, name), wording.describe(name)
+        tiles.insert(0, (score.title, f"{cell.text} {score.unit}".strip(), cell.detail))
+    return _render(
+        "run.html.j2",
+        run,
+        kicker=f"Training run, {row.attention} attention",
+        tiles=tiles,
+        classes=run_classes_table(run),
+        training=_chart(run_figure, run, "training", "Training loss and validation score"),
+        confusion=_chart(confusion_figure, run, "confusion", "Confusion matrix"),
+        confusions=confusions_table(run),
+        overlays=_pictures(run, row, folder),
+    )
+
+
+def _render(template: str, comparison: Comparison, **content: Any) -> str:
+    from fewpairs import __version__
+
+    cases = " and ".join(f"{count} {name}" for name, count in comparison.data.cases.items())
+    seeds = f"{len(comparison.seeds)} seed{'s' if len(comparison.seeds) != 1 else ''}"
+    facts = [comparison.data.description, f"{cases} {comparison.words.units}" if cases else "", seeds, comparison.date]
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            title=comparison.title,
+            lead=" · ".join(fact for fact in facts if fact),
+            style=Markup(files("fewpairs.report").joinpath("templates", "style.css").read_text(encoding="utf-8")),
+            measured=[(term, text.splitlines()) for term, text in measured(comparison)],
+            notes=comparison.notes,
+            version=__version__,
+            headline=wording.describe(comparison.headline).title,
+            words=comparison.words,
+            resampled=comparison.resampled,
+            confidence=f"{100 * comparison.confidence:g} %",
+            **content,
+        )
+    )
+
+
+def _verdict(comparison: Comparison, row: Row) -> dict[str, str]:
+    name = comparison.headline
+    difference = (row.differences or {}).get(name)
+    judgement = "not computed" if difference is None else wording.judge(name, difference)
+    return {
+        "label": row.label,
+        "tone": judgement if judgement in ("better", "worse") else "",
+        "verdict": judgement if difference is None else wording.verdict(name, difference),
+        "sentence": wording.headline(row, comparison.reference, name, comparison.confidence),
+    }
+
+
+def _chart(draw: Callable[[Comparison], Figure | None], comparison: Comparison, name: str, title: str) -> Markup | None:
+    figure = draw(comparison)
+    return None if figure is None else Markup(svg(figure, name, title))
+
+
+def _loss(comparison: Comparison) -> Figure | None:
+    return curves_figure(comparison, "loss")
+
+
+def _score(comparison: Comparison) -> Figure | None:
+    return curves_figure(comparison, "score")
+
+
+def _pictures(comparison: Comparison, row: Row, folder: Path | None) -> list[dict[str, str]]:
+    return [_picture(comparison, row, overlay, folder) for overlay in row.overlays]
+
+
+def _picture(comparison: Comparison, row: Row, overlay: Overlay, folder: Path | None) -> dict[str, str]:
+    shown = comparison.words.alternative.format(rank=overlay.rank)
+    data = base64.b64encode(overlay.read(folder)).decode("ascii")
+    return {
+        "source": f"data:image/png;base64,{data}",
+        "caption": _ranked(overlay),
+        "alt": f"{row.label}, {shown}: {overlay.caption}",
+    }
+
+
+def _ranked(overlay: Overlay) -> str:
+    """The caption, led by the rank unless it says it itself."""
+    text = overlay.caption
+    if not text.lower().startswith(overlay.rank):
+        return f"{overlay.rank.capitalize()}: {text}"
+    return text[:1].upper() + text[1:]
+
+
+@lru_cache(maxsize=1)
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("fewpairs.report", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )

@@ -1,0 +1,203 @@
+"""The tables of a comparison as cells of text, from which Markdown, the terminal and the HTML page are written."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import stdev
+from typing import Literal
+
+from fewpairs.metrics import SCORES
+from fewpairs.report import wording
+from fewpairs.report.comparison import Comparison, Row
+
+Tone = Literal["", "better", "worse"]
+
+CLASSES = 20
+"""Of so many classes a table shows the scores; of more, those in which the first recipe does worst."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """`text` carries the value, `detail` its interval or change, `tone` the judgement (never by colour alone)."""
+
+    text: str
+    detail: str = ""
+    tone: Tone = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of cells under titled columns; the first column names the row."""
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+def summary_table(comparison: Comparison) -> Table:
+    """One row a recipe: cost, scores with intervals, and the paired difference of the headline score."""
+    rows, reference = comparison.rows, comparison.reference
+    shown = [name for name in comparison.words.main if any(name in row.scores for row in rows)]
+    timed = any(row.step_ms for row in rows)
+    measured = any(row.peak_mib is not None for row in rows)
+    compared = any(row.differences for row in rows)
+    columns = ["Recipe", "Parameters", "MACs"]
+    columns += ["Step (ms)"] * timed + ["Memory (MiB)"] * measured
+    columns += [wording.title(name) for name in shown]
+    if compared:
+        columns += [_difference_title(comparison.headline), "Verdict"]
+    body = []
+    for row in rows:
+        cells = [Cell(row.label, row.attention), *_cost_cells(row, reference)]
+        cells += [_time_cell(row)] * timed + [_memory_cell(row)] * measured
+        cells += [score_cell(row, name) for name in shown]
+        if compared:
+            cells += difference_cells(row, comparison.headline, reference=row is reference)
+        body.append(tuple(cells))
+    caption = "Cost and scores of every recipe"
+    if len(rows) > 1:
+        caption += f"; changes and differences are against {reference.label}"
+    return Table(caption, tuple(columns), tuple(body))
+
+
+def _difference_title(name: str) -> str:
+    unit = wording.difference_unit(name)
+    return f"{wording.describe(name).title}{f' ({unit})' if unit else ''}, difference"
+
+
+def further_table(comparison: Comparison) -> Table | None:
+    """The scores that the summary leaves out, such as those with background; None when there are none."""
+    shown = [name for name in wording.macro_scores(comparison.rows) if name not in comparison.words.main]
+    if not shown:
+        return None
+    body = [(Cell(row.label, row.attention), *(score_cell(row, name) for name in shown)) for row in comparison.rows]
+    return Table("Further scores", ("Recipe", *(wording.title(name) for name in shown)), tuple(body))
+
+
+def differences_table(comparison: Comparison) -> Table | None:
+    """Every paired difference against the first row, with its verdict; None when there are none.
+
+    Where intervals draw seeds too, those of these very trainings stand beside them.
+    """
+    found = [(row, name, item) for row in comparison.rows for name, item in (row.differences or {}).items()]
+    if not found:
+        return None
+    both = any(item.runs_low is not None for _, _, item in found)
+    body = []
+    for row, name, item in found:
+        value, judged = difference_cells(row, name)
+        fixed = Cell(wording.span(name, item.runs_low, item.runs_high) or wording.MISSING)
+        body.append((Cell(row.label, row.attention), Cell(wording.title(name)), value, *[fixed] * both, judged))
+    caption = f"Paired differences against {comparison.reference.label}, on the same {comparison.words.units}"
+    if both:
+        caption += (
+            f"; intervals over {comparison.resampled}, and over {comparison.words.units} for these very trainings"
+        )
+    columns = ("Recipe", "Score", "Difference", *["These trainings"] * both, "Verdict")
+    return Table(caption, columns, tuple(body))
+
+
+def class_tables(comparison: Comparison) -> tuple[Table, ...]:
+    """One table a score (Jaccard, Dice, HD95; recall): a row a recipe, a column a class."""
+    tables = []
+    for name in SCORES:
+        keys = wording.class_scores(comparison.rows, name)
+        if not keys:
+            continue
+        keys, which = _worst(comparison.reference, name, keys)
+        body = [(Cell(row.label, row.attention), *(score_cell(row, key) for key in keys)) for row in comparison.rows]
+        caption = f"{wording.title(name)} of {which}"
+        tables.append(Table(caption, ("Recipe", *(key.partition("/")[2] for key in keys)), tuple(body)))
+    return tuple(tables)
+
+
+def run_classes_table(run: Comparison) -> Table | None:
+    """The first row's scores of each class: a row a class, a column a score; None when there are none."""
+    row = run.rows[0]
+    names = [name for name in SCORES if wording.class_scores([row], name)]
+    if not names:
+        return None
+    classes = list({key.partition("/")[2]: None for name in names for key in wording.class_scores([row], name)})
+    keys, which = _worst(row, names[0], [f"{names[0]}/{label}" for label in classes])
+    shown = [key.partition("/")[2] for key in keys]
+    body = [(Cell(label), *(score_cell(row, f"{name}/{label}") for name in names)) for label in shown]
+    return Table(f"Scores of {which}", ("Class", *(wording.title(name) for name in names)), tuple(body))
+
+
+def _worst(row: Row, name: str, keys: Sequence[str]) -> tuple[list[str], str]:
+    """The scores `name/<class>` to show, and which classes these are: all, or those in which `row` does worst."""
+    if len(keys) <= CLASSES:
+        return list(keys), "each class"
+    sign = 1 if wording.describe(name).higher_is_better else -1
+
+    def place(key: str) -> float:
+        value = row.scores[key].value if key in row.scores else None
+        return math.inf if value is None or math.isnan(value) else sign * value
+
+    return sorted(keys, key=place)[:CLASSES], f"the {CLASSES} of {len(keys)} classes in which {row.label} does worst"
+
+
+def seeds_table(comparison: Comparison) -> Table | None:
+    """The headline score of every seed and how far they spread; None when no row has more than one."""
+    name = comparison.headline
+    width = max((len(row.per_seed.get(name, ())) for row in comparison.rows), default=0)
+    if width < 2:
+        return None
+    seeds = [str(seed) for seed in comparison.seeds] if len(comparison.seeds) == width else list(map(str, range(width)))
+    body = []
+    for row in comparison.rows:
+        values = row.per_seed.get(name, ())
+        cells = [Cell(wording.score(name, value)) for value in values]
+        cells += [Cell(wording.MISSING)] * (width - len(values))
+        body.append((Cell(row.label, row.attention), *cells, _spread_cell(name, values)))
+    columns = ("Recipe", *(f"Seed {seed}" for seed in seeds), "Spread")
+    return Table(f"{wording.title(name)} of every seed; spread: standard deviation, and range", columns, tuple(body))
+
+
+def _spread_cell(name: str, values: Sequence[float | None]) -> Cell:
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    if len(known) < 2:
+        return Cell(wording.MISSING)
+    return Cell(wording.score(name, stdev(known)), wording.span(name, min(known), max(known)))
+
+
+def score_cell(row: Row, name: str) -> Cell:
+    """The score with its interval as the detail."""
+    value = row.scores.get(name)
+    if value is None:
+        return Cell(wording.MISSING)
+    return Cell(wording.score(name, value.value), wording.span(name, value.low, value.high))
+
+
+def difference_cells(row: Row, name: str, *, reference: bool = False) -> list[Cell]:
+    """Two cells: the paired difference with its interval, and the verdict."""
+    if reference:
+        return [Cell(wording.MISSING), Cell("reference")]
+    difference = (row.differences or {}).get(name)
+    if difference is None:
+        return [Cell(wording.MISSING), Cell("not computed")]
+    judgement = wording.judge(name, difference)
+    tone: Tone = judgement if judgement in ("better", "worse") else ""
+    value = Cell(wording.difference(name, difference.value), wording.span(name, difference.low, difference.high))
+    return [value, Cell(wording.verdict(name, difference), tone=tone)]
+
+
+def _cost_cells(row: Row, reference: Row) -> list[Cell]:
+    same = row is reference
+    return [
+        Cell(wording.millions(row.parameters), "" if same else wording.percent(row.parameters, reference.parameters)),
+        Cell(wording.macs(row.macs), "" if same else wording.percent(row.macs, reference.macs)),
+    ]
+
+
+def _time_cell(row: Row) -> Cell:
+    if row.step_ms is None:
+        return Cell(wording.MISSING)
+    time = row.step_ms
+    return Cell(f"{time.median:.0f}", f"{time.low:.0f} to {time.high:.0f}" if time.low != time.high else "")
+
+
+def _memory_cell(row: Row) -> Cell:
+    return Cell(wording.MISSING if row.peak_mib is None else f"{row.peak_mib:,.0f}")

@@ -1,0 +1,77 @@
+"""A comparison in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from fewpairs.report import wording
+from fewpairs.report.comparison import Comparison
+from fewpairs.report.table import Cell, Table, summary_table
+
+if TYPE_CHECKING:
+    import rich.table
+    from rich.console import Console
+    from rich.text import Text
+
+_STYLES = {"": "", "better": "bold green", "worse": "bold red"}
+_GAP = 2
+"""Spaces between columns."""
+
+
+def print_comparison(comparison: Comparison, console: Console) -> None:
+    """Print the summary, in as many tables below each other as the width asks for, and one sentence a recipe."""
+    from rich.text import Text
+
+    summary = summary_table(comparison)
+    console.print(Text(comparison.title, style="bold"))
+    console.print(Text(summary.caption, style="dim"))
+    for columns in _fitting(summary, console.width):
+        console.print()
+        console.print(_table(summary, columns))
+    console.print()
+    for row in comparison.rows[1:]:
+        sentence = wording.headline(row, comparison.reference, comparison.headline, comparison.confidence)
+        console.print(Text.assemble((row.label, "bold"), ": ", sentence), soft_wrap=not console.is_terminal)
+
+
+def _fitting(content: Table, width: int) -> list[list[int]]:
+    """Columns by table, the first column in each, so that no cell has to be broken."""
+    name, *others = (_width(content, index) for index in range(len(content.columns)))
+    tables: list[list[int]] = []
+    left = 0
+    for index, wanted in enumerate(others, start=1):
+        if not tables or wanted + _GAP > left:
+            tables.append([0])
+            left = width - name
+        tables[-1].append(index)
+        left -= wanted + _GAP
+    return tables
+
+
+def _width(content: Table, index: int) -> int:
+    """Characters that a column needs: cells stay whole, titles break between words."""
+    cells = [row[index] for row in content.rows]
+    words = content.columns[index].split() if index else [content.columns[0]]
+    return max(map(len, [*words, *(cell.text for cell in cells), *(cell.detail for cell in cells)]))
+
+
+def _table(content: Table, columns: Sequence[int]) -> rich.table.Table:
+    import rich.table
+    from rich.text import Text
+
+    table = rich.table.Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), collapse_padding=True)
+    for index in columns:
+        justify: Literal["left", "right"] = "left" if index == 0 else "right"
+        title, least = Text(content.columns[index]), _width(content, index)
+        table.add_column(title, justify=justify, vertical="top", overflow="fold", min_width=least)
+    for row in content.rows:
+        table.add_row(*(_text(row[index]) for index in columns))
+    return table
+
+
+def _text(cell: Cell) -> Text:
+    from rich.text import Text
+
+    text = Text(cell.text, style=_STYLES[cell.tone])
+    return text.append(f"\n{cell.detail}", style="dim") if cell.detail else text

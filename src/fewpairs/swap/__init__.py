@@ -1,0 +1,164 @@
+"""Put a variant of attention into a model that somebody else built."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import nn
+
+from fewpairs.attention import Core, Variant
+from fewpairs.cost.tracing import Trace, meta_twin
+from fewpairs.errors import InputError
+from fewpairs.swap import accounts
+from fewpairs.swap.adapter import Adapter
+from fewpairs.swap.adopted import Adopted
+from fewpairs.swap.guard import check_swappable
+from fewpairs.swap.interface import register_transformers
+from fewpairs.swap.layers import Found, Layer, describe, families, find_layers
+from fewpairs.swap.receipt import LeftAlone, Receipt, SwappedLayer
+from fewpairs.swap.selectors import Variants, Where, assign, select
+
+
+def swap_attention(model: nn.Module, variant: Variants, *, where: Where = None, dry_run: bool = False) -> Receipt:
+    """Exchange the attention of `model`, in place, and say exactly what was done.
+
+    Weights that the variant has a use for stay, under their names where they are whole; so does each layer's own scale
+    of the logits, whatever `scale_by` says. Create the optimiser, compile and wrap after the swap.
+
+    Args:
+        variant: one for all layers, or a sequence of one a stage or one a layer, of those that `where` selects and that
+            can be swapped at all. Names as in `fewpairs.attention.parse_variant`.
+        where: which layers (see `describe`): a pattern of module names as `"blocks.1?.attn"`, an index, a sequence of
+            these, or a function of a `Layer`; None takes all.
+        dry_run: leave the model as it is, and say what would be done.
+
+    Raises:
+        InputError: the model has no layer of a known family, is compiled or wrapped; `where` selects nothing; a layer
+            selected was swapped before; one asked for by its name or index, or all of them, cannot take the variant.
+    """
+    check_swappable(model)
+    found = find_layers(model)
+    _check_known(model, found)
+    plan = _plan(found, variant, where)
+    twin = meta_twin(model)
+    size = accounts.input_size(twin)
+    before, run_before, keys_before = accounts.parameters(twin), accounts.traced(twin, size), list(twin.state_dict())
+    _carry_out(twin, plan.chosen)
+    run = None if run_before is None else accounts.traced(twin, size)
+    keys = list(twin.state_dict())
+    key_map = _key_map(keys_before, keys, plan)
+    receipt = Receipt(
+        model=type(model).__name__,
+        swapped=tuple(_swapped(one.layer, twin, run) for one in found if one.layer.name in plan.chosen),
+        left=plan.left,
+        key_map=key_map,
+        new_keys=tuple(key for key in keys if key not in keys_before and key not in key_map.values()),
+        parameters_before=before,
+        parameters_after=accounts.parameters(twin),
+        macs_before=None if run_before is None or run is None else run_before.macs.total(),
+        macs_after=None if run is None else run.macs.total(),
+        input_size=None if run is None else size,
+        dry_run=dry_run,
+    )
+    if not dry_run:
+        _carry_out(model, plan.chosen)
+    return receipt
+
+
+@dataclass(frozen=True)
+class _Plan:
+    chosen: dict[str, tuple[Adapter, Variant]]
+    """By the layer's name."""
+    left: tuple[LeftAlone, ...]
+
+
+def _check_known(model: nn.Module, found: list[Found]) -> None:
+    if any(one.layer.name == "" for one in found):
+        raise InputError(
+            f"{type(model).__name__} is itself an attention layer, and only layers inside a model can be exchanged in "
+            "place; put it into a torch.nn.Sequential first"
+        )
+    if not any(one.adapter or isinstance(one.module, Adopted) for one in found):
+        why = "; ".join(dict.fromkeys(f"{one.layer.name}: {one.layer.reason_left_alone}" for one in found[:3]))
+        raise InputError(
+            f"{type(model).__name__} has no attention layer that can be swapped{f' ({why})' if why else ''}; families "
+            f"that can: {', '.join(families())}"
+        )
+
+
+def _plan(found: list[Found], variant: Variants, where: Where) -> _Plan:
+    layers = [one.layer for one in found]
+    selection = select(layers, where)
+    selected = [one for one in found if one.layer.index in selection.chosen]
+    twice = [one.layer for one in selected if isinstance(one.module, Adopted)]
+    if twice:
+        raise InputError(
+            f"{twice[0].name} was swapped before, and has {twice[0].variant} now"
+            f"{f' ({len(twice) - 1} more as well)' if len(twice) > 1 else ''}; build the model anew, or select other "
+            "layers with where="
+        )
+    variants = assign(variant, [one.layer for one in selected])
+    chosen: dict[str, tuple[Adapter, Variant]] = {}
+    left: list[LeftAlone] = []
+    for one in found:
+        reason = one.layer.reason_left_alone
+        if one.layer.index not in selection.chosen:
+            reason = f"has {one.layer.variant} already" if isinstance(one.module, Adopted) else "not selected"
+        elif one.adapter is not None:
+            its = variants[one.layer.index]
+            reason = one.adapter.refuse(one.module, its)
+            if reason is None:
+                chosen[one.layer.name] = one.adapter, its
+                continue
+        if one.layer.index in selection.named:
+            raise InputError(f"{one.layer.name} cannot be swapped: {reason}")
+        left.append(LeftAlone(one.layer.name, str(reason)))
+    if not chosen:
+        why = "; ".join(dict.fromkeys(layer.reason for layer in left if layer.reason != "not selected"))
+        raise InputError(f"none of the {len(selected)} layers selected can be swapped: {why}")
+    return _Plan(chosen, tuple(left))
+
+
+def _carry_out(model: nn.Module, chosen: Mapping[str, tuple[Adapter, Variant]]) -> None:
+    """All new layers are built before the first is put in its place, wherever the model holds the old one."""
+    new: dict[nn.Module, Adopted] = {}
+    for name, (adapter, variant) in chosen.items():
+        old = model.get_submodule(name)
+        new[old] = adapter.adopt(old, variant)
+        new[old].family = adapter.family
+    for module in list(model.modules()):
+        for name, child in list(module._modules.items()):
+            if child in new:
+                setattr(module, name, new[child])
+
+
+def _swapped(layer: Layer, twin: nn.Module, run: Trace | None) -> SwappedLayer:
+    core: Core = twin.get_submodule(layer.name).core  # type: ignore[assignment]  # it was put there a moment ago
+    sites = [] if run is None else [site for site in run.sites if site.name.startswith(f"{layer.name}.")]
+    return SwappedLayer(
+        layer.name,
+        layer.index,
+        layer.stage,
+        layer.family,
+        core.heads,
+        core.dim_head,
+        core.variant,
+        queries=sites[0].n if sites else None,
+        keys=sites[0].m if sites else None,
+    )
+
+
+def _key_map(before: list[str], after: list[str], plan: _Plan) -> dict[str, str | None]:
+    there = set(after)
+    key_map: dict[str, str | None] = {}
+    for name, (adapter, _) in plan.chosen.items():
+        for key in before:
+            if key.startswith(f"{name}."):
+                part, dot, rest = key.removeprefix(f"{name}.").partition(".")
+                renamed = f"{name}.{adapter.renames.get(part, part)}{dot}{rest}"
+                key_map[key] = key if key in there else renamed if renamed in there else None
+    return key_map
+
+
+__all__ = ["Layer", "LeftAlone", "Receipt", "SwappedLayer", "describe", "register_transformers", "swap_attention"]

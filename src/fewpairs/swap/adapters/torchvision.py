@@ -1,0 +1,115 @@
+"""torchvision's Swin and SwinV2. Its ViT is built of `torch.nn.MultiheadAttention`."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, repeat
+from torch import Tensor, nn
+from torchvision.models.swin_transformer import ShiftedWindowAttention, ShiftedWindowAttentionV2
+
+from fewpairs.attention import Variant
+from fewpairs.swap.adapter import Adapter
+from fewpairs.swap.adapters.joint import heads, split_heads
+from fewpairs.swap.adopted import Adopted, plain_map, without_rows
+
+UNRELATED = -100.0
+"""What torchvision adds to the scores of two tokens that are neighbours through the shift alone."""
+
+
+class AdoptedWindows(Adopted, ShiftedWindowAttention):
+    """`[b h w c] -> [b h w c]`, attention in windows. Without queries the projection `qkv` becomes `kv`."""
+
+    def __init__(self, old: ShiftedWindowAttention, variant: Variant, *, scale: float | None = None) -> None:
+        super().__init__(old, variant, *heads(old), scale=scale)
+        self.core.attn_drop = nn.Dropout(old.attention_dropout).train(old.training)
+        if not self.queries:
+            self.kv = without_rows(old.qkv, old.qkv.out_features // 3)
+            del self.qkv
+
+    def forward(self, x: Tensor) -> Tensor:
+        (height, width), (wh, ww) = x.shape[1:3], self.window_size
+        x = F.pad(x, (0, 0, 0, -width % ww, 0, -height % wh))
+        rows, columns = x.shape[1] // wh, x.shape[2] // ww
+        # A window as large as the map has nothing to shift.
+        down, right = self.shift_size[0] if rows > 1 else 0, self.shift_size[1] if columns > 1 else 0
+        shifted = torch.roll(x, (-down, -right), dims=(1, 2)) if down or right else x
+        windows = rearrange(shifted, "b (y p) (x q) c -> (b y x) (p q) c", p=wh, q=ww)
+        bias = self.get_relative_position_bias()
+        if down or right:
+            apart = self.unrelated(rows, columns, down, right, x)
+            bias = repeat(bias + apart, "windows h n m -> (b windows) h n m", b=x.shape[0])
+        mixed = rearrange(self.mix(*self.roles(windows), bias=bias), "b h n d -> b n (h d)")
+        mixed = F.dropout(self.proj(mixed), self.dropout, self.training)
+        x = rearrange(mixed, "(b y x) (p q) c -> b (y p) (x q) c", y=rows, x=columns, p=wh)
+        x = torch.roll(x, (down, right), dims=(1, 2)) if down or right else x
+        return x[:, :height, :width].contiguous()
+
+    def roles(self, windows: Tensor) -> tuple[Tensor, ...]:
+        """One `[windows h n d]` for each role."""
+        project = self.qkv if self.queries else self.kv
+        return split_heads(project(windows), self.core.heads, len(self.core.variant.roles))
+
+    def unrelated(self, rows: int, columns: int, down: int, right: int, like: Tensor) -> Tensor:
+        """What is added to the scores inside each window, `[windows 1 n n]`: 0, or `UNRELATED`.
+
+        A shift brings the map's first rows below its last ones; only the last row of windows holds both.
+        """
+        wh, ww = self.window_size
+
+        def wrapped(windows: int, length: int, shift: int) -> Tensor:
+            index = torch.arange(windows * length, device=like.device)
+            return rearrange(index >= windows * length - shift, "(w p) -> w p", w=windows)
+
+        below = rearrange(wrapped(rows, wh, down), "y p -> y 1 p 1")
+        beside = rearrange(wrapped(columns, ww, right), "x q -> 1 x 1 q")
+        part = rearrange(below * 2 + beside, "y x p q -> (y x) (p q)")
+        apart = part[:, None, :, None] != part[:, None, None, :]
+        return torch.zeros(apart.shape, dtype=like.dtype, device=like.device).masked_fill(apart, UNRELATED)
+
+
+class AdoptedWindowsV2(AdoptedWindows, ShiftedWindowAttentionV2):
+    """The same for SwinV2, whose scores are cosines with a learned factor a head; its keys have no bias."""
+
+    def __init__(self, old: ShiftedWindowAttentionV2, variant: Variant) -> None:
+        super().__init__(old, variant, scale=1.0)
+
+    def roles(self, windows: Tensor) -> tuple[Tensor, ...]:
+        project = self.qkv if self.queries else self.kv
+        bias = project.bias
+        if bias is not None:
+            *queries, _, values = bias.chunk(len(self.core.variant.roles))
+            bias = torch.cat([*queries, torch.zeros_like(values), values])
+        projected = F.linear(windows, project.weight, bias)
+        *logits, v = split_heads(projected, self.core.heads, len(self.core.variant.roles))
+        root = torch.exp(self.logit_scale.clamp(max=math.log(100.0)) / 2)
+        return *(F.normalize(role, dim=-1) * root for role in logits), v
+
+
+def _table(_layer: nn.Module) -> str:
+    return "a table of relative positions, and the mask of a shift,"
+
+
+ADAPTERS = (
+    Adapter(
+        family="Swin (torchvision)",
+        matches=("torchvision.models.swin_transformer.ShiftedWindowAttention",),
+        heads=heads,
+        adopt=AdoptedWindows,
+        bias=_table,
+        queries=partial(plain_map, name="qkv"),
+        renames={"qkv": "kv"},
+    ),
+    Adapter(
+        family="SwinV2 (torchvision)",
+        matches=("torchvision.models.swin_transformer.ShiftedWindowAttentionV2",),
+        heads=heads,
+        adopt=AdoptedWindowsV2,
+        bias=_table,
+        queries=partial(plain_map, name="qkv"),
+        renames={"qkv": "kv"},
+    ),
+)

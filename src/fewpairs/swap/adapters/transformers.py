@@ -1,0 +1,173 @@
+"""Layers of transformers that call its `AttentionInterface`: ViT and its kin, Swin, SegFormer, DINOv3, CLIP and more.
+
+Their own forward pass stays: projections, rotations and relative positions are transformers' business. A swapped layer
+differs in a copy of its configuration, which names fewpairs' attention, and in its core. Without queries, the query
+projection becomes `NoQuery`.
+
+transformers is imported when the first of its layers is swapped, not before.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from functools import cache, partial
+from importlib import import_module
+from typing import Any
+
+from torch import Tensor, nn
+
+from fewpairs.attention import Variant
+from fewpairs.swap.adapter import Adapter, Refusal, nothing
+from fewpairs.swap.adopted import Adopted
+from fewpairs.swap.explicit import mix_and_weights
+from fewpairs.swap.interface import CORE, Answer, register_core
+
+
+@dataclass(frozen=True)
+class Names:
+    """What a layer calls its parts."""
+
+    heads: str = "num_attention_heads"
+    width: str = "head_dim"
+    scale: str = "scaling"
+    dropout: str = "attention_dropout"
+    query: str = "q_proj"
+
+
+VIT = Names()
+CLIP = Names(heads="num_heads", scale="scale", dropout="dropout")
+DINOV3 = Names(heads="num_heads", dropout="dropout")
+OLDER = Names(width="attention_head_size", dropout="dropout_prob", query="query")
+
+LAYERS: dict[str, tuple[str, str, Names]] = {
+    "ViTAttention": ("ViT", "vit", VIT),
+    "DeiTAttention": ("DeiT", "deit", VIT),
+    "Dinov2Attention": ("DINOv2", "dinov2", VIT),
+    "Dinov2WithRegistersAttention": ("DINOv2 with registers", "dinov2_with_registers", VIT),
+    "DINOv3ViTAttention": ("DINOv3", "dinov3_vit", DINOV3),
+    "IJepaAttention": ("I-JEPA", "ijepa", VIT),
+    "ViTMSNAttention": ("ViT-MSN", "vit_msn", VIT),
+    "ViTMAEAttention": ("ViT-MAE", "vit_mae", VIT),
+    "BeitAttention": ("BEiT", "beit", VIT),
+    "SwinAttention": ("Swin", "swin", VIT),
+    "SegformerAttention": ("SegFormer", "segformer", VIT),
+    "DPTSelfAttention": ("DPT", "dpt", OLDER),
+    "YolosSelfAttention": ("YOLOS", "yolos", OLDER),
+    "CLIPAttention": ("CLIP", "clip", CLIP),
+    "SiglipAttention": ("SigLIP", "siglip", CLIP),
+    "Siglip2Attention": ("SigLIP 2", "siglip2", CLIP),
+}
+"""Class of a layer -> its family, the model's folder in transformers, and what it calls its parts."""
+
+
+class NoQuery(nn.Module):
+    """Stands where a query projection was, `[... c] -> [... out_features]`: the shape expected, and read by nobody."""
+
+    def __init__(self, out_features: int) -> None:
+        super().__init__()
+        self.out_features = out_features
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[..., :1].expand(*x.shape[:-1], self.out_features)
+
+    def extra_repr(self) -> str:
+        return f"out_features={self.out_features}"
+
+
+class AdoptedInterface(Adopted):
+    """A layer whose own forward pass calls `answer` through transformers' interface."""
+
+    names: Names
+
+    def __init__(self, old: Any, variant: Variant) -> None:
+        heads, width = _heads(old, self.names)
+        super().__init__(old, variant, heads, width, scale=getattr(old, self.names.scale))
+        self.core.attn_drop = nn.Dropout(getattr(old, self.names.dropout)).train(old.training)
+        self.config = copy.copy(old.config)
+        self.config._attn_implementation_internal = CORE
+        if not self.queries:
+            setattr(self, self.names.query, NoQuery(heads * width).train(old.training))
+        register_core()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Of a copy, or of a layer read from a file in a process that has swapped nothing yet."""
+        super().__setstate__(state)
+        register_core()
+
+    def answer(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, *, maps: bool) -> Answer:
+        """The mixed heads `[b n h e]` of one `[b h n d]` a role; with `maps` the weights too, after dropout."""
+        roles = (q, k, v) if self.queries else (k, v)
+        if not maps:
+            return self.mix(*roles, bias=bias).transpose(1, 2).contiguous(), None
+        mixed, weights = mix_and_weights(self, *roles, bias=bias)
+        return mixed.transpose(1, 2).contiguous(), weights
+
+
+@cache
+def adopted_class(layer: str) -> type[AdoptedInterface]:
+    """Of a name in `LAYERS`: its class in transformers with `AdoptedInterface` before it."""
+    _, folder, names = LAYERS[layer]
+    original = getattr(import_module(f"transformers.models.{folder}.modeling_{folder}"), layer)
+    members = {"__module__": __name__, "__doc__": original.__doc__, "names": names}
+    return type(f"Adopted{layer}", (AdoptedInterface, original), members)
+
+
+def __getattr__(name: str) -> type[AdoptedInterface]:
+    """`AdoptedViTAttention` and so on, so that pickle finds these classes in a process that has not made them yet."""
+    layer = name.removeprefix("Adopted")
+    if layer == name or layer not in LAYERS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return adopted_class(layer)
+
+
+def _heads(layer: Any, names: Names) -> tuple[int, int]:
+    return getattr(layer, names.heads), getattr(layer, names.width)
+
+
+def _adopt(old: nn.Module, variant: Variant) -> Adopted:
+    return adopted_class(type(old).__name__)(old, variant)
+
+
+def _table(_layer: Any) -> str:
+    return "a table of relative positions, and the mask of a shift,"
+
+
+def _relative(layer: Any) -> str | None:
+    config = layer.config
+    used = config.use_relative_position_bias or config.use_shared_relative_position_bias
+    return "a table of relative positions" if used else None
+
+
+def _reduced(layer: Any) -> str | None:
+    ratio = layer.sequence_reduction_ratio
+    return f"there is one key for {ratio} x {ratio} queries" if ratio > 1 else None
+
+
+def _adapter(layer: str) -> Adapter:
+    family, folder, names = LAYERS[layer]
+    return Adapter(
+        family=f"{family} (transformers)",
+        matches=(f"transformers.models.{folder}.modeling_{folder}.{layer}",),
+        heads=partial(_heads, names=names),
+        adopt=_adopt,
+        bias={"SwinAttention": _table, "BeitAttention": _relative}.get(layer, nothing),
+        strided=_reduced if layer == "SegformerAttention" else nothing,
+    )
+
+
+def _own_scores(family: str, *layers: str) -> Refusal:
+    reason = "its scores are computed in its own forward pass, not through transformers' AttentionInterface"
+    return Refusal(f"{family} (transformers)", tuple(f"transformers.models.{layer}" for layer in layers), reason)
+
+
+ADAPTERS: tuple[Adapter | Refusal, ...] = (
+    *(_adapter(layer) for layer in LAYERS),
+    _own_scores("SwinV2", "swinv2.modeling_swinv2.Swinv2SelfAttention"),
+    _own_scores("PVT", "pvt.modeling_pvt.PvtEfficientSelfAttention"),
+    _own_scores("PVTv2", "pvt_v2.modeling_pvt_v2.PvtV2SelfAttention"),
+    _own_scores("CvT", "cvt.modeling_cvt.CvtSelfAttention"),
+    _own_scores("Hiera", "hiera.modeling_hiera.HieraMaskUnitAttention"),
+    _own_scores("LeViT", "levit.modeling_levit.LevitAttention", "levit.modeling_levit.LevitAttentionSubsample"),
+    _own_scores("MobileViT", "mobilevit.modeling_mobilevit.MobileViTSelfAttention"),
+)

@@ -1,0 +1,104 @@
+"""timm's plain self-attention: ViT, DeiT, DINO, DINOv2, PiT and all else that is built from its blocks.
+
+And what is close to it: VOLO's and MetaFormer's, ViT with relative positions.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from einops import rearrange
+from timm.layers import Attention
+from timm.models.metaformer import Attention as MetaFormerAttention
+from timm.models.vision_transformer_relpos import RelPosAttention
+from timm.models.volo import Attention as VoloAttention
+from torch import Tensor
+
+from fewpairs.swap.adapter import Refusal
+from fewpairs.swap.adapters.joint import JointAttention, joint_adapter, scores_mask
+
+
+class AdoptedAttention(JointAttention, Attention):
+    """`[b n c] -> [b n c]`; queries, keys and the heads' output may be normed, and the latter gated."""
+
+    def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
+        bias = scores_mask(x.shape[1], attn_mask, is_causal, x.device)
+        mixed = self.mix(*self.normed(self.split(self.joint(x))), bias=bias)
+        return gated_out(self, x, mixed)
+
+
+def gated_out(layer: Any, x: Tensor, mixed: Tensor) -> Tensor:
+    """Heads together, normed and gated where the layer does that, then its output projection: `[b n c]`."""
+    mixed = layer.norm(rearrange(mixed, "b h n d -> b n (h d)"))
+    if (gate := getattr(layer, "gate", None)) is not None:
+        mixed = mixed * gate(x).sigmoid()
+    projected: Tensor = layer.proj_drop(layer.proj(mixed))
+    return projected
+
+
+class AdoptedRelPosAttention(JointAttention, RelPosAttention):
+    """`[b n c] -> [b n c]`; the layer's own relative positions, or those that all layers share, join the scores."""
+
+    def forward(self, x: Tensor, shared_rel_pos: Tensor | None = None) -> Tensor:
+        bias = shared_rel_pos if self.rel_pos is None else self.rel_pos.get_bias()
+        return self.out(self.mix(*self.normed(self.split(self.joint(x))), bias=bias))
+
+
+class AdoptedMetaFormerAttention(JointAttention, MetaFormerAttention):
+    """`[b n c] -> [b n c]`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.mix(*self.split(self.joint(x))))
+
+
+class AdoptedVoloAttention(JointAttention, VoloAttention):
+    """`[b H W c] -> [b H W c]`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = rearrange(x, "b H W c -> b (H W) c")
+        mixed = self.out(self.mix(*self.split(self.joint(tokens))))
+        return rearrange(mixed, "b (H W) c -> b H W c", H=x.shape[1])
+
+
+def _rel_pos(layer: Any) -> str:
+    return "relative positions that all layers share" if layer.rel_pos is None else "a bias of relative positions"
+
+
+ADAPTERS = (
+    joint_adapter(
+        "ViT (timm)",
+        ("timm.layers.attention.Attention", "timm.models.vision_transformer.Attention"),
+        AdoptedAttention,
+    ),
+    joint_adapter(
+        "ViT with relative positions (timm)",
+        ("timm.models.vision_transformer_relpos.RelPosAttention",),
+        AdoptedRelPosAttention,
+        bias=_rel_pos,
+    ),
+    joint_adapter("MetaFormer (timm)", ("timm.models.metaformer.Attention",), AdoptedMetaFormerAttention),
+    joint_adapter("VOLO (timm)", ("timm.models.volo.Attention",), AdoptedVoloAttention),
+    Refusal(
+        "VOLO's outlooker (timm)",
+        ("timm.models.volo.OutlookAttention",),
+        "the outlooker has no queries and keys: a linear map of each place gives the weights of its neighbours",
+    ),
+    Refusal(
+        "ViT with differential attention (timm)",
+        ("timm.layers.diff_attention.DiffAttention",),
+        "it subtracts two softmax maps of half the width from one another, with weights that no variant has",
+    ),
+    Refusal(
+        "ViT with parallel blocks (timm)",
+        (
+            "timm.models.vision_transformer.ParallelScalingBlock",
+            "timm.models.vision_transformer.DiffParallelScalingBlock",
+        ),
+        "attention and feed-forward share one projection, so there is no attention layer to exchange",
+    ),
+    Refusal(
+        "XCiT (timm)",
+        ("timm.models.xcit.XCA",),
+        "cross-covariance attention weighs channels against channels: there are no pairs of tokens to choose from",
+    ),
+)

@@ -1,0 +1,172 @@
+"""transformers' plug for other attention, its `AttentionInterface`: a function that a model's layers call by its name.
+
+A function registered there changes how scores become weights, and no weights of the model. So it serves k-NN attention
+without a swap (`register_transformers`); and the layers of a swapped model call `mix_by_core` there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fewpairs.attention import KNN
+from fewpairs.errors import InputError
+from fewpairs.ops import knn_attention
+
+CORE = "fewpairs"
+"""Name under which swapped layers find `mix_by_core`."""
+
+Answer = tuple[Tensor, Tensor | None]
+"""What transformers' layers expect: the mixed heads `[b n h e]`, and the weights `[b h n m]` or None."""
+
+
+def register_transformers(topk: int | float = 0.5, *, metric: str = "dot", name: str | None = None) -> tuple[str, ...]:
+    """Give transformers an attention called `knn`, for `attn_implementation=` and `model.set_attn_implementation`.
+
+    The weights of the model stay, and all its layers keep the same `topk`; `swap_attention` does more (layers one by
+    one, a receipt, costs). Attention maps come with `output_attentions=True`. Registering a name again replaces what it
+    meant, for models in use as well.
+
+    Args:
+        topk: keys that each query keeps, a number or a share of them, as in `KNN`.
+        metric: "dot" or "euclidean", as in `KNN`.
+        name: what to call it; None calls it `knn`, and `knn100` as well where `topk` is 100.
+
+    Returns:
+        The names that were registered.
+
+    Raises:
+        InputError: transformers is not installed; `topk` or `metric` is out of its range; `name` is one of
+            transformers' own.
+    """
+    variant = KNN(topk, metric)  # type: ignore[arg-type]  # it looks at the values itself
+    names = ("knn", f"knn{topk}") if name is None else (name,)
+    for each in names:
+        _register(each, partial(mix_by_knn, variant))
+    return names
+
+
+def register_core() -> None:
+    """Make `mix_by_core` known to transformers, which swapped layers need in every process that runs them."""
+    _register(CORE, mix_by_core)
+
+
+def _register(name: str, function: Callable[..., Answer]) -> None:
+    try:
+        from transformers import AttentionInterface, AttentionMaskInterface
+        from transformers.masking_utils import sdpa_mask
+    except ImportError as error:
+        raise InputError(
+            "transformers 5 or newer is needed for its AttentionInterface, and could not be imported "
+            f"({error}); pip install 'transformers>=5.23'"
+        ) from error
+    own = {"eager", *AttentionInterface._global_mapping} - _OURS
+    if name in own:
+        raise InputError(f"name={name!r} is transformers' own attention; choose another name, as 'knn'")
+    AttentionInterface.register(name, function)
+    AttentionMaskInterface.register(name, sdpa_mask)
+    _OURS.add(name)
+
+
+_OURS: set[str] = set()
+"""Names registered here, which may be registered again."""
+
+
+def mix_by_core(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    is_causal: bool | None = None,
+    **told: Any,
+) -> Answer:
+    """The heads mixed by the core of a swapped layer, which knows scale, dropout and whether there are queries."""
+    bias = scores_bias(module, query, key, attention_mask, is_causal, told)
+    answer: Answer = module.answer(query, key, value, bias, maps=wants_maps(told))
+    return answer
+
+
+def mix_by_knn(
+    variant: KNN,
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    is_causal: bool | None = None,
+    **told: Any,
+) -> Answer:
+    """k-NN attention for any layer that calls the interface. `dropout` is 0 outside training: the layer sees to it."""
+    bias = scores_bias(module, query, key, attention_mask, is_causal, told)
+    if (groups := query.shape[1] // key.shape[1]) > 1:
+        key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+    mix = partial(knn_attention, query, key, topk=variant.topk, bias=bias, scale=scaling, metric=variant.metric)
+    if not (dropout or wants_maps(told)):
+        return mix(value).transpose(1, 2).contiguous(), None
+    identity = torch.eye(key.shape[-2], dtype=key.dtype, device=key.device).expand(*key.shape[:-1], -1)
+    weights = nn.functional.dropout(mix(identity).contiguous(), dropout)  # which draws in the order of memory
+    return (weights @ value.to(weights.dtype)).transpose(1, 2).contiguous(), weights
+
+
+def wants_maps(told: dict[str, Any]) -> bool:
+    """Whether the caller of the model asked for attention maps.
+
+    Some layers (SigLIP's, DPT's) do not pass the question on; then transformers' collector knows, where it has one.
+    """
+    if "output_attentions" in told:
+        return bool(told["output_attentions"])
+    from transformers.utils import output_capturing
+
+    collector = getattr(output_capturing, "_active_collector", None)
+    return collector is not None and "attentions" in (collector.get() or ())
+
+
+def scores_bias(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    mask: Tensor | None,
+    is_causal: bool | None,
+    told: dict[str, Any],
+) -> Tensor | None:
+    """What transformers says about pairs of tokens, as one bias or mask `[#b #h n m]`, or None.
+
+    `told` are the options beside the mask that a model gives its attention.
+
+    Raises:
+        InputError: the model asks for something else on its scores (sinks, a soft cap, a paged cache), or the mask is
+            none over pairs.
+    """
+    for option in ("softcap", "s_aux", "cache"):
+        if told.get(option) is not None:
+            raise InputError(
+                f"{type(module).__name__} gives its attention {option}=, which k-NN attention has not; use this model "
+                "with another attn_implementation"
+            )
+    n, m = query.shape[-2], key.shape[-2]
+    if mask is not None:
+        mask = _over_pairs(mask, n, m)
+    elif n > 1 and (getattr(module, "is_causal", True) if is_causal is None else is_causal):
+        mask = torch.ones(1, 1, n, m, dtype=torch.bool, device=query.device).tril()
+    position: Tensor | None = told.get("position_bias")
+    if position is None:
+        return mask
+    if mask is None:
+        return position
+    return torch.where(mask, position, -torch.inf) if mask.dtype == torch.bool else position + mask
+
+
+def _over_pairs(mask: Tensor, n: int, m: int) -> Tensor:
+    if isinstance(mask, Tensor) and mask.dim() == 2:
+        mask = mask.bool()[:, None, None, :]
+    if not isinstance(mask, Tensor) or mask.dim() != 4:
+        shape = list(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
+        raise InputError(f"the attention mask is {shape}; allowed: [b m] of the keys, or [b h n m] with 1 for b or h")
+    return mask[..., :m].expand(-1, -1, n, -1)

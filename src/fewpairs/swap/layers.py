@@ -1,0 +1,109 @@
+"""The attention layers of a model: which there are, where, and which of them can be swapped at all."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from torch import nn
+
+from fewpairs.attention import Variant
+from fewpairs.swap.adapter import Adapter, Refusal, type_name
+from fewpairs.swap.adapters import ADAPTERS
+from fewpairs.swap.adopted import Adopted
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One attention layer of a model."""
+
+    name: str
+    """Of the module, as in `model.get_submodule(name)`."""
+    index: int
+    """Its place among all layers listed, from 0."""
+    stage: int
+    """Layers whose names differ in their last number alone share a stage; from 0."""
+    family: str
+    heads: int | None
+    dim_head: int | None
+    """Width of one head; with `heads` None where nothing can be swapped."""
+    reason_left_alone: str | None = None
+    """Why no variant can take its place, or None."""
+    variant: Variant | None = None
+    """How its heads are mixed, where fewpairs does that."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A layer with what is needed to swap it."""
+
+    layer: Layer
+    module: nn.Module
+    adapter: Adapter | None
+
+
+def find_layers(model: nn.Module) -> list[Found]:
+    """All attention layers of a model, in the order of its modules; a layer inside another is the other's business."""
+    stages: dict[str, int] = {}
+    found: list[Found] = []
+    for name, module, kind in _attention_modules(model):
+        stage = stages.setdefault(_stage_of(name), len(stages))
+        found.append(_found(name, len(found), stage, module, kind))
+    return found
+
+
+def describe(model: nn.Module) -> list[Layer]:
+    """The attention layers of a model, as `swap_attention` sees them; nothing is changed."""
+    return [found.layer for found in find_layers(model)]
+
+
+def families() -> list[str]:
+    """All families that can be swapped."""
+    return sorted({adapter.family for adapter in ADAPTERS if isinstance(adapter, Adapter)})
+
+
+def _attention_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module, Adapter | Refusal | None]]:
+    """Name, module and adapter. None stands for a layer of an unknown type that has attention in its name."""
+    kinds = {name: adapter for adapter in ADAPTERS for name in adapter.matches}
+    inside: tuple[str, ...] = ()
+    seen: list[tuple[str, nn.Module, Adapter | Refusal | None]] = []
+    for name, module in model.named_modules():
+        if name.startswith(inside):
+            continue
+        kind = kinds.get(type_name(type(module)))
+        if kind is not None or isinstance(module, Adopted):
+            inside = (*inside, f"{name}." if name else "")
+        elif not _looks_like_attention(type(module), kinds):
+            continue
+        seen.append((name, module, kind))
+    names = [name for name, _, _ in seen]
+    for name, module, kind in seen:
+        holds_another = any(other.startswith(f"{name}." if name else "") for other in names if other != name)
+        if kind is not None or isinstance(module, Adopted) or not holds_another:
+            yield name, module, kind
+
+
+def _looks_like_attention(kind: type, known: Collection[str]) -> bool:
+    """By its name, or because it derives from a known layer, whose adapter cannot know what it does otherwise."""
+    return any(re.search("Attention|Attn", base.__name__) or type_name(base) in known for base in kind.__mro__)
+
+
+def _stage_of(name: str) -> str:
+    """The name up to the last part that ends in a number: `layers.1.blocks.` of `layers.1.blocks.0.attn`."""
+    numbered = list(re.finditer(r"\d+(?=\.|$)", name))
+    return name[: numbered[-1].start()] if numbered else ""
+
+
+def _found(name: str, index: int, stage: int, module: nn.Module, kind: Adapter | Refusal | None) -> Found:
+    if isinstance(module, Adopted):
+        core = module.core
+        layer = Layer(name, index, stage, module.family, core.heads, core.dim_head, variant=core.variant)
+        return Found(layer, module, None)
+    if isinstance(kind, Adapter):
+        variant = getattr(getattr(module, "core", None), "variant", None)
+        return Found(Layer(name, index, stage, kind.family, *kind.heads(module), variant=variant), module, kind)
+    if isinstance(kind, Refusal):
+        return Found(Layer(name, index, stage, kind.family, None, None, kind.reason), module, None)
+    reason = f"no adapter knows {type_name(type(module))}"
+    return Found(Layer(name, index, stage, type(module).__name__, None, None, reason), module, None)

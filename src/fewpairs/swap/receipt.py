@@ -1,0 +1,136 @@
+"""What a swap did, as a table and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from fewpairs.attention import Variant, variant_name
+from fewpairs.types import Size
+
+
+@dataclass(frozen=True)
+class SwappedLayer:
+    """A layer whose heads are now mixed by `variant`."""
+
+    name: str
+    index: int
+    stage: int
+    family: str
+    heads: int
+    dim_head: int
+    variant: Variant
+    queries: int | None = None
+    """How many there are, and how many keys, in an image of the receipt's `input_size`: in one window, where there are
+    several. None if that could not be found out."""
+    keys: int | None = None
+
+
+@dataclass(frozen=True)
+class LeftAlone:
+    """A layer that is as it was, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What `swap_attention` did, or with `dry_run` would do."""
+
+    model: str
+    """Class of the model."""
+    swapped: tuple[SwappedLayer, ...]
+    left: tuple[LeftAlone, ...]
+    key_map: dict[str, str | None]
+    """Every key that the swapped layers had in the `state_dict` -> its name now, or None where it is gone."""
+    new_keys: tuple[str, ...]
+    """Keys of the `state_dict` that came with the variant."""
+    parameters_before: int
+    parameters_after: int
+    macs_before: int | None = None
+    """Multiply-adds of one image of `input_size`, as `fewpairs.cost` counts them; None if they could not be counted."""
+    macs_after: int | None = None
+    input_size: Size | None = None
+    dry_run: bool = field(default=False)
+
+    @property
+    def family(self) -> str:
+        """The families of the layers swapped."""
+        return ", ".join(dict.fromkeys(layer.family for layer in self.swapped))
+
+    @property
+    def variants(self) -> tuple[Variant, ...]:
+        """The variants that were put in, each once."""
+        return tuple(dict.fromkeys(layer.variant for layer in self.swapped))
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        did = "would swap" if self.dry_run else "swapped"
+        total = len(self.swapped) + len(self.left)
+        yield f"{self.model} ({self.family}): {did} {len(self.swapped)} of {total} attention layers"
+        yield ""
+        yield from table(_HEAD, [_row(layer) for layer in self.swapped], numbers=(1, 2, 3, 4, 5))
+        if self.left:
+            yield ""
+            yield from table(("left alone", "because"), [(layer.name, layer.reason) for layer in self.left])
+        yield ""
+        costs = [("parameters", *_change(self.parameters_before, self.parameters_after))]
+        if self.macs_before is not None and self.macs_after is not None and self.input_size is not None:
+            height, width = self.input_size
+            costs.append((f"multiply-adds at {height}x{width}", *_change(self.macs_before, self.macs_after)))
+        yield from table(("", "before", "after", "change"), costs, numbers=(1, 2, 3))
+        yield ""
+        yield self._keys()
+
+    def _keys(self) -> str:
+        renamed = sum(new is not None and new != old for old, new in self.key_map.items())
+        gone = sum(new is None for new in self.key_map.values())
+        if not (renamed or gone or self.new_keys):
+            return "state_dict: every key as before"
+        return f"state_dict: {renamed} keys renamed, {gone} gone, {len(self.new_keys)} new"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain data."""
+        content = asdict(self)
+        for layer, plain in zip(self.swapped, content["swapped"], strict=True):
+            options: dict[str, Any] = asdict(layer.variant) if is_dataclass(layer.variant) else {}
+            plain["variant"] = {"name": variant_name(layer.variant), **options}
+        return {"family": self.family, **content}
+
+    def to_json(self) -> str:
+        """Everything as JSON."""
+        return json.dumps(self.to_dict(), indent=2)
+
+    def save(self, path: str | Path) -> None:
+        """Write `to_json()` to a file."""
+        Path(path).write_text(self.to_json() + "\n", encoding="utf-8")
+
+
+_HEAD = ("layer", "stage", "heads", "head width", "queries", "keys", "attention")
+
+
+def _row(layer: SwappedLayer) -> tuple[str, ...]:
+    numbers = (layer.stage, layer.heads, layer.dim_head, layer.queries, layer.keys)
+    return layer.name, *("?" if number is None else str(number) for number in numbers), str(layer.variant)
+
+
+def _change(before: int, after: int) -> tuple[str, str, str]:
+    share = (after - before) / before if before else 0.0
+    return f"{before:,}", f"{after:,}", f"{share:+.1%}" if after != before else "none"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Sequence[int] = ()) -> Iterator[str]:
+    """The lines of a table in plain text, two spaces between columns; those in `numbers` are set to the right."""
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    for row in (head, *rows):
+        cells = [
+            cell.rjust(width) if column in numbers else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        yield "  ".join(cells).rstrip()

@@ -1,0 +1,110 @@
+"""Which layers `where=` means, and which variant each of them gets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from fewpairs.attention import Variant, parse_variant
+from fewpairs.errors import InputError, nearest
+from fewpairs.swap.layers import Layer
+
+Where = str | int | Sequence[str | int] | Callable[[Layer], bool] | None
+"""All layers (None), a pattern or name, an index, several of these, or a function that says yes or no to a `Layer`."""
+
+Variants = Variant | str | Mapping[str, Any] | Sequence[Variant | str | Mapping[str, Any]]
+"""One variant for all layers, or a sequence of one a stage or one a layer."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Layers by their index."""
+
+    chosen: frozenset[int]
+    named: frozenset[int]
+    """Those asked for one by one, by name or index: that one of them cannot be swapped is then a mistake."""
+
+
+def select(layers: Sequence[Layer], where: Where) -> Selection:
+    """The layers that `where` means.
+
+    Raises:
+        InputError: a pattern or an index fits no layer, nothing is left, or `where` is of another type.
+    """
+    if where is None:
+        return Selection(frozenset(layer.index for layer in layers), frozenset())
+    if isinstance(where, str) or (isinstance(where, int) and not isinstance(where, bool)):
+        return _joined([_one(layers, where)])
+    if isinstance(where, Sequence) and not isinstance(where, bytes):
+        return _checked(_joined([_one(layers, each) for each in where]), layers, where)
+    if callable(where):
+        chosen = frozenset(layer.index for layer in layers if where(layer))
+        return _checked(Selection(chosen, frozenset()), layers, where)
+    raise InputError(
+        f"where={where!r} is neither a name pattern, an index, a sequence of these nor a function of a Layer; None "
+        "means all layers"
+    )
+
+
+def _one(layers: Sequence[Layer], where: str | int) -> Selection:
+    if isinstance(where, str):
+        return _by_name(layers, where)
+    if isinstance(where, bool) or not isinstance(where, int):
+        raise InputError(f"where: {where!r} is neither a name pattern nor an index")
+    if not -len(layers) <= where < len(layers):
+        raise InputError(f"where: there is no layer {where}; the model has {len(layers)}, from 0 to {len(layers) - 1}")
+    index = frozenset({layers[where].index})
+    return Selection(index, index)
+
+
+def _by_name(layers: Sequence[Layer], pattern: str) -> Selection:
+    matched = frozenset(layer.index for layer in layers if fnmatchcase(layer.name, pattern))
+    if not matched:
+        names = [layer.name for layer in layers]
+        inside = pattern.rstrip(".") + ".*"
+        if pattern and any(fnmatchcase(name, inside) for name in names):
+            raise InputError(f"where: {pattern!r} is no attention layer, but holds some; say {inside!r} for them")
+        raise InputError(f"where: no attention layer is called {pattern!r}; {nearest(pattern, names)}")
+    return Selection(matched, frozenset() if re.search(r"[*?\[]", pattern) else matched)
+
+
+def _joined(parts: Sequence[Selection]) -> Selection:
+    return Selection(
+        frozenset().union(*(part.chosen for part in parts)), frozenset().union(*(part.named for part in parts))
+    )
+
+
+def _checked(selection: Selection, layers: Sequence[Layer], where: object) -> Selection:
+    if not selection.chosen:
+        names = ", ".join(layer.name for layer in layers)
+        raise InputError(f"where={where!r} selects no layer; the model has {names}")
+    return selection
+
+
+def assign(variant: Variants, layers: Sequence[Layer]) -> dict[int, Variant]:
+    """The variant of each of the layers selected, by index; layers that nothing can replace get none.
+
+    Raises:
+        InputError: a variant is not known, or a sequence is neither one a stage nor one a layer.
+    """
+    able = [layer for layer in layers if layer.reason_left_alone is None]
+    if isinstance(variant, (str, Mapping, Variant)):
+        one = parse_variant(variant)
+        return {layer.index: one for layer in able}
+    if not isinstance(variant, Sequence):
+        raise InputError(f"variant={variant!r} is neither a variant, nor the name of one, nor a sequence of these")
+    each = [parse_variant(item) for item in variant]
+    if len(each) == len(able):
+        return {layer.index: one for layer, one in zip(able, each, strict=True)}
+    stages = sorted({layer.stage for layer in able})
+    if len(each) == len(stages):
+        by_stage = dict(zip(stages, each, strict=True))
+        return {layer.index: by_stage[layer.stage] for layer in able}
+    depths = [sum(layer.stage == stage for layer in able) for stage in stages]
+    raise InputError(
+        f"{len(each)} variants were given for {len(able)} layers in {len(stages)} stages of {depths}; give one, one a "
+        "stage or one a layer"
+    )

@@ -1,0 +1,98 @@
+"""The segmentation losses by name: MONAI's and PyTorch's terms, and the sums of them that are in use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fewpairs.errors import InputError, nearest
+
+LossTerm = Callable[[Tensor, Tensor], Tensor]
+"""Float32 logits and 0/1 targets, both `[b C H W]` -> a scalar, the mean over the images of a batch."""
+
+SMOOTH = 1.0
+"""Added to both sides of the overlap fractions: without it an image that lacks a class gives no useful gradient."""
+
+LOSSES: dict[str, dict[str, float]] = {
+    "bce": {"bce": 1.0},
+    "dice": {"dice": 1.0},
+    "bce+dice": {"bce": 1.0, "dice": 1.0},
+    "ce": {"ce": 1.0},
+    "dice+ce": {"dice": 1.0, "ce": 1.0},
+    "focal": {"focal": 1.0},
+    "dice+focal": {"dice": 1.0, "focal": 1.0},
+    "tversky": {"tversky": 1.0},
+    "bce+tversky": {"bce": 1.0, "tversky": 1.0},
+    "jaccard": {"jaccard": 1.0},
+    "bce+jaccard": {"bce": 1.0, "jaccard": 1.0},
+}
+"""Loss -> its terms with their weights. "bce" is for sigmoid outputs, "ce" for exclusive classes, the rest for both."""
+
+
+@dataclass(frozen=True, slots=True)
+class _WeightedTerm:
+    name: str
+    weight: float
+    function: LossTerm
+
+
+class SegmentationLoss:
+    """A weighted sum of terms, in float32 whatever the model's precision.
+
+    `exclusive` takes a softmax over `[b k+1 H W]` with the background first; otherwise every channel is a sigmoid of
+    its own. Overlap terms (dice, jaccard, tversky) go image by image and leave the background out, so the mean over two
+    processes with equal batches is that of one process with both.
+    """
+
+    def __init__(self, name: str, *, exclusive: bool) -> None:
+        if name not in LOSSES:
+            raise InputError(f"unknown loss {name!r}; {nearest(name, LOSSES)}")
+        wrong, right = ("bce", "ce") if exclusive else ("ce", "bce")
+        if wrong in LOSSES[name]:
+            fitting = [loss for loss, terms in LOSSES.items() if wrong not in terms]
+            raise InputError(
+                f"loss {name!r} does not fit {'exclusive (softmax)' if exclusive else 'overlapping (sigmoid)'} "
+                f"classes: its term {wrong!r} would have to be {right!r}; choose one of {', '.join(fitting)}"
+            )
+        self.name = name
+        self.terms = tuple(_WeightedTerm(n, w, _build(n, exclusive)) for n, w in LOSSES[name].items())
+
+    def __call__(self, logits: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """`[b C H W]` logits and targets of equal shape -> weighted scalars by term."""
+        with torch.autocast(logits.device.type, enabled=False):
+            logits, target = logits.float(), target.float()
+            return {term.name: term.weight * term.function(logits, target) for term in self.terms}
+
+
+def exclusive_target(mask: Tensor) -> Tensor:
+    """`[b k H W]` masks that may overlap -> `[b k+1 H W]` one-hot, the background first.
+
+    Where classes overlap the one listed last wins, as if the masks were painted over each other in their order.
+    """
+    order = torch.arange(1, mask.shape[1] + 1, device=mask.device).view(1, -1, 1, 1)
+    label = (order * (mask > 0.5)).amax(dim=1)
+    return F.one_hot(label, mask.shape[1] + 1).movedim(-1, 1).to(mask.dtype)
+
+
+def _build(term: str, exclusive: bool) -> LossTerm:
+    from monai.losses import DiceLoss, FocalLoss, TverskyLoss
+
+    if term == "bce":
+        return F.binary_cross_entropy_with_logits
+    if term == "ce":
+        return lambda logits, target: F.cross_entropy(logits, target.argmax(dim=1))
+    overlap: dict[str, Any] = {"sigmoid": not exclusive, "softmax": exclusive, "include_background": not exclusive}
+    overlap |= {"smooth_nr": SMOOTH, "smooth_dr": SMOOTH}
+    builders: dict[str, Callable[[], LossTerm]] = {
+        "dice": lambda: DiceLoss(**overlap),
+        "jaccard": lambda: DiceLoss(jaccard=True, **overlap),
+        # Salehi et al. 2017: a missed voxel costs more than a superfluous one.
+        "tversky": lambda: TverskyLoss(alpha=0.3, beta=0.7, **overlap),
+        "focal": lambda: FocalLoss(gamma=2.0, use_softmax=exclusive),
+    }
+    return builders[term]()

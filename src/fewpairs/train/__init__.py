@@ -1,0 +1,29 @@
+"""Training and evaluation on Hugging Face accelerate: one loop for one process or many."""
+
+from fewpairs.train.checkpoint import load_weights, read_metadata
+from fewpairs.train.config import FitConfig, OptimizerConfig, ScheduleConfig
+from fewpairs.train.engine import evaluate, fit
+from fewpairs.train.history import Evaluation, History
+from fewpairs.train.journal import read_history
+from fewpairs.train.log import read_log
+from fewpairs.train.processes import leave_processes
+from fewpairs.train.run_folder import RunFolder, describe_environment
+from fewpairs.train.signals import Interrupted
+
+__all__ = [
+    "Evaluation",
+    "FitConfig",
+    "History",
+    "Interrupted",
+    "OptimizerConfig",
+    "RunFolder",
+    "ScheduleConfig",
+    "describe_environment",
+    "evaluate",
+    "fit",
+    "leave_processes",
+    "load_weights",
+    "read_history",
+    "read_log",
+    "read_metadata",
+]

@@ -1,0 +1,252 @@
+"""Checkpoints: one safetensors file each, written atomically, read without ever unpickling code.
+
+A file holds tensors under the prefixes `model.`, `ema.`, `optimizer.<parameter>.` and `rng.<process>.`; everything else
+is JSON in its metadata entry `fewpairs` (`latchkey` in files that version 0.1.0 wrote under its first name).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from fewpairs.errors import CheckpointError, TrainingError
+
+FORMAT = 1
+_ENTRY = "fewpairs"
+_FORMER_ENTRY = "latchkey"
+_TORCH_SUFFIXES = {".pt", ".pth"}
+_SHOWN = 4
+
+Weights = Literal["model", "ema"]
+
+
+def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    """Write one safetensors file so that `path` holds either the previous checkpoint or the whole new one.
+
+    The bytes go to a temporary file in the same folder, reach the disk, and only then take the name. Tensors that share
+    memory (tied weights) are stored once for each name.
+
+    Raises:
+        TrainingError: the disk is full or the folder cannot be written; the previous file is untouched.
+    """
+    entry = json.dumps({"format": FORMAT, **metadata}, allow_nan=False)
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    except OSError as error:
+        raise _not_written(path, error) from error
+    temporary = Path(name)
+    try:
+        os.close(handle)
+        save_file(_unshared(tensors), temporary, metadata={"format": "pt", _ENTRY: entry})
+        _to_disk(temporary)
+        temporary.chmod(0o666 & ~_umask())
+        os.replace(temporary, path)
+        _to_disk(path.parent)
+    except (OSError, SafetensorError) as error:
+        raise _not_written(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _not_written(path: Path, error: Exception) -> TrainingError:
+    kept = f"the previous {path.name} is intact" if path.exists() else f"no {path.name} was there before"
+    reason = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+    return TrainingError(
+        f"could not write checkpoint {path}: {reason}; {kept}. "
+        f"Free disk space or mend the folder's permissions, then resume the run"
+    )
+
+
+def _unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    seen: set[int] = set()
+    result: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        value = tensor.detach().cpu().contiguous()
+        if value.untyped_storage().data_ptr() in seen:
+            value = value.clone()
+        seen.add(value.untyped_storage().data_ptr())
+        result[name] = value
+    return result
+
+
+def _to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors (on the CPU) and metadata of a checkpoint that fewpairs wrote.
+
+    Raises:
+        CheckpointError: no such file, or one that is truncated, pickled or not fewpairs'.
+    """
+    tensors, metadata = _read_safetensors(path)
+    if metadata is None:
+        raise CheckpointError(f"{path} is a safetensors file, but not a checkpoint of fewpairs (no {_ENTRY!r} entry)")
+    return tensors, metadata
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """The JSON part of a checkpoint (step, scores, which weights it holds) without its tensors.
+
+    Raises:
+        CheckpointError: as `read_checkpoint`.
+    """
+    with _opened(path) as file:
+        metadata = _metadata(path, file.metadata())
+    if metadata is None:
+        raise CheckpointError(f"{path} is a safetensors file, but not a checkpoint of fewpairs (no {_ENTRY!r} entry)")
+    return metadata
+
+
+def load_weights(path: Path | str, model: nn.Module, *, weights: Weights | None = None) -> dict[str, Any]:
+    """Put a checkpoint's weights into `model`, all of them or none.
+
+    `best.safetensors` holds one set of weights, the ones that were evaluated. `last.safetensors` may hold two, with
+    the moving average: `weights` chooses, and None takes those that the run scores (`scored` in its metadata).
+    Plain state dicts are accepted too, as safetensors, or as `.pt`/`.pth` read by `torch.load(weights_only=True)`.
+
+    Returns the checkpoint's metadata (`step`, `weights`, `scores`, ...), empty for a plain state dict.
+
+    Raises:
+        CheckpointError: the file is missing, truncated, pickled code, or belongs to another model (the differing names
+            and shapes are listed).
+    """
+    path = Path(path)
+    if path.suffix in _TORCH_SUFFIXES:
+        state, metadata = _read_torch(path), None
+    else:
+        state, metadata = _read_safetensors(path)
+    if metadata is not None:
+        held = {prefix for prefix in ("model", "ema") if any(name.startswith(f"{prefix}.") for name in state)}
+        chosen = weights or metadata.get("scored") or ("ema" if "ema" in held else "model")
+        if chosen not in held:
+            raise CheckpointError(f"{path} holds no {chosen!r} weights; it holds: {', '.join(sorted(held)) or 'none'}")
+        state = with_prefix(state, f"{chosen}.")
+    elif weights == "ema":
+        raise CheckpointError(f"{path} is a plain state dict without a moving average; leave weights unset")
+    check_same_model(path, model, state)
+    model.load_state_dict(state)
+    return metadata or {}
+
+
+def with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with `prefix`, without it."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def check_same_model(path: Path, model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Raise CheckpointError, listing names and shapes, unless `state` fits `model` exactly."""
+    own = model.state_dict()
+    missing = [name for name in own if name not in state]
+    unknown = [name for name in state if name not in own]
+    shapes = [
+        f"{name} ({_shape(state[name])} in the file, {_shape(own[name])} in the model)"
+        for name in own
+        if name in state and own[name].shape != state[name].shape
+    ]
+    problems = [
+        f"{len(names)} {what}: {_first(names)}"
+        for what, names in (
+            ("missing from the file", missing),
+            ("unknown to the model", unknown),
+            ("of another shape", shapes),
+        )
+        if names
+    ]
+    if problems:
+        raise CheckpointError(
+            f"{path} belongs to another model than this {type(model).__name__} "
+            f"({len(own)} tensors in the model, {len(state)} in the file): {'; '.join(problems)}. "
+            f"Build the model with the configuration beside the checkpoint"
+        )
+
+
+def _first(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "scalar"
+
+
+def _opened(path: Path) -> Any:
+    try:
+        with path.open("rb") as file:
+            start = file.read(8)
+    except OSError as error:
+        raise CheckpointError(f"cannot read checkpoint {path}: {error.strerror or error}") from error
+    if start[:4] == b"PK\x03\x04" or (start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")):
+        raise CheckpointError(
+            f"{path} is a pickled file, which could run code when read; fewpairs reads safetensors, and plain weights "
+            f"from files named .pt or .pth"
+        )
+    try:
+        return safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        size = path.stat().st_size
+        raise CheckpointError(
+            f"{path} ({size} bytes) is truncated or no safetensors file ({error}); "
+            f"use another checkpoint of the run, or copy this one again"
+        ) from error
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
+    with _opened(path) as file:
+        metadata = _metadata(path, file.metadata())
+        return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118 (safe_open is no dict)
+
+
+def _metadata(path: Path, entries: Mapping[str, str] | None) -> dict[str, Any] | None:
+    entry = next((name for name in (_ENTRY, _FORMER_ENTRY) if entries and name in entries), None)
+    if entry is None or entries is None:
+        return None
+    try:
+        metadata = json.loads(entries[entry])
+    except json.JSONDecodeError as error:
+        raise CheckpointError(f"the metadata of {path} is damaged: {error}") from error
+    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
+        version = metadata.get("format") if isinstance(metadata, dict) else metadata
+        raise CheckpointError(f"{path} has checkpoint format {version!r}; this fewpairs reads format {FORMAT}")
+    return metadata
+
+
+def _read_torch(path: Path) -> dict[str, Tensor]:
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Detected pickle protocol", category=UserWarning)
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"cannot read checkpoint {path}: {error.strerror}") from error
+    except Exception as error:
+        # torch.load reports damage and refusals as UnpicklingError, RuntimeError, EOFError, KeyError and others.
+        raise CheckpointError(
+            f"{path} is truncated or holds more than plain tensors, and is refused because reading it could run code "
+            f"({type(error).__name__}); save its state dict as safetensors instead"
+        ) from error
+    for key in ("model", "state_dict"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+        raise CheckpointError(f"{path} holds no state dict (names with tensors)")
+    return content

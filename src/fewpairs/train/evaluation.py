@@ -1,0 +1,108 @@
+"""How an evaluation becomes a decision: which weights are best, and whether to stop."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fewpairs.errors import InputError, nearest
+from fewpairs.train.config import FitConfig
+from fewpairs.train.ema import Ema
+from fewpairs.train.protocols import Items, Metric
+from fewpairs.train.state import Position
+
+
+@dataclass(frozen=True, slots=True)
+class Referee:
+    """Scores a model on `items` whenever it is due; without items it never is."""
+
+    score: Callable[[nn.Module, Items], Metric]
+    items: Items | None
+    config: FitConfig
+
+    def due(self, step: int) -> bool:
+        """Whether the weights after `step` steps are to be scored."""
+        return self.items is not None and (step == self.config.steps or step % self.config.evaluate_every == 0)
+
+    def rehearse(self, model: nn.Module) -> None:
+        """Score one item before training, so that what is wrong with scores shows now and not hours later.
+
+        Raises:
+            InputError: no items, or no score called `config.monitor` (the message lists those that there are).
+        """
+        if self.items is None:
+            return
+        if len(self.items) == 0:
+            raise InputError("there is nothing to evaluate on; check the validation split, or evaluate on none")
+        scores = self.score(model, _First(self.items)).compute()
+        if self.config.monitor not in scores:
+            raise InputError(
+                f"fit.monitor is {self.config.monitor!r}, which no score is called; "
+                f"{nearest(self.config.monitor, scores)}"
+            )
+
+    def scores(self, model: nn.Module, ema: Ema | None) -> dict[str, Any]:
+        """For the log: `scores` of the moving average where it is scored (then `raw_scores` of the plain weights)."""
+        if self.items is None:
+            return {}
+        started = time.perf_counter()
+        record: dict[str, Any] = {}
+        plain = self.score(model, self.items).compute()
+        if ema is None or not self.config.score_ema:
+            record["scores"] = plain
+        else:
+            with ema.applied(model):
+                record |= {"scores": self.score(model, self.items).compute(), "raw_scores": plain}
+        return record | {"evaluation_seconds": time.perf_counter() - started}
+
+
+@dataclass(frozen=True, slots=True)
+class _First:
+    """The first item alone, in every process."""
+
+    items: Items
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> Any:
+        return self.items[0]
+
+
+def in_float32(outputs: Any) -> Any:
+    """A model's outputs as a task judges them; what is no tensor, such as detections, a model gives in float32."""
+    return outputs.float() if isinstance(outputs, Tensor) else outputs
+
+
+def joined(parts: Iterable[Any]) -> Any:
+    """The predictions for the parts of an item, on the CPU: one tensor, or one list of what each image has."""
+    found = list(parts)
+    if all(isinstance(part, Tensor) for part in found):
+        return torch.cat([part.cpu() for part in found])
+    return [one.to("cpu") for part in found for one in part]
+
+
+def judge(position: Position, score: float, config: FitConfig) -> bool:
+    """Enter the monitored score of step `position.step` into `position`; True when it is the best so far.
+
+    A score that is not a number never beats one that is.
+    """
+    best, number = position.best_score, math.isfinite(score)
+    better = position.best_step is None or (
+        number and (best is None or (score > best if config.maximise else score < best))
+    )
+    if better:
+        position.best_step, position.best_score = position.step, score if number else None
+    position.misses = 0 if better else position.misses + 1
+    return better
+
+
+def exhausted(position: Position, config: FitConfig) -> bool:
+    """Whether patience has run out."""
+    return config.patience is not None and position.misses >= config.patience

@@ -1,0 +1,113 @@
+"""Keeps the books of a run: log file, progress, history and the clock."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from types import TracebackType
+
+import torch
+
+from fewpairs.train.checkpoint import read_metadata
+from fewpairs.train.config import FitConfig
+from fewpairs.train.feed import Feed
+from fewpairs.train.history import History
+from fewpairs.train.log import MetricsLog, Record, plain, read_log
+from fewpairs.train.progress import Reporter
+from fewpairs.train.run_folder import RunFolder
+from fewpairs.train.state import Position
+
+
+class Journal:
+    """Only the first process (`main`) writes and prints; all of them keep time."""
+
+    def __init__(
+        self, run: RunFolder, config: FitConfig, position: Position, feed: Feed, *, main: bool, progress: bool
+    ) -> None:
+        self.config, self.position, self.feed = config, position, feed
+        self.history = History(config.monitor)
+        self.log = MetricsLog(run.metrics, after=position.step) if main else None
+        for record in self.log.kept if self.log else ():
+            self.history.add(record)
+        self.reporter = Reporter(start=position.step, steps=config.steps, enabled=progress and main)
+        self._earlier = position.seconds
+        self._started = time.perf_counter()
+        if torch.cuda.is_available() and feed.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(feed.device)
+
+    def __enter__(self) -> Journal:
+        self.reporter.__enter__()
+        self.open_window()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.reporter.__exit__(kind, error, trace)
+
+    def step(self) -> None:
+        """One more step is done."""
+        self.reporter.step(self.position.step)
+
+    def open_window(self) -> None:
+        """From here on time counts as training, until `close_window`."""
+        self._window = time.perf_counter(), self.feed.waited, self.position.step
+
+    def close_window(self) -> Record:
+        """Seconds a step and the share of them spent waiting for data, since `open_window`."""
+        started, waited, step = self._window
+        spent, waiting = time.perf_counter() - started, self.feed.waited - waited
+        self.position.training_seconds += spent
+        self.position.waiting_seconds += waiting
+        return {"seconds_per_step": spent / (self.position.step - step), "waiting": waiting / spent}
+
+    def write(self, record: Record) -> None:
+        """Log, remember and show one record."""
+        at = self.position
+        at.seconds = self._earlier + time.perf_counter() - self._started
+        at.peak_memory_bytes = max(at.peak_memory_bytes, _peak_memory(self.feed.device))
+        if self.log:
+            record = plain(record)
+            self.log.append(record)
+            self.history.add(record)
+            self.reporter.record(record, self.config.monitor, self.position.best_score)
+
+    def finish(self) -> History:
+        """The history of the whole run, its earlier parts included."""
+        return _complete(self.history, self.position, early=self.position.step < self.config.steps)
+
+
+def read_history(run: RunFolder) -> History:
+    """The history of a run so far, from what its folder holds.
+
+    Raises:
+        CheckpointError: `last.safetensors` is missing or damaged.
+        TrainingError: the log is damaged.
+    """
+    metadata = read_metadata(run.last)
+    position = Position(**metadata["position"])
+    history = History(metadata["monitor"])
+    for record in read_log(run.metrics) if run.metrics.exists() else ():
+        if record["step"] <= position.step:
+            history.add(record)
+    return _complete(history, position, early=metadata["finished"] and position.step < metadata["steps"])
+
+
+def _complete(history: History, at: Position, *, early: bool) -> History:
+    history.steps, history.best_step, history.best_score = at.step, at.best_step, at.best_score
+    history.stopped_early = early
+    history.seconds, history.training_seconds, history.waiting_seconds = (
+        at.seconds,
+        at.training_seconds,
+        at.waiting_seconds,
+    )
+    history.peak_memory_bytes = at.peak_memory_bytes
+    return history
+
+
+def _peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,87 @@
+"""The log of a run: `metrics.jsonl`, one JSON object a line, each step at most once."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from fewpairs.errors import TrainingError
+
+Record = dict[str, Any]
+
+
+def plain(value: Any) -> Any:
+    """`value` with numbers that JSON cannot hold (NaN, infinities) as None."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+class MetricsLog:
+    """Appends records to a file; with `after`, first drops the lines of later steps, and half-written ones."""
+
+    def __init__(self, path: Path, *, after: int = 0) -> None:
+        self.path = path
+        kept = [record for record in read_log(path) if record["step"] <= after] if path.exists() else []
+        self._write("".join(_line(record) for record in kept))
+        self.kept = kept
+
+    def _write(self, text: str) -> None:
+        temporary = self.path.with_name(f".{self.path.name}.tmp")
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            os.replace(temporary, self.path)
+        except OSError as error:
+            raise self._failed(error) from error
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def append(self, record: Record) -> None:
+        """Write one line and hand it to the operating system.
+
+        Raises:
+            TrainingError: the file cannot be written, as on a full disk.
+        """
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(_line(record))
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: OSError) -> TrainingError:
+        return TrainingError(
+            f"could not write the log {self.path}: {error.strerror or error}; checkpoints written so far are intact. "
+            f"Free disk space or mend the folder's permissions, then resume the run"
+        )
+
+
+def _line(record: Record) -> str:
+    return json.dumps(plain(record), allow_nan=False) + "\n"
+
+
+def read_log(path: Path) -> list[Record]:
+    """The records of a log, without a last line that was cut off while it was written.
+
+    Raises:
+        TrainingError: a line before the last is no record.
+    """
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    records: list[Record] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+            if not isinstance(record, dict) or not isinstance(record.get("step"), int):
+                raise ValueError("no step")
+        except ValueError as error:
+            if number == len(lines):
+                break
+            raise TrainingError(f"line {number} of {path} is no log record ({error}); mend or remove it") from error
+        records.append(record)
+    return records

@@ -1,0 +1,93 @@
+"""Parameter groups with their own learning rate and weight decay, and the optimiser over them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from fewpairs.errors import InputError
+from fewpairs.train.config import OptimizerConfig
+
+BETAS = (0.9, 0.999)
+
+
+def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
+    """Trainable parameters by learning-rate scale and weight decay.
+
+    Each group has `params`, `names` (as in `model.named_parameters()`), `scale` (its rate is this times the scheduled
+    one), `decayed` (whether weight decay applies), `lr` and `weight_decay`. The layers come from
+    `model.layer_groups()`, lists of parameter names from input to output, the last one holding decoder and head; a
+    model without that method is a single layer.
+
+    Raises:
+        InputError: `layer_decay` or `head_lr` for a model without `layer_groups`, layers that do not hold every
+            trainable parameter exactly once, or a model with nothing to train.
+    """
+    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if not trainable:
+        raise InputError(f"{type(model).__name__} has no trainable parameter; unfreeze some before training")
+    scales = _scales(model, config, trainable)
+    undecayed = set(_listed(model, "no_weight_decay") or ())
+    groups: dict[tuple[float, bool], dict[str, Any]] = {}
+    for name, parameter in trainable.items():
+        scale, decayed = key = scales[name], parameter.ndim > 1 and name not in undecayed
+        if key not in groups:
+            groups[key] = {"params": [], "names": [], "scale": scale, "decayed": decayed, "lr": config.lr * scale}
+            groups[key]["weight_decay"] = config.weight_decay if decayed else 0.0
+        groups[key]["params"].append(parameter)
+        groups[key]["names"].append(name)
+    return list(groups.values())
+
+
+def _scales(model: nn.Module, config: OptimizerConfig, trainable: Iterable[str]) -> dict[str, float]:
+    trainable = set(trainable)
+    layers: list[list[str]] | None = _listed(model, "layer_groups")
+    if layers is None:
+        for field in ("layer_decay", "head_lr"):
+            if getattr(config, field) != 1.0:
+                raise InputError(
+                    f"optimizer.{field} is {getattr(config, field)}, but {type(model).__name__} has no layer_groups() "
+                    f"that would tell its layers apart; set optimizer.{field} to 1"
+                )
+        return dict.fromkeys(trainable, 1.0)
+    scales: dict[str, float] = {}
+    for depth, names in enumerate(layers):
+        above = len(layers) - 1 - depth
+        for name in names:
+            if name in scales:
+                raise InputError(f"{type(model).__name__}.layer_groups() names parameter {name!r} twice")
+            scales[name] = config.layer_decay**above * (config.head_lr if above == 0 else 1.0)
+    if missing := sorted(trainable - scales.keys()):
+        raise InputError(
+            f"{type(model).__name__}.layer_groups() leaves out {len(missing)} trainable parameters, such as "
+            f"{', '.join(missing[:3])}; every one must belong to a layer"
+        )
+    return scales
+
+
+def _listed(model: nn.Module, method: str) -> Any:
+    """What an optional method of the model returns, None without it."""
+    return getattr(model, method)() if hasattr(model, method) else None
+
+
+def build_optimizer(
+    groups: list[dict[str, Any]], config: OptimizerConfig, *, fused: bool = True
+) -> torch.optim.Optimizer:
+    """AdamW or SGD over the `parameter_groups` of a model; `fused` updates in one kernel (on CPU and CUDA)."""
+    if config.name == "sgd":
+        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=fused)
+    return torch.optim.AdamW(groups, lr=config.lr, betas=BETAS, fused=fused)
+
+
+def set_rates(optimizer: torch.optim.Optimizer, rate: float, weight_decay: float | None = None) -> None:
+    """Give every group its own share of the scheduled learning rate, and the decayed ones the scheduled weight decay.
+
+    None leaves the weight decay as it is.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["scale"]
+        if weight_decay is not None and group["decayed"]:
+            group["weight_decay"] = weight_decay

@@ -1,0 +1,167 @@
+"""One run, one folder."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import shlex
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fewpairs.errors import InputError
+from fewpairs.train.checkpoint import read_metadata
+
+_PACKAGES = ("fewpairs", "torch", "torchvision", "timm", "accelerate", "monai", "numpy", "safetensors")
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Where a run keeps what it writes.
+
+    `config.yaml` (what was asked), `environment.json` (software and hardware), `metrics.jsonl` (the log),
+    `last.safetensors` (everything needed to resume) and `best.safetensors` (the weights that scored best).
+    """
+
+    path: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(self.path))
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def environment(self) -> Path:
+        return self.path / "environment.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def last(self) -> Path:
+        return self.path / "last.safetensors"
+
+    @property
+    def best(self) -> Path:
+        return self.path / "best.safetensors"
+
+    @property
+    def resume_command(self) -> str:
+        return f"fewpairs train --resume {shlex.quote(str(self.path))}"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run reached its last step or stopped early."""
+        return self.last.exists() and bool(read_metadata(self.last).get("finished"))
+
+    def create(self, config: str, *, overwrite: bool = False) -> None:
+        """Start a run here: make the folder and write `config` (YAML text) and the environment.
+
+        `overwrite` removes what an earlier run left in the folder, and nothing else.
+
+        Raises:
+            InputError: the folder holds something other than a run, or a run that `overwrite` was not given for, or
+                cannot be written.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"{self.path} is a file; name a folder for the run")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            names = {entry.name for entry in self.path.iterdir()}
+        except OSError as error:
+            raise self._unwritable(error) from error
+        if names and self.config.name not in names:
+            raise InputError(
+                f"{self.path} is not empty and holds no run (no {self.config.name}); name a new or an empty folder"
+            )
+        if self.last.name in names and not overwrite:
+            state = "a finished" if self.finished else "an unfinished"
+            raise InputError(
+                f"{self.path} already holds {state} run; go on with `{self.resume_command}`, name another folder, "
+                f"or replace it with --overwrite"
+            )
+        self._check_writable()
+        try:
+            for old in (self.last, self.best, self.metrics):
+                old.unlink(missing_ok=True)
+            self.config.write_text(config, encoding="utf-8")
+            self.environment.write_text(json.dumps(describe_environment(), indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def open(self, *, resume: bool, settings: Mapping[str, Any]) -> None:
+        """Make the folder ready for training; one that `create` did not make is made now, with `settings` as config.
+
+        Raises:
+            InputError: as `create` and `check_resumable`.
+        """
+        if resume:
+            self.check_resumable()
+        elif not self.config.exists() or self.last.exists():
+            self.create(yaml.safe_dump(dict(settings), sort_keys=False))
+        else:
+            self._check_writable()
+
+    def check_resumable(self) -> None:
+        """Raise InputError unless training can go on here."""
+        if not self.config.exists():
+            raise InputError(f"{self.path} holds no run to resume (no {self.config.name})")
+        if not self.last.exists():
+            raise InputError(
+                f"{self.path} has no {self.last.name}: its run stopped before the first checkpoint; start it anew"
+            )
+        self._check_writable()
+
+    def _check_writable(self) -> None:
+        try:
+            with tempfile.NamedTemporaryFile(dir=self.path, prefix=".write-test."):
+                pass
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> InputError:
+        return InputError(
+            f"cannot write to the run folder {self.path}: {error.strerror or error}; choose a folder that you may "
+            f"write to, or change its permissions"
+        )
+
+
+def describe_environment() -> dict[str, Any]:
+    """Versions and hardware, as plain data."""
+    import torch
+
+    versions = {}
+    for name in _PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": processor_name() or platform.machine(),
+        "cores": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "cuda": torch.version.cuda,
+        "cuda_devices": devices,
+        "packages": versions,
+    }
+
+
+def processor_name() -> str | None:
+    """The processor's model, where the system tells (Linux)."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), None)
