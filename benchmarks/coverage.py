@@ -13,7 +13,8 @@ import argparse
 
 import numpy as np
 
-from fewpairs.metrics import ImageRecord, image_paired
+from fewpairs.kinds.classification.bootstrap import image_paired
+from fewpairs.kinds.classification.record import ImageRecord
 
 IMAGES, HARD, RIGHT = 400, 0.3, 0.6
 CLASSES = ("first", "second")

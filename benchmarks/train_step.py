@@ -24,9 +24,14 @@ import torch
 from torch import nn
 
 from fewpairs.attention import parse_variant
-from fewpairs.data import Augment, SliceDataset, UWMadison, View, collate, make_phantom, prepare
+from fewpairs.kinds.segmentation.augment import Augment
+from fewpairs.kinds.segmentation.dataset import SliceDataset, collate
+from fewpairs.kinds.segmentation.layouts.uw_madison import UWMadison
+from fewpairs.kinds.segmentation.phantom.phantom import make_phantom
+from fewpairs.kinds.segmentation.preparation import prepare
+from fewpairs.kinds.segmentation.task import Segmentation
+from fewpairs.kinds.segmentation.view import View
 from fewpairs.models import create_segmenter
-from fewpairs.tasks import Segmentation
 from fewpairs.train import FitConfig, OptimizerConfig, RunFolder, ScheduleConfig, describe_environment, fit
 from fewpairs.train.engine import train_step
 from fewpairs.train.ledger import Ledger

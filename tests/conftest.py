@@ -56,7 +56,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six small phantom cases of one scan and four slices each, in the UW-Madison layout."""
-    from fewpairs.data import make_phantom
+    from fewpairs.kinds.segmentation.phantom.phantom import make_phantom
 
     return make_phantom(tmp_path_factory.mktemp("phantom") / "phantom", cases=6, seed=1, scale=0.12, days=1, slices=4)
 
@@ -82,8 +82,8 @@ def tiny(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 @pytest.fixture(scope="session")
 def trained(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run on the phantom."""
-    from fewpairs.config import load_experiment
-    from fewpairs.run import train_run
+    from fewpairs.runs.config import load_experiment
+    from fewpairs.runs.run import train_run
 
     folder = tmp_path_factory.mktemp("runs") / "trained"
     torch.manual_seed(0)

@@ -16,8 +16,10 @@ import yaml
 
 from fewpairs.attention import KVPos, parse_variant
 from fewpairs.cli import app
-from fewpairs.config import load_experiment, parse_override, to_dict
-from fewpairs.experiment import ClassificationExperiment, DetectionExperiment, SegmentationExperiment
+from fewpairs.kinds.classification.experiment import ClassificationExperiment
+from fewpairs.kinds.detection.experiment import DetectionExperiment
+from fewpairs.kinds.segmentation.experiment import SegmentationExperiment
+from fewpairs.runs.config import load_experiment, parse_override, to_dict
 
 ROOT = Path(__file__).parents[1]
 README, TRAINING = ROOT / "README.md", ROOT / "docs" / "training.md"

@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 
 from fewpairs.attention import KeyOnly, Softmax
-from fewpairs.config import load_experiment
 from fewpairs.errors import InputError
-from fewpairs.experiment import ClassificationExperiment
+from fewpairs.kinds.classification.experiment import ClassificationExperiment
 from fewpairs.recipes import RECIPES
 from fewpairs.recipes.linglo import ABLATIONS
-from fewpairs.run import load_run, train_run
+from fewpairs.runs.config import load_experiment
+from fewpairs.runs.run import load_run, train_run
 
 
 def recipe(name: str) -> ClassificationExperiment:

@@ -8,9 +8,9 @@ from pathlib import Path
 import yaml
 
 import fewpairs
-from fewpairs.config import to_dict
-from fewpairs.experiment import DinoExperiment
+from fewpairs.kinds.self_distillation.experiment import DinoExperiment
 from fewpairs.recipes import RECIPES
+from fewpairs.runs.config import to_dict
 
 PAGE = (Path(fewpairs.__file__).parents[2] / "docs" / "self-supervision.md").read_text(encoding="utf-8")
 

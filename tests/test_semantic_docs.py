@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
-from fewpairs.config import to_dict
-from fewpairs.experiment import SemanticExperiment
+from fewpairs.kinds.semantic.experiment import SemanticExperiment
 from fewpairs.recipes import RECIPES
+from fewpairs.runs.config import to_dict
 
 PAGE = (Path(__file__).parents[1] / "docs" / "semantic.md").read_text(encoding="utf-8")
 

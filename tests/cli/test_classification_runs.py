@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
-from fewpairs.config import load_experiment, to_yaml
 from fewpairs.errors import DataError, InputError
-from fewpairs.experiment import ClassificationExperiment
-from fewpairs.run import evaluate_run, load_run, train_run
+from fewpairs.kinds.classification.experiment import ClassificationExperiment
+from fewpairs.runs.config import load_experiment, to_yaml
+from fewpairs.runs.run import evaluate_run, load_run, train_run
 
 CLASSES = ("dark", "light", "striped")
 
@@ -162,8 +162,7 @@ def test_predict_writes_classes_of_new_pictures(
 
 
 def test_the_surest_mistakes_are_shown(small: list[str], tmp_path: Path) -> None:
-    from fewpairs.metrics import ImageRecord
-    from fewpairs.showcase import showcase
+    from fewpairs.kinds.classification.record import ImageRecord
 
     experiment = load_experiment("vit_pico_fashion", small)
     built = experiment.build(progress=False)
@@ -172,7 +171,7 @@ def test_the_surest_mistakes_are_shown(small: list[str], tmp_path: Path) -> None
         ImageRecord(name, int(label), 2, (int(label) + 1) % 3, 0.9, 2.0, CLASSES)
         for name, label in zip(item.ids, item.label, strict=True)
     ]
-    (sheet,) = showcase(experiment, tmp_path, records, weights="last", headline="top1", built=built)
+    (sheet,) = experiment.pictures(tmp_path, records, weights="last", headline="top1", built=built)
     assert sheet.rank == "mistakes"
     assert sheet.caption == "mistakes: the 12 surest of 12 among 12 images"
     assert sheet.read()[:4] == b"\x89PNG"

@@ -17,10 +17,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from fewpairs.config import load_experiment, to_yaml
 from fewpairs.errors import InputError
-from fewpairs.experiment import DetectionExperiment
-from fewpairs.run import evaluate_run, load_run, train_run
+from fewpairs.kinds.detection.experiment import DetectionExperiment
+from fewpairs.runs.config import load_experiment, to_yaml
+from fewpairs.runs.run import evaluate_run, load_run, train_run
 
 SIZE = (40, 48)
 

@@ -16,10 +16,10 @@ from safetensors.torch import save_file
 
 from fewpairs.attention import KNN
 from fewpairs.cli.inspect import parse_layers, parse_queries
-from fewpairs.data.classification import LabelledView
 from fewpairs.errors import CheckpointError, InputError
 from fewpairs.inspection.layers import find_cores
 from fewpairs.inspection.subject import open_model
+from fewpairs.kinds.classification.view import LabelledView
 from fewpairs.models.classifiers import create_classifier
 from fewpairs.models.dino import DinoPair, ProjectionHead, TeacherSchedule
 
@@ -117,7 +117,7 @@ def test_a_run_of_a_classifier(
     options: list[str], kept: list[int | None], call: Any, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Finished(create_classifier("vit_nano", attention="knn", classes=2, in_channels=1))
-    monkeypatch.setattr("fewpairs.run.load_run", lambda _folder: run)
+    monkeypatch.setattr("fewpairs.runs.run.load_run", lambda _folder: run)
     answer = call("inspect", str(tmp_path), str(photo), *options, "--layers", "0", "--out", str(tmp_path / "o"))
     assert answer.status == 0, answer.err
     content = json.loads((tmp_path / "o" / "inspection.json").read_text())
@@ -130,7 +130,7 @@ def test_a_run_of_self_distillation_shows_its_teacher(
 ) -> None:
     student, teacher = (create_classifier("vit_nano", attention="knn", classes=0, in_channels=1) for _ in range(2))
     pair = DinoPair(student, teacher, ProjectionHead(64, 8, hidden=8, bottleneck=4), TeacherSchedule(), steps=9)
-    monkeypatch.setattr("fewpairs.run.load_run", lambda _folder: Finished(pair))
+    monkeypatch.setattr("fewpairs.runs.run.load_run", lambda _folder: Finished(pair))
     answer = call("inspect", str(tmp_path), str(photo), "--layers", "0", "--out", str(tmp_path / "o"))
     assert answer.status == 0, answer.err
     content = json.loads((tmp_path / "o" / "inspection.json").read_text())

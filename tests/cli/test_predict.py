@@ -13,10 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
-from fewpairs.config import to_yaml
-from fewpairs.data import SourceOptions, View, intensity_statistics
-from fewpairs.experiment import SegmentationExperiment
-from fewpairs.experiment.segmentation import DataConfig, ModelConfig
+from fewpairs.kinds.segmentation.experiment import DataConfig, ModelConfig, SegmentationExperiment
+from fewpairs.kinds.segmentation.intensity import intensity_statistics
+from fewpairs.kinds.segmentation.layouts.layouts import SourceOptions
+from fewpairs.kinds.segmentation.view import View
+from fewpairs.runs.config import to_yaml
 from fewpairs.train.checkpoint import write_checkpoint
 
 CLASSES = ("anterior", "posterior")
@@ -54,9 +55,9 @@ def volume(tmp_path: Path) -> Path:
 def test_masks_are_those_of_the_trained_model(
     call: Callable[..., Any], folder: Path, volume: Path, experiment: SegmentationExperiment, tmp_path: Path
 ) -> None:
-    from fewpairs.data.volumes import Volume
-    from fewpairs.inference import Predictor
-    from fewpairs.run import load_run
+    from fewpairs.kinds.segmentation.predict import Predictor
+    from fewpairs.kinds.segmentation.volumes import Volume
+    from fewpairs.runs.run import load_run
 
     answer = call(
         "predict", str(folder), str(volume), "--out", str(tmp_path / "out"), "--json", "--quiet", "--device", "cpu"
@@ -131,8 +132,8 @@ def test_a_wrong_call_is_one_message_with_status_2(
 
 
 def test_prediction_equals_evaluation(folder: Path, experiment: SegmentationExperiment) -> None:
-    from fewpairs.inference import Predictor
-    from fewpairs.run import load_run
+    from fewpairs.kinds.segmentation.predict import Predictor
+    from fewpairs.runs.run import load_run
 
     loaded = load_run(folder)
     image = np.random.default_rng(1).normal(size=(5, 1, 11, 16)).astype(np.float32)

@@ -13,11 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
-from fewpairs.config import load_experiment, to_yaml, validate
 from fewpairs.errors import DataError, InputError
-from fewpairs.experiment import SemanticExperiment
+from fewpairs.kinds.semantic.experiment import SemanticExperiment
 from fewpairs.recipes import RECIPES
-from fewpairs.run import evaluate_run, load_run, train_run, with_inference
+from fewpairs.runs.config import load_experiment, to_yaml, validate
+from fewpairs.runs.run import evaluate_run, load_run, train_run, with_inference
 
 CLASSES = ("ground", "disc", "bar")
 
@@ -157,7 +157,7 @@ def test_predict_refuses_what_it_cannot_do(run: Path, scenes: Path, tmp_path: Pa
 
 
 def test_predicted_labels_are_those_that_are_scored(run: Path, scenes: Path) -> None:
-    from fewpairs.segment import Labeller
+    from fewpairs.kinds.semantic.predict import Labeller
 
     loaded = load_run(run)
     settings = loaded.experiment

@@ -9,11 +9,11 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from fewpairs.attention import KNN, KV, VARIANTS, KeyOnly, KVPos, LinearProjection, MultiHead, Softmax
-from fewpairs.catalogue import compare
 from fewpairs.cost import TERMS, ledger
 from fewpairs.cost.ledger import totals
 from fewpairs.cost.memory import LiveBytes
 from fewpairs.models import create_encoder, create_segmenter
+from fewpairs.models.catalogue import compare
 from fewpairs.types import Grid
 
 CASES = [

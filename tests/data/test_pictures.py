@@ -4,11 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_files import save_picture
 from PIL import Image
 
 from fewpairs.data.pictures import picture_layout, read_indices, read_picture
 from fewpairs.errors import DataError
+
+
+def save_picture(path: Path, pixels: np.ndarray) -> Path:
+    Image.fromarray(pixels).save(path)
+    return path
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

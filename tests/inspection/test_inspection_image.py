@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from fewpairs.data import View
-from fewpairs.data.classification import LabelledView
 from fewpairs.errors import DataError, InputError
 from fewpairs.inspection.image import see, see_slice
 from fewpairs.inspection.subject import view_of
+from fewpairs.kinds.classification.view import LabelledView
+from fewpairs.kinds.segmentation.view import View
 from fewpairs.models.classifiers import create_classifier
 
 

@@ -12,9 +12,9 @@ from timm.models.vision_transformer import VisionTransformer
 
 from fewpairs.attention import KV
 from fewpairs.models import load_pretrained
+from fewpairs.models.checkpoint_names import distilled_encoder
 from fewpairs.models.dino import DinoPair, ProjectionHead, TeacherSchedule
 from fewpairs.models.encoders import ViTConfig, build_vit
-from fewpairs.models.layouts import distilled_encoder
 from fewpairs.models.weights import read_weights
 
 ENCODER = {"cls_token": torch.ones(1, 1, 4), "blocks.0.attn.qkv.weight": torch.randn(12, 4)}

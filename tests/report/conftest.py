@@ -9,7 +9,8 @@ from collections.abc import Callable
 import pytest
 from PIL import Image
 
-from fewpairs.report import Comparison, Curve, DataDescription, Difference, Estimate, Overlay, Row, StepTime
+from fewpairs.data.description import DataDescription
+from fewpairs.report import Comparison, Curve, Difference, Estimate, Overlay, Row, StepTime
 
 CLASSES = ("large_bowel", "stomach")
 

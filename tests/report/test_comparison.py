@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fewpairs.data.description import DataDescription
 from fewpairs.errors import DataError, InputError
-from fewpairs.report import Comparison, Curve, DataDescription, Difference, Estimate, Overlay, Row, StepTime
+from fewpairs.report import Comparison, Curve, Difference, Estimate, Overlay, Row, StepTime
 from fewpairs.report.comparison import change_percent
 from fewpairs.report.vocabulary import VOCABULARIES
 
@@ -132,7 +133,7 @@ def test_overlay_without_its_file_names_it(tmp_path: Path) -> None:
 
 
 def test_estimates_come_from_the_metrics_own_results() -> None:
-    from fewpairs.metrics import Interval, PairedDifference
+    from fewpairs.scoring.interval import Interval, PairedDifference
 
     assert Estimate.of(Interval(0.8, 0.7, 0.9)) == Estimate(0.8, 0.7, 0.9)
     paired = PairedDifference(-0.1, -0.2, 0.0, 0.02, "inconclusive", "dice", 12)

@@ -11,14 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fewpairs.errors import InputError
-from fewpairs.report.overlay import (
-    CLASS_COLOURS,
-    ERROR_COLOURS,
-    class_colours,
-    error_map,
-    overlay,
-    overlay_strip,
-)
+from fewpairs.report.overlay import CLASS_COLOURS, ERROR_COLOURS, class_colours, error_map, overlay, overlay_strip
 
 CLASSES = ("stomach", "bowel")
 

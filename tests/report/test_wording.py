@@ -37,7 +37,7 @@ def test_better_and_worse_need_an_interval_without_zero(a: float, b: float, marg
 
 @given(ends, ends, st.floats(0.001, 0.1))
 def test_the_words_agree_with_the_verdict_of_metrics(a: float, b: float, margin: float) -> None:
-    from fewpairs.metrics.resampling import verdict
+    from fewpairs.scoring.interval import verdict
 
     low, high = sorted((a, b))
     theirs = verdict(low, high, margin, higher_is_better=False)

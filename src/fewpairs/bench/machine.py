@@ -62,8 +62,8 @@ def available(device: str = "cpu") -> int | None:
 
 def about() -> dict[str, Any]:
     """Machine, versions, commit and day, to stand beside every result."""
-    from fewpairs.provenance import commit
     from fewpairs.train import describe_environment
+    from fewpairs.train.environment import commit
 
     return {"environment": describe_environment(), "commit": commit(), "date": f"{datetime.now(UTC):%Y-%m-%d}"}
 

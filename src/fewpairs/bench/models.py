@@ -14,7 +14,7 @@ from fewpairs.bench.check import Checked, CheckFailed, check
 from fewpairs.bench.operators import chosen, kernel
 from fewpairs.bench.timing import Step
 from fewpairs.errors import InputError, nearest
-from fewpairs.step_cost import training_step
+from fewpairs.runs.step_cost import training_step
 from fewpairs.types import Batch, Labelled
 
 OWN = "dense"
@@ -90,8 +90,9 @@ def _images(case: ModelCase) -> Tensor:
 
 def _task(case: ModelCase, model: nn.Module) -> tuple[Any, Any]:
     """A task and a batch for it: classes for a classifier, masks for a segmenter."""
+    from fewpairs.kinds.classification.task import Classification
+    from fewpairs.kinds.segmentation.task import Segmentation
     from fewpairs.models import Segmenter
-    from fewpairs.tasks import Classification, Segmentation
 
     draw, images = torch.Generator().manual_seed(2), _images(case)
     if isinstance(model, Segmenter):

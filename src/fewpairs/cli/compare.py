@@ -41,11 +41,11 @@ def compare(
     """
     from rich.console import Console
 
-    from fewpairs.compare import Plan
-    from fewpairs.compare import compare as run
-    from fewpairs.config import load_experiment
     from fewpairs.errors import InputError
     from fewpairs.report import print_comparison, write_comparison
+    from fewpairs.runs.compare import Plan
+    from fewpairs.runs.compare import compare as run
+    from fewpairs.runs.config import load_experiment
 
     sources = [text for text in recipes if "=" not in text]
     overrides = [text for text in recipes if "=" in text]

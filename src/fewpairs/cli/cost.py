@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from fewpairs.catalogue import CostTable
+    from fewpairs.models.catalogue import CostTable
 
 
 def cost(
@@ -38,7 +38,7 @@ def cost(
 
     from rich.console import Console
 
-    from fewpairs.catalogue import compare
+    from fewpairs.models.catalogue import compare
 
     costs = compare(model, attention, size=parse_size(size), classes=classes, channels=channels, encoder=encoder)
     if as_json:

@@ -11,8 +11,8 @@ from fewpairs.cli.data_check import check
 from fewpairs.cli.data_detection import convert
 
 if TYPE_CHECKING:
-    from fewpairs.data import SourceOptions
-    from fewpairs.data.inspection import Inspection
+    from fewpairs.kinds.segmentation.layouts.layouts import SourceOptions
+    from fewpairs.kinds.segmentation.overview import Inspection
 
 app = typer.Typer(
     name="data",
@@ -72,9 +72,9 @@ def inspect(
     """
     import json as json_format
 
-    from fewpairs.data import detect_kind, open_source
-    from fewpairs.data.inspection import inspect_source
     from fewpairs.errors import DataError
+    from fewpairs.kinds.segmentation.layouts.layouts import detect_kind, open_source
+    from fewpairs.kinds.segmentation.overview import inspect_source
 
     options = _options(classes, axis, images, labels, colour, nonzero, case_pattern, other_labels)
     kind = kind or detect_kind(root)
@@ -109,10 +109,10 @@ def prepare(
     """
     from typing import get_args
 
-    from fewpairs.data import detect_kind, open_source
-    from fewpairs.data import prepare as prepare_store
-    from fewpairs.data.layouts import Kind as Layout
-    from fewpairs.experiment.segmentation import DataConfig, cache_folder
+    from fewpairs.kinds.segmentation.experiment import DataConfig, cache_folder
+    from fewpairs.kinds.segmentation.layouts.layouts import Kind as Layout
+    from fewpairs.kinds.segmentation.layouts.layouts import detect_kind, open_source
+    from fewpairs.kinds.segmentation.preparation import prepare as prepare_store
 
     options = _options(classes, axis, images, labels, colour, nonzero, case_pattern, other_labels)
     source = open_source(kind or detect_kind(root), root, options)
@@ -136,7 +136,7 @@ def phantom(
 
     Example: `fewpairs data phantom phantom --cases 24 --scale 0.25 --days 2 --slices 16`
     """
-    from fewpairs.data import make_phantom
+    from fewpairs.kinds.segmentation.phantom.phantom import make_phantom
 
     make_phantom(root, cases=cases, seed=seed, scale=scale, days=days, slices=slices, progress=not quiet)
     typer.echo(f"{root}: {cases} cases; look into it with: fewpairs data inspect {root}")
@@ -152,8 +152,8 @@ def _options(
     case_pattern: str | None,
     other_labels: str | None,
 ) -> SourceOptions:
-    from fewpairs.data import SourceOptions
     from fewpairs.errors import InputError
+    from fewpairs.kinds.segmentation.layouts.layouts import SourceOptions
 
     if other_labels not in (None, "error", "background"):
         raise InputError(f"--other-labels {other_labels}: allowed are error and background")

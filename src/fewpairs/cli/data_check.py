@@ -11,8 +11,8 @@ from fewpairs.cli.data_detection import check_detection
 from fewpairs.cli.data_semantic import check_semantic
 
 if TYPE_CHECKING:
-    from fewpairs.data import LabelledOptions
-    from fewpairs.data.classification.overview import Overview
+    from fewpairs.kinds.classification.layouts.layouts import LabelledOptions
+    from fewpairs.kinds.classification.overview import Overview
 
 _SHOWN_ERRORS = 20
 _SHOWN_CLASSES = 40
@@ -52,11 +52,11 @@ def check(
     """
     import json as json_format
 
-    from fewpairs.data import LABELLED_KINDS, detect_labelled, open_labelled
-    from fewpairs.data.classification.overview import look_over
-    from fewpairs.data.detection import DETECTION_KINDS, detect_detection
-    from fewpairs.data.semantic import SEMANTIC_KINDS
     from fewpairs.errors import DataError, InputError
+    from fewpairs.kinds.classification.layouts.layouts import LABELLED_KINDS, detect_labelled, open_labelled
+    from fewpairs.kinds.classification.overview import look_over
+    from fewpairs.kinds.detection.layouts.layouts import DETECTION_KINDS, detect_detection
+    from fewpairs.kinds.semantic.layouts import SEMANTIC_KINDS
 
     if kind in SEMANTIC_KINDS:
         check_semantic(Path(root), kind, settings or [], decode=decode, json=json, progress=not quiet)
@@ -87,8 +87,8 @@ def check(
 def _options(settings: list[str]) -> LabelledOptions:
     from dataclasses import fields
 
-    from fewpairs.data import LabelledOptions
     from fewpairs.errors import InputError, nearest
+    from fewpairs.kinds.classification.layouts.layouts import LabelledOptions
 
     known = [field.name for field in fields(LabelledOptions)]
     given: dict[str, Any] = {}

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from fewpairs.data.detection import DetectionOptions, DetectionSource
+    from fewpairs.kinds.detection.options import DetectionOptions
+    from fewpairs.kinds.detection.source import DetectionSource
 
 _SHOWN_ERRORS = 20
 _SHOWN_CLASSES = 40
@@ -19,8 +20,8 @@ def check_detection(root: Path, kind: str, settings: list[str], *, decode: bool,
     import json as json_format
     from dataclasses import replace
 
-    from fewpairs.data.detection import open_detection
     from fewpairs.errors import DataError
+    from fewpairs.kinds.detection.layouts.layouts import open_detection
 
     options = detection_options(settings)
     source = open_detection(kind, root, replace(options, on_error="skip"))
@@ -71,9 +72,9 @@ def convert(
 
     Example: `fewpairs data convert bccd --to coco --out bccd-coco`
     """
-    from fewpairs.data.detection import open_detection
-    from fewpairs.data.detection.conversion import convert as convert_source
     from fewpairs.errors import InputError
+    from fewpairs.kinds.detection.conversion import convert as convert_source
+    from fewpairs.kinds.detection.layouts.layouts import open_detection
 
     if to not in ("coco", "voc"):
         raise InputError(f"--to {to}: allowed are coco and voc")
@@ -94,8 +95,8 @@ def detection_options(settings: list[str]) -> DetectionOptions:
 
     from pydantic import TypeAdapter, ValidationError
 
-    from fewpairs.data.detection import DetectionOptions
     from fewpairs.errors import InputError, nearest
+    from fewpairs.kinds.detection.options import DetectionOptions
 
     known = [field.name for field in fields(DetectionOptions)]
     given: dict[str, Any] = {}
@@ -115,8 +116,8 @@ def detection_options(settings: list[str]) -> DetectionOptions:
 
 
 def _detected(root: Path) -> str:
-    from fewpairs.data.detection import DETECTION_KINDS, detect_detection
     from fewpairs.errors import InputError
+    from fewpairs.kinds.detection.layouts.layouts import DETECTION_KINDS, detect_detection
 
     if not root.is_dir():
         raise InputError(f"{root} is not a folder; give the root of the data set")

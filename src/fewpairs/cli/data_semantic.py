@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from fewpairs.data.semantic import SceneOverview, SemanticOptions, SemanticSource
+    from fewpairs.kinds.semantic.check import SceneOverview
+    from fewpairs.kinds.semantic.layouts import SemanticOptions
+    from fewpairs.kinds.semantic.source import SemanticSource
 
 _SHOWN_ERRORS = 20
 _SHOWN_CLASSES = 40
@@ -18,8 +20,9 @@ def check_semantic(root: Path, kind: str, settings: list[str], *, decode: bool, 
     """Count images of each part and, with `decode`, pixels of each class, and list what is wrong."""
     import json as json_format
 
-    from fewpairs.data.semantic import look_over_scenes, open_semantic
     from fewpairs.errors import DataError
+    from fewpairs.kinds.semantic.check import look_over_scenes
+    from fewpairs.kinds.semantic.layouts import open_semantic
 
     source = open_semantic(kind, root, semantic_options(settings))
     found = look_over_scenes(source, decode=decode, progress=progress)
@@ -42,9 +45,9 @@ def semantic_options(settings: list[str]) -> SemanticOptions:
 
     from pydantic import TypeAdapter, ValidationError
 
-    from fewpairs.config import parse_override
-    from fewpairs.data.semantic import SemanticOptions
     from fewpairs.errors import InputError, nearest
+    from fewpairs.kinds.semantic.layouts import SemanticOptions
+    from fewpairs.runs.config import parse_override
 
     known = [field.name for field in fields(SemanticOptions)]
     given: dict[str, Any] = {}

@@ -22,8 +22,8 @@ def demo(
     """
     from rich.console import Console
 
-    from fewpairs.demo import run_demo
     from fewpairs.report import print_comparison, write_comparison
+    from fewpairs.runs.demo import run_demo
 
     found = run_demo(out, steps=steps, progress=not quiet, say=typer.echo)
     written = write_comparison(found, out)

@@ -34,7 +34,7 @@ def evaluate(
 
     Example: `fewpairs evaluate runs/setr_kv_small-seed0`
     """
-    from fewpairs.run import evaluate_run
+    from fewpairs.runs.run import evaluate_run
 
     experiment, records = evaluate_run(run, weights=weights.value, progress=not quiet, inference=inference or [])
     scoring = experiment.scoring

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from rich.console import Console
     from torch import nn
 
-    from fewpairs.data import LabelledView
-    from fewpairs.data.detection import DetectionView
-    from fewpairs.data.semantic import SemanticView
     from fewpairs.inspection import Inspection, Subject
     from fewpairs.inspection.image import Seen
+    from fewpairs.kinds.classification.view import LabelledView
+    from fewpairs.kinds.detection.view import DetectionView
+    from fewpairs.kinds.semantic.view import SemanticView
 
 
 def inspect(
@@ -138,10 +138,10 @@ def _open_named(
     options: dict[str, Any],
 ) -> tuple[nn.Module, Subject, Seen]:
     """The model, what the page says of it, and the picture as it sees it."""
-    from fewpairs.experiment import weights_file
     from fewpairs.inspection import Subject
     from fewpairs.inspection.image import see
     from fewpairs.inspection.subject import open_model
+    from fewpairs.train.run_folder import weights_file
 
     file = weights_file(weights, "best") if weights is not None and weights.is_dir() else weights
     opened = open_model(name, attention, size=size, weights=file, **options)
@@ -154,15 +154,15 @@ def _open_run(
     """The best weights of a run folder, with its own attention and view unless told otherwise."""
     from dataclasses import replace
 
-    from fewpairs.data import View
-    from fewpairs.data.semantic import SemanticView
     from fewpairs.errors import InputError
     from fewpairs.inspection import Subject
     from fewpairs.inspection.image import see, see_slice
     from fewpairs.inspection.subject import input_channels, put_attention
+    from fewpairs.kinds.segmentation.view import View
+    from fewpairs.kinds.semantic.view import SemanticView
     from fewpairs.models import Detector
     from fewpairs.models.dino import DinoPair
-    from fewpairs.run import load_run
+    from fewpairs.runs.run import load_run
 
     if other_weights:
         raise InputError(f"{folder} is a run folder and has weights of its own; leave --weights and --pretrained out")
@@ -187,8 +187,8 @@ def _open_run(
 
 def _segmented(view: SemanticView, image: Path, size: tuple[int, int] | None) -> LabelledView:
     """All of a picture as a semantic segmenter sees it, its sides made whole multiples of 32 pixels, 64 at least."""
-    from fewpairs.data import LabelledView
-    from fewpairs.data.classification.images import read_image
+    from fewpairs.data.images import read_image
+    from fewpairs.kinds.classification.view import LabelledView
 
     picture = read_image(image)
     height, width = size or view.resized((picture.height, picture.width))
@@ -200,8 +200,8 @@ def _segmented(view: SemanticView, image: Path, size: tuple[int, int] | None) ->
 
 def _detected(view: DetectionView, image: Path, size: tuple[int, int] | None) -> LabelledView:
     """All of a picture as a detector sees it, its sides made whole multiples of 32 pixels."""
-    from fewpairs.data import LabelledView
-    from fewpairs.data.classification.images import read_image
+    from fewpairs.data.images import read_image
+    from fewpairs.kinds.classification.view import LabelledView
 
     picture = read_image(image)
     height, width = size or view.scaled((picture.height, picture.width))

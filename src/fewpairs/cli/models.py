@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from fewpairs.catalogue import AttentionStage, Listed
+    from fewpairs.models.catalogue import AttentionStage, Listed
 
 
 def models(
@@ -30,7 +30,7 @@ def models(
     from rich.table import Table
 
     from fewpairs.attention import KeyOnly, parse_variant
-    from fewpairs.catalogue import find, listing
+    from fewpairs.models.catalogue import find, listing
 
     entries = find(pattern)
     console = Console()

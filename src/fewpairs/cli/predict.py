@@ -14,10 +14,10 @@ from fewpairs.cli.evaluate import Weights
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fewpairs.classify import Classified, Classifier, ClassOutput, UnreadPicture
-    from fewpairs.detect import Finder, FoundOutput, Searched, Unsearched
-    from fewpairs.inference import Failure, Written
-    from fewpairs.segment import Labeller, LabelOutput, Mapped, Unmapped
+    from fewpairs.kinds.classification.predict import Classified, Classifier, ClassOutput, UnreadPicture
+    from fewpairs.kinds.detection.predict import Finder, FoundOutput, Searched, Unsearched
+    from fewpairs.kinds.segmentation.predict import Failure, Written
+    from fewpairs.kinds.semantic.predict import Labeller, LabelOutput, Mapped, Unmapped
 
 
 class Format(StrEnum):
@@ -78,13 +78,11 @@ def predict(
     Example: `fewpairs predict runs/setr_kv_small-seed0 scans/ --out masks`
     """
     from fewpairs.errors import InputError
-    from fewpairs.experiment import (
-        ClassificationExperiment,
-        DetectionExperiment,
-        SegmentationExperiment,
-        SemanticExperiment,
-    )
-    from fewpairs.run import load_run
+    from fewpairs.kinds.classification.experiment import ClassificationExperiment
+    from fewpairs.kinds.detection.experiment import DetectionExperiment
+    from fewpairs.kinds.segmentation.experiment import SegmentationExperiment
+    from fewpairs.kinds.semantic.experiment import SemanticExperiment
+    from fewpairs.runs.run import load_run
 
     loaded = load_run(run, weights.value)
     of_kind = {
@@ -112,7 +110,7 @@ def predict(
     if stray:
         raise InputError(f"{', '.join(stray)}: no option for {run}, which predicts {what}; leave it out")
     if what == "classes":
-        from fewpairs.classify import Classifier, ClassOutput
+        from fewpairs.kinds.classification.predict import Classifier, ClassOutput
 
         seen = cast(ClassificationExperiment, loaded.experiment).view.with_channels(int(loaded.note["channels"]))
         classifier = Classifier(
@@ -121,7 +119,7 @@ def predict(
         _classify(classifier, inputs, ClassOutput(out, overlays, overwrite), as_json=as_json, quiet=quiet)
         return
     if what == "objects":
-        from fewpairs.detect import Finder, FoundOutput
+        from fewpairs.kinds.detection.predict import Finder, FoundOutput
         from fewpairs.models import Detector
 
         finder = Finder(
@@ -135,8 +133,8 @@ def predict(
         _detect(finder, inputs, FoundOutput(out, overlays, overwrite), as_json=as_json, quiet=quiet)
         return
     if what == "label maps":
-        from fewpairs.run import with_inference
-        from fewpairs.segment import Labeller, LabelOutput
+        from fewpairs.kinds.semantic.predict import Labeller, LabelOutput
+        from fewpairs.runs.run import with_inference
 
         swept = with_inference(loaded.experiment, inference or [])
         labeller = Labeller(
@@ -148,7 +146,7 @@ def predict(
         )
         _label(labeller, inputs, LabelOutput(out, overlays, overwrite), as_json=as_json, quiet=quiet)
         return
-    from fewpairs.inference import Output, PredictionError, Predictor, predict_files
+    from fewpairs.kinds.segmentation.predict import Output, PredictionError, Predictor, predict_files
     from fewpairs.models import Segmenter
 
     settings = cast(SegmentationExperiment, loaded.experiment)
@@ -172,7 +170,7 @@ def predict(
 
 
 def _classify(classifier: Classifier, inputs: list[Path], output: ClassOutput, *, as_json: bool, quiet: bool) -> None:
-    from fewpairs.classify import ClassificationError, classify_files
+    from fewpairs.kinds.classification.predict import ClassificationError, classify_files
 
     try:
         written = classify_files(classifier, inputs, output, progress=not quiet)
@@ -195,7 +193,7 @@ def _print_classes(written: Sequence[Classified], failures: Sequence[UnreadPictu
 
 
 def _detect(finder: Finder, inputs: list[Path], output: FoundOutput, *, as_json: bool, quiet: bool) -> None:
-    from fewpairs.detect import DetectionError, detect_files
+    from fewpairs.kinds.detection.predict import DetectionError, detect_files
 
     try:
         written = detect_files(finder, inputs, output, progress=not quiet)
@@ -218,7 +216,7 @@ def _print_objects(written: Sequence[Searched], failures: Sequence[Unsearched], 
 
 
 def _label(labeller: Labeller, inputs: list[Path], output: LabelOutput, *, as_json: bool, quiet: bool) -> None:
-    from fewpairs.segment import LabellingError, label_files
+    from fewpairs.kinds.semantic.predict import LabellingError, label_files
 
     try:
         written = label_files(labeller, inputs, output, progress=not quiet)

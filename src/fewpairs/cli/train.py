@@ -30,10 +30,10 @@ def train(
 
     Example: `fewpairs train setr_kv_small data.kind=msd data.root=Task04_Hippocampus fit.steps=1500`
     """
-    from fewpairs.config import load_experiment, to_yaml
     from fewpairs.errors import InputError
     from fewpairs.recipes import RECIPES
-    from fewpairs.run import first_process, run_settings, train_run
+    from fewpairs.runs.config import load_experiment, to_yaml
+    from fewpairs.runs.run import first_process, run_settings, train_run
 
     if list_recipes:
         for name, entry in RECIPES.items():

@@ -9,12 +9,13 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from fewpairs.data import View, intensity_statistics
-from fewpairs.data.classification import LabelledView
-from fewpairs.data.classification.images import as_channels, read_image
+from fewpairs.data.images import as_channels, read_image
 from fewpairs.data.pictures import read_picture
 from fewpairs.errors import InputError
 from fewpairs.inspection.result import Picture, Point
+from fewpairs.kinds.classification.view import LabelledView
+from fewpairs.kinds.segmentation.intensity import intensity_statistics
+from fewpairs.kinds.segmentation.view import View
 from fewpairs.types import Size
 
 

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from fewpairs.attention import Core, parse_attention
-from fewpairs.data.classification import LabelledView
 from fewpairs.errors import CheckpointError, InputError, nearest
+from fewpairs.kinds.classification.view import LabelledView
 from fewpairs.models import ENCODERS, MODELS, create_encoder, create_segmenter, load_pretrained
 from fewpairs.models.classifiers import CLASSIFIERS, create_classifier
 from fewpairs.models.weights import first_line, read_weights

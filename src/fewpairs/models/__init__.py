@@ -20,8 +20,8 @@ from fewpairs.models.knn_names import KNN_NAMES
 from fewpairs.models.pretrained import LoadReport, load_pretrained
 from fewpairs.models.pyramid import Pyramid, create_pyramid
 from fewpairs.models.segmenter import Segmenter
+from fewpairs.models.segmenters import MODELS, ModelSpec, create_segmenter, list_models, load_segmenter, model_spec
 from fewpairs.models.sweep import Sweep, SweptSegmenter
-from fewpairs.models.zoo import MODELS, ModelSpec, create_segmenter, list_models, load_segmenter, model_spec
 
 REGISTERED = (*_timm_registry.default_cfgs, *KNN_NAMES)
 """Names that timm knows once this package is imported."""

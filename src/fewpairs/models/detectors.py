@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import nn
 from torchvision.models.detection import RetinaNet
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
@@ -36,7 +37,6 @@ from fewpairs.models.pyramid import Pyramid, create_pyramid
 
 HeadNorm = Literal["none", "group"]
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet, by which colour images are normalised; images of other channels by the mean of these."""
 
 
@@ -244,6 +244,6 @@ def _fpn(encoder: Pyramid, options: DetectorOptions, top: nn.Module) -> FeatureP
 
 
 def _sizing(in_channels: int, options: DetectorOptions) -> Sizing:
-    grey = [sum(MEAN) / 3] * in_channels, [sum(STD) / 3] * in_channels
-    mean, std = (list(MEAN), list(STD)) if in_channels == 3 else grey
+    grey = [sum(IMAGENET_DEFAULT_MEAN) / 3] * in_channels, [sum(IMAGENET_DEFAULT_STD) / 3] * in_channels
+    mean, std = (list(IMAGENET_DEFAULT_MEAN), list(IMAGENET_DEFAULT_STD)) if in_channels == 3 else grey
     return Sizing(options.shorter, options.longer, mean, std)

@@ -10,7 +10,7 @@ from timm.models import adapt_input_conv
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from fewpairs.models.layouts import Layout
+from fewpairs.models.checkpoint_names import Layout
 
 CLASSIFIERS = tuple(
     f"{name}.{what}" for name in ("classify", "head", "head_dist", "head.fc") for what in ("weight", "bias")

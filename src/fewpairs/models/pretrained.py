@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from fewpairs.attention import MultiHead
 from fewpairs.errors import CheckpointError
+from fewpairs.models.checkpoint_names import Layout, cvt_name, is_own, own_name, recognise, t2t_name, vit_name
 from fewpairs.models.encoders import CvT, T2TViT
 from fewpairs.models.fitting import CLASSIFIERS, fit, may_be_new, position_tables, why_dropped
-from fewpairs.models.layouts import Layout, cvt_name, is_own, own_name, recognise, t2t_name, vit_name
 from fewpairs.models.weights import read_weights, unnest
 
 Part = TypeVar("Part", bound=nn.Module)

@@ -16,7 +16,6 @@ from fewpairs.attention import Attention, Softmax, Variant, parse_attention
 from fewpairs.cost.tracing import meta_twin
 from fewpairs.errors import CheckpointError, InputError, nearest
 from fewpairs.models.architectures import swap_all
-from fewpairs.models.encoders import timm_registry as _timm_registry  # noqa: F401  # timm must know our models
 from fewpairs.models.encoders.contract import Encoder
 from fewpairs.models.pretrained import LoadReport, load_pretrained
 from fewpairs.models.segmenter import pad_to_multiple

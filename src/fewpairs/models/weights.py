@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from fewpairs.errors import CheckpointError
-from fewpairs.models.layouts import distilled_encoder
+from fewpairs.models.checkpoint_names import distilled_encoder
 
 HUB = "timm:"
 """What a name of weights on timm's hub begins with, as in `timm:vit_base_patch16_224.augreg_in21k`."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from fewpairs.attention import KNN, Softmax
-from fewpairs.experiment import Experiment
+from fewpairs.kinds.kind import Experiment
 from fewpairs.recipes import demo, detection, dino, fashion, imagenet, linglo, pictures, semantic, small, uw_madison
 from fewpairs.recipes.recipe import Recipe
 

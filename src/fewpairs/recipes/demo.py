@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fewpairs.attention import Softmax
-from fewpairs.experiment import SegmentationExperiment
-from fewpairs.experiment.segmentation import DataConfig
+from fewpairs.kinds.segmentation.experiment import DataConfig, SegmentationExperiment
 from fewpairs.recipes.small import SETR, study
 
 

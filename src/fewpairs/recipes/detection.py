@@ -10,9 +10,8 @@ Several processes share a batch: start four with `fit.batch_size=4`. Not run by 
 
 from __future__ import annotations
 
-from fewpairs.data.detection import DetectionAugment, DetectionView
-from fewpairs.experiment import DetectionExperiment
-from fewpairs.experiment.detection import DetectionData, DetectorConfig
+from fewpairs.kinds.detection.experiment import DetectionData, DetectionExperiment, DetectorConfig
+from fewpairs.kinds.detection.view import DetectionAugment, DetectionView
 from fewpairs.train import FitConfig, OptimizerConfig, ScheduleConfig
 
 IMAGES = 117_266

@@ -11,11 +11,12 @@ is `fit.batch_size x fit.accumulate x processes`: as written, one GPU takes it i
 from __future__ import annotations
 
 from fewpairs.attention import KNN, Softmax, Variant
-from fewpairs.data.classification import LabelledAugment, LabelledShares, LabelledView
-from fewpairs.data.multicrop import MultiCrop
-from fewpairs.experiment import ClassificationExperiment, DinoExperiment
-from fewpairs.experiment.classification import ClassifierConfig, LabelledData
-from fewpairs.experiment.dino import DistillationConfig, EncoderConfig
+from fewpairs.kinds.classification.augment import LabelledAugment
+from fewpairs.kinds.classification.experiment import ClassificationExperiment, ClassifierConfig, LabelledData
+from fewpairs.kinds.classification.split import LabelledShares
+from fewpairs.kinds.classification.view import LabelledView
+from fewpairs.kinds.self_distillation.experiment import DinoExperiment, DistillationConfig, EncoderConfig
+from fewpairs.kinds.self_distillation.multicrop import MultiCrop
 from fewpairs.models.dino import TeacherSchedule
 from fewpairs.recipes.imagenet import IMAGES
 from fewpairs.train import FitConfig, OptimizerConfig, ScheduleConfig

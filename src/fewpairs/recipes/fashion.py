@@ -11,9 +11,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fewpairs.attention import KNN, Softmax, variant_name
-from fewpairs.data.classification import LabelledShares, LabelledView
-from fewpairs.experiment import ClassificationExperiment
-from fewpairs.experiment.classification import ClassificationConfig, ClassifierConfig, LabelledData
+from fewpairs.kinds.classification.experiment import (
+    ClassificationConfig,
+    ClassificationExperiment,
+    ClassifierConfig,
+    LabelledData,
+)
+from fewpairs.kinds.classification.split import LabelledShares
+from fewpairs.kinds.classification.view import LabelledView
 from fewpairs.models.classifiers import CLASSIFIERS
 from fewpairs.train import FitConfig, OptimizerConfig, ScheduleConfig
 

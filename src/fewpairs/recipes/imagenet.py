@@ -14,9 +14,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from fewpairs.attention import Softmax
-from fewpairs.data.classification import LabelledView, deit_augment
-from fewpairs.experiment import ClassificationExperiment
-from fewpairs.experiment.classification import ClassificationConfig, ClassifierConfig, LabelledData
+from fewpairs.kinds.classification.augment import deit_augment
+from fewpairs.kinds.classification.experiment import (
+    ClassificationConfig,
+    ClassificationExperiment,
+    ClassifierConfig,
+    LabelledData,
+)
+from fewpairs.kinds.classification.view import LabelledView
 from fewpairs.models.classifiers import CLASSIFIERS, own_attention
 from fewpairs.train import FitConfig, OptimizerConfig, ScheduleConfig
 

@@ -17,9 +17,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from fewpairs.attention import KNN, KV, KeyOnly, Softmax, Variant
-from fewpairs.data.classification import LabelledAugment, LabelledView
-from fewpairs.experiment import ClassificationExperiment
-from fewpairs.experiment.classification import ClassificationConfig, ClassifierConfig, LabelledData
+from fewpairs.kinds.classification.augment import LabelledAugment
+from fewpairs.kinds.classification.experiment import (
+    ClassificationConfig,
+    ClassificationExperiment,
+    ClassifierConfig,
+    LabelledData,
+)
+from fewpairs.kinds.classification.view import LabelledView
 from fewpairs.models.encoders import LINGLO_NANO, LINGLO_PICO
 from fewpairs.recipes import fashion
 from fewpairs.train import FitConfig, OptimizerConfig, ScheduleConfig

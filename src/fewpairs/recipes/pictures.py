@@ -7,9 +7,14 @@ to `epochs x images / 64` and the warm-up to a twentieth of that.
 from __future__ import annotations
 
 from fewpairs.attention import KNN, Softmax, Variant
-from fewpairs.data.classification import LabelledView, deit_augment, small_augment
-from fewpairs.experiment import ClassificationExperiment
-from fewpairs.experiment.classification import ClassificationConfig, ClassifierConfig, LabelledData
+from fewpairs.kinds.classification.augment import deit_augment, small_augment
+from fewpairs.kinds.classification.experiment import (
+    ClassificationConfig,
+    ClassificationExperiment,
+    ClassifierConfig,
+    LabelledData,
+)
+from fewpairs.kinds.classification.view import LabelledView
 from fewpairs.train import FitConfig, OptimizerConfig, ScheduleConfig
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fewpairs.experiment import Experiment
+from fewpairs.kinds.kind import Experiment
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,11 @@ and a batch of 16 fit; with several processes divide `fit.batch_size` by their n
 
 from __future__ import annotations
 
-from fewpairs.data.semantic import SemanticAugment, SemanticOptions, SemanticShares, SemanticView
-from fewpairs.experiment.semantic import SemanticData, SemanticExperiment, SemanticModel, SemanticTask
+from fewpairs.kinds.semantic.augment import SemanticAugment
+from fewpairs.kinds.semantic.experiment import SemanticData, SemanticExperiment, SemanticModel, SemanticTask
+from fewpairs.kinds.semantic.layouts import SemanticOptions
+from fewpairs.kinds.semantic.split import SemanticShares
+from fewpairs.kinds.semantic.view import SemanticView
 from fewpairs.models import Sweep
 from fewpairs.train import FitConfig, OptimizerConfig, ScheduleConfig
 

@@ -10,9 +10,9 @@ plateau of the loss when the steps were over (Dice 0.51). `fewpairs train setr_k
 from __future__ import annotations
 
 from fewpairs.attention import KV, KVPos, Softmax, Variant, variant_name
-from fewpairs.data import Augment, View
-from fewpairs.experiment import SegmentationExperiment
-from fewpairs.experiment.segmentation import DataConfig, ModelConfig, TaskConfig
+from fewpairs.kinds.segmentation.augment import Augment
+from fewpairs.kinds.segmentation.experiment import DataConfig, ModelConfig, SegmentationExperiment, TaskConfig
+from fewpairs.kinds.segmentation.view import View
 from fewpairs.train import FitConfig, OptimizerConfig, ScheduleConfig
 
 SETR, CONV_SETR, CVT_SETR = "setr_pup_small", "conv_setr_cup_small", "cvt_setr_pup_small"

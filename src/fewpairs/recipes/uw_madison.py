@@ -10,9 +10,9 @@ Made for one GPU of 24 GB in bf16. Not run yet by us at this scale: no score is 
 from __future__ import annotations
 
 from fewpairs.attention import KV, KVPos, Softmax, Variant, variant_name
-from fewpairs.data import Augment, View
-from fewpairs.experiment import SegmentationExperiment
-from fewpairs.experiment.segmentation import DataConfig, ModelConfig, TaskConfig
+from fewpairs.kinds.segmentation.augment import Augment
+from fewpairs.kinds.segmentation.experiment import DataConfig, ModelConfig, SegmentationExperiment, TaskConfig
+from fewpairs.kinds.segmentation.view import View
 from fewpairs.train import FitConfig, OptimizerConfig, ScheduleConfig
 
 SETR, CONV_SETR, CVT_SETR = "setr_pup_vit_b16", "conv_setr_cup_r50_vit_b16", "cvt_setr_pup_cvt13"

@@ -1,13 +1,7 @@
 """What came out of training, for people: tables, figures, overlays, and pages that need nothing but a browser."""
 
-from fewpairs.report.comparison import (
-    Comparison,
-    Curve,
-    DataDescription,
-    Overlay,
-    Row,
-    StepTime,
-)
+from fewpairs.data.description import DataDescription
+from fewpairs.report.comparison import Comparison, Curve, Overlay, Row, StepTime
 from fewpairs.report.estimate import Difference, Estimate
 from fewpairs.report.files import read_comparison, write_comparison, write_run
 from fewpairs.report.markdown import comparison_markdown

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import ConfigDict, JsonValue, TypeAdapter, ValidationError
 
+from fewpairs.data.description import DataDescription
 from fewpairs.errors import DataError, InputError, nearest
 from fewpairs.report.estimate import Difference, Estimate
 from fewpairs.report.vocabulary import VOCABULARIES, Vocabulary
@@ -59,17 +60,6 @@ class Overlay:
             return file.read_bytes()
         except OSError as error:
             raise DataError(f"{file}: cannot read the overlay picture ({error.strerror})") from error
-
-
-@dataclass(frozen=True, slots=True)
-class DataDescription:
-    """What was trained and tested on."""
-
-    description: str
-    cases: Mapping[str, int]
-    """Cases (patients), or images, in each part, such as `{"train": 80, "validation": 20}`."""
-    split: str
-    """How the parts were drawn, in a sentence."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class IntervalLike(Protocol):
-    """What `fewpairs.metrics.Interval` offers."""
+    """What `fewpairs.scoring.interval.Interval` offers."""
 
     @property
     def value(self) -> float | None: ...
@@ -18,7 +18,7 @@ class IntervalLike(Protocol):
 
 
 class DifferenceLike(IntervalLike, Protocol):
-    """What `fewpairs.metrics.PairedDifference` offers."""
+    """What `fewpairs.scoring.interval.PairedDifference` offers."""
 
     @property
     def margin(self) -> float: ...

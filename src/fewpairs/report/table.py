@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from statistics import stdev
 from typing import Literal
 
-from fewpairs.metrics import SCORES
 from fewpairs.report import wording
 from fewpairs.report.comparison import Comparison, Row
+from fewpairs.scoring.score_table import SCORES
 
 Tone = Literal["", "better", "worse"]
 

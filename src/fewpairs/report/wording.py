@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable
 from typing import Literal
 
-from fewpairs.metrics import SCORES, Score
 from fewpairs.report.comparison import Row, change_percent
 from fewpairs.report.estimate import Difference
+from fewpairs.scoring.score_table import SCORES, Score
 
 MINUS = "−"
 MISSING = "–"

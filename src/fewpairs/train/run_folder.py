@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import os
-import platform
 import shlex
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
 from fewpairs.errors import InputError
 from fewpairs.train.checkpoint import read_metadata
+from fewpairs.train.environment import describe_environment
 
-_PACKAGES = ("fewpairs", "torch", "torchvision", "timm", "accelerate", "monai", "numpy", "safetensors")
+Weights = Literal["best", "last"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,33 +133,14 @@ class RunFolder:
         )
 
 
-def describe_environment() -> dict[str, Any]:
-    """Versions and hardware, as plain data."""
-    import torch
+def weights_file(folder: Path, weights: Weights) -> Path:
+    """The checkpoint of a run: `best` by the monitored score, or `last` (its moving average where one is kept).
 
-    versions = {}
-    for name in _PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = "not installed"
-    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "processor": processor_name() or platform.machine(),
-        "cores": os.cpu_count(),
-        "torch_threads": torch.get_num_threads(),
-        "cuda": torch.version.cuda,
-        "cuda_devices": devices,
-        "packages": versions,
-    }
-
-
-def processor_name() -> str | None:
-    """The processor's model, where the system tells (Linux)."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return None
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), None)
+    Raises:
+        InputError: the run has no such checkpoint.
+    """
+    run = RunFolder(folder)
+    file = {"best": run.best, "last": run.last}[weights]
+    if not file.is_file():
+        raise InputError(f"{folder} has no {file.name}; train first: fewpairs train RECIPE --out {folder}")
+    return file

@@ -8,14 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fewpairs.errors import InputError
-from fewpairs.models.decoders.layers import (
-    Norm,
-    check_features,
-    conv_norm_relu,
-    doublings,
-    token_norm,
-    upsample,
-)
+from fewpairs.models.decoders.layers import Norm, check_features, conv_norm_relu, doublings, token_norm, upsample
 
 
 class CUPDecoder(nn.Module):

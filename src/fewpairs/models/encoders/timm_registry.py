@@ -9,6 +9,7 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from torch import Tensor
 
 from fewpairs.attention import Attention, KeyOnly, Softmax, parse_attention
+from fewpairs.models.checkpoint_names import cvt_name, t2t_name
 from fewpairs.models.encoders.cvt import CVT_13, CVT_21, CvT, CvTStage
 from fewpairs.models.encoders.linglo import LinGlo
 from fewpairs.models.encoders.linglo_layout import (
@@ -23,7 +24,6 @@ from fewpairs.models.encoders.linglo_layout import (
 from fewpairs.models.encoders.so_vit import SO_VIT_7, SoViT
 from fewpairs.models.encoders.t2t_vit import T2T_VIT_T_19, T2TViT
 from fewpairs.models.encoders.token_vit import Trunk
-from fewpairs.models.layouts import cvt_name, t2t_name
 from fewpairs.types import Size
 
 

@@ -1,0 +1,1 @@
+"""A class for each picture: files -> view and augmentation -> classifier -> classes -> scores over images."""

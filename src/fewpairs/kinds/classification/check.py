@@ -1,0 +1,147 @@
+"""Damaged images found before training starts, all at once, and remembered so that the next start is quick."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewpairs.data.atomic import atomic_path
+from fewpairs.data.images import check_file
+from fewpairs.data.progress import track
+from fewpairs.errors import DataError
+from fewpairs.kinds.classification.source import Indices, LabelledSource
+
+SHOWN = 100
+"""Damaged images that a message lists."""
+
+_TOGETHER = 512
+_THREADS = 8
+
+Prints = NDArray[np.uint64]
+
+
+class DamagedImagesError(DataError):
+    """Images that cannot be read; `problems` has a sentence for each."""
+
+    def __init__(self, problems: Sequence[str], checked: int, name: str) -> None:
+        self.problems = tuple(problems)
+        shown = "".join(f"\n  {problem}" for problem in self.problems[:SHOWN])
+        more = f"\n  and {len(self.problems) - SHOWN} more" if len(self.problems) > SHOWN else ""
+        super().__init__(
+            f"{len(self.problems)} of {checked} images of {name} cannot be read; mend or delete them:{shown}{more}"
+        )
+
+
+def check_images(
+    source: LabelledSource,
+    indices: Indices | None = None,
+    *,
+    decode: bool = False,
+    cache: Path | None = None,
+    progress: bool = True,
+) -> None:
+    """Look at the images of a source, or at those of `indices`, and name all that are damaged at once.
+
+    By default headers and ends of files are read, which finds files that are empty, truncated or no pictures; `decode`
+    decodes every pixel. Data sets that keep all images in one file are checked when they are opened, and their images
+    one by one with `decode` alone.
+
+    Args:
+        cache: folder that remembers which files, of which size and date, were found whole.
+
+    Raises:
+        DamagedImagesError: some cannot be read.
+    """
+    numbers = np.arange(len(source), dtype=np.int64) if indices is None else indices
+    problems = find_damage(source, numbers, decode=decode, cache=cache, progress=progress)
+    if problems:
+        raise DamagedImagesError(problems, len(numbers), source.name)
+
+
+def find_damage(
+    source: LabelledSource, indices: Indices, *, decode: bool, cache: Path | None, progress: bool
+) -> list[str]:
+    """A sentence for each damaged image. See `check_images`."""
+    known = {whole: _load(cache, whole) for whole in (True, False)}
+    enough = known[True] if decode else np.union1d(known[True], known[False])
+    work = _Work(source, decode, enough)
+    problems: list[str] = []
+    whole: list[Prints] = []
+    groups = [indices[start : start + _TOGETHER] for start in range(0, len(indices), _TOGETHER)]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for group in track(groups, f"checking {len(indices)} images", enabled=progress):
+            found = list(pool.map(work, group.tolist()))
+            problems += [problem for problem, _ in found if problem is not None]
+            whole.append(np.array([mark for problem, mark in found if problem is None and mark], np.uint64))
+    good = np.concatenate([np.empty(0, np.uint64), *whole])
+    if cache is not None and not np.isin(good, enough).all():
+        _save(cache, decode, np.union1d(known[decode], good))
+    return problems
+
+
+class _Work:
+    """Number of an image -> what is wrong with it, and the fingerprint of its file (0: it has none of its own)."""
+
+    def __init__(self, source: LabelledSource, decode: bool, known: Prints) -> None:
+        self.source, self.decode = source, decode
+        self.known = known
+
+    def __call__(self, number: int) -> tuple[str | None, int]:
+        path = self.source.file(number)
+        try:
+            if path is None:
+                if self.decode:
+                    self.source.read(number)
+                return None, 0
+            fingerprint = _fingerprint(path)
+            place = np.searchsorted(self.known, np.uint64(fingerprint))
+            if place == len(self.known) or int(self.known[place]) != fingerprint:
+                check_file(path, decode=self.decode)
+        except DataError as error:
+            return str(error), 0
+        return None, fingerprint
+
+
+def _fingerprint(path: Path) -> int:
+    """64 bits from path, size and date of a file.
+
+    Raises:
+        DataError: it is not there.
+    """
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror})") from None
+    told = f"{os.path.abspath(path)}\0{status.st_size}\0{status.st_mtime_ns}".encode("utf-8", "surrogateescape")
+    return int.from_bytes(hashlib.blake2b(told, digest_size=8).digest(), "little")
+
+
+def _file(cache: Path, decoded: bool) -> Path:
+    return cache / f"whole-{'pixels' if decoded else 'files'}.npy"
+
+
+def _load(cache: Path | None, decoded: bool) -> Prints:
+    """Sorted fingerprints; none where nothing, or something else, is stored."""
+    none = np.empty(0, np.uint64)
+    if cache is None or not _file(cache, decoded).is_file():
+        return none
+    try:
+        stored: Any = np.load(_file(cache, decoded), allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return none
+    return np.unique(stored) if stored.dtype == np.uint64 and stored.ndim == 1 else none
+
+
+def _save(cache: Path, decoded: bool, fingerprints: Prints) -> None:
+    try:
+        with atomic_path(_file(cache, decoded)) as temporary:
+            np.save(temporary, fingerprints, allow_pickle=False)
+    except DataError:
+        return  # a cache that cannot be written costs another look at the next start, and no more

@@ -1,0 +1,213 @@
+"""Classification: labelled pictures -> view and augmentation -> classifier -> classes -> metrics."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from fewpairs.attention import Attention, Softmax
+from fewpairs.data.description import DataDescription
+from fewpairs.errors import InputError
+from fewpairs.kinds.classification.augment import LabelledAugment, small_augment
+from fewpairs.kinds.classification.check import check_images
+from fewpairs.kinds.classification.dataset import LabelledChunks, LabelledCollate, LabelledDataset
+from fewpairs.kinds.classification.layouts.layouts import LabelledKind, LabelledOptions, open_labelled
+from fewpairs.kinds.classification.pictures import show_mistakes
+from fewpairs.kinds.classification.scoring import ClassificationScoring
+from fewpairs.kinds.classification.source import LabelledSource
+from fewpairs.kinds.classification.split import LabelledShares, LabelledSplit, split_labelled
+from fewpairs.kinds.classification.task import Classification
+from fewpairs.kinds.classification.view import LabelledView
+from fewpairs.kinds.kind import Built, Experiment
+from fewpairs.models import load_pretrained
+from fewpairs.models.classifiers import create_classifier
+from fewpairs.models.probe import LinearProbe
+from fewpairs.report import Overlay
+from fewpairs.train import FitConfig, OptimizerConfig, ScheduleConfig
+from fewpairs.train.run_folder import Weights
+from fewpairs.types import Size
+
+Check = Literal["header", "decode", "none"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierConfig:
+    """Which classifier, with which attention."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"arbitrary_types_allowed": True}
+
+    name: str = "vit_nano"
+    """A classifier of `fewpairs models`."""
+    attention: Attention = field(default_factory=Softmax)
+    """One variant, or a list of one for each stage or block."""
+    image_size: Size | None = None
+    """Height and width in pixels for which position tables are made; None: the size that training sees."""
+    options: dict[str, str | float | int | bool | None] = field(default_factory=dict)
+    """What else the architecture can be told, such as `{layout: grafted}` of a LinGlo."""
+    drop_path: float = 0.0
+    pretrained: str | None = None
+    """A file of weights, `best.safetensors` of a run among them, or `timm:NAME.TAG`."""
+    frozen: bool = False
+    """Train a linear classifier alone, on the features of the encoder as it is (linear evaluation)."""
+    probe_blocks: int = 1
+    """With `frozen`: class tokens of so many last blocks are put side by side."""
+
+    def __post_init__(self) -> None:
+        if not self.frozen and self.probe_blocks != 1:
+            raise InputError(
+                f"model.probe_blocks={self.probe_blocks} is for the linear evaluation of a frozen encoder; set "
+                "model.frozen=true or leave it out"
+            )
+        if self.frozen and self.drop_path:
+            raise InputError(f"model.drop_path={self.drop_path}: a frozen encoder drops nothing; set it to 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledData:
+    """Which pictures, and which of them train and validate."""
+
+    kind: LabelledKind = "folder"
+    root: str = "data"
+    """The folder of the data set; for `huggingface` also a name on the hub."""
+    source: LabelledOptions = field(default_factory=LabelledOptions)
+    """What the layout does not say itself."""
+    shares: LabelledShares = field(default_factory=LabelledShares)
+    check: Check = "header"
+    """How files are looked at before training: headers and ends, every pixel, or not at all."""
+    cache: str | None = None
+    """Folder for unpacked data and the list of checked files; None: `fewpairs` in the user's cache folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassificationConfig:
+    """What is asked of the logits. See `fewpairs.kinds.classification.task.Classification`."""
+
+    loss: Literal["ce", "bce"] = "ce"
+    smoothing: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassificationExperiment(Experiment):
+    """A classifier, the labelled pictures that it learns from and how."""
+
+    kind: ClassVar[str] = "classification"
+
+    name: str = "experiment"
+    model: ClassifierConfig = field(default_factory=ClassifierConfig)
+    data: LabelledData = field(default_factory=LabelledData)
+    view: LabelledView = field(default_factory=LabelledView)
+    augment: LabelledAugment | None = field(default_factory=small_augment)
+    task: ClassificationConfig = field(default_factory=ClassificationConfig)
+    fit: FitConfig = field(default_factory=lambda: FitConfig(steps=1000, batch_size=64, monitor="top1"))
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+
+    def __post_init__(self) -> None:
+        self._check()
+
+    @property
+    def scoring(self) -> ClassificationScoring:
+        return ClassificationScoring()
+
+    @property
+    def comparable(self) -> Mapping[str, Any]:
+        return {"data.*": self.data, "view.size": self.view.size}
+
+    def build(self, *, progress: bool = True) -> Built:
+        source, split = open_split(self.data, progress=progress)
+        view, task = self.view.with_channels(source.channels), self._task(source.classes)
+        training = LabelledDataset(source, split.train, view, augment=self.augment, seed=self.fit.seed)
+        return Built(
+            model=self._classifier(task, training.channels),
+            task=task,
+            training=training,
+            validation=LabelledChunks(source, split.validation, view),
+            collate=LabelledCollate(self.augment, len(source.classes), self.fit.seed),
+            size=view.size,
+            channels=training.channels,
+            note={
+                "classes": source.classes,
+                "channels": training.channels,
+                "train": len(split.train),
+                "validation": len(split.validation),
+                "left_out": source.notes,
+            },
+            description=describe(self.data, split),
+        )
+
+    def restore(self, note: Mapping[str, Any]) -> tuple[nn.Module, Classification]:
+        task = self._task(tuple(note["classes"]))
+        return self._classifier(task, int(note["channels"])), task
+
+    def start(self, built: Built) -> str | None:
+        if self.model.pretrained is None:
+            return None
+        encoder = built.model.encoder if isinstance(built.model, LinearProbe) else built.model
+        return str(load_pretrained(encoder, self.model.pretrained))
+
+    def pictures(
+        self, folder: Path, records: Sequence[Any], *, weights: Weights, headline: str, built: Built | None = None
+    ) -> tuple[Overlay, ...]:
+        return show_mistakes(self, folder, records, weights=weights, headline=headline, built=built)
+
+    def _task(self, classes: tuple[str, ...]) -> Classification:
+        return Classification(classes, loss=self.task.loss, smoothing=self.task.smoothing)
+
+    def _classifier(self, task: Classification, channels: int) -> nn.Module:
+        """The model with fresh weights drawn from `fit.seed`."""
+        torch.manual_seed(self.fit.seed)
+        classifier = create_classifier(
+            self.model.name,
+            attention=self.model.attention,
+            classes=len(task.classes),
+            in_channels=channels,
+            image_size=self.model.image_size or self.view.size,
+            drop_path=self.model.drop_path,
+            options=self.model.options,
+        )
+        if not self.model.frozen:
+            return classifier
+        return LinearProbe(classifier, len(task.classes), blocks=self.model.probe_blocks)
+
+
+def open_split(data: LabelledData, *, progress: bool = True) -> tuple[LabelledSource, LabelledSplit]:
+    """The data set with the images that train and validate, which have been looked at.
+
+    Raises:
+        InputError: files or options are wrong.
+        DataError: images that cannot be read; all of them are named.
+    """
+    cache = cache_folder(data)
+    source = open_labelled(data.kind, data.root, data.source, cache=cache)
+    split = split_labelled(source, data.shares)
+    if data.check != "none":
+        seen = np.concatenate([split.train, split.validation])
+        check_images(source, seen, decode=data.check == "decode", cache=cache, progress=progress)
+    return source, split
+
+
+def cache_folder(data: LabelledData) -> Path:
+    """Where unpacked data lies: `data.cache`, or a folder of its own in the user's cache (`XDG_CACHE_HOME`)."""
+    if data.cache is not None:
+        return Path(data.cache)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fewpairs" / "labelled"
+
+
+def describe(data: LabelledData, split: LabelledSplit) -> DataDescription:
+    """The data and the split, in words."""
+    shares = data.shares
+    limits = {"images_per_class": "training images a class", "limit": "training images", "validation_limit": "others"}
+    limited = [f"{getattr(shares, name)} {what}" for name, what in limits.items() if getattr(shares, name) is not None]
+    return DataDescription(
+        description=f"{Path(data.root).name} ({data.kind}), {len(split.train)} training images",
+        cases={"train": len(split.train), "validation": len(split.validation)},
+        split=f"validated on {shares.validate_on}, fold {shares.fold} of share {shares.fraction:g}, seed {shares.seed}"
+        + (f"; at most {', '.join(limited)}" if limited else ""),
+    )

@@ -1,0 +1,1 @@
+"""Layouts of labelled pictures: folders, ImageNet, IDX, torchvision's and Hugging Face's data sets."""

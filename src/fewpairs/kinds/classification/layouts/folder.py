@@ -1,0 +1,163 @@
+"""A folder for each class: `train/cat/1.jpg`, `val/cat/2.jpg`; or the class folders alone, to be split."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from fewpairs.data.images import SUFFIXES, is_hidden, is_image, look_into, read_image, stored_channels
+from fewpairs.data.names import Names
+from fewpairs.errors import DataError, InputError
+from fewpairs.kinds.classification.source import Indices, LabelledSource, listed
+
+FOLDERS = {
+    "train": ("train", "training"),
+    "validation": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
+"""Names under which each part is looked for, in this order."""
+_LOOKED_AT = 64
+
+
+class FilesPart:
+    """Images in files of their own below `root`; their ids are paths relative to it."""
+
+    def __init__(self, root: Path, names: Sequence[str], labels: Sequence[int]) -> None:
+        self.root, self._names = root, Names(names)
+        self.labels: Indices = np.asarray(labels, np.int64)
+
+    def read(self, index: int) -> Image.Image:
+        return read_image(self.file(index))
+
+    def id(self, index: int) -> str:
+        return self._names[index]
+
+    def file(self, index: int) -> Path:
+        return self.root / self._names[index]
+
+
+def open_folder(
+    root: Path, *, train: str | None = None, validation: str | None = None, test: str | None = None
+) -> LabelledSource:
+    """Images in one folder for each class, at any depth below it; classes are the sorted names of the folders.
+
+    Args:
+        train, validation, test: folders of the parts below `root`; by default those of `FOLDERS` that hold class
+            folders, and `root` itself if there is no training folder. `train="."` takes `root` itself.
+
+    Raises:
+        InputError: a named folder does not exist.
+        DataError: empty class folders, images outside of class folders, classes that training lacks, fewer than two.
+    """
+    found, notes = part_folders(root, {"train": train, "validation": validation, "test": test})
+    folders = {part: class_folders(folder, found) for part, folder in found.items()}
+    classes = folders["train"]
+    parts = {part: read_part(root, found[part], names, classes) for part, names in folders.items()}
+    others = sum((counted for _, counted in parts.values()), Counter[str]())
+    if others:
+        notes = [*notes, f"left out, for no picture ends so: {_suffixes(others)}"]
+    files = {name: part for name, (part, _) in parts.items()}
+    return LabelledSource(str(root), classes, files, channels=channels_of(files["train"]), notes=notes)
+
+
+def part_folders(root: Path, named: Mapping[str, str | None]) -> tuple[dict[str, Path], list[str]]:
+    """The folder of each part that there is, and notes on what was left out.
+
+    Raises:
+        InputError: a named folder does not exist.
+        DataError: there are folders of other parts, but none for training.
+    """
+    found: dict[str, Path] = {}
+    unlabelled: list[Path] = []
+    for part, name in named.items():
+        if name is not None:
+            found[part] = root / name
+            if not found[part].is_dir():
+                raise InputError(f"{part}={name!r}: {found[part]} is not a folder")
+            continue
+        there = [root / known for known in FOLDERS[part] if (root / known).is_dir()]
+        labelled = [folder for folder in there if visible_folders(folder)]
+        if labelled:
+            found[part] = labelled[0]
+        elif there:
+            unlabelled.append(there[0])
+    stray = [found[part].name for part in found if named[part] is None]
+    if "train" not in found and stray:
+        raise DataError(
+            f"{root} has {listed(stray)} but no training folder with class folders in it "
+            f"({' or '.join(FOLDERS['train'])}); name it with train="
+        )
+    notes = [f"{folder} has no class folders and is left out" for folder in unlabelled if "train" in found]
+    return {"train": found.get("train", root)} | {part: found[part] for part in named if part in found}, notes
+
+
+def visible_folders(folder: Path) -> list[str]:
+    """Names of the folders in `folder`, sorted, hidden ones left out."""
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if entry.is_dir() and not is_hidden(entry.name))
+
+
+def class_folders(folder: Path, parts: Mapping[str, Path]) -> list[str]:
+    """The sorted names of the class folders in `folder`, in which folders of other `parts` may lie too.
+
+    Raises:
+        DataError: there are none.
+    """
+    names = [name for name in visible_folders(folder) if folder / name not in parts.values()]
+    if not names:
+        raise DataError(f"{folder} holds no class folders; expected {folder / 'CLASS' / 'image.jpg'}")
+    return names
+
+
+def read_part(root: Path, folder: Path, names: Sequence[str], classes: Sequence[str]) -> tuple[FilesPart, Counter[str]]:
+    """The images of the class folders `names` in `folder`, and how many files were left out, by suffix.
+
+    Raises:
+        DataError: empty class folders, images outside of class folders, or names beyond `classes` (all are listed).
+    """
+    number = {name: label for label, name in enumerate(classes)}
+    unknown = [name for name in names if name not in number]
+    if unknown:
+        raise DataError(
+            f"{folder} has folders of classes without training images: {listed(unknown)}; "
+            f"training has {listed(classes)}"
+        )
+    loose = [entry for entry in sorted(os.listdir(folder)) if is_image(entry) and (folder / entry).is_file()]
+    if loose:
+        raise DataError(f"{folder} holds {len(loose)} images that are in no class folder: {listed(loose, 3)}")
+    files: list[str] = []
+    labels: list[int] = []
+    others: Counter[str] = Counter()
+    empty: list[str] = []
+    for name in names:
+        inside = look_into(folder / name)
+        if not inside.images:
+            held = f" (it has {_suffixes(inside.others)})" if inside.others else ""
+            empty.append(f"{folder / name}{held}")
+        prefix = (folder / name).relative_to(root).as_posix()
+        files += [f"{prefix}/{image}" for image in inside.images]
+        labels += [number[name]] * len(inside.images)
+        others += inside.others
+    if empty:
+        raise DataError(f"class folders without images: {listed(empty)}; images end in {', '.join(SUFFIXES)}")
+    return FilesPart(root, files, labels), others
+
+
+def channels_of(part: FilesPart) -> int:
+    """3 if any of up to 64 files, spread over the part, is in colour, else 1; damaged ones are not counted."""
+    for index in np.unique(np.linspace(0, len(part.labels) - 1, _LOOKED_AT).astype(int)):
+        try:
+            if stored_channels(part.file(int(index))) == 3:
+                return 3
+        except DataError:
+            continue
+    return 1
+
+
+def _suffixes(counted: Counter[str]) -> str:
+    return listed([f"{count} x {suffix}" for suffix, count in counted.most_common()])

@@ -1,0 +1,50 @@
+"""What is in a labelled data set: images of each class in each part, what was left out, and what is damaged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fewpairs.kinds.classification.check import find_damage
+from fewpairs.kinds.classification.source import LabelledSource
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """Counts and damage."""
+
+    name: str
+    classes: tuple[str, ...]
+    channels: int
+    counts: dict[str, dict[str, int]]
+    """Images by part and class."""
+    notes: tuple[str, ...]
+    """What was left out."""
+    problems: tuple[str, ...]
+    """A sentence for each image that cannot be read."""
+
+    @property
+    def images(self) -> int:
+        """All images, damaged ones included."""
+        return sum(sum(counted.values()) for counted in self.counts.values())
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain data for JSON."""
+        return {
+            "name": self.name,
+            "classes": list(self.classes),
+            "channels": self.channels,
+            "images": self.images,
+            "counts": self.counts,
+            "notes": list(self.notes),
+            "errors": list(self.problems),
+        }
+
+
+def look_over(source: LabelledSource, *, decode: bool = False, progress: bool = True) -> Overview:
+    """Count the images of `source` and look at each; see `check.check_images` for what `decode` adds."""
+    everything = np.arange(len(source), dtype=np.int64)
+    problems = find_damage(source, everything, decode=decode, cache=None, progress=progress)
+    counts = {part: source.counts(part) for part in source.parts}
+    return Overview(source.name, source.classes, source.channels, counts, source.notes, tuple(problems))

@@ -1,0 +1,90 @@
+"""Pictures that a classifier got wrong, for its report."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+from numpy.typing import ArrayLike
+from PIL import Image
+
+from fewpairs.errors import InputError
+from fewpairs.kinds.classification.dataset import LabelledChunks
+from fewpairs.kinds.classification.record import ImageRecord, confident_mistakes
+from fewpairs.kinds.kind import Built
+from fewpairs.report import Overlay
+from fewpairs.report.thumbnails import thumbnail, thumbnail_sheet
+from fewpairs.train.run_folder import Weights
+
+if TYPE_CHECKING:
+    from fewpairs.kinds.classification.experiment import ClassificationExperiment
+
+MISTAKES = 24
+"""Wrong predictions that a report shows."""
+
+
+def show_mistakes(
+    experiment: ClassificationExperiment,
+    folder: Path,
+    records: Sequence[ImageRecord],
+    *,
+    weights: Weights,
+    headline: str,
+    built: Built | None = None,
+) -> tuple[Overlay, ...]:
+    """The wrong predictions of which a run was surest, on one sheet; nothing where none was wrong."""
+    wrong = confident_mistakes(records, MISTAKES)
+    if not wrong:
+        return ()
+    built = experiment.build(progress=False) if built is None else built
+    validation, classes = cast(LabelledChunks, built.validation), built.task.classes
+    source = validation.source
+    places = {source.id(int(number)): int(number) for number in validation.indices}
+    sheet = mistakes_sheet(
+        [np.asarray(source.read(places[record.id])) for record in wrong],
+        [classes[record.label] for record in wrong],
+        [classes[record.predicted] for record in wrong],
+        [record.confidence or 0.0 for record in wrong],
+    )
+    right = sum(record.right for record in records)
+    caption = f"mistakes: the {len(wrong)} surest of {len(records) - right} among {len(records)} images"
+    return (Overlay(rank="mistakes", caption=caption, png=sheet),)
+
+
+def mistakes_sheet(
+    images: Sequence[ArrayLike], truths: Sequence[str], predictions: Sequence[str], confidences: Sequence[float]
+) -> bytes:
+    """A PNG of small pictures, each over its true class, the class predicted for it and how sure the model was.
+
+    Images are `[H W]` or `[H W 3]`: uint8 is shown as it is, other numbers from their smallest to their largest finite
+    value. Confidences are shares. Raises InputError when there are none, or not as many of each.
+    """
+    counts = {len(images), len(truths), len(predictions), len(confidences)}
+    if len(counts) != 1 or not images:
+        raise InputError(
+            f"a sheet needs one truth, prediction and confidence for each of at least one image, got {len(images)} "
+            f"images, {len(truths)} truths, {len(predictions)} predictions, {len(confidences)} confidences"
+        )
+    captions = [
+        (f"true: {truth}", f"predicted: {predicted}", f"{100 * sure:.1f} % sure")
+        for truth, predicted, sure in zip(truths, predictions, confidences, strict=True)
+    ]
+    buffer = io.BytesIO()
+    thumbnail_sheet([thumbnail(_picture(image)) for image in images], captions).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _picture(image: ArrayLike) -> Image.Image:
+    pixels = np.asarray(image)
+    if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] != 3) or pixels.size == 0:
+        raise InputError(f"a picture must be [H W] or [H W 3], got {list(pixels.shape)}")
+    if pixels.dtype != np.uint8:
+        values = pixels.astype(np.float64)
+        finite = np.isfinite(values)
+        low, high = (values[finite].min(), values[finite].max()) if finite.any() else (0.0, 0.0)
+        share = np.where(finite, values - low, 0.0) / (high - low if high > low else 1.0)
+        pixels = np.clip(np.rint(share * 255), 0, 255).astype(np.uint8)
+    return Image.fromarray(pixels)

@@ -1,0 +1,124 @@
+"""How a picture becomes a model input without chance: resize, crop, normalise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal, get_args
+
+from PIL import Image
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from torch import Tensor
+
+from fewpairs.data.images import as_channels
+from fewpairs.errors import DataError, InputError
+from fewpairs.types import Size
+
+CropMode = Literal["center", "squash", "border"]
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+
+_GREY_MEAN, _GREY_STD = (0.449,), (0.226,)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledView:
+    """What the model sees of a picture; the same as timm's transform for evaluation.
+
+    Attributes:
+        size: height and width of the model's input in pixels.
+        channels: 1 (grey) or 3 (colour), to which every picture is converted; None: as most fits the data set.
+        mean, std: of each channel in 0..1, subtracted and divided by; None: those of ImageNet, averaged for grey.
+        crop_pct: share of the resized picture's sides that the crop keeps: 0.875 resizes to 256 for a crop of 224.
+        crop_mode: `center` keeps the aspect and cuts off what is too long; `squash` changes the aspect and `border`
+            adds a border of the mean colour, so that nothing is cut off with crop_pct 1.
+        interpolation: of all resizing, in training too.
+    """
+
+    size: Size = (224, 224)
+    channels: Literal[1, 3] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    crop_pct: float = 0.875
+    crop_mode: CropMode = "center"
+    interpolation: Interpolation = "bicubic"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", tuple(self.size))
+        if len(self.size) != 2 or any(length < 1 for length in self.size):
+            raise InputError(f"size={self.size}: give height and width, each at least 1 pixel")
+        if self.channels not in (None, 1, 3):
+            raise InputError(f"channels={self.channels}: allowed are 1 (grey) and 3 (colour)")
+        for name in ("mean", "std"):
+            self._check_colour(name)
+        if not 0 < self.crop_pct <= 1:
+            raise InputError(f"crop_pct={self.crop_pct}: the share that a crop keeps is above 0 and at most 1")
+        for name, allowed in (("crop_mode", get_args(CropMode)), ("interpolation", get_args(Interpolation))):
+            if getattr(self, name) not in allowed:
+                raise InputError(f"{name}={getattr(self, name)!r}: allowed are {', '.join(allowed)}")
+
+    def _check_colour(self, name: str) -> None:
+        values = getattr(self, name)
+        if values is None:
+            return
+        object.__setattr__(self, name, tuple(float(value) for value in values))
+        wanted = {1, 3} if self.channels is None else {self.channels}
+        if len(values) not in wanted:
+            raise InputError(f"{name}={list(values)}: give one number for each of {self.channels or '1 or 3'} channels")
+        if name == "std" and not all(value > 0 for value in values):
+            raise InputError(f"std={list(values)}: each is divided by and must be positive")
+
+    def with_channels(self, channels: int) -> LabelledView:
+        """The same with nothing left open, for a data set of `channels` channels.
+
+        Raises:
+            InputError: mean or std for another number of channels.
+        """
+        number: Literal[1, 3] = self.channels or (1 if channels == 1 else 3)
+        grey = number == 1
+        mean = self.mean or (_GREY_MEAN if grey else IMAGENET_DEFAULT_MEAN)
+        std = self.std or (_GREY_STD if grey else IMAGENET_DEFAULT_STD)
+        return LabelledView(self.size, number, mean, std, self.crop_pct, self.crop_mode, self.interpolation)
+
+    def apply(self, image: Image.Image) -> Tensor:
+        """A picture -> `[c H W]` float32, at the model's size. A view that leaves its channels open takes three.
+
+        Raises:
+            DataError: a picture so long and thin that nothing of it would be left.
+        """
+        view = self._closed()
+        try:
+            tensor: Tensor = _evaluation(view)(as_channels(image, view.channels or 3))
+        except ValueError as error:
+            raise DataError(
+                f"a picture of {image.height} x {image.width} pixels cannot be brought to {self.size[0]} x "
+                f"{self.size[1]} with crop_mode={self.crop_mode!r} ({error})"
+            ) from None
+        return tensor
+
+    def tensor(self, image: Image.Image) -> Tensor:
+        """A picture -> `[c h w]` float32, converted and normalised at its own size."""
+        from torchvision.transforms import functional
+
+        view = self._closed()
+        pixels = functional.to_tensor(as_channels(image, view.channels or 3))
+        tensor: Tensor = functional.normalize(pixels, view.mean, view.std)
+        return tensor
+
+    def _closed(self) -> LabelledView:
+        return self.with_channels(3) if None in (self.channels, self.mean, self.std) else self
+
+
+@lru_cache(maxsize=8)
+def _evaluation(view: LabelledView) -> Callable[[Image.Image], Any]:
+    from timm.data.transforms_factory import transforms_imagenet_eval
+
+    transform: Callable[[Image.Image], Any] = transforms_imagenet_eval(
+        view.size,
+        crop_pct=view.crop_pct,
+        crop_mode=view.crop_mode,
+        interpolation=view.interpolation,
+        mean=view.mean,
+        std=view.std,
+    )
+    return transform

@@ -1,0 +1,1 @@
+"""Boxes and masks of objects: files -> view and augmentation -> detector -> detections -> average precision."""

@@ -1,0 +1,268 @@
+"""Detection: pictures with objects -> view and augmentation -> encoder, FPN and heads -> boxes and masks -> metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+import numpy as np
+import torch
+
+from fewpairs.attention import Attention
+from fewpairs.data.description import DataDescription
+from fewpairs.errors import InputError
+from fewpairs.kinds.detection.dataset import DetectionDataset, PictureItems, collate_pictures
+from fewpairs.kinds.detection.layouts.layouts import DetectionKind, open_detection
+from fewpairs.kinds.detection.options import DetectionOptions
+from fewpairs.kinds.detection.pictures import show_objects
+from fewpairs.kinds.detection.scoring import DetectionScoring
+from fewpairs.kinds.detection.source import DetectionRecords, DetectionSource
+from fewpairs.kinds.detection.task import Detection
+from fewpairs.kinds.detection.view import DetectionAugment, DetectionView
+from fewpairs.kinds.kind import Built, Experiment
+from fewpairs.models import CountedDetector, Detector, DetectorOptions, create_detector, detector_spec
+from fewpairs.models.detectors import HeadNorm
+from fewpairs.report import Overlay
+from fewpairs.train import FitConfig, OptimizerConfig, ScheduleConfig
+from fewpairs.train.run_folder import Weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorConfig:
+    """Which detector on which encoder, with which attention. See `fewpairs.models.DetectorOptions`."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"arbitrary_types_allowed": True}
+
+    name: str = "retinanet"
+    """`retinanet`, `faster_rcnn` or `mask_rcnn`."""
+    encoder: str = "linglo_b0"
+    """Any encoder with a pyramid, by its name in timm, where ours are registered."""
+    attention: Attention | None = None
+    """One variant, or a list of one for each stage or block; None: the encoder's own."""
+    drop_path: float = 0.0
+    pretrained: str | None = None
+    """Weights of the encoder: a file, `best.safetensors` of a run among them, or `timm:NAME.TAG`."""
+    width: int = 256
+    """Channels of the FPN and of the heads' convolutions."""
+    hidden: int = 1024
+    """Width of the R-CNNs' linear layers."""
+    samples: int = 512
+    """Boxes of an image that an R-CNN's second stage learns from in a step."""
+    norm: HeadNorm = "none"
+    """Of FPN and heads; `group` where training begins from scratch."""
+    anchor_sizes: tuple[tuple[float, ...], ...] | None = None
+    """Square roots of anchors' areas in pixels of the resized image, for each map from the finest; None: by stride."""
+    anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    """Heights by widths."""
+    score_threshold: float = 0.05
+    nms_threshold: float = 0.5
+    detections: int = 100
+    """An image, at most. Where these are more than 100, scores count as many too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionData:
+    """Which pictures, and which of them train and validate."""
+
+    kind: DetectionKind = "coco"
+    root: str = "data"
+    """The folder of the data set."""
+    source: DetectionOptions = field(default_factory=DetectionOptions)
+    """What the layout does not say itself."""
+    train_on: tuple[str, ...] = ("train",)
+    """Parts: `train`, `val`, `test`."""
+    validate_on: str = "val"
+    empty: bool = True
+    """Whether images without any object train too."""
+    limit: int | None = None
+    """Train on so many images, drawn with the seed of `source`; None: all."""
+    validation_limit: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.train_on or len(set(self.train_on)) != len(self.train_on):
+            raise InputError(f"data.train_on={list(self.train_on)}: name different parts, one at least")
+        if self.validate_on in self.train_on:
+            raise InputError(f"data.validate_on={self.validate_on!r} is trained on; leave it out of data.train_on")
+        for name in ("limit", "validation_limit"):
+            if (1 if getattr(self, name) is None else getattr(self, name)) < 1:
+                raise InputError(f"data.{name}={getattr(self, name)} must be at least 1, or null for all")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionConfig:
+    """What is asked of a detector, and how much each of its losses counts. See `task.Detection`."""
+
+    masks: bool | None = None
+    """Judge masks as well as boxes; None: where the detector gives them."""
+    class_weight: float = 1.0
+    box_weight: float = 1.0
+    mask_weight: float = 1.0
+    proposal_weight: float = 1.0
+    """Of an R-CNN's first stage, both terms."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionExperiment(Experiment):
+    """A detector, the pictures that it learns from and how."""
+
+    kind: ClassVar[str] = "detection"
+
+    name: str = "experiment"
+    model: DetectorConfig = field(default_factory=DetectorConfig)
+    data: DetectionData = field(default_factory=DetectionData)
+    view: DetectionView = field(default_factory=DetectionView)
+    augment: DetectionAugment | None = field(default_factory=DetectionAugment)
+    task: DetectionConfig = field(default_factory=DetectionConfig)
+    fit: FitConfig = field(default_factory=lambda: FitConfig(steps=1000, batch_size=8, monitor="ap"))
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+
+    def __post_init__(self) -> None:
+        self._check()
+        if self.task.masks and not detector_spec(self.model.name).masks:
+            raise InputError(f"task.masks is true, and {self.model.name} gives boxes alone; use mask_rcnn or leave it")
+
+    @property
+    def masks(self) -> bool:
+        """Whether masks are judged."""
+        return detector_spec(self.model.name).masks if self.task.masks is None else self.task.masks
+
+    @property
+    def scoring(self) -> DetectionScoring:
+        return DetectionScoring(
+            masks=self.masks, headline="mask_ap" if self.masks else "ap", max_detections=self._counted
+        )
+
+    @property
+    def comparable(self) -> Mapping[str, Any]:
+        return {"data.*": self.data, "task.masks": self.masks, "model.detections over 100": self._counted}
+
+    @property
+    def options(self) -> DetectorOptions:
+        """What the detector is told, with the sizes of the view."""
+        chosen = self.model
+        return DetectorOptions(
+            shorter=self.view.shorter,
+            longer=self.view.longer,
+            width=chosen.width,
+            hidden=chosen.hidden,
+            samples=chosen.samples,
+            norm=chosen.norm,
+            anchor_sizes=chosen.anchor_sizes,
+            anchor_ratios=chosen.anchor_ratios,
+            score_threshold=chosen.score_threshold,
+            nms_threshold=chosen.nms_threshold,
+            detections=chosen.detections,
+        )
+
+    def build(self, *, progress: bool = True) -> Built:
+        source = open_detection(self.data.kind, self.data.root, self.data.source)
+        learns = detector_spec(self.model.name).masks
+        if (learns or self.masks) and not source.has_masks:
+            raise InputError(
+                f"{self.model.name} needs masks, and {self.data.root} ({self.data.kind}) has boxes alone; use "
+                "model.name=retinanet or faster_rcnn"
+            )
+        training, validation = chosen_records(self.data, source)
+        view = self.view
+        note = {
+            "classes": source.classes,
+            "category_ids": source.category_ids,
+            "channels": view.channels,
+            "train": len(training),
+            "validation": len(validation),
+            "left_out": source.check.sentences(),
+        }
+        model, task = self.restore(note)
+        return Built(
+            model=model,
+            task=task,
+            training=DetectionDataset(training, view, augment=self.augment, masks=learns, seed=self.fit.seed),
+            validation=PictureItems(validation, view, masks=self.masks),
+            collate=collate_pictures,
+            size=view.scaled(validation[0].size),
+            channels=view.channels,
+            note=note,
+            description=describe(self.data, source, training, validation),
+            costed=CountedDetector(model),
+        )
+
+    def restore(self, note: Mapping[str, Any]) -> tuple[Detector, Detection]:
+        classes = tuple(note["classes"])
+        weights = {
+            "class": self.task.class_weight,
+            "box": self.task.box_weight,
+            "mask": self.task.mask_weight,
+            "proposal_class": self.task.proposal_weight,
+            "proposal_box": self.task.proposal_weight,
+        }
+        task = Detection(classes, masks=self.masks, weights=weights, max_detections=self._counted)
+        torch.manual_seed(self.fit.seed)
+        model = create_detector(
+            self.model.name,
+            encoder=self.model.encoder,
+            attention=self.model.attention,
+            classes=len(classes),
+            in_channels=int(note["channels"]),
+            drop_path=self.model.drop_path,
+            options=self.options,
+        )
+        return model, task
+
+    def start(self, built: Built) -> str | None:
+        if self.model.pretrained is None:
+            return None
+        return str(cast(Detector, built.model).encoder.load(self.model.pretrained))
+
+    def pictures(
+        self, folder: Path, records: Sequence[Any], *, weights: Weights, headline: str, built: Built | None = None
+    ) -> tuple[Overlay, ...]:
+        return show_objects(self, folder, records, weights=weights, headline=headline, built=built)
+
+    @property
+    def _counted(self) -> int:
+        """Detections of a class in an image that count: COCO's 100, or as many as the detector gives."""
+        return max(100, self.model.detections)
+
+
+def chosen_records(data: DetectionData, source: DetectionSource) -> tuple[DetectionRecords, DetectionRecords]:
+    """The images that train, and those that validate.
+
+    Raises:
+        InputError: a part that the data set has not, or none that has objects where `empty` leaves the others out.
+    """
+    rows = np.concatenate([source.part(part).rows for part in data.train_on])
+    training, validation = DetectionRecords(source, rows), source.part(data.validate_on)
+    if not data.empty:
+        training = training.with_objects()
+        if not len(training):
+            raise InputError(
+                f"no image of {', '.join(data.train_on)} holds an object; check it, or set data.empty=true"
+            )
+    return _some(training, data.limit, data.source.seed), _some(validation, data.validation_limit, data.source.seed)
+
+
+def _some(records: DetectionRecords, limit: int | None, seed: int) -> DetectionRecords:
+    """`limit` of the images, drawn by chance, in their order; all of them for None or where there are fewer."""
+    if limit is None or limit >= len(records):
+        return records
+    return records.take(np.sort(np.random.default_rng(seed).permutation(len(records))[:limit]))
+
+
+def describe(
+    data: DetectionData, source: DetectionSource, training: DetectionRecords, validation: DetectionRecords
+) -> DataDescription:
+    """The data and its parts, in words."""
+    objects = sum(int(record.count) for record in training)
+    limits = {"limit": "training images", "validation_limit": "others"}
+    limited = [f"{getattr(data, name)} {what}" for name, what in limits.items() if getattr(data, name) is not None]
+    return DataDescription(
+        description=f"{Path(data.root).name} ({data.kind}), {len(training)} training images with {objects} objects of "
+        f"{len(source.classes)} class{'' if len(source.classes) == 1 else 'es'}"
+        + "".join(f"; {sentence}" for sentence in source.check.sentences()),
+        cases={"train": len(training), "validation": len(validation)},
+        split=f"trained on {', '.join(data.train_on)}, validated on {data.validate_on}; {source.split}"
+        + (f"; at most {', '.join(limited)}" if limited else ""),
+    )

@@ -1,0 +1,245 @@
+"""Images and objects of any layout, checked alike, on their way into a source."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from fewpairs.data.images import check_file, damage
+from fewpairs.data.names import Names
+from fewpairs.errors import DataError
+from fewpairs.kinds.detection.findings import DetectionCheck
+from fewpairs.kinds.detection.masks import mask_areas
+from fewpairs.kinds.detection.options import DetectionOptions
+from fewpairs.kinds.detection.source import PARTS, DetectionSource, ImageTable, ObjectTable
+from fewpairs.types import Size
+
+Box = tuple[float, float, float, float]
+
+_BEYOND = 0.01
+"""Pixels by which a box may leave its image without being counted as cut: rounding."""
+_ORIENTATION = 0x0112
+_WITH_EXIF = ("JPEG", "MPO", "TIFF", "WEBP")
+_THREADS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class RawObject:
+    """One object as a layout gives it."""
+
+    box: Box
+    """Left, top, right, bottom in pixels."""
+    label: int
+    place: str
+    """What messages call it."""
+    area: float | None = None
+    """px^2; None: that of the mask, or of the box inside the image where there is none."""
+    crowd: bool = False
+    mask: str | None = None
+    """Packed runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class RawImage:
+    """One image as a layout gives it."""
+
+    id: str
+    file: str
+    """Relative to the root."""
+    size: Size | None
+    """None where the layout does not tell."""
+    part: str
+    number: int
+    objects: Sequence[RawObject]
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """What the header of an image file says."""
+
+    size: Size
+    orientation: int
+
+
+def gather(
+    name: str,
+    root: Path,
+    images: Sequence[RawImage],
+    classes: Sequence[str],
+    *,
+    category_ids: Sequence[int] | None = None,
+    check: DetectionCheck,
+    options: DetectionOptions,
+) -> DetectionSource:
+    """Check images and objects, and make a source of those that are usable.
+
+    Raises:
+        DamagedAnnotationsError: contradictions, unless they are to be skipped; all at once.
+        DataError: no image or no class is left.
+    """
+    facts = _look_at(root, images, check) if options.check_files else {}
+    kept = _usable_images(root, images, facts, check, looked=options.check_files)
+    kept = [replace(image, objects=_usable_objects(image, check)) for image in kept]
+    for image in kept:
+        if not image.objects:
+            check.add("empty", image.id)
+    table = _table(kept, check)
+    check.finish(options.on_error if kept else "stop")
+    if not kept:
+        raise DataError(f"{name} has no images")
+    kept, split = _split(kept, options)
+    order = np.array([PARTS.index(image.part) for image in kept], np.int8)
+    image_table = ImageTable(
+        Names(image.id for image in kept),
+        Names(image.file for image in kept),
+        np.array([image.size for image in kept], np.int64).reshape(-1, 2),
+        order,
+        np.array([image.number for image in kept], np.int64),
+    )
+    return DetectionSource(root, classes, image_table, table, category_ids=category_ids, check=check, split=split)
+
+
+def file_facts(path: Path) -> FileFacts:
+    """Size and EXIF orientation (1: upright) from the header; the end of the file is looked at too.
+
+    Raises:
+        DataError: a missing, empty, truncated or damaged file, or none that is a picture.
+    """
+    check_file(path, decode=False)
+    with damage(str(path)), Image.open(path) as picture:
+        turned = picture.getexif().get(_ORIENTATION, 1) if picture.format in _WITH_EXIF else 1
+        return FileFacts((picture.height, picture.width), turned if turned in range(1, 9) else 1)
+
+
+def _look_at(root: Path, images: Sequence[RawImage], check: DetectionCheck) -> dict[str, FileFacts]:
+    def look(file: str) -> FileFacts | tuple[str, str]:
+        path = root / file
+        if not path.is_file():
+            return "missing-file", str(path)
+        try:
+            return file_facts(path)
+        except DataError as error:
+            return "unreadable", str(error)
+
+    files = sorted({image.file for image in images})
+    found: dict[str, FileFacts] = {}
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for file, fact in zip(files, pool.map(look, files), strict=True):
+            if isinstance(fact, FileFacts):
+                found[file] = fact
+            else:
+                check.add(*fact)
+    return found
+
+
+def _usable_images(
+    root: Path, images: Sequence[RawImage], facts: Mapping[str, FileFacts], check: DetectionCheck, *, looked: bool
+) -> list[RawImage]:
+    """Those whose file is there and of the size that the annotations are for, each one once."""
+    kept: list[RawImage] = []
+    seen: dict[tuple[str, str], str] = {}
+    by_file: dict[str, str] = {}
+    for image in images:
+        if (image.part, image.id) in seen:
+            check.add("repeated-image", f"{image.id} ({image.part})")
+            continue
+        seen[image.part, image.id] = image.file
+        if by_file.setdefault(image.file, image.part) != image.part:
+            check.add("two-parts", f"{image.id} ({by_file[image.file]} and {image.part})")
+            continue
+        fact = facts.get(image.file)
+        if fact is None and looked:
+            continue
+        if fact is not None and fact.orientation != 1:
+            check.add("turned", f"{image.id} (orientation {fact.orientation})")
+        if image.size is None:
+            check.add("no-size", image.id)
+            kept.append(replace(image, size=(fact or file_facts(root / image.file)).size))
+        elif fact is not None and fact.size != image.size:
+            check.add("other-size", _sizes(image, fact))
+        else:
+            kept.append(image)
+    return kept
+
+
+def _sizes(image: RawImage, fact: FileFacts) -> str:
+    stated = image.size or (0, 0)
+    hint = ""
+    if fact.orientation >= 5 and fact.size == stated[::-1]:
+        hint = ", annotated as its EXIF orientation turns it: store the pixels upright, without the tag"
+    return f"{image.id} ({fact.size[0]} x {fact.size[1]} pixels, annotated as {stated[0]} x {stated[1]}{hint})"
+
+
+def _usable_objects(image: RawImage, check: DetectionCheck) -> list[RawObject]:
+    """Those with a box that has an area inside the image, cut at its border."""
+    height, width = image.size or (0, 0)
+    kept: list[RawObject] = []
+    for one in image.objects:
+        left, top, right, bottom = one.box
+        if not all(map(math.isfinite, one.box)):
+            check.add("bad-object", f"{one.place} has a box that is not finite")
+            continue
+        if right <= left or bottom <= top:
+            check.add("no-area", f"{one.place} ({_numbers(one.box)})")
+            continue
+        box = max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height))
+        if box[2] <= box[0] or box[3] <= box[1]:
+            check.add("outside", f"{one.place} ({_numbers(one.box)} in {width} x {height})")
+            continue
+        if max(abs(a - b) for a, b in zip(box, one.box, strict=True)) > _BEYOND:
+            check.add("clipped", f"{one.place} ({_numbers(one.box)} in {width} x {height})")
+        area = one.area
+        if one.mask is not None:
+            pixels = float(mask_areas([one.mask], (height, width))[0])
+            if pixels == 0:
+                check.add("empty-mask", one.place)
+            area = pixels if area is None else area
+        kept.append(replace(one, box=box, area=(box[2] - box[0]) * (box[3] - box[1]) if area is None else area))
+    return kept
+
+
+def _numbers(box: Box) -> str:
+    return ",".join(f"{value:g}" for value in box)
+
+
+def _table(images: Sequence[RawImage], check: DetectionCheck) -> ObjectTable:
+    objects = [one for image in images for one in image.objects]
+    without = [one.place for one in objects if one.mask is None]
+    masks = None
+    if objects and not without:
+        masks = Names(one.mask or "" for one in objects)
+    elif len(without) < len(objects):
+        for place in without:
+            check.add("no-mask", place)
+    return ObjectTable(
+        np.cumsum([0, *(len(image.objects) for image in images)], dtype=np.int64),
+        np.array([one.box for one in objects], np.float32).reshape(-1, 4),
+        np.array([one.label for one in objects], np.int64),
+        np.array([one.crowd for one in objects], bool),
+        np.array([one.area for one in objects], np.float32),
+        masks,
+    )
+
+
+def _split(images: list[RawImage], options: DetectionOptions) -> tuple[list[RawImage], str]:
+    """Hold out of the training images what the layout has no part for."""
+    parts = {image.part for image in images}
+    said = [f"{part} is the layout's own" for part in PARTS if part in parts]
+    train = sorted((place for place, image in enumerate(images) if image.part == "train"), key=lambda i: images[i].id)
+    order = [train[place] for place in np.random.default_rng(options.seed).permutation(len(train))]
+    start = 0
+    for part, share in (("val", options.val_fraction), ("test", options.test_fraction)):
+        held = round(share * len(train))
+        if part in parts or not held:
+            continue
+        for place in order[start : start + held]:
+            images[place] = replace(images[place], part=part)
+        said.append(f"{part} is {held} of the {len(train)} training images, drawn with seed {options.seed}")
+        start += held
+    return images, "; ".join(said)

@@ -1,0 +1,1 @@
+"""Layouts of annotated pictures: COCO, Pascal VOC, label maps of instances."""

@@ -1,0 +1,115 @@
+"""Where COCO's JSON files lie, what their names tell, and whether they are what they should be."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from fewpairs.errors import DataError, InputError
+from fewpairs.kinds.detection.options import DetectionOptions
+from fewpairs.kinds.detection.source import PARTS
+
+NAME = re.compile(r"instances?_(?P<tail>.+)\.json")
+"""`tail` names the part, and often the folder of its images."""
+_PART_OF = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+ROBOFLOW = "_annotations.coco.json"
+
+
+def coco_files(root: Path, options: DetectionOptions) -> dict[str, Path]:
+    """The JSON file of each part below `root`; one whose name tells no part is for training.
+
+    Raises:
+        InputError: a named file does not exist, or two files are for the same part.
+    """
+    named = {part: root / name for part in PARTS if (name := getattr(options, part)) is not None}
+    for part, path in named.items():
+        if not path.is_file():
+            raise InputError(f"{part}={getattr(options, part)!r}: {path} is not a file")
+    if named:
+        return named
+    found: dict[str, list[Path]] = {}
+    for folder in (root / "annotations", root):
+        for path in sorted(folder.glob("instance*_*.json")) if not found else ():
+            if match := NAME.fullmatch(path.name):
+                found.setdefault(part_of(match["tail"]), []).append(path)
+    for folder in sorted(root.iterdir()) if not found else ():
+        if folder.name in _PART_OF and (folder / ROBOFLOW).is_file():
+            found.setdefault(_PART_OF[folder.name], []).append(folder / ROBOFLOW)
+    for part, paths in found.items():
+        if len(paths) > 1:
+            shown = ", ".join(str(path.relative_to(root)) for path in paths)
+            raise InputError(f"{root} has several files for {part}: {shown}; name one with {part}=")
+    return {part: found[part][0] for part in PARTS if part in found}
+
+
+def part_of(tail: str) -> str:
+    """`train2017` -> `train`, `valid` -> `val`; training where no part is named."""
+    words = re.split(r"[^a-z]+", tail.lower())
+    return next((_PART_OF[word] for word in words if word in _PART_OF), "train")
+
+
+def parse_coco(path: Path) -> Mapping[str, Any]:
+    """The content of a file, with lists of images, annotations and categories.
+
+    Raises:
+        DataError: no readable JSON, with the line, or without these lists.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start})") from None
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}, line {error.lineno}, column {error.colno}: not JSON ({error.msg})") from None
+    except (RecursionError, ValueError) as error:  # nested too deeply, or a number of thousands of digits
+        raise DataError(f"{path} cannot be a COCO JSON ({error})") from None
+    wanted = ("images", "annotations", "categories")
+    missing = [key for key in wanted if not (isinstance(content, dict) and isinstance(content.get(key), list))]
+    if missing:
+        raise DataError(f"{path} is no COCO JSON of instances: it has no list of {' and of '.join(missing)}")
+    return content
+
+
+def categories_of(path: Path, content: Mapping[str, Any]) -> dict[int, str]:
+    """Category id -> name, by rising id.
+
+    Raises:
+        DataError: none, one without id or name, or one that repeats another.
+    """
+    names: dict[int, str] = {}
+    for place, entry in enumerate(content["categories"], start=1):
+        number, name = (entry.get("id"), entry.get("name")) if isinstance(entry, dict) else (None, None)
+        if not is_whole(number) or not is_text(name):
+            raise DataError(f"{path}: category {place} has no whole number as id and no name: {shown_value(entry)}")
+        if number in names or name in names.values():
+            raise DataError(f"{path}: category {place} repeats the id {number} or the name {name!r}")
+        names[number] = name
+    if not names:
+        raise DataError(f"{path} has no categories")
+    return dict(sorted(names.items()))
+
+
+def is_whole(value: object) -> TypeGuard[int]:
+    """Whether it is a whole number; JSON's true and false are none."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_text(value: object) -> TypeGuard[str]:
+    """Whether it is a text, not empty, that can be written: JSON may hold halves of characters."""
+    if not isinstance(value, str) or not value:
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def shown_value(value: object) -> str:
+    """A value as messages show it, cut off where it is long."""
+    text = json.dumps(value) if value is not None else "none"
+    return text if len(text) <= 60 else text[:57] + "..."

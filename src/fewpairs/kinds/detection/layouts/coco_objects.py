@@ -1,0 +1,82 @@
+"""One entry of COCO's `annotations`: box, area, crowd, and a mask as polygons or run lengths, packed or not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fewpairs.errors import DataError
+from fewpairs.kinds.detection import masks as coco_masks
+from fewpairs.kinds.detection.gathering import RawObject
+from fewpairs.types import Size
+
+_LARGE = 1e30
+
+
+class BadObjectError(DataError):
+    """An entry that cannot be used; `kind` is the name of the finding."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        self.kind = kind
+        super().__init__(message)
+
+
+def read_object(entry: Mapping[str, Any], size: Size, label: int, place: str) -> RawObject:
+    """The object of an entry in an image of `size`; a box that is not given goes around the mask.
+
+    Raises:
+        BadObjectError: neither box nor mask, or one of them is damaged.
+    """
+    mask = _mask(entry.get("segmentation"), size)
+    box = entry.get("bbox")
+    if box is None and mask is not None:
+        left, top, right, bottom = (float(value) for value in coco_masks.mask_boxes([mask], size)[0])
+    elif isinstance(box, list) and len(box) == 4 and all(map(_is_number, box)):
+        left, top, right, bottom = box[0], box[1], box[0] + box[2], box[1] + box[3]
+    else:
+        raise BadObjectError("bad-object", f"its bbox is not four numbers x, y, width, height: {str(box)[:60]}")
+    area, crowd = entry.get("area"), entry.get("iscrowd", 0)
+    if area is not None and (not _is_number(area) or area < 0):
+        raise BadObjectError("bad-object", f"its area is no number from 0 on: {str(area)[:60]}")
+    if crowd not in (0, 1, None):
+        raise BadObjectError("bad-object", f"its iscrowd is neither 0 nor 1: {str(crowd)[:60]}")
+    return RawObject(
+        (float(left), float(top), float(right), float(bottom)),
+        label,
+        place,
+        None if area is None else float(area),
+        bool(crowd),
+        mask,
+    )
+
+
+def _mask(found: object, size: Size) -> str | None:
+    """The packed runs; None where there is no mask."""
+    if found is None or found == []:
+        return None
+    try:
+        if isinstance(found, list):
+            return coco_masks.from_polygons(found, size)
+        if isinstance(found, dict):
+            return _runs(found, size)
+    except DataError as error:
+        raise BadObjectError("bad-mask", str(error)) from None
+    raise BadObjectError("bad-mask", f"its segmentation is neither polygons nor run lengths: {str(found)[:60]}")
+
+
+def _runs(found: Mapping[str, Any], size: Size) -> str:
+    stated, counts = found.get("size"), found.get("counts")
+    if stated is not None and stated != list(size):
+        raise DataError(f"its run lengths are for {stated}, the image has {list(size)} (height, width)")
+    if isinstance(counts, str):
+        coco_masks.check_counts(counts, size)
+        return counts
+    if isinstance(counts, list):
+        return coco_masks.from_runs(counts, size)
+    raise DataError("its run lengths have no counts")
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) < _LARGE  # neither infinite nor NaN

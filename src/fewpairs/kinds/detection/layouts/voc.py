@@ -1,0 +1,224 @@
+"""Pascal VOC: `Annotations/ID.xml`, `JPEGImages/ID.jpg`, and the ids of each part in `ImageSets/Main/PART.txt`."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+from fewpairs.data.images import is_image
+from fewpairs.errors import DataError, InputError
+from fewpairs.kinds.detection.findings import DetectionCheck
+from fewpairs.kinds.detection.gathering import Box, RawImage, RawObject, gather
+from fewpairs.kinds.detection.options import DetectionOptions
+from fewpairs.kinds.detection.source import PARTS, DetectionSource
+from fewpairs.types import Size
+
+IMAGES, ANNOTATIONS, LISTS = "JPEGImages", "Annotations", "ImageSets/Main"
+_EDGES = ("xmin", "ymin", "xmax", "ymax")
+_CHALLENGE = re.compile(r"VOC\s*20[0-9]{2}")
+
+
+@dataclass(frozen=True, slots=True)
+class VocObject:
+    """One `object` element."""
+
+    name: str
+    box: Box
+    difficult: bool
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class VocFile:
+    """What one XML file says."""
+
+    id: str
+    file_name: str | None
+    size: Size | None
+    objects: tuple[VocObject, ...]
+    wrong: tuple[str, ...]
+    """A sentence for each object that cannot be used."""
+
+
+def open_voc(root: Path, options: DetectionOptions) -> DetectionSource:
+    """A data set in Pascal VOC's layout. Its boxes have no masks; their area is their own.
+
+    Raises:
+        InputError: a folder or list does not exist.
+        DataError: files contradict one another.
+    """
+    folder, annotations = root / (options.images or IMAGES), root / (options.annotations or ANNOTATIONS)
+    for path, option in ((folder, "images"), (annotations, "annotations")):
+        if not path.is_dir():
+            raise InputError(f"{path} is not a folder; name it with {option}=")
+    check = DetectionCheck(str(root))
+    there = {path.stem: path for path in sorted(annotations.glob("*.xml"))}
+    parts = _parts(root, options, check, there)
+    files = _files(parts, there, options, check)
+    names = sorted({one.name for file in files.values() for one in file.objects})
+    classes = list(options.classes or names)
+    if not classes:
+        raise DataError(f"{annotations}: no file holds an object with a name")
+    images, label_of = _image_files(folder), {name: index for index, name in enumerate(classes)}
+    raw: list[RawImage] = []
+    for part, ids in parts.items():
+        for name in ids:
+            if name in files:
+                file = _image_of(files[name], images)
+                objects = _objects(files[name], label_of, options, check)
+                place = os.path.relpath(folder / file, root)
+                raw.append(RawImage(file, Path(place).as_posix(), files[name].size, part, len(raw) + 1, objects))
+    return gather(str(root), root, raw, classes, check=check, options=options)
+
+
+def read_voc(path: Path, first_pixel: int | None = None) -> VocFile:
+    """One XML file; `first_pixel` as in `DetectionOptions`.
+
+    Raises:
+        DataError: no readable XML, with the line, or not VOC's.
+    """
+    try:
+        tree = ET.parse(path).getroot()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror})") from None
+    except (ET.ParseError, ValueError, LookupError) as error:
+        line = f", line {error.position[0]}" if isinstance(error, ET.ParseError) else ""
+        raise DataError(f"{path}{line}: not readable as XML ({error})") from None
+    if tree.tag != "annotation":
+        raise DataError(f"{path}: the outermost element is <{tree.tag}>, expected <annotation>")
+    if first_pixel is None:
+        first_pixel = 1 if _CHALLENGE.search(tree.findtext("source/database") or "") else 0
+    objects: list[VocObject] = []
+    wrong: list[str] = []
+    for number, element in enumerate(tree.findall("object"), start=1):
+        place = f"{path.name} object {number}"
+        found = _object(element, place, first_pixel)
+        if isinstance(found, VocObject):
+            objects.append(found)
+        else:
+            wrong.append(f"{place} {found}")
+    file_name = (tree.findtext("filename") or "").strip() or None
+    return VocFile(path.stem, file_name, _size(tree), tuple(objects), tuple(wrong))
+
+
+def _object(element: ET.Element, place: str, first_pixel: int) -> VocObject | str:
+    name = (element.findtext("name") or "").strip()
+    if not name:
+        return "has no name"
+    texts = [element.findtext(f"bndbox/{edge}") for edge in _EDGES]
+    try:
+        left, top, right, bottom = (float(text) if text else math.nan for text in texts)
+    except ValueError:
+        left = right = top = bottom = math.nan
+    if not all(map(math.isfinite, (left, top, right, bottom))):
+        given = ", ".join(f"{edge}={text}" for edge, text in zip(_EDGES, texts, strict=True))
+        return f"({name}) has a box that is not four numbers: {given}"
+    difficult = (element.findtext("difficult") or "0").strip()
+    if difficult not in ("0", "1"):
+        return f"({name}) has difficult={difficult[:20]}, which is neither 0 nor 1"
+    return VocObject(
+        name, (left - first_pixel, top - first_pixel, right, bottom), difficult == "1", f"{place} ({name})"
+    )
+
+
+def _size(tree: ET.Element) -> Size | None:
+    """Height and width; None where they are missing or 0."""
+    texts = [(tree.findtext(f"size/{side}") or "").strip() for side in ("height", "width")]
+    height, width = (int(text) if text.isdecimal() and len(text) < 10 else 0 for text in texts)
+    return (height, width) if height and width else None
+
+
+def _parts(
+    root: Path, options: DetectionOptions, check: DetectionCheck, there: Mapping[str, Path]
+) -> dict[str, list[str]]:
+    """The ids of each part; `trainval` is for training where there is no list `train`."""
+    lists = root / LISTS
+    named = {part: getattr(options, part) for part in PARTS if getattr(options, part) is not None}
+    for part, name in named.items():
+        if not (lists / f"{name}.txt").is_file():
+            raise InputError(f"{part}={name!r}: {lists / f'{name}.txt'} is not a file")
+    if not named:
+        known = {"train": ("train", "trainval"), "val": ("val",), "test": ("test",)}
+        for part, names in known.items():
+            found = [name for name in names if (lists / f"{name}.txt").is_file()]
+            if found:
+                named[part] = found[0]
+    if not named:
+        return {"train": sorted(there)}
+    parts = {part: _listed(lists / f"{name}.txt", part, check) for part, name in named.items()}
+    listed = {name for ids in parts.values() for name in ids}
+    for name in sorted(set(there) - listed):
+        check.add("unlisted", name)
+    return parts
+
+
+def _listed(path: Path, part: str, check: DetectionCheck) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read as text ({error})") from None
+    names: dict[str, None] = {}
+    for number, line in enumerate(lines, start=1):
+        words = line.split()
+        if words and words[0] in names:
+            check.add("repeated-image", f"{path.name} line {number}: {words[0]} ({part})")
+        elif words:
+            names[words[0]] = None
+    return list(names)
+
+
+def _files(
+    parts: Mapping[str, Sequence[str]], there: Mapping[str, Path], options: DetectionOptions, check: DetectionCheck
+) -> dict[str, VocFile]:
+    files: dict[str, VocFile] = {}
+    for name in dict.fromkeys(name for ids in parts.values() for name in ids):
+        if name not in there:
+            check.add("missing-annotation", name)
+            continue
+        try:
+            files[name] = read_voc(there[name], options.first_pixel)
+        except DataError as error:
+            check.add("unreadable", str(error))
+            continue
+        for sentence in files[name].wrong:
+            check.add("bad-object", sentence)
+    return files
+
+
+def _image_files(folder: Path) -> dict[str, list[str]]:
+    """Names of the pictures in a folder by their stem."""
+    found: dict[str, list[str]] = {}
+    for name in sorted(os.listdir(folder)):
+        if is_image(name):
+            found.setdefault(Path(name).stem, []).append(name)
+    return found
+
+
+def _image_of(file: VocFile, images: Mapping[str, Sequence[str]]) -> str:
+    """The picture of the same stem; of several the one that the annotation names; else a name that does not exist."""
+    found = images.get(file.id, ())
+    if file.file_name in found:
+        return str(file.file_name)
+    return found[0] if found else f"{file.id}.jpg"
+
+
+def _objects(
+    file: VocFile, label_of: Mapping[str, int], options: DetectionOptions, check: DetectionCheck
+) -> list[RawObject]:
+    kept: list[RawObject] = []
+    for one in file.objects:
+        if one.name not in label_of:
+            check.add("other-class", one.place)
+            continue
+        if one.difficult:
+            check.add("difficult", one.place)
+            if options.difficult == "drop":
+                continue
+        raw = RawObject(one.box, label_of[one.name], one.place)
+        kept.append(replace(raw, crowd=one.difficult and options.difficult != "keep"))
+    return kept

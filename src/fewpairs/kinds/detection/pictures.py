@@ -1,0 +1,97 @@
+"""Pictures of a run's best, median and worst image, the objects that are there beside those that were found."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import torch
+from PIL import Image
+
+from fewpairs.kinds.detection.dataset import PictureItems
+from fewpairs.kinds.detection.masks import decode_masks
+from fewpairs.kinds.detection.record import PictureRecord
+from fewpairs.kinds.detection.scores import detection_scores
+from fewpairs.kinds.detection.writing import draw_detections
+from fewpairs.kinds.kind import Built
+from fewpairs.report import Overlay
+from fewpairs.scoring.ranking import Rank, best_median_worst
+from fewpairs.train.run_folder import Weights
+from fewpairs.types import Detections
+
+if TYPE_CHECKING:
+    from fewpairs.kinds.detection.experiment import DetectionExperiment
+
+_LOOKED_AT = 500
+"""Images that are scored one by one at most, spread evenly over all."""
+
+
+def show_objects(
+    experiment: DetectionExperiment,
+    folder: Path,
+    records: Sequence[PictureRecord],
+    *,
+    weights: Weights,
+    headline: str,
+    built: Built | None = None,
+) -> tuple[Overlay, ...]:
+    """A run's best, median and worst image, the objects that are there beside those that were found."""
+    shown = ranked_pictures(records, headline)
+    if not shown:
+        return ()
+    built = experiment.build(progress=False) if built is None else built
+    validation, classes = cast(PictureItems, built.validation), built.task.classes
+    found = {record.id: record for record in records}
+    places = {record.id: place for place, record in enumerate(validation.records)}
+    overlays = []
+    for rank, (name, value) in shown.items():
+        image, record = validation[places[name]].image, found[name]
+        gap = torch.full((3, image.shape[-2], 8), 255, dtype=torch.uint8)
+        parts = [
+            draw_detections(image, _truth(record), classes, scored=False),
+            draw_detections(image, _found(record), classes),
+        ]
+        pixels = torch.cat([parts[0], gap, parts[1]], dim=2).permute(1, 2, 0).contiguous().numpy()
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, format="PNG", optimize=True)
+        caption = f"{rank} image {name}: {headline} {value:.3f}; left: truth, right: found, scores of 0.5 and more"
+        overlays.append(Overlay(rank=rank, caption=caption, png=buffer.getvalue()))
+    return tuple(overlays)
+
+
+def _truth(record: PictureRecord) -> Detections:
+    return _detections(record, record.boxes, (1.0,) * len(record.boxes), record.labels, record.masks)
+
+
+def _found(record: PictureRecord) -> Detections:
+    return _detections(record, record.found_boxes, record.found_scores, record.found_labels, record.found_masks)
+
+
+def _detections(
+    record: PictureRecord,
+    boxes: Sequence[Sequence[float]],
+    scores: Sequence[float],
+    labels: Sequence[int],
+    masks: Sequence[str] | None,
+) -> Detections:
+    outlines = None if masks is None else torch.from_numpy(decode_masks(masks, record.size))
+    return Detections(torch.tensor(boxes).reshape(-1, 4), torch.tensor(scores), torch.tensor(labels).long(), outlines)
+
+
+def ranked_pictures(
+    records: Sequence[PictureRecord], score: str, *, max_detections: int = 100
+) -> dict[Rank, tuple[str, float]]:
+    """The best, the median and the worst image by a score of its own; fewer entries where there are fewer images.
+
+    An image without objects that the score is about has none, and is not shown. Of very many images every second, third
+    and so on is looked at.
+    """
+    scored = []
+    for record in records[:: math.ceil(len(records) / _LOOKED_AT) or 1]:
+        value = detection_scores([record], max_detections=max_detections).get(score, math.nan)
+        if not math.isnan(value):
+            scored.append((value, record.id))
+    return best_median_worst(sorted(scored, key=lambda pair: (-pair[0], pair[1])))

@@ -1,0 +1,142 @@
+"""COCO's average precision from matches, for every resample at once and without matching again.
+
+The precision-recall curve of a class goes through its detections, the highest score first. Precision is made to fall
+from left to right and read at the recalls 0, 0.01, ... 1; the mean of the 101 readings is the AP of one class at one
+threshold of overlap. A score is the mean over thresholds and over the classes that have objects in its range of area.
+An image drawn w times counts as w equal images, whose detections of equal score stand together. With each image drawn
+once the result is that of COCOeval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewpairs.errors import InputError
+from fewpairs.kinds.detection.matching import MAX_DETECTIONS, Curve, Judged, Matches, match
+from fewpairs.kinds.detection.record import PictureRecord, merge_picture_records
+from fewpairs.scoring.interval import Array
+
+RECALLS = np.linspace(0.0, 1.00, 101)
+_THRESHOLDS = 10
+_MEANT: dict[str, tuple[str, slice]] = {
+    "ap": ("all", slice(0, _THRESHOLDS)),
+    "ap50": ("all", slice(0, 1)),
+    "ap75": ("all", slice(5, 6)),
+    "aps": ("small", slice(0, _THRESHOLDS)),
+    "apm": ("medium", slice(0, _THRESHOLDS)),
+    "apl": ("large", slice(0, _THRESHOLDS)),
+}
+_BY_CLASS = ("ap", "ap50")
+_MASKS = "mask_"
+NOT_FINITE = "detections_not_finite"
+
+
+class Judgements:
+    """An evaluation after matching: boxes, and masks where there are any.
+
+    Raises:
+        InputError: no records.
+    """
+
+    def __init__(self, records: Iterable[PictureRecord], *, max_detections: int = MAX_DETECTIONS) -> None:
+        merged = merge_picture_records(records)
+        if not merged:
+            raise InputError("there is nothing to score: no image was evaluated; check that the split holds images")
+        if max_detections < 1:
+            raise InputError(f"max_detections={max_detections}: at least 1 detection of a class in an image counts")
+        self.ids, self.classes = tuple(record.id for record in merged), merged[0].classes
+        kinds: tuple[Judged, ...] = ("bbox",) if merged[0].masks is None else ("bbox", "segm")
+        self.matches: dict[str, Matches] = {
+            "" if kind == "bbox" else _MASKS: match(merged, kind, max_detections=max_detections) for kind in kinds
+        }
+        self.truth = tuple((record.boxes, record.labels, record.crowd, record.area, record.masks) for record in merged)
+
+    @property
+    def names(self) -> list[str]:
+        """The scores that there are, in the order in which reports show them."""
+        names = [
+            f"{prefix}{name}{label}"
+            for prefix in self.matches
+            for name in _MEANT
+            for label in ("", *(f"/{one}" for one in self.classes if name in _BY_CLASS))
+        ]
+        return names + [NOT_FINITE] * bool(self.matches[""].not_finite.any())
+
+    def scores(self, weights: Array, names: Sequence[str]) -> dict[str, Array]:
+        """`[r n]` how often each image was drawn -> the named scores, each `[r]`; NaN where COCO says -1."""
+        known: dict[tuple[str, int, str, int], Array] = {}
+        return {name: self._score(name, weights, known) for name in names}
+
+    def defining(self, name: str) -> NDArray[np.bool_]:
+        """`[n]`, the images that define a score on their own: those with an object that it is about."""
+        if name == NOT_FINITE:
+            return np.ones(len(self.ids), bool)
+        matches, area, _, labels = self._meaning(name)
+        found = [curve.truth > 0 for label in labels if (curve := matches.curves.get((label, area))) is not None]
+        return np.any(found, axis=0) if found else np.zeros(len(self.ids), bool)
+
+    def _score(self, name: str, weights: Array, known: dict[tuple[str, int, str, int], Array]) -> Array:
+        if name == NOT_FINITE:
+            return weights @ self.matches[""].not_finite
+        matches, area, thresholds, labels = self._meaning(name)
+        total, defined = np.zeros(len(weights)), np.zeros(len(weights))
+        prefix = _MASKS if name.startswith(_MASKS) else ""
+        places = range(_THRESHOLDS)[thresholds]
+        for label in labels:
+            curve = matches.curves.get((label, area))
+            if curve is None:
+                continue
+            missing = [place for place in places if (prefix, label, area, place) not in known]
+            for place, values in zip(missing, average_precision(curve, missing, weights), strict=True):
+                known[prefix, label, area, place] = values
+            values = np.mean([known[prefix, label, area, place] for place in places], axis=0)
+            there = ~np.isnan(values)
+            total += np.where(there, values, 0.0)
+            defined += there
+        return np.divide(total, defined, out=np.full(len(weights), np.nan), where=defined > 0)
+
+    def _meaning(self, name: str) -> tuple[Matches, str, slice, Sequence[int]]:
+        base, slash, label = name.partition("/")
+        prefix = _MASKS if base.startswith(_MASKS) else ""
+        area, thresholds = _MEANT[base.removeprefix(_MASKS)]
+        labels = [self.classes.index(label)] if slash else range(len(self.classes))
+        return self.matches[prefix], area, thresholds, labels
+
+
+def average_precision(curve: Curve, thresholds: Sequence[int], weights: Array) -> list[Array]:
+    """The AP `[r]` of one class at some thresholds of overlap, for images drawn `weights` `[r n]` times.
+
+    NaN where none of the drawn images holds an object. Precision can only be highest at a hit, so curves are followed
+    from hit to hit.
+    """
+    objects = weights @ curve.truth
+    drawn = weights[:, curve.image]
+    found: list[Array] = []
+    for threshold in thresholds:
+        at = np.flatnonzero(curve.hit[threshold])
+        result = np.where(objects > 0, 0.0, np.nan)
+        if len(at):
+            hits = np.cumsum(drawn[:, at], axis=1)
+            misses = np.cumsum(drawn[:, : at[-1] + 1] * curve.miss[threshold, : at[-1] + 1], axis=1)[:, at]
+            precision = hits / np.maximum(hits + misses, 1.0)
+            precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+            recall = hits / np.maximum(objects, 1.0)[:, None]
+            reached = np.searchsorted(RECALLS, recall, side="right")
+            read = np.diff(reached, axis=1, prepend=0)
+            result = np.where(objects > 0, (precision * read).sum(axis=1) / len(RECALLS), np.nan)
+        found.append(result)
+    return found
+
+
+def detection_scores(records: Iterable[PictureRecord], *, max_detections: int = MAX_DETECTIONS) -> dict[str, float]:
+    """Every score of an evaluation by name (see `DETECTION_SCORES`).
+
+    A score is NaN where COCO says -1: no image holds an object that it is about. Where there are such objects and no
+    detection it is 0.
+    """
+    judged = Judgements(records, max_detections=max_detections)
+    values = judged.scores(np.ones((1, len(judged.ids))), judged.names)
+    return {name: float(value[0]) for name, value in values.items()}

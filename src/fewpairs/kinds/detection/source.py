@@ -1,0 +1,239 @@
+"""What a detection data set is, whatever it looks like on disk: images in parts, and the objects in each image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from fewpairs.data.images import read_image
+from fewpairs.data.names import Names
+from fewpairs.errors import DataError, InputError, nearest
+from fewpairs.kinds.detection.findings import DetectionCheck
+from fewpairs.kinds.detection.masks import decode_masks
+from fewpairs.types import Objects, Size
+
+PARTS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectTable:
+    """The objects of all images, image by image, in arrays: loading processes share them without a copy."""
+
+    ends: NDArray[np.int64]
+    """`[images + 1]`: the objects of image i are those from `ends[i]` on, before `ends[i + 1]`."""
+    boxes: NDArray[np.float32]
+    """`[o 4]` left, top, right, bottom in pixels."""
+    labels: NDArray[np.int64]
+    crowd: NDArray[np.bool_]
+    area: NDArray[np.float32]
+    """px^2."""
+    masks: Names | None
+    """Packed runs of each object; None where the data set has boxes alone."""
+
+    def rows(self, image: int) -> slice:
+        """Where the objects of an image lie."""
+        return slice(int(self.ends[image]), int(self.ends[image + 1]))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DetectionRecord:
+    """One image of a data set. Pixels and objects are read when they are asked for."""
+
+    id: str
+    """The name of its file below the folder of its part's images; different for all images of a part."""
+    file: Path
+    size: Size
+    """Height and width as stored, in pixels."""
+    part: str
+    number: int
+    """COCO's image id where the layout has one, else the place among all images, from 1."""
+    row: int
+    table: ObjectTable = field(repr=False)
+
+    @property
+    def count(self) -> int:
+        """Objects, crowds included."""
+        rows = self.table.rows(self.row)
+        return rows.stop - rows.start
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether its objects have masks."""
+        return self.table.masks is not None
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """`[o]`, of its objects."""
+        return self.table.labels[self.table.rows(self.row)]
+
+    def runs(self) -> list[str]:
+        """The packed runs of its objects' masks.
+
+        Raises:
+            InputError: the data set has no masks.
+        """
+        if self.table.masks is None:
+            raise InputError(f"{self.id}: its data set has boxes without masks; ask for none (masks=false)")
+        rows = self.table.rows(self.row)
+        return [self.table.masks[index] for index in range(rows.start, rows.stop)]
+
+    def objects(self, *, masks: bool = False) -> Objects:
+        """Its objects, in pixels of the image as stored; `masks` `[o H W]` bool on demand.
+
+        Raises:
+            InputError: masks of a data set that has none.
+        """
+        rows = self.table.rows(self.row)
+        return Objects(
+            torch.from_numpy(self.table.boxes[rows].copy()),
+            torch.from_numpy(self.table.labels[rows].copy()),
+            torch.from_numpy(decode_masks(self.runs(), self.size)) if masks else None,
+            torch.from_numpy(self.table.crowd[rows].copy()),
+            torch.from_numpy(self.table.area[rows].copy()),
+        )
+
+    def read(self) -> Image.Image:
+        """The image in mode L (grey) or RGB, as stored.
+
+        Raises:
+            DataError: it is damaged, or no longer of the size that it had when the data set was opened.
+        """
+        image = read_image(self.file)
+        if (image.height, image.width) != self.size:
+            raise DataError(
+                f"{self.file} has {image.height} x {image.width} pixels, but its annotations are for {self.size[0]} x "
+                f"{self.size[1]}"
+            )
+        return image
+
+
+class DetectionRecords(Sequence[DetectionRecord]):
+    """Images of a source, made when they are asked for; a slice or `take` gives some of them."""
+
+    def __init__(self, source: DetectionSource, rows: NDArray[np.int64]) -> None:
+        self.source, self.rows = source, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> DetectionRecord:  # type: ignore[override]
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"image {index} of {len(self)}")
+        return self.source.record(int(self.rows[index]))
+
+    def __iter__(self) -> Iterator[DetectionRecord]:
+        return (self[index] for index in range(len(self)))
+
+    def take(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> DetectionRecords:
+        """Some of them, by a bool `[images]` or by places."""
+        return DetectionRecords(self.source, self.rows[which])
+
+    def with_objects(self) -> DetectionRecords:
+        """Those that hold at least one object that is no crowd."""
+        table = self.source.table
+        before = np.concatenate(([0], np.cumsum(~table.crowd)))
+        return self.take((before[table.ends[1:]] - before[table.ends[:-1]] > 0)[self.rows])
+
+
+@dataclass(frozen=True, slots=True)
+class ImageTable:
+    """The images of a source, in arrays."""
+
+    ids: Names
+    files: Names
+    """Relative to the root."""
+    sizes: NDArray[np.int64]
+    """`[images 2]`, height and width."""
+    parts: NDArray[np.int8]
+    """`[images]`, indices into `PARTS`."""
+    numbers: NDArray[np.int64]
+
+
+class DetectionSource:
+    """A detection data set.
+
+    Args:
+        name: what messages call it.
+        root: the folder that files are relative to.
+        classes: names in the order of the labels.
+        category_ids: the number that results files give each class.
+        check: what was found on opening.
+        split: where its parts come from, in a sentence.
+
+    Attributes:
+        parts: those of `train`, `val`, `test` that hold images.
+        records: all images.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        classes: Sequence[str],
+        images: ImageTable,
+        table: ObjectTable,
+        *,
+        category_ids: Sequence[int] | None = None,
+        check: DetectionCheck,
+        split: str = "",
+    ) -> None:
+        self.name, self.root, self.classes, self.images, self.table = check.name, root, tuple(classes), images, table
+        self.category_ids = tuple(category_ids or range(1, len(self.classes) + 1))
+        self.check, self.split = check, split
+        self.parts = tuple(name for index, name in enumerate(PARTS) if (images.parts == index).any())
+        if not self.classes:
+            raise DataError(f"{self.name} has no classes; a detection data set needs at least one")
+        if not self.parts:
+            raise DataError(f"{self.name} has no images")
+
+    def __len__(self) -> int:
+        return len(self.images.sizes)
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether every object has a mask."""
+        return self.table.masks is not None
+
+    @property
+    def records(self) -> DetectionRecords:
+        """All images."""
+        return DetectionRecords(self, np.arange(len(self)))
+
+    @property
+    def category_of(self) -> dict[str, int]:
+        """The number of each class in results files."""
+        return dict(zip(self.classes, self.category_ids, strict=True))
+
+    def part(self, name: str) -> DetectionRecords:
+        """The images of a part.
+
+        Raises:
+            InputError: there is no such part, or it has no images.
+        """
+        if name not in self.parts:
+            raise InputError(f"{self.name} has no part {name!r}; {nearest(name, self.parts)}")
+        return DetectionRecords(self, np.flatnonzero(self.images.parts == PARTS.index(name)))
+
+    def record(self, row: int) -> DetectionRecord:
+        """Image `row` of all."""
+        images = self.images
+        size = (int(images.sizes[row, 0]), int(images.sizes[row, 1]))
+        part, number = PARTS[int(images.parts[row])], int(images.numbers[row])
+        return DetectionRecord(images.ids[row], self.root / images.files[row], size, part, number, row, self.table)
+
+    def counts(self, part: str) -> dict[str, int]:
+        """Objects of each class in a part, crowds not counted."""
+        counted = np.zeros(len(self.classes), np.int64)
+        for row in self.part(part).rows:
+            rows = self.table.rows(int(row))
+            counted += np.bincount(self.table.labels[rows][~self.table.crowd[rows]], minlength=len(self.classes))
+        return {name: int(count) for name, count in zip(self.classes, counted, strict=True)}
+
+    def crowds(self, part: str) -> int:
+        """Crowds in a part: they are not learned and neither hits nor misses."""
+        return sum(int(self.table.crowd[self.table.rows(int(row))].sum()) for row in self.part(part).rows)

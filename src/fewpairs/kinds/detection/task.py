@@ -1,0 +1,78 @@
+"""Detection: from a detector's losses to what is minimised, from its detections to scores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from torch import Tensor
+
+from fewpairs.errors import InputError, nearest
+from fewpairs.kinds.detection.metric import CocoMetric
+from fewpairs.types import Detections, Picture, Pictures
+
+TERMS = ("class", "box", "mask", "proposal_class", "proposal_box")
+"""The losses of detectors. RetinaNet has the first two, Faster R-CNN no `mask`."""
+
+
+class Detection:
+    """Boxes of objects, with `masks` their outlines too.
+
+    `weights` multiplies terms of the loss by name (`TERMS`); what is not named counts as it is. `max_detections` is the
+    metric's: how many of a class in an image count, the best ones.
+    """
+
+    auxiliary = False
+
+    def __init__(
+        self,
+        classes: Sequence[str],
+        *,
+        masks: bool = False,
+        weights: Mapping[str, float] = MappingProxyType({}),
+        max_detections: int = 100,
+    ) -> None:
+        if isinstance(classes, str) or not classes or len(set(classes)) != len(classes):
+            raise InputError(f"classes must be a list of different names, at least one; got {classes!r}")
+        for name, weight in weights.items():
+            if name not in TERMS:
+                raise InputError(f"unknown term {name!r} of the loss; {nearest(name, TERMS)}")
+            if not (math.isfinite(weight) and weight >= 0):
+                raise InputError(f"the weight of {name} must be 0 or more, got {weight}")
+        if max_detections < 1:
+            raise InputError(f"max_detections={max_detections} must be at least 1")
+        self.classes, self.masks, self.weights = tuple(classes), masks, dict(weights)
+        self.max_detections = max_detections
+
+    def loss(self, outputs: Mapping[str, Tensor], batch: Pictures) -> dict[str, Tensor]:
+        """The detector's own losses by name, weighted, each a scalar in float32: their sum is what to minimise.
+
+        Raises InputError when the model gave anything else.
+        """
+        if not isinstance(outputs, Mapping) or not outputs:
+            raise InputError(
+                f"detection needs a model that gives its losses by name in training, got {type(outputs).__name__}"
+            )
+        return {name: self.weights.get(name, 1.0) * value for name, value in outputs.items()}
+
+    def predict(self, outputs: Sequence[Detections], item: Picture) -> list[Detections]:
+        """The detections of the item's image, in its own pixels, as the detector gives them.
+
+        Raises InputError for detections of classes that there are not, or without masks where they are judged.
+        """
+        for one in outputs:
+            if not isinstance(one, Detections):
+                raise InputError(f"detection needs a model that gives Detections, got {type(one).__name__}")
+            if len(one) and not 0 <= int(one.labels.min()) <= int(one.labels.max()) < len(self.classes):
+                raise InputError(
+                    f"{item.id}: the model found class number {int(one.labels.max())}, and there are "
+                    f"{len(self.classes)} classes; make it with as many"
+                )
+            if self.masks and one.masks is None:
+                raise InputError(f"{item.id}: masks are judged, and the model gives boxes alone; use mask_rcnn")
+        return list(outputs)
+
+    def metric(self) -> CocoMetric:
+        """A fresh metric for one evaluation."""
+        return CocoMetric(self.classes, masks=self.masks, max_detections=self.max_detections)

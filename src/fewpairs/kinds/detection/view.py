@@ -1,0 +1,188 @@
+"""What a detector sees of a picture, and how training changes it: one transform for image, boxes and masks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional
+
+from fewpairs.data.images import as_channels
+from fewpairs.errors import InputError
+from fewpairs.types import Objects, Size
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionView:
+    """The size at which pictures are learned and evaluated; their aspect is kept.
+
+    Attributes:
+        shorter: pixels of the shorter side; of training where augmentation draws none, and of the detector's own
+            resizing in evaluation.
+        longer: pixels that the longer side has at most, for which the shorter one then gives way.
+        channels: 1 (grey) or 3 (colour), to which every picture is converted.
+    """
+
+    shorter: int = 800
+    longer: int = 1333
+    channels: Literal[1, 3] = 3
+
+    def __post_init__(self) -> None:
+        if self.shorter < 1 or self.longer < self.shorter:
+            raise InputError(
+                f"view.shorter={self.shorter}, view.longer={self.longer}: sides have at least 1 pixel, and the longer "
+                "one at least as many as the shorter one"
+            )
+        if self.channels not in (1, 3):
+            raise InputError(f"view.channels={self.channels}: allowed are 1 (grey) and 3 (colour)")
+
+    def scaled(self, size: Size, shorter: int | None = None) -> Size:
+        """The size (h, w) that a picture of `size` gets, with another shorter side on demand."""
+        factor = min((shorter or self.shorter) / min(size), self.longer / max(size))
+        return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+
+    def pixels(self, image: Image.Image) -> Tensor:
+        """A picture -> `[c H W]` uint8 at its own size."""
+        converted: Tensor = functional.pil_to_tensor(as_channels(image, self.channels))
+        return converted
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionAugment:
+    """Random changes of a training picture, with its boxes and masks; 0 and None switch one off.
+
+    Attributes:
+        sizes: least and largest shorter side of multi-scale training, of which one is drawn in steps of `step`: COCO's
+            is (480, 800). None: that of the view.
+        step: between the sizes that can be drawn, in pixels.
+        flip: probability of a left-right flip.
+        vertical_flip: probability of an upside-down flip, for pictures without an upright.
+        jitter: range of factors of large-scale jitter (0.1 to 2 in arXiv 2012.07177): the picture is scaled by a drawn
+            factor of what fits into `crop`, and a window of at most `crop` is cut out at random. It replaces `sizes`.
+        crop: height and width of that window.
+        visible: share of a box's area that a crop must leave, or else the object is cut away.
+        brightness, contrast, saturation: largest change, as a fraction.
+        hue: largest change, as a fraction of the circle of colours, at most 0.5.
+    """
+
+    sizes: tuple[int, int] | None = None
+    step: int = 32
+    flip: float = 0.5
+    vertical_flip: float = 0.0
+    jitter: tuple[float, float] | None = None
+    crop: Size = (1024, 1024)
+    visible: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("sizes", "jitter", "crop"):
+            pair = getattr(self, name)
+            if pair is None:
+                continue
+            object.__setattr__(self, name, tuple(pair))
+            if len(pair) != 2 or not all(math.isfinite(value) and value > 0 for value in pair):
+                raise InputError(f"augment.{name}={list(pair)}: give two positive numbers")
+            if name != "crop" and pair[0] > pair[1]:
+                raise InputError(f"augment.{name}={list(pair)}: the first is the least and the second the largest")
+        if self.step < 1:
+            raise InputError(f"augment.step={self.step}: give at least 1 pixel")
+        for name, most in (("flip", 1.0), ("vertical_flip", 1.0), ("visible", 1.0), ("hue", 0.5)):
+            if not 0 <= getattr(self, name) <= most:
+                raise InputError(f"augment.{name}={getattr(self, name)}: allowed is 0 to {most:g}")
+        for name in ("brightness", "contrast", "saturation"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"augment.{name}={getattr(self, name)}: give 0 (off) or a positive number")
+
+    @property
+    def shorter(self) -> tuple[int, ...]:
+        """The shorter sides that can be drawn; empty for the view's own."""
+        return () if self.sizes is None else tuple(range(self.sizes[0], self.sizes[1] + 1, self.step))
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A training picture after view and augmentation."""
+
+    image: Tensor
+    """`[c H W]` float32 in 0..1."""
+    objects: Objects
+    cut: int
+    """Objects that a crop cut away."""
+
+
+def show(pixels: Tensor, objects: Objects, view: DetectionView, augment: DetectionAugment | None) -> Shown:
+    """Pixels `[c H W]` uint8 and objects -> a training picture, with chance from PyTorch's global generator.
+
+    Boxes stay inside the picture and keep an area; without a crop no object is ever lost. `Objects.area` is scaled
+    as the box is.
+    """
+    size = (pixels.shape[-2], pixels.shape[-1])
+    image = tv_tensors.Image(pixels)
+    boxes = tv_tensors.BoundingBoxes(objects.boxes, format="XYXY", canvas_size=size)
+    masks = None if objects.masks is None else tv_tensors.Mask(objects.masks)
+    parts = [image, boxes] if masks is None else [image, boxes, masks]
+    augment = augment or DetectionAugment(flip=0.0)
+    target, window = _window(size, view, augment)
+    if target != size:
+        parts = [functional.resize(part, list(target), antialias=True) for part in parts]
+    whole = parts[1].as_subclass(Tensor)
+    if window is not None:
+        parts = [functional.crop(part, *window) for part in parts]
+    if augment.flip and torch.rand(()) < augment.flip:
+        parts = [functional.horizontal_flip(part) for part in parts]
+    if augment.vertical_flip and torch.rand(()) < augment.vertical_flip:
+        parts = [functional.vertical_flip(part) for part in parts]
+    colour = (augment.brightness, augment.contrast, augment.saturation, augment.hue)
+    if any(colour):
+        parts[0] = v2.ColorJitter(*colour)(parts[0])
+    shown: Tensor = functional.to_dtype(parts[0], torch.float32, scale=True).as_subclass(Tensor)
+    found = _clamped(parts[1].as_subclass(Tensor), (shown.shape[-2], shown.shape[-1]))
+    outlines = None if masks is None else parts[2].as_subclass(Tensor)
+    kept = _kept(found, whole, outlines, augment) if window is not None else torch.ones(len(objects), dtype=torch.bool)
+    area = objects.area * _areas(found) / _areas(objects.boxes).clamp(min=torch.finfo(torch.float32).tiny)
+    changed = Objects(found, objects.labels, outlines, objects.crowd, area)
+    return Shown(shown, changed.take(kept), int((~kept).sum()))
+
+
+def _window(
+    size: Size, view: DetectionView, augment: DetectionAugment
+) -> tuple[Size, tuple[int, int, int, int] | None]:
+    """The size to resize to, and then the window to cut out (top, left, height, width); None for all of it."""
+    if augment.jitter is None:
+        sides = augment.shorter
+        return view.scaled(size, sides[int(torch.randint(len(sides), ()))] if sides else None), None
+    low, high = augment.jitter
+    factor = low + (high - low) * float(torch.rand(()))
+    factor *= min(augment.crop[0] / size[0], augment.crop[1] / size[1])
+    target = max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+    height, width = min(target[0], augment.crop[0]), min(target[1], augment.crop[1])
+    if (height, width) == target:
+        return target, None
+    top = int(torch.randint(target[0] - height + 1, ()))
+    left = int(torch.randint(target[1] - width + 1, ()))
+    return target, (top, left, height, width)
+
+
+def _kept(boxes: Tensor, whole: Tensor, masks: Tensor | None, augment: DetectionAugment) -> Tensor:
+    """`[o]` bool: objects of which a crop leaves enough, pixels of the mask among it."""
+    left = _areas(boxes)
+    kept = (left > 0) & (left >= augment.visible * _areas(whole))
+    return kept if masks is None else kept & masks.flatten(1).any(dim=1)
+
+
+def _clamped(boxes: Tensor, size: Size) -> Tensor:
+    limit = torch.tensor([size[1], size[0], size[1], size[0]], dtype=boxes.dtype)
+    return torch.minimum(boxes.clamp(min=0), limit)
+
+
+def _areas(boxes: Tensor) -> Tensor:
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])

@@ -1,0 +1,159 @@
+"""Detections in files: COCO results, label maps of objects, and pictures to look at."""
+
+from __future__ import annotations
+
+import colorsys
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from fewpairs.data.atomic import atomic_path
+from fewpairs.errors import InputError
+from fewpairs.kinds.detection.masks import as_rle, encode_masks
+from fewpairs.types import Detections, Size
+
+_MOST = 65535
+"""Objects that a 16-bit label map can tell apart."""
+_TURN = 0.61803398875
+"""Share of the circle of colours between the colours of neighbouring classes."""
+
+
+def coco_results(
+    image: int | str, found: Detections, classes: Sequence[str], category_of: Mapping[str, int]
+) -> list[dict[str, Any]]:
+    """The detections of one image as COCO's results: box as x, y, width, height, and the mask in packed runs.
+
+    pycocotools reads the area of a detection from its box where it has one, also to judge masks; to have masks judged
+    with their own areas, as here, leave `bbox` out of what you give it.
+
+    Args:
+        image: COCO's image id, or the file name where there is none.
+        category_of: the number of each class.
+
+    Raises:
+        InputError: a class without a number.
+    """
+    if missing := sorted(set(classes) - set(category_of)):
+        raise InputError(f"classes without a category id: {', '.join(missing)}; give category_of for all of them")
+    boxes, scores, labels = (part.detach().cpu().double() for part in (found.boxes, found.scores, found.labels))
+    runs = None if found.masks is None else encode_masks(found.masks.cpu().numpy())
+    results: list[dict[str, Any]] = []
+    for place, (left, top, right, bottom) in enumerate(boxes.tolist()):
+        one: dict[str, Any] = {
+            "image_id": image,
+            "category_id": category_of[classes[int(labels[place])]],
+            "bbox": [left, top, max(right - left, 0.0), max(bottom - top, 0.0)],
+            "score": float(scores[place]),
+        }
+        if runs is not None and found.masks is not None:
+            one["segmentation"] = as_rle(runs[place], (found.masks.shape[1], found.masks.shape[2]))
+        results.append(one)
+    return results
+
+
+def write_results(results: Iterable[Mapping[str, Any]], path: Path) -> None:
+    """Write COCO's results as one JSON list, one detection a line; the file is complete or not there.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.write("[")
+        for place, one in enumerate(results):
+            file.write(",\n" if place else "\n")
+            json.dump(one, file, allow_nan=False)
+        file.write("\n]\n")
+
+
+def label_map(found: Detections, size: Size, *, threshold: float = 0.5) -> NDArray[np.uint16]:
+    """Objects `[H W]`, numbered from 1 by falling score; 0 is background. Where masks overlap the higher score wins.
+
+    Args:
+        threshold: detections with a lower score are left out. One that others cover wholly has no pixel, so its number
+            does not occur.
+
+    Raises:
+        InputError: detections without masks, or more of them than 16 bits can number.
+    """
+    if found.masks is None:
+        raise InputError("a label map needs masks, and the detector gives boxes alone; use mask_rcnn")
+    kept = torch.nonzero(found.scores >= threshold)[:, 0]
+    if len(kept) > _MOST:
+        raise InputError(f"{len(kept)} objects are more than the {_MOST} that a 16-bit label map tells apart")
+    kept = kept[torch.sort(found.scores[kept], descending=True, stable=True).indices]
+    labels = np.zeros(size, np.uint16)
+    for number, place in reversed(list(enumerate(kept.tolist(), start=1))):
+        labels[found.masks[place].cpu().numpy().astype(bool)] = number
+    return labels
+
+
+def write_label_map(labels: NDArray[np.uint16], path: Path) -> None:
+    """Write a label map as a 16-bit grey PNG.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    with atomic_path(path) as temporary:
+        Image.fromarray(np.asarray(labels, np.uint16)).save(temporary, format="PNG")
+
+
+def draw_detections(
+    image: Tensor,
+    found: Detections,
+    classes: Sequence[str],
+    *,
+    threshold: float = 0.5,
+    scored: bool = True,
+    width: int | None = None,
+) -> Tensor:
+    """`[c H W]` or `[1 c H W]`, uint8 or float in 0..1 -> `[3 H W]` uint8 with boxes, masks, class names and scores.
+
+    Args:
+        threshold: detections with a lower score are left out.
+        scored: whether scores stand beside the names; not for truth, which has none.
+        width: of lines in pixels; None: 1 for each 300 pixels of the shorter side.
+    """
+    from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
+
+    picture = image[0] if image.ndim == 4 else image
+    if picture.is_floating_point():
+        picture = (picture.clamp(0, 1) * 255).round().to(torch.uint8)
+    picture = picture.cpu().expand(3, -1, -1).contiguous()
+    kept = torch.nonzero(found.scores.cpu() >= threshold)[:, 0].flip(0)  # the best is drawn last, on top
+    if not len(kept):
+        return picture
+    boxes, scores, labels = found.boxes.cpu()[kept], found.scores.cpu()[kept], found.labels.cpu()[kept].tolist()
+    colours = [colour(label) for label in labels]
+    if found.masks is not None:
+        picture = draw_segmentation_masks(picture, found.masks.cpu()[kept].bool(), alpha=0.4, colors=colours)
+    told = [f" {score:.2f}" if scored else "" for score in scores.tolist()]
+    names = [f"{classes[label]}{score}" for label, score in zip(labels, told, strict=True)]
+    boxes = torch.stack(
+        [boxes[:, 0], boxes[:, 1], torch.maximum(boxes[:, 2], boxes[:, 0]), torch.maximum(boxes[:, 3], boxes[:, 1])], 1
+    )
+    line = width or max(1, round(min(picture.shape[1:]) / 300))
+    drawn: Tensor = draw_bounding_boxes(picture, boxes, labels=names, colors=colours, width=line)
+    return drawn
+
+
+def write_picture(picture: Tensor, path: Path) -> None:
+    """Write `[3 H W]` uint8 as PNG or JPEG, as the path ends.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    with atomic_path(path) as temporary:
+        Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy()).save(temporary)
+
+
+def colour(label: int) -> tuple[int, int, int]:
+    """A bright colour for a class, far from those of its neighbours."""
+    red, green, blue = colorsys.hsv_to_rgb(label * _TURN % 1.0, 0.85, 1.0)
+    return round(red * 255), round(green * 255), round(blue * 255)

@@ -1,0 +1,1 @@
+"""Multi-label masks of scans: files -> store -> slices -> segmenter -> masks -> scores over cases."""

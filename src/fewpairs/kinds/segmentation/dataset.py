@@ -1,0 +1,141 @@
+"""What training and evaluation iterate over: slices with augmentation, and whole scans."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from fewpairs.errors import InputError
+from fewpairs.kinds.segmentation.augment import Augment
+from fewpairs.kinds.segmentation.bitmask import unpack
+from fewpairs.kinds.segmentation.store import Store
+from fewpairs.kinds.segmentation.view import View
+from fewpairs.types import Batch, Scan
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One training slice."""
+
+    image: Tensor
+    """`[c H W]` float32, normalised, at model size."""
+    mask: Tensor
+    """`[k H W]` float32, 0 or 1, at model size."""
+    id: str
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Samples of one size -> a batch."""
+    return Batch(
+        torch.stack([sample.image for sample in samples]),
+        torch.stack([sample.mask for sample in samples]),
+        tuple(sample.id for sample in samples),
+    )
+
+
+class SliceDataset(Dataset[Sample]):
+    """The slices of the given cases, for training.
+
+    An item is asked for by `(epoch, index)` with `0 <= index < len(self)`. All chance in it comes from seed, epoch and
+    index, never from a worker or from what was asked before, so a run does not depend on the number of workers and can
+    be resumed anywhere.
+
+    Args:
+        cases: names of the cases; all of their scans are taken.
+        augment: None to leave the slices as they are.
+        empty_fraction: share, from 0 to 1, of the slices without any class that an epoch holds. Below 1, each epoch
+            draws its own, so that all are seen in time; slices that hold a class are in every epoch.
+
+    Raises:
+        InputError: an unknown case, slices that do not fit the view, or no slices left.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        cases: Sequence[str],
+        view: View,
+        *,
+        augment: Augment | None = None,
+        seed: int = 0,
+        empty_fraction: float = 1.0,
+    ) -> None:
+        if not 0 <= empty_fraction <= 1:
+            raise InputError(f"empty_fraction={empty_fraction}: give a share from 0 to 1")
+        self.store, self.view, self.augment, self.seed = store, view, augment, seed
+        self.classes = store.classes
+        self.channels = view.channels(store.channels)
+        scans = store.of_cases(cases)
+        view.check(store.scans[index].size for index in scans)
+        places = np.array([(scan, s) for scan in scans for s in range(store.scans[scan].slices)], np.int64)
+        empty = np.array([flag for scan in scans for flag in store.scans[scan].empty], bool)
+        kept = round(empty_fraction * int(empty.sum()))
+        self._full, self._empty = places[~empty], places[empty]
+        self._all = places if kept == len(self._empty) else None
+        self._length = len(self._full) + kept
+        if self._length == 0:
+            raise InputError("all slices of these cases are empty and empty_fraction=0 leaves none to train on")
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        epoch, index = key
+        if not 0 <= index < self._length:
+            raise IndexError(f"slice {index} of {self._length}")
+        number, position = self._place(epoch, index)
+        scan = self.store.scans[number]
+        image, geometry = self.view.apply(self.store.image(number), scan.statistics, [position])
+        bits = unpack(np.asarray(self.store.mask(number)[position]), len(self.classes))
+        mask = geometry.apply(torch.from_numpy(bits.astype(np.float32))[None], mode="nearest")
+        if self.augment is None:
+            return Sample(image[0], mask[0], scan.slice_ids[position])
+        rng = np.random.default_rng([self.seed, epoch, index])
+        return Sample(*self.augment(image[0], mask[0], rng), scan.slice_ids[position])
+
+    def _place(self, epoch: int, index: int) -> tuple[int, int]:
+        if self._all is not None:
+            place = self._all[index]
+        elif index < len(self._full):
+            place = self._full[index]
+        else:
+            place = self._empty[_drawn(self.seed, epoch, len(self._empty))[index - len(self._full)]]
+        return int(place[0]), int(place[1])
+
+
+@lru_cache(maxsize=4)
+def _drawn(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    """The order in which an epoch takes from `count` empty slices."""
+    return np.random.default_rng([seed, epoch]).permutation(count)
+
+
+class ScanDataset(Sequence[Scan]):
+    """The whole scans of the given cases, for evaluation, in the order of the store; read when asked for.
+
+    Raises:
+        InputError: an unknown case, or slices that do not fit the view.
+    """
+
+    def __init__(self, store: Store, cases: Sequence[str], view: View) -> None:
+        self.store, self.view = store, view
+        self.classes = store.classes
+        self.channels = view.channels(store.channels)
+        self._scans = store.of_cases(cases)
+        view.check(store.scans[index].size for index in self._scans)
+
+    def __len__(self) -> int:
+        return len(self._scans)
+
+    def __getitem__(self, index: int) -> Scan:  # type: ignore[override]
+        number = self._scans[index]
+        scan = self.store.scans[number]
+        image, geometry = self.view.apply(self.store.image(number), scan.statistics)
+        mask = torch.from_numpy(unpack(np.asarray(self.store.mask(number)), len(self.classes)))
+        return Scan(scan.id, scan.case, image, mask, scan.spacing, geometry, scan.slice_ids)

@@ -1,0 +1,238 @@
+"""Segmentation: image files -> store -> encoder -> attention -> decoder -> masks -> metrics."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal, cast
+
+import torch
+
+from fewpairs.attention import Attention, Softmax
+from fewpairs.data.description import DataDescription
+from fewpairs.errors import InputError
+from fewpairs.kinds.kind import Built, Experiment
+from fewpairs.kinds.segmentation.augment import Augment
+from fewpairs.kinds.segmentation.dataset import ScanDataset, SliceDataset, collate
+from fewpairs.kinds.segmentation.empty import EmptyRule
+from fewpairs.kinds.segmentation.layouts.layouts import SourceOptions, open_source
+from fewpairs.kinds.segmentation.pictures import show_cases
+from fewpairs.kinds.segmentation.preparation import prepare
+from fewpairs.kinds.segmentation.scoring import SegmentationScoring
+from fewpairs.kinds.segmentation.split import Split, split_cases, split_listed
+from fewpairs.kinds.segmentation.store import Store
+from fewpairs.kinds.segmentation.task import Segmentation
+from fewpairs.kinds.segmentation.view import View
+from fewpairs.models import Segmenter, create_segmenter, load_segmenter
+from fewpairs.report import Overlay
+from fewpairs.scoring.score_table import find_score
+from fewpairs.train import FitConfig, OptimizerConfig, ScheduleConfig
+from fewpairs.train.run_folder import Weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Which segmenter, with which attention."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"arbitrary_types_allowed": True}
+
+    name: str = "setr_pup_small"
+    """A name of `fewpairs models`."""
+    encoder: str | None = None
+    """For `semantic_fpn` and `upernet`: any encoder with a pyramid, by its name in timm, such as `linglo_b0`."""
+    attention: Attention | None = field(default_factory=Softmax)
+    """One variant, or a list of one for each stage or block; null: the encoder's own, where `encoder` names one."""
+    image_size: tuple[int, int] | None = None
+    """Height and width in pixels for which position tables are made; None: the size that training sees."""
+    drop_path: float = 0.0
+    pretrained: str | None = None
+    """A file with weights of timm, DeiT, CvT or fewpairs; QKV weights go into a KV model, less the queries."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which files, and which cases of them train and validate."""
+
+    kind: Literal["uw-madison", "msd", "nifti", "folder"] = "uw-madison"
+    root: str = "data"
+    """The folder that holds the layout."""
+    source: SourceOptions = field(default_factory=SourceOptions)
+    """What the layout does not say itself: class names, the axis to slice along, folder names, ..."""
+    folds: int = 5
+    fold: int = 0
+    split_seed: int = 0
+    empty_fraction: float = 1.0
+    """Share of the slices without any class that a training epoch holds, drawn anew for each."""
+    cases: int | None = None
+    """Use only this many cases (the first by name), training and validation together; None: all."""
+    validation_cases: tuple[str, ...] = ()
+    """Names of the cases to validate on, instead of a fold."""
+    cache: str | None = None
+    """Folder for decoded data; None: `fewpairs` in the user's cache folder (`XDG_CACHE_HOME`)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskConfig:
+    """What is asked of the masks. See `fewpairs.kinds.segmentation.task.Segmentation`."""
+
+    loss: str | None = None
+    exclusive: bool = False
+    threshold: float = 0.5
+    auxiliary: bool = False
+    aux_weight: float = 0.4
+    empty_rule: Literal["strict", "credit", "kaggle"] = "strict"
+    """What a class scores that truth, prediction or both lack. See `fewpairs.kinds.segmentation.empty.EmptyRule`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentationExperiment(Experiment):
+    """A segmenter, the scans that it learns from and how."""
+
+    kind: ClassVar[str] = "segmentation"
+
+    name: str = "experiment"
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    view: View = field(default_factory=lambda: View(size=(64, 64)))
+    augment: Augment | None = field(default_factory=Augment)
+    task: TaskConfig = field(default_factory=TaskConfig)
+    fit: FitConfig = field(default_factory=lambda: FitConfig(steps=1000, batch_size=16))
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+
+    def __post_init__(self) -> None:
+        self._check()
+
+    @property
+    def scoring(self) -> SegmentationScoring:
+        return SegmentationScoring(EmptyRule(self.task.empty_rule))
+
+    @property
+    def comparable(self) -> Mapping[str, Any]:
+        return {"data.*": self.data, "view.size": self.view.size, "task.empty_rule": self.task.empty_rule}
+
+    def build(self, *, progress: bool = True) -> Built:
+        store = open_store(self.data, progress=progress)
+        cases = split(self.data, store)
+        task = build_task(self.task, store.classes)
+        training = SliceDataset(
+            store,
+            cases.train,
+            view=self.view,
+            augment=self.augment,
+            seed=self.fit.seed,
+            empty_fraction=self.data.empty_fraction,
+        )
+        return Built(
+            model=self._segmenter(task, store.channels),
+            task=task,
+            training=training,
+            validation=ScanDataset(store, cases.validation, view=self.view),
+            collate=collate,
+            size=self.view.size,
+            channels=self.view.channels(store.channels),
+            note={
+                "classes": store.classes,
+                "channels": store.channels,
+                "train": cases.train,
+                "validation": cases.validation,
+            },
+            description=describe(self.data, cases, slices=len(training)),
+        )
+
+    def restore(self, note: Mapping[str, Any]) -> tuple[Segmenter, Segmentation]:
+        task = build_task(self.task, tuple(note["classes"]))
+        return self._segmenter(task, int(note["channels"])), task
+
+    def start(self, built: Built) -> str | None:
+        if self.model.pretrained is None:
+            return None
+        return str(load_segmenter(cast(Segmenter, built.model), self.model.pretrained))
+
+    def training_task(self, built: Built) -> Segmentation:
+        """Without surface distances, which are slow, unless one of them is monitored."""
+        classes = built.task.classes
+        return build_task(self.task, classes, surface=find_score(self.fit.monitor, classes).surface)
+
+    def pictures(
+        self, folder: Path, records: Sequence[Any], *, weights: Weights, headline: str, built: Built | None = None
+    ) -> tuple[Overlay, ...]:
+        return show_cases(self, folder, records, weights=weights, headline=headline, built=built)
+
+    def _segmenter(self, task: Segmentation, channels: int) -> Segmenter:
+        """The model with fresh weights drawn from `fit.seed`; `channels` are an image's own."""
+        torch.manual_seed(self.fit.seed)
+        return create_segmenter(
+            self.model.name,
+            attention=self.model.attention,
+            encoder=self.model.encoder,
+            classes=task.channels,
+            in_channels=self.view.channels(channels),
+            image_size=self.model.image_size or self.view.size,
+            auxiliary=self.task.auxiliary,
+            drop_path=self.model.drop_path,
+        )
+
+
+def open_store(config: DataConfig, *, progress: bool = True) -> Store:
+    """The decoded data of `config`, built at first use and whenever its files have changed."""
+    return prepare(open_source(config.kind, config.root, config.source), cache_folder(config), progress=progress)
+
+
+def cache_folder(config: DataConfig) -> Path:
+    """Where the decoded data of `config` lies: `data.cache`, or a folder of its own in the user's cache."""
+    if config.cache is not None:
+        return Path(config.cache)
+    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    root = Path(config.root).resolve()
+    key = hashlib.sha256(repr((config.kind, str(root), config.source)).encode()).hexdigest()
+    return user / "fewpairs" / f"{root.name}-{key[:12]}"
+
+
+def split(config: DataConfig, store: Store) -> Split:
+    """The cases that train and those that validate; no case is on both sides.
+
+    Raises:
+        InputError: a validation case is unknown, or too few cases are there for the folds.
+    """
+    names = list(dict.fromkeys(scan.case for scan in store.scans))
+    if config.cases is not None and not 2 <= config.cases <= len(names):
+        raise InputError(
+            f"data.cases={config.cases}: {config.root} has {len(names)} cases; allowed are 2 to {len(names)}"
+        )
+    kept = set(names[: config.cases])
+    scans = [scan for scan in store.scans if scan.case in kept]
+    if config.validation_cases:
+        return split_listed(scans, config.validation_cases)
+    return split_cases(scans, folds=config.folds, fold=config.fold, seed=config.split_seed)
+
+
+def build_task(task: TaskConfig, classes: Sequence[str], *, surface: bool = True) -> Segmentation:
+    """Loss, prediction and metric for `classes`; without `surface` no distances are measured, which is faster."""
+    return Segmentation(
+        classes,
+        loss=task.loss,
+        exclusive=task.exclusive,
+        threshold=task.threshold,
+        auxiliary=task.auxiliary,
+        aux_weight=task.aux_weight,
+        surface=surface,
+        rule=EmptyRule(task.empty_rule),
+    )
+
+
+def describe(data: DataConfig, cases: Split, *, slices: int) -> DataDescription:
+    """The data and the split, in words."""
+    chosen = (
+        "validation cases named in the settings"
+        if data.validation_cases
+        else f"fold {data.fold} of {data.folds} by case, stratified by empty slices, split seed {data.split_seed}"
+    )
+    return DataDescription(
+        description=f"{Path(data.root).name} ({data.kind}), {slices} training slices",
+        cases={"train": len(cases.train), "validation": len(cases.validation)},
+        split=chosen,
+    )

@@ -1,0 +1,181 @@
+"""A plain folder of pictures and a folder of masks with the same names: label numbers, or one colour a class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewpairs.data.files import CasePattern, check_classes, fail_on, visible_files
+from fewpairs.data.pictures import LOSSLESS, PICTURES, picture_layout, read_indices, read_picture
+from fewpairs.errors import DataError, InputError
+from fewpairs.kinds.segmentation.bitmask import BitMask, from_labels
+from fewpairs.kinds.segmentation.source import Json, ScanFiles
+
+Colour = tuple[int, int, int]
+"""Red, green, blue, 0 to 255."""
+
+BLACK: Colour = (0, 0, 0)
+
+
+class ImageFolder:
+    """Pictures in `images` and masks of the same names (any suffix) in `masks`; each picture is a scan of one slice.
+
+    Grey and RGB pictures may be mixed: then the grey ones are repeated to three channels. Pixels count as 1 mm.
+
+    Args:
+        classes: names of the label numbers 1, 2, ... in order (0 is background).
+        colours: for colour-coded masks, the (red, green, blue) of every class; black is background.
+        nonzero: everything but 0 is the single class, as in masks that number their instances or that hold 0 and 255.
+        case_pattern: regular expression with one group that finds the case (patient) in a file's name without suffix;
+            by default every picture is a case of its own.
+    """
+
+    def __init__(
+        self,
+        images: Path | str,
+        masks: Path | str,
+        *,
+        classes: Sequence[str],
+        colours: Mapping[str, Sequence[int]] | None = None,
+        nonzero: bool = False,
+        case_pattern: str | None = None,
+    ) -> None:
+        self.images, self.masks = Path(images), Path(masks)
+        self.root = self.images.parent
+        self.classes = check_classes(classes)
+        if nonzero and (len(self.classes) != 1 or colours is not None):
+            raise InputError("nonzero=True reads masks of a single class and without colours")
+        self.nonzero = nonzero
+        self.colours = None if colours is None else _check_colours(colours, self.classes)
+        self._case = CasePattern(case_pattern)
+        self._channels: int | None = None
+
+    @property
+    def channels(self) -> int:
+        """1 if all pictures are grey, else 3."""
+        if self._channels is None:
+            self._channels = max(picture_layout(image)[1] for image, _ in self._pairs())
+        return self._channels
+
+    @property
+    def options(self) -> dict[str, Json]:
+        colours: Json = None if self.colours is None else {name: list(rgb) for name, rgb in self.colours.items()}
+        return {
+            "kind": "folder",
+            "classes": list(self.classes),
+            "colours": colours,
+            "nonzero": self.nonzero,
+            "case_pattern": self._case.pattern,
+            "folders": [str(self.images.resolve()), str(self.masks.resolve())],
+        }
+
+    @property
+    def shared_files(self) -> tuple[Path, ...]:
+        return ()
+
+    def scans(self) -> list[ScanFiles]:
+        scans, problems, most = [], [], 1
+        for image, mask in self._pairs():
+            try:
+                size, channels = picture_layout(image)
+                mask_size, _ = picture_layout(mask)
+                if mask_size != size:
+                    raise DataError(
+                        f"{image} has {size[0]} rows of {size[1]} pixels, its mask "
+                        f"{mask} {mask_size[0]} of {mask_size[1]}"
+                    )
+                scans.append(
+                    ScanFiles(image.stem, self._case(image.stem), (image, mask), (image.stem,), size, (1.0,) * 3)
+                )
+                most = max(most, channels)
+            except DataError as error:
+                problems.append(str(error))
+        fail_on(problems, "mend these files, or take each image and its mask out of the folders")
+        self._channels = most
+        return scans
+
+    def read(self, scan: ScanFiles) -> tuple[NDArray[Any], BitMask]:
+        image_path, mask_path = scan.files
+        image = read_picture(image_path)
+        if image.shape[0] < self.channels:
+            image = np.repeat(image, self.channels, axis=0)
+        mask = self._read_colours(mask_path) if self.colours is not None else self._read_numbers(mask_path)
+        if mask.shape != image.shape[1:]:
+            raise DataError(f"{image_path} has the size {image.shape[1:]}, its mask {mask_path} the size {mask.shape}")
+        return image[None], mask[None]
+
+    def _read_numbers(self, path: Path) -> BitMask:
+        numbers = read_indices(path)
+        if self.nonzero:
+            return from_labels(numbers != 0, ((1,),))
+        unknown = [f"{value:g}" for value in np.unique(numbers) if value not in range(len(self.classes) + 1)]
+        if unknown:
+            listed = ", ".join(f"{name}={label}" for label, name in enumerate(self.classes, start=1))
+            raise DataError(
+                f"{path} holds the label{'s' if len(unknown) > 1 else ''} {', '.join(unknown[:10])} outside the "
+                f"classes (background=0, {listed}); for masks of one class that hold 0 and anything else, say "
+                "nonzero=True (--nonzero)"
+            )
+        return from_labels(numbers, tuple((label,) for label in range(1, len(self.classes) + 1)))
+
+    def _read_colours(self, path: Path) -> BitMask:
+        pixels = read_picture(path)
+        if pixels.dtype != np.uint8:
+            raise DataError(f"{path} has {8 * pixels.dtype.itemsize} bits a colour; colour-coded masks have 8")
+        red, green, blue = np.broadcast_to(pixels, (3, *pixels.shape[1:])).astype(np.uint32)
+        codes = (red << 16) | (green << 8) | blue
+        colours = [(r << 16) | (g << 8) | b for r, g, b in (self.colours or {}).values()]
+        unknown = [int(code) for code in np.unique(codes) if code and int(code) not in colours]
+        if unknown:
+            shown = ", ".join(f"({c >> 16}, {c >> 8 & 255}, {c & 255})" for c in unknown[:5])
+            raise DataError(
+                f"{path} holds {len(unknown)} colours that are neither black nor of a class, as {shown}; "
+                "smoothed or lossy masks must be mended first"
+            )
+        return from_labels(codes, tuple((code,) for code in colours))
+
+    def _pairs(self) -> list[tuple[Path, Path]]:
+        images = _by_stem(visible_files(self.images, PICTURES))
+        lossy = [path for path in visible_files(self.masks, PICTURES) if path.suffix.lower() not in LOSSLESS]
+        if lossy:
+            raise DataError(f"{lossy[0]}: JPEG changes pixel values, so it cannot hold masks; use PNG, TIFF or BMP")
+        masks = _by_stem(visible_files(self.masks, LOSSLESS))
+        if not images:
+            raise DataError(f"{self.images} holds no pictures (*{', *'.join(PICTURES)})")
+        problems = [f"{images[stem]} has no mask of that name in {self.masks}" for stem in images if stem not in masks]
+        problems += [
+            f"{masks[stem]} has no image of that name in {self.images}" for stem in masks if stem not in images
+        ]
+        fail_on(problems, "every image needs a mask of the same name and the other way round")
+        return [(images[stem], masks[stem]) for stem in sorted(images)]
+
+
+def _by_stem(paths: list[Path]) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in paths:
+        if path.stem in found:
+            raise DataError(
+                f"{found[path.stem]} and {path} have the same name but for the suffix; remove or rename one"
+            )
+        found[path.stem] = path
+    return found
+
+
+def _check_colours(colours: Mapping[str, Sequence[int]], classes: tuple[str, ...]) -> dict[str, Colour]:
+    missing = [name for name in classes if name not in colours]
+    extra = [name for name in colours if name not in classes]
+    if missing or extra:
+        raise InputError(f"colours= must name exactly the classes {list(classes)}: missing {missing}, unknown {extra}")
+    checked: dict[str, Colour] = {}
+    for name in classes:
+        rgb = tuple(colours[name])
+        if len(rgb) != 3 or any(isinstance(v, bool) or not isinstance(v, int) or not 0 <= v <= 255 for v in rgb):
+            raise InputError(f"the colour of {name!r} is {list(rgb)}: give red, green, blue from 0 to 255")
+        if rgb == BLACK or rgb in checked.values():
+            raise InputError(f"the colour {list(rgb)} of {name!r} is background (black) or used twice")
+        checked[name] = (rgb[0], rgb[1], rgb[2])
+    return checked

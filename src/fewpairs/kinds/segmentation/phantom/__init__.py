@@ -1,0 +1,1 @@
+"""Made-up abdominal scans in the UW-Madison layout."""

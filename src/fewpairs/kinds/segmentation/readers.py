@@ -1,0 +1,140 @@
+"""Images without labels, for prediction: pictures, NIfTI volumes, and scans of the UW-Madison layout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewpairs.data.pictures import PICTURES, read_picture
+from fewpairs.errors import DataError, InputError
+from fewpairs.kinds.segmentation.layouts.uw_madison import SLICE_THICKNESS, SliceName, slice_id
+from fewpairs.kinds.segmentation.volumes import SUFFIXES, Volume, volume_stem
+from fewpairs.types import Size, Spacing
+
+
+@dataclass(frozen=True, slots=True)
+class InputFiles:
+    """What will be read as one scan: a NIfTI volume, a picture, or all given slices of a UW-Madison scan."""
+
+    id: str
+    files: tuple[Path, ...]
+    slice_ids: tuple[str, ...] | None
+    """Set for slices in the UW-Madison layout; otherwise numbered when read."""
+
+
+@dataclass(frozen=True)
+class InputImage:
+    """One scan with all that is needed to write its masks back in its own geometry."""
+
+    id: str
+    files: tuple[Path, ...]
+    image: NDArray[Any]
+    """`[s c H W]` in the stored dtype."""
+    spacing: Spacing
+    slice_ids: tuple[str, ...]
+    volume: Volume | None
+    """The NIfTI header; None for pictures."""
+
+    @property
+    def size(self) -> Size:
+        """Height and width in pixels."""
+        return int(self.image.shape[2]), int(self.image.shape[3])
+
+    @property
+    def in_uw_layout(self) -> bool:
+        """Whether the slices have UW-Madison ids, as a submission needs them."""
+        return self.volume is None and all(slice_id(path) is not None for path in self.files)
+
+
+def find_inputs(paths: Iterable[Path | str]) -> list[InputFiles]:
+    """Files and folders -> scans, in order of their names; files given twice count once.
+
+    A folder stands for the pictures and NIfTI volumes directly in it, and for all slices of the UW-Madison layout
+    anywhere below it. Slices of one UW-Madison scan become one scan.
+
+    Raises:
+        InputError: nothing given, a path that does not exist or has another suffix, a folder without images, or two
+            different inputs of one name, whose masks would overwrite each other.
+    """
+    files: dict[Path, None] = {}
+    for path in (Path(given) for given in paths):
+        found = _below(path) if path.is_dir() else [path]
+        if not path.exists():
+            raise InputError(f"{path} does not exist")
+        if not found:
+            raise InputError(f"{path} holds no images ({', '.join((*SUFFIXES, *PICTURES))})")
+        for file in found:
+            if not file.name.lower().endswith((*SUFFIXES, *PICTURES)):
+                raise InputError(f"{file} is no image that can be read ({', '.join((*SUFFIXES, *PICTURES))})")
+            files[file.absolute()] = None
+    if not files:
+        raise InputError("no images given")
+    scans: dict[str, dict[str, Path]] = {}
+    single: list[InputFiles] = []
+    for file in sorted(files):
+        name = slice_id(file)
+        if name is None:
+            single.append(InputFiles(_stem(file), (file,), None))
+            continue
+        known = scans.setdefault(file.parent.parent.name, {}).setdefault(name, file)
+        if known is not file:
+            raise InputError(f"{file} and {known} are both slice {name}; give one of them")
+    grouped = [InputFiles(scan, tuple(named.values()), tuple(named)) for scan, named in sorted(scans.items())]
+    inputs = [*grouped, *single]
+    seen: dict[str, InputFiles] = {}
+    for item in inputs:
+        other = seen.setdefault(item.id, item)
+        if other is not item:
+            raise InputError(f"{item.files[0]} and {other.files[0]} share the name {item.id}; predict them separately")
+    return inputs
+
+
+def read_input(item: InputFiles, *, channels: int | None = None, axis: int = 2) -> InputImage:
+    """Read one scan; `axis` cuts NIfTI volumes (see `fewpairs.kinds.segmentation.volumes`).
+
+    Args:
+        channels: how many channels the model expects; a grey image is repeated to 3 if that is what it takes.
+
+    Raises:
+        DataError: a damaged file, slices of one scan that differ in size, or another number of channels.
+    """
+    path = item.files[0]
+    volume: Volume | None = None
+    if path.name.lower().endswith(SUFFIXES):
+        volume = Volume.open(path, axis)
+        image, spacing = volume.read(), volume.spacing
+        slice_ids = tuple(f"{item.id}_slice_{number:04d}" for number in range(1, volume.slices + 1))
+    else:
+        image, spacing = _read_pictures(item.files), (1.0, 1.0, 1.0)
+        slice_ids = item.slice_ids or (item.id,)
+        name = SliceName.parse(path.name)
+        if name is not None:
+            spacing = (SLICE_THICKNESS, *name.spacing)
+    if channels == 3 and image.shape[1] == 1:
+        image = np.repeat(image, 3, axis=1)
+    if channels is not None and image.shape[1] != channels:
+        raise DataError(f"{path} has {image.shape[1]} channels; the model was trained on images with {channels}")
+    return InputImage(item.id, item.files, image, spacing, slice_ids, volume)
+
+
+def _read_pictures(paths: tuple[Path, ...]) -> NDArray[Any]:
+    first, *others = (read_picture(path) for path in paths)
+    for path, picture in zip(paths[1:], others, strict=True):
+        if picture.shape != first.shape:
+            raise DataError(f"{path} has the shape {picture.shape}, but {paths[0]} of the same scan {first.shape}")
+    return np.stack([first, *others])
+
+
+def _below(folder: Path) -> list[Path]:
+    files = [p for p in folder.iterdir() if p.is_file() and p.name.lower().endswith((*SUFFIXES, *PICTURES))]
+    slices = [path for path in folder.rglob("slice_*.png") if slice_id(path) is not None]
+    return sorted(path for path in {*files, *slices} if not path.name.startswith("."))
+
+
+def _stem(path: Path) -> str:
+    return volume_stem(path) if path.name.lower().endswith(SUFFIXES) else path.stem

@@ -1,0 +1,202 @@
+"""Sufficient statistics of one scan: everything that any score needs, and nothing that depends on a batch or a rule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from fewpairs.errors import DataError, InputError
+from fewpairs.kinds.segmentation.kaggle import hausdorff_score, slice_dice
+from fewpairs.kinds.segmentation.surface import diagonal, hausdorff
+from fewpairs.scoring.records import read_lines, write_lines
+from fewpairs.types import Spacing
+
+
+@dataclass(frozen=True, slots=True)
+class ScanStatistics:
+    """Counts and distances of one scan; tuples have one entry a class, in the order of `classes`.
+
+    Each class is a binary question of its own, so overlapping classes are counted once in every class that they belong
+    to. Background is "no class": a voxel is background in the truth when no class holds there, and likewise in the
+    prediction; its four counts are those of these two masks. With classes that exclude one another this is the ordinary
+    confusion of k + 1 labels.
+    """
+
+    scan: str
+    case: str
+    """The patient; scans of one case are not independent."""
+    classes: tuple[str, ...]
+    true_positive: tuple[int, ...]
+    """Voxels in truth and prediction."""
+    false_positive: tuple[int, ...]
+    """Voxels in the prediction only."""
+    false_negative: tuple[int, ...]
+    """Voxels in the truth only."""
+    true_negative: tuple[int, ...]
+    """Voxels in neither."""
+    background: tuple[int, int, int, int]
+    """True positive, false positive, false negative and true negative voxels of the background."""
+    diagonal_mm: float
+    """From corner to corner of the scan in mm: what a missed class is charged as its distance."""
+    slice_dice: tuple[float, ...]
+    """Sum of the Dice of the slices that hold the class in truth or prediction."""
+    slices: tuple[int, ...]
+    """Number of those slices."""
+    hd95_mm: tuple[float | None, ...] | None
+    """Symmetric 95 % Hausdorff distance; None for a class where either mask is empty, None altogether if unmeasured."""
+    hausdorff_score: tuple[float, ...] | None
+    """Hausdorff part of the Kaggle score, 0 to 1; None if surfaces were not measured."""
+
+    @property
+    def in_truth(self) -> tuple[bool, ...]:
+        """Whether the truth holds a voxel of each class."""
+        return tuple(tp + fn > 0 for tp, fn in zip(self.true_positive, self.false_negative, strict=True))
+
+    @property
+    def in_prediction(self) -> tuple[bool, ...]:
+        """Whether the prediction holds a voxel of each class."""
+        return tuple(tp + fp > 0 for tp, fp in zip(self.true_positive, self.false_positive, strict=True))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; `from_dict` gives the equal record back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ScanStatistics:
+        """The record that `to_dict` wrote. Raises DataError for missing, unknown or misshapen fields."""
+        names = [f.name for f in fields(cls)]
+        if wrong := sorted(set(names) ^ set(data)):
+            raise DataError(
+                f"a record of scan statistics has the wrong fields: {', '.join(wrong)} (missing or unknown)"
+            )
+        values: dict[str, Any] = {n: tuple(data[n]) if isinstance(data[n], list) else data[n] for n in names}
+        record = cls(**values)
+        for name in names:
+            if (problem := record._problem(name)) is not None:
+                raise DataError(f"scan {record.scan!r}: the field {name} {problem}; this is no record of fewpairs")
+        return record
+
+    def _problem(self, name: str) -> str | None:
+        value = getattr(self, name)
+        if name in ("scan", "case"):
+            return None if isinstance(value, str) else f"must be text, not {value!r}"
+        if name == "diagonal_mm":
+            return None if isinstance(value, float | int) else f"must be a number, not {value!r}"
+        if value is None and name in ("hd95_mm", "hausdorff_score"):
+            return None
+        if not isinstance(value, tuple):
+            return f"must be a list, not {value!r}"
+        expected = 4 if name == "background" else len(self.classes)
+        if len(value) != expected:
+            return f"has {len(value)} entries instead of {expected}"
+        kind = str if name == "classes" else float | int | None if name == "hd95_mm" else float | int
+        return None if all(isinstance(entry, kind) for entry in value) else f"holds values of the wrong type: {value}"
+
+
+def scan_statistics(
+    prediction: Tensor | ArrayLike,
+    truth: Tensor | ArrayLike,
+    spacing: Spacing,
+    *,
+    scan: str,
+    case: str,
+    classes: Sequence[str] | None = None,
+    surface: bool = True,
+) -> ScanStatistics:
+    """Count one whole scan.
+
+    `prediction` and `truth` are `[s k H W]` masks, bool or 0/1; `spacing` is in mm (between slices, rows, columns).
+    `classes` names the k classes (default "0", "1", ...). `surface=False` leaves out the distances, which take most of
+    the time. Raises InputError when shapes differ, masks are not binary or the spacing is not positive.
+    """
+    where = f"scan {scan!r}"
+    predicted, true = _binary(prediction, f"the prediction of {where}"), _binary(truth, f"the truth of {where}")
+    if predicted.shape != true.shape or predicted.ndim != 4:
+        raise InputError(
+            f"{where}: prediction and truth must both be [s k H W] masks of one shape, "
+            f"got {list(predicted.shape)} and {list(true.shape)}"
+        )
+    if len(spacing) != 3 or not all(math.isfinite(x) and x > 0 for x in spacing):
+        raise InputError(f"{where}: spacing must be three positive distances in mm (slice, row, column), got {spacing}")
+    names = tuple(str(j) for j in range(true.shape[1])) if classes is None else tuple(classes)
+    if len(names) != true.shape[1]:
+        raise InputError(f"{where}: {len(names)} class names ({', '.join(names)}) for {true.shape[1]} mask channels")
+
+    intersection = (predicted & true).sum(axis=(2, 3), dtype=np.int64)
+    area, true_area = (mask.sum(axis=(2, 3), dtype=np.int64) for mask in (predicted, true))
+    tp, p, t = (counts.sum(axis=0) for counts in (intersection, area, true_area))
+    voxels = true[:, 0].size if names else 0
+    nothing, truly_nothing = ~predicted.any(axis=1), ~true.any(axis=1)
+    both, only, missed = (
+        int(np.count_nonzero(mask))
+        for mask in (nothing & truly_nothing, nothing & ~truly_nothing, truly_nothing & ~nothing)
+    )
+    per_slice = [slice_dice(intersection[:, j], area[:, j], true_area[:, j]) for j in range(len(names))]
+    pairs = [(predicted[:, j], true[:, j]) for j in range(len(names))] if surface else []
+    return ScanStatistics(
+        scan=scan,
+        case=case,
+        classes=names,
+        true_positive=_ints(tp),
+        false_positive=_ints(p - tp),
+        false_negative=_ints(t - tp),
+        true_negative=_ints(voxels - p - t + tp),
+        background=(both, only, missed, voxels - both - only - missed),
+        diagonal_mm=diagonal(true[:, 0].shape, spacing),
+        slice_dice=tuple(total for total, _ in per_slice),
+        slices=tuple(number for _, number in per_slice),
+        hd95_mm=tuple(hausdorff(a, b, spacing) if a.any() and b.any() else None for a, b in pairs) if surface else None,
+        hausdorff_score=tuple(hausdorff_score(a, b) for a, b in pairs) if surface else None,
+    )
+
+
+def merge_records(records: Iterable[ScanStatistics]) -> list[ScanStatistics]:
+    """One record a scan, sorted by case and scan, so that the order of evaluation cannot change a score.
+
+    A scan that came in twice with the same numbers counts once: data-parallel evaluation repeats scans to fill the last
+    round. Raises InputError when two records of one scan differ, or when records disagree on the classes.
+    """
+    unique: dict[tuple[str, str], ScanStatistics] = {}
+    for record in records:
+        first = unique.setdefault((record.case, record.scan), record)
+        if first != record:
+            raise InputError(
+                f"scan {record.scan!r} of case {record.case!r} was evaluated twice with different results; "
+                "give every scan a name of its own, and keep records of different models apart"
+            )
+    merged = [unique[key] for key in sorted(unique)]
+    for record in merged:
+        if record.classes != merged[0].classes:
+            raise InputError(
+                f"scan {record.scan!r} has the classes {', '.join(record.classes)} but scan {merged[0].scan!r} has "
+                f"{', '.join(merged[0].classes)}; only records of the same classes can be pooled"
+            )
+    return merged
+
+
+def save_records(records: Iterable[ScanStatistics], path: Path | str) -> None:
+    """Write records as JSON lines, one scan a line."""
+    write_lines((record.to_dict() for record in records), path)
+
+
+def load_records(path: Path | str) -> list[ScanStatistics]:
+    """Read what `save_records` wrote. Raises DataError with the file and line of anything else."""
+    return read_lines(path, ScanStatistics.from_dict, "scan statistics")
+
+
+def _binary(mask: Tensor | ArrayLike, what: str) -> NDArray[np.bool_]:
+    array = mask.detach().cpu().numpy() if isinstance(mask, Tensor) else np.asarray(mask)
+    if array.dtype != np.bool_ and not np.isin(array, (0, 1)).all():
+        raise InputError(f"{what} must hold only 0 and 1, got values from {array.min()} to {array.max()}")
+    return array.astype(bool, copy=False)
+
+
+def _ints(counts: NDArray[np.int64]) -> tuple[int, ...]:
+    return tuple(int(count) for count in counts)

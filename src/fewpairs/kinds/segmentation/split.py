@@ -1,0 +1,168 @@
+"""Training and validation cases. A case never lies on both sides: its scans are not independent of each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewpairs.errors import InputError, nearest
+
+Table = NDArray[np.float64]
+
+
+class Record(Protocol):
+    """What a split needs to know about a scan; `fewpairs.kinds.segmentation.store.StoredScan` has it."""
+
+    @property
+    def case(self) -> str: ...
+    @property
+    def empty(self) -> Sequence[bool]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Names of the cases on either side.
+
+    Raises:
+        InputError: a case on both sides, or a side without cases.
+    """
+
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        check_split(self)
+
+    def limit(self, *, train: int | None = None, validation: int | None = None) -> Split:
+        """The first `train` and `validation` cases of either side; None keeps them all.
+
+        Raises:
+            InputError: a limit below 1.
+        """
+        for name, limit in (("train", train), ("validation", validation)):
+            if limit is not None and limit < 1:
+                raise InputError(f"limit of {name} cases = {limit}: give at least 1")
+        return Split(self.train[:train], self.validation[:validation])
+
+
+def check_split(split: Split, known: Iterable[str] | None = None) -> None:
+    """Raise InputError, naming the case, if one is on both sides, twice on one or not `known`, or an empty side."""
+    train, validation = list(split.train), list(split.validation)
+    known = None if known is None else list(known)
+    unknown = [] if known is None else [case for case in (*train, *validation) if case not in known]
+    if unknown:
+        raise InputError(
+            f"the split names the case {unknown[0]!r}, which the data set does not have; "
+            f"{nearest(unknown[0], (known or [])[:20])}"
+        )
+    both = sorted(set(train) & set(validation))
+    if both:
+        raise InputError(
+            f"case {both[0]!r} is in both train and validation ({len(both)} such); its scores would "
+            "be too good: split by case"
+        )
+    for name, cases in (("train", train), ("validation", validation)):
+        if not cases:
+            raise InputError(f"the split has no {name} cases")
+        repeated = sorted({case for case in cases if cases.count(case) > 1})
+        if repeated:
+            raise InputError(f"case {repeated[0]!r} is listed twice in {name}")
+
+
+def split_cases(scans: Iterable[Record], *, folds: int = 5, fold: int = 0, seed: int = 0) -> Split:
+    """Fold `fold` of a `folds`-fold split by case: validation is that fold, training the others.
+
+    The folds are balanced in the number of cases and of slices with and without a class: cases are ranked by how empty
+    they are, and each run of `folds` neighbours is dealt out, one to each fold, where it balances best; what that
+    leaves open is drawn from `seed`. Every case is the validation case of exactly one fold.
+
+    Raises:
+        InputError: fewer than 2 folds, no such fold, or fewer cases than folds.
+    """
+    counts = _counts(scans)
+    if folds < 2:
+        raise InputError(f"folds={folds}: at least 2 are needed")
+    if not 0 <= fold < folds:
+        raise InputError(f"fold={fold}: with folds={folds} the folds are 0 to {folds - 1}")
+    if len(counts) < folds:
+        raise InputError(f"folds={folds}: the data set has only {len(counts)} cases, and each fold needs one")
+    assigned = _assign(counts, folds, seed)
+    return Split(
+        tuple(case for case in counts if assigned[case] != fold),
+        tuple(case for case in counts if assigned[case] == fold),
+    )
+
+
+def split_fraction(scans: Iterable[Record], *, validation: float = 0.2, seed: int = 0) -> Split:
+    """About a share `validation` of the cases (at least 1, not all), spread evenly over how empty their slices are.
+
+    Raises:
+        InputError: the share is not between 0 and 1, or there is only one case.
+    """
+    counts = _counts(scans)
+    if not 0 < validation < 1:
+        raise InputError(f"validation={validation}: give a share of the cases between 0 and 1")
+    if len(counts) < 2:
+        raise InputError("the data set has a single case; a split needs at least two")
+    wanted = min(len(counts) - 1, max(1, round(validation * len(counts))))
+    rng = np.random.default_rng(seed)
+    shuffled = [list(counts)[i] for i in rng.permutation(len(counts))]
+    ranked = sorted(shuffled, key=lambda case: counts[case][1] / max(1, sum(counts[case])))
+    chosen = {ranked[int(rng.choice(part))] for part in np.array_split(np.arange(len(ranked)), wanted)}
+    return Split(tuple(case for case in counts if case not in chosen), tuple(case for case in counts if case in chosen))
+
+
+def split_listed(scans: Iterable[Record], validation: Sequence[str], train: Sequence[str] | None = None) -> Split:
+    """The named cases for validation and, for training, the named ones or all others.
+
+    Raises:
+        InputError: an unknown case, or one on both sides.
+    """
+    known = list(_counts(scans))
+    others = tuple(case for case in known if case not in set(validation))
+    split = Split(others if train is None else tuple(train), tuple(validation))
+    check_split(split, known)
+    return split
+
+
+def _counts(scans: Iterable[Record]) -> dict[str, tuple[int, int]]:
+    """Slices with and without a class, by case."""
+    counts: dict[str, tuple[int, int]] = {}
+    for scan in scans:
+        full, empty = counts.get(scan.case, (0, 0))
+        missing = sum(bool(flag) for flag in scan.empty)
+        counts[scan.case] = full + len(scan.empty) - missing, empty + missing
+    return counts
+
+
+def _assign(counts: dict[str, tuple[int, int]], folds: int, seed: int) -> dict[str, int]:
+    """Fold of every case: cases of like emptiness form blocks of `folds`, and each fold takes one of every block."""
+    rng = np.random.default_rng(seed)
+    names = list(counts)
+    table = np.array([counts[name] for name in names], np.float64)
+    total = np.maximum(table.sum(axis=0), 1)
+    ranked = sorted(
+        rng.permutation(len(names)).tolist(), key=lambda index: table[index, 1] / max(1, table[index].sum())
+    )
+    blocks = [ranked[start : start + folds] for start in range(0, len(ranked), folds)]
+    full, rest = [block for block in blocks if len(block) == folds], [block for block in blocks if len(block) < folds]
+    filled, assigned = np.zeros((folds, 2)), {}
+    for block in [full[i] for i in rng.permutation(len(full))] + rest:
+        free = rng.permutation(folds).tolist()
+        for index in rng.permutation(block).tolist():
+            best = min(free, key=lambda fold: _unevenness(filled, fold, table[index], total))
+            free.remove(best)
+            filled[best] += table[index]
+            assigned[names[index]] = best
+    return assigned
+
+
+def _unevenness(filled: Table, fold: int, added: Table, total: Table) -> float:
+    """Mean over both kinds of slices of the spread between folds, were `added` put into `fold`."""
+    trial = filled.copy()
+    trial[fold] += added
+    return float((trial / total).std(axis=0).mean())

@@ -1,0 +1,144 @@
+"""Semantic segmentation: from logits to a loss, to masks and to a score. Knows no model, data set or loop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from fewpairs.errors import InputError
+from fewpairs.kinds.segmentation.empty import EmptyRule
+from fewpairs.kinds.segmentation.losses import SegmentationLoss, exclusive_target
+from fewpairs.kinds.segmentation.metric import SegmentationMetric
+from fewpairs.types import Batch, Geometry, Scan
+
+Outputs = Tensor | Mapping[str, Tensor | Sequence[Tensor]]
+"""Logits `[b C H W]`, or {"out": logits, "aux": [logits, ...]} all of the input's height and width."""
+
+_SLICES = 32
+"""Slices brought to native size at once, which bounds the memory of a prediction."""
+
+
+class Segmentation:
+    """Foreground classes that may overlap (one sigmoid each), or, with `exclusive`, one class a pixel (softmax).
+
+    `loss` is a name in `LOSSES`; None takes "bce+dice", or "dice+ce" with `exclusive`. `threshold` is the probability
+    above which a pixel belongs to a class; with `exclusive` the most probable class wins and no threshold applies.
+    `auxiliary` asks the model for its auxiliary outputs in training; each of them adds its loss times `aux_weight`
+    (0.4 as in SETR). `surface` and `rule` are the metric's.
+
+    With `exclusive` a pixel of several classes is trained as the class listed last (see `exclusive_target`); truth in
+    the metric keeps its overlaps, so such pixels count as missed for the others.
+    """
+
+    def __init__(
+        self,
+        classes: Sequence[str],
+        *,
+        loss: str | None = None,
+        exclusive: bool = False,
+        threshold: float = 0.5,
+        auxiliary: bool = False,
+        aux_weight: float = 0.4,
+        surface: bool = True,
+        rule: EmptyRule = EmptyRule.STRICT,
+    ) -> None:
+        if isinstance(classes, str) or not classes or len(set(classes)) != len(classes):
+            raise InputError(f"classes must be a list of different names, at least one; got {classes!r}")
+        if not 0 < threshold < 1:
+            raise InputError(f"threshold must be a probability between 0 and 1, got {threshold}")
+        if exclusive and threshold != 0.5:
+            raise InputError(
+                f"threshold={threshold} has no meaning for exclusive classes, where the most probable one wins; "
+                "leave it out or set exclusive=False"
+            )
+        if not aux_weight >= 0 or (auxiliary and aux_weight == 0):
+            raise InputError(f"aux_weight must be positive, got {aux_weight}; use auxiliary=False to leave them out")
+        self.classes = tuple(classes)
+        self.exclusive = exclusive
+        self.threshold = threshold
+        self.auxiliary = auxiliary
+        self.aux_weight = aux_weight
+        self.surface = surface
+        self.rule = EmptyRule(rule)
+        self._loss = SegmentationLoss(loss or ("dice+ce" if exclusive else "bce+dice"), exclusive=exclusive)
+
+    @property
+    def channels(self) -> int:
+        """Output channels that the model must have: k, or k + 1 (background first) when classes are exclusive."""
+        return len(self.classes) + int(self.exclusive)
+
+    def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+        """The terms of the loss by name, weighted, each a scalar in float32: their sum is what to minimise.
+
+        Auxiliary outputs give terms "aux/<name>". Raises InputError when logits and masks do not fit together, or when
+        auxiliary outputs were asked for and the model has none.
+        """
+        target = exclusive_target(batch.mask) if self.exclusive else batch.mask
+        if isinstance(outputs, Tensor):
+            return self._loss(self._checked(outputs, target), target)
+        terms = self._loss(self._checked(_tensor(outputs["out"]), target), target)
+        heads = outputs.get("aux", ())
+        if self.auxiliary and len(heads) == 0:
+            raise InputError("auxiliary=True, but the model has no auxiliary heads: build it with auxiliary=True too")
+        for logits in heads:
+            for name, value in self._loss(self._checked(logits, target), target).items():
+                key = f"aux/{name}"
+                terms[key] = terms.get(key, 0.0) + self.aux_weight * value
+        return terms
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """`[s C H W]` logits -> `[s k H W]` float32 probabilities of the foreground classes."""
+        self._check_channels(logits)
+        if self.exclusive:
+            return logits.float().softmax(dim=1)[:, 1:]
+        return logits.float().sigmoid()
+
+    def predict(self, logits: Tensor, scan: Scan) -> Tensor:
+        """`[s C H W]` logits of a scan's slices -> `[s k H W]` bool masks at its native size. See `masks`."""
+        return self.masks(logits, scan.geometry)
+
+    def masks(self, logits: Tensor, geometry: Geometry) -> Tensor:
+        """`[s C H W]` logits at model size -> `[s k H W]` bool masks at native size.
+
+        Logits are brought to native size first and decided there, so that edges are smooth. Work is done on the device
+        of the logits, a few slices at a time.
+        """
+        self._check_channels(logits)
+        if tuple(logits.shape[-2:]) != tuple(geometry.model):
+            raise InputError(
+                f"logits are {logits.shape[-2]}x{logits.shape[-1]} pixels, but the slices were given to the model at "
+                f"{geometry.model[0]}x{geometry.model[1]}"
+            )
+        return torch.cat([self._decide(geometry.invert(part.float())) for part in logits.split(_SLICES)])
+
+    def metric(self) -> SegmentationMetric:
+        """A fresh metric for one evaluation."""
+        return SegmentationMetric(self.classes, rule=self.rule, surface=self.surface)
+
+    def _decide(self, logits: Tensor) -> Tensor:
+        probabilities = self.probabilities(logits)
+        if not self.exclusive:
+            return probabilities > self.threshold
+        winner = logits.argmax(dim=1, keepdim=True)
+        return winner == torch.arange(1, self.channels, device=logits.device).view(1, -1, 1, 1)
+
+    def _check_channels(self, logits: Tensor) -> None:
+        if logits.ndim != 4 or logits.shape[1] != self.channels:
+            raise InputError(f"expected logits [s {self.channels} H W], got {list(logits.shape)}")
+
+    def _checked(self, logits: Tensor, target: Tensor) -> Tensor:
+        if logits.shape != target.shape:
+            raise InputError(
+                f"the model returned logits {list(logits.shape)} for masks that ask for {list(target.shape)} "
+                f"(batch, channels, height, width); {len(self.classes)} classes need a model with {self.channels} "
+                "output channels that keeps height and width"
+            )
+        return logits
+
+
+def _tensor(value: Tensor | Sequence[Tensor]) -> Tensor:
+    if not isinstance(value, Tensor):
+        raise InputError('the entry "out" of the model\'s outputs must be one tensor of logits')
+    return value

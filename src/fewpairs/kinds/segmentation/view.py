@@ -1,0 +1,93 @@
+"""How slices become model inputs: normalisation, neighbouring slices as channels (2.5-D), size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fewpairs.errors import InputError
+from fewpairs.kinds.segmentation.intensity import NORMALISATIONS, IntensityStatistics, Normalise, normalise
+from fewpairs.types import Fit, Geometry, Size
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What the model sees of a slice.
+
+    Attributes:
+        size: height and width of the model's input in pixels.
+        fit: `resize` scales each slice to `size`; `pad` centres it in `size` and fills with zeros, keeping its pixels.
+        normalise: see `fewpairs.kinds.segmentation.intensity.normalise`.
+        stack: how many slices, an odd number, become channels of the one in their middle (2.5-D); beyond the ends of a
+            scan its first or last slice is repeated.
+        step: distance between stacked slices: `stack=3, step=2` takes s-2, s, s+2.
+    """
+
+    size: Size
+    fit: Fit = "resize"
+    normalise: Normalise = "max"
+    stack: int = 1
+    step: int = 1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", tuple(self.size))
+        if len(self.size) != 2 or any(length < 1 for length in self.size):
+            raise InputError(f"size={self.size}: give height and width, each at least 1 pixel")
+        if self.fit not in ("resize", "pad"):
+            raise InputError(f"fit={self.fit!r}: allowed are 'resize' and 'pad'")
+        if self.normalise not in NORMALISATIONS:
+            raise InputError(f"normalise={self.normalise!r}: allowed are {', '.join(map(repr, NORMALISATIONS))}")
+        if self.stack < 1 or self.stack % 2 == 0:
+            raise InputError(f"stack={self.stack}: the number of stacked slices is odd (1, 3, 5, ...)")
+        if self.step < 1:
+            raise InputError(f"step={self.step}: the distance between stacked slices is at least 1")
+
+    def channels(self, channels: int) -> int:
+        """Input channels of the model for a data set with `channels` channels a slice."""
+        return self.stack * channels
+
+    def geometry(self, native: Size) -> Geometry:
+        """The way from slices of `native` size to the model's input.
+
+        Raises:
+            InputError: `pad` with slices larger than `size`.
+        """
+        try:
+            return Geometry(native, self.size, self.fit)
+        except ValueError as error:
+            raise InputError(str(error)) from None
+
+    def check(self, sizes: Iterable[Size]) -> None:
+        """Raise InputError if slices of one of `sizes` do not fit."""
+        for size in sorted(set(sizes), reverse=True):
+            self.geometry(size)
+
+    def neighbours(self, index: int, slices: int) -> NDArray[np.intp]:
+        """Indices of the `stack` slices around slice `index` of a scan with `slices` slices, clamped to its ends."""
+        half = self.stack // 2
+        return np.clip(index + self.step * np.arange(-half, half + 1), 0, slices - 1)
+
+    def apply(
+        self, image: NDArray[Any], statistics: IntensityStatistics, indices: Sequence[int] | None = None
+    ) -> tuple[Tensor, Geometry]:
+        """A scan `[s c H W]` in its stored dtype -> inputs `[s stack*c H W]` float32 at model size, and the way back.
+
+        Channels are ordered by slice, then by channel. `indices` picks the slices wanted; all by default.
+        """
+        slices, channels = image.shape[:2]
+        geometry = self.geometry((image.shape[2], image.shape[3]))
+        if self.stack == 1:
+            chosen = np.asarray(image if indices is None else image[list(indices)])
+            return geometry.apply(torch.from_numpy(normalise(chosen, statistics, self.normalise))), geometry
+        wanted = np.stack([self.neighbours(i, slices) for i in (range(slices) if indices is None else indices)])
+        needed, place = np.unique(wanted, return_inverse=True)
+        chosen = np.asarray(image[needed[0] : needed[-1] + 1])[needed - needed[0]]
+        flat = geometry.apply(torch.from_numpy(normalise(chosen, statistics, self.normalise)))
+        stacked = flat[torch.from_numpy(place.reshape(-1))]
+        return stacked.reshape(len(wanted), self.stack * channels, *self.size), geometry

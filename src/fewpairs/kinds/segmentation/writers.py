@@ -1,0 +1,131 @@
+"""Masks into files, in the geometry of the image that they belong to. Every file is complete or absent."""
+
+from __future__ import annotations
+
+import colorsys
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fewpairs.data.atomic import atomic_path
+from fewpairs.errors import InputError
+from fewpairs.kinds.segmentation.readers import InputImage
+from fewpairs.kinds.segmentation.rle import rle_encode
+from fewpairs.kinds.segmentation.volumes import Volume
+
+MAX_INDEX = 255
+
+
+def label_map(masks: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Masks `[s k H W]` -> label numbers `[s H W]`: 0 background, 1 to k the classes in order.
+
+    Where classes overlap, the one listed *last* wins, as in training with exclusive classes.
+
+    Raises:
+        InputError: more than 255 classes.
+    """
+    classes = masks.shape[1]
+    if classes > MAX_INDEX:
+        raise InputError(f"{classes} classes do not fit into one label map, which holds at most {MAX_INDEX}")
+    labels = np.zeros((masks.shape[0], *masks.shape[2:]), np.uint8)
+    for j in range(classes):
+        labels[masks[:, j]] = j + 1
+    return labels
+
+
+def write_masks(
+    source: InputImage, masks: NDArray[np.bool_], folder: Path, classes: Sequence[str], *, separate: bool = False
+) -> list[Path]:
+    """Write the masks `[s k H W]` of `source` to `folder` and return the files.
+
+    A NIfTI volume gives one label volume of the same name with its affine, spacing, axis order and shape; pictures give
+    one palette PNG each. Both hold label numbers (see `label_map`). `separate` adds a file of 0 and 1 for every class,
+    NAME_CLASS, in which overlaps are kept.
+
+    Raises:
+        InputError: masks of another shape than the image.
+        DataError: a file cannot be written.
+    """
+    expected = (source.image.shape[0], len(classes), *source.size)
+    if masks.shape != expected:
+        raise InputError(f"masks of {source.id} have the shape {masks.shape} instead of {expected}")
+    maps = [("", label_map(masks))]
+    if separate:
+        maps += [(f"_{name}", masks[:, j].astype(np.uint8)) for j, name in enumerate(classes)]
+    written = []
+    for suffix, labels in maps:
+        if source.volume is not None:
+            path = folder / f"{source.id}{suffix}.nii.gz"
+            write_nifti_labels(path, labels, source.volume)
+            written.append(path)
+            continue
+        for name, plane in zip(source.slice_ids, labels, strict=True):
+            path = folder / f"{name}{suffix}.png"
+            write_index_png(path, plane, len(classes))
+            written.append(path)
+    return written
+
+
+def write_nifti_labels(path: Path, labels: NDArray[np.unsignedinteger[Any]], volume: Volume) -> None:
+    """Label numbers `[s H W]` -> an 8-bit NIfTI file with the affine, spacing, axis order and shape of `volume`.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    header = volume.header.copy()
+    header.extensions.clear()
+    header.set_data_dtype(np.uint8)
+    header.set_slope_inter(1, 0)
+    header["cal_min"] = header["cal_max"] = 0
+    second = isinstance(header, nibabel.nifti2.Nifti2Header)
+    kind = nibabel.nifti2.Nifti2Image if second else nibabel.nifti1.Nifti1Image
+    voxels = volume.from_slices(np.asarray(labels, np.uint8))
+    with atomic_path(path) as temporary:
+        nibabel.save(kind(voxels, volume.affine, header), temporary)
+
+
+def write_index_png(path: Path, labels: NDArray[np.unsignedinteger[Any]], classes: int) -> None:
+    """Label numbers `[H W]` -> a palette PNG: its indices are the numbers, its colours set the classes apart.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    picture = Image.fromarray(np.ascontiguousarray(labels, np.uint8))
+    picture.putpalette(_palette(classes))
+    with atomic_path(path) as temporary:
+        picture.save(temporary, format="PNG")
+
+
+def write_submission(path: Path, slices: Iterable[tuple[str, NDArray[np.bool_]]], classes: Sequence[str]) -> None:
+    """Masks `[k H W]` by slice id, at native size -> a UW-Madison submission: `id,class,predicted`, run-length encoded.
+
+    Raises:
+        InputError: a slice twice, or masks for another number of classes.
+        DataError: the file cannot be written.
+    """
+    seen: set[str] = set()
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["id", "class", "predicted"])
+        for name, masks in slices:
+            if name in seen:
+                raise InputError(f"slice {name} is predicted twice; a submission has each once")
+            if len(masks) != len(classes):
+                raise InputError(f"slice {name} has {len(masks)} masks for the {len(classes)} classes {list(classes)}")
+            seen.add(name)
+            table.writerows([name, label, rle_encode(mask)] for label, mask in zip(classes, masks, strict=True))
+
+
+def _palette(classes: int) -> list[int]:
+    """Black, then one well-separated colour a class, as Pillow wants it: red, green, blue, red, ..."""
+    colours = [0, 0, 0]
+    for j in range(classes):
+        rgb = colorsys.hsv_to_rgb((j * 0.618034) % 1.0, 0.75 if j % 2 else 0.95, 0.95)
+        colours += [round(255 * part) for part in rgb]
+    return colours

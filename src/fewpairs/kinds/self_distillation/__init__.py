@@ -1,0 +1,1 @@
+"""Self-distillation (DINO): pictures without labels -> crops -> student and teacher -> features -> neighbours."""

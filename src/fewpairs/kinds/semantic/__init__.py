@@ -1,0 +1,1 @@
+"""A class for each pixel of a photograph: files -> view -> segmenter -> label maps -> scores over images."""

@@ -1,0 +1,91 @@
+"""Images and masks looked at before training starts: what is damaged, what does not fit, and how much of each class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewpairs.data.files import fail_on
+from fewpairs.data.pictures import picture_layout
+from fewpairs.data.progress import track
+from fewpairs.errors import DataError
+from fewpairs.kinds.semantic.source import SceneFiles, SemanticSource, size_mismatch
+from fewpairs.types import IGNORE
+
+_THREADS = 8
+_TOGETHER = 256
+
+
+@dataclass(frozen=True, slots=True)
+class SceneOverview:
+    """What a data set holds."""
+
+    images: dict[str, int]
+    """By part."""
+    pixels: dict[str, dict[str, int]] | None
+    """By part and class, with "(not scored)"; None unless labels were decoded."""
+    problems: tuple[str, ...]
+    """A sentence for each file that is damaged or does not fit."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        return {"images": self.images, "pixels": self.pixels, "errors": list(self.problems)}
+
+
+def check_scenes(
+    source: SemanticSource, files: Sequence[SceneFiles], *, decode: bool = False, progress: bool = True
+) -> None:
+    """Look at images and masks, and name all that are damaged or do not fit together at once.
+
+    By default headers alone are read: is it a picture, do the sizes agree? `decode` reads every pixel and label.
+
+    Raises:
+        DataError: some are wrong.
+    """
+    problems, _ = _looked_at(source, files, decode=decode, progress=progress)
+    fail_on(problems, "mend these files, or take each image and its mask out of the folders")
+
+
+def look_over_scenes(source: SemanticSource, *, decode: bool = False, progress: bool = True) -> SceneOverview:
+    """All parts of a source, as `check_scenes` looks at them, without raising."""
+    images, pixels, problems = {}, {}, []
+    for part, files in source.parts.items():
+        found, counts = _looked_at(source, files, decode=decode, progress=progress)
+        problems += found
+        images[part] = len(files)
+        pixels[part] = {name: int(count) for name, count in zip(source.classes, counts, strict=False)}
+        pixels[part]["(not scored)"] = int(counts[IGNORE])
+    return SceneOverview(images, pixels if decode else None, tuple(problems))
+
+
+def _looked_at(
+    source: SemanticSource, files: Sequence[SceneFiles], *, decode: bool, progress: bool
+) -> tuple[list[str], NDArray[np.int64]]:
+    """A sentence for each problem, and the pixels of each label `[256]`."""
+
+    def look(one: SceneFiles) -> tuple[str | None, NDArray[np.int64] | None]:
+        try:
+            if decode:
+                return None, np.bincount(source.read(one)[1].ravel(), minlength=IGNORE + 1)
+            if (size := picture_layout(one.image)[0]) != (mask := picture_layout(one.mask)[0]):
+                raise size_mismatch(one, size, mask)
+        except DataError as error:
+            return str(error), None
+        return None, None
+
+    problems: list[str] = []
+    total = np.zeros(IGNORE + 1, np.int64)
+    groups = [files[start : start + _TOGETHER] for start in range(0, len(files), _TOGETHER)]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for group in track(groups, f"checking {len(files)} images", enabled=progress):
+            for problem, counts in pool.map(look, group):
+                if problem is not None:
+                    problems.append(problem)
+                if counts is not None:
+                    total += counts
+    return problems, total

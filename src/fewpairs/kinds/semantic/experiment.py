@@ -1,0 +1,188 @@
+"""Semantic segmentation: photographs with label maps -> pyramid encoder -> decoder -> a class a pixel -> metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal, cast
+
+import torch
+from torch import nn
+
+from fewpairs.attention import Attention
+from fewpairs.data.description import DataDescription
+from fewpairs.kinds.kind import Built, Experiment
+from fewpairs.kinds.semantic.augment import SemanticAugment
+from fewpairs.kinds.semantic.check import check_scenes
+from fewpairs.kinds.semantic.dataset import Scenes, SemanticDataset, collate_labels
+from fewpairs.kinds.semantic.layouts import SemanticKind, SemanticOptions, open_semantic
+from fewpairs.kinds.semantic.pictures import show_scenes
+from fewpairs.kinds.semantic.scoring import SemanticScoring
+from fewpairs.kinds.semantic.source import SemanticSource
+from fewpairs.kinds.semantic.split import SemanticShares, SemanticSplit, split_semantic
+from fewpairs.kinds.semantic.task import Semantic
+from fewpairs.kinds.semantic.view import SemanticView
+from fewpairs.models import Segmenter, Sweep, SweptSegmenter, create_segmenter, load_segmenter
+from fewpairs.report import Overlay
+from fewpairs.train import FitConfig, OptimizerConfig, ScheduleConfig
+from fewpairs.train.run_folder import Weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class SemanticModel:
+    """Which segmenter, on which encoder, with which attention."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"arbitrary_types_allowed": True}
+
+    name: str = "semantic_fpn"
+    """`semantic_fpn`, `upernet`, or any other segmenter of `fewpairs models`."""
+    encoder: str | None = None
+    """For these two: any encoder with a pyramid, by its name in timm, such as `linglo_b0`; null: `pvt_v2_b0`."""
+    attention: Attention | None = None
+    """One variant, or a list of one for each stage or block; null: the encoder's own."""
+    drop_path: float = 0.0
+    pretrained: str | None = None
+    """A file of weights, of a classifier or of a whole segmenter, or `timm:NAME.TAG`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SemanticData:
+    """Which photographs, and which of them train and validate."""
+
+    kind: SemanticKind = "label-maps"
+    root: str = "data"
+    """The folder that holds the layout."""
+    source: SemanticOptions = field(default_factory=SemanticOptions)
+    """What the layout does not say itself: class names, how masks are read, folder names, ..."""
+    shares: SemanticShares = field(default_factory=SemanticShares)
+    check: Literal["header", "decode", "none"] = "header"
+    """How files are looked at before training: headers and sizes, every pixel and label, or not at all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SemanticTask:
+    """What is asked of the logits. See `fewpairs.kinds.semantic.task.Semantic`."""
+
+    auxiliary: bool = False
+    aux_weight: float = 0.4
+
+
+@dataclass(frozen=True, kw_only=True)
+class SemanticExperiment(Experiment):
+    """A segmenter, the photographs with label maps that it learns from and how."""
+
+    kind: ClassVar[str] = "semantic"
+
+    name: str = "experiment"
+    model: SemanticModel = field(default_factory=SemanticModel)
+    data: SemanticData = field(default_factory=SemanticData)
+    view: SemanticView = field(default_factory=SemanticView)
+    augment: SemanticAugment | None = field(default_factory=SemanticAugment)
+    task: SemanticTask = field(default_factory=SemanticTask)
+    inference: Sweep = field(default_factory=Sweep)
+    fit: FitConfig = field(default_factory=lambda: FitConfig(steps=1000, batch_size=16, monitor="miou"))
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+
+    def __post_init__(self) -> None:
+        self._check()
+
+    @property
+    def scoring(self) -> SemanticScoring:
+        return SemanticScoring("images" if self.data.source.case_pattern is None else "cases")
+
+    @property
+    def comparable(self) -> Mapping[str, Any]:
+        return {
+            "data.*": self.data,
+            "view.short": self.view.short,
+            "view.long": self.view.long,
+            "inference.*": self.inference,
+        }
+
+    def build(self, *, progress: bool = True) -> Built:
+        source, split = open_scenes(self.data, progress=progress)
+        view, task = self.view.with_channels(source.channels), self._task(source.classes)
+        channels = view.channels or 3
+        return Built(
+            model=self._segmenter(task, channels),
+            task=task,
+            training=SemanticDataset(source, split.train, view, augment=self.augment, seed=self.fit.seed),
+            validation=Scenes(source, split.validation, view),
+            collate=collate_labels,
+            size=view.size,
+            channels=channels,
+            note={
+                "classes": source.classes,
+                "colours": source.colours,
+                "channels": channels,
+                "train": len(split.train),
+                "validation": len(split.validation),
+            },
+            description=describe(self.data, split),
+        )
+
+    def restore(self, note: Mapping[str, Any]) -> tuple[nn.Module, Semantic]:
+        task = self._task(tuple(note["classes"]))
+        return self._segmenter(task, int(note["channels"])), task
+
+    def start(self, built: Built) -> str | None:
+        if self.model.pretrained is None:
+            return None
+        return str(load_segmenter(cast(Segmenter, built.model), self.model.pretrained))
+
+    def pictures(
+        self, folder: Path, records: Sequence[Any], *, weights: Weights, headline: str, built: Built | None = None
+    ) -> tuple[Overlay, ...]:
+        return show_scenes(self, folder, records, weights=weights, headline=headline, built=built)
+
+    def judged(self, model: nn.Module) -> nn.Module:
+        """As `inference` says; during training images are seen whole and once."""
+        return SweptSegmenter(model, self.inference)
+
+    def _task(self, classes: tuple[str, ...]) -> Semantic:
+        return Semantic(classes, auxiliary=self.task.auxiliary, aux_weight=self.task.aux_weight)
+
+    def _segmenter(self, task: Semantic, channels: int) -> Segmenter:
+        """The model with fresh weights drawn from `fit.seed`."""
+        torch.manual_seed(self.fit.seed)
+        return create_segmenter(
+            self.model.name,
+            encoder=self.model.encoder,
+            attention=self.model.attention,
+            classes=task.channels,
+            in_channels=channels,
+            image_size=self.view.size,
+            auxiliary=self.task.auxiliary,
+            drop_path=self.model.drop_path,
+        )
+
+
+def open_scenes(data: SemanticData, *, progress: bool = True) -> tuple[SemanticSource, SemanticSplit]:
+    """The data set with the images that train and validate, which have been looked at.
+
+    Raises:
+        InputError: files or options are wrong.
+        DataError: files that cannot be read or do not fit together; they are named.
+    """
+    source = open_semantic(data.kind, data.root, data.source)
+    split = split_semantic(source, data.shares)
+    if data.check != "none":
+        check_scenes(source, (*split.train, *split.validation), decode=data.check == "decode", progress=progress)
+    return source, split
+
+
+def describe(data: SemanticData, split: SemanticSplit) -> DataDescription:
+    """The data and the split, in words."""
+    shares = data.shares
+    dealt = f"validated on {split.on}"
+    if split.on == "train":
+        dealt = f"fold {shares.fold} of share {shares.fraction:g} of the training cases held out, seed {shares.seed}"
+    limits = {"limit": "training images", "validation_limit": "others"}
+    limited = [f"{getattr(shares, name)} {what}" for name, what in limits.items() if getattr(shares, name) is not None]
+    return DataDescription(
+        description=f"{Path(data.root).name} ({data.kind}), {len(split.train)} training images",
+        cases={"train": len(split.train), "validation": len(split.validation)},
+        split=dealt + (f"; at most {', '.join(limited)}" if limited else ""),
+    )

@@ -1,0 +1,101 @@
+"""What a data set for semantic segmentation is, whatever it looks like on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from fewpairs.data.images import read_image, stored_channels
+from fewpairs.errors import DataError, InputError, nearest
+from fewpairs.kinds.semantic.labels import Labels, Reading
+from fewpairs.kinds.semantic.names import Colour, check_names, palette
+
+PARTS = ("train", "val", "test")
+
+_LOOKED_AT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class SceneFiles:
+    """An image and the file of its label map."""
+
+    id: str
+    """A name that no other image of the data set has."""
+    case: str
+    """What is independent of other cases: a patient, or the image itself."""
+    image: Path
+    mask: Path
+
+
+class SemanticSource:
+    """A data set: its classes, and the images of each of its parts.
+
+    Args:
+        name: what messages call it.
+        classes: names in the order of the labels.
+        parts: `train`, and whichever of `val` and `test` there are.
+        reading: how a mask file becomes labels.
+        colours: of the classes, for pictures of label maps; made up when None.
+
+    Raises:
+        InputError: classes that cannot be.
+        DataError: no training images.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        classes: Sequence[str],
+        parts: Mapping[str, Sequence[SceneFiles]],
+        reading: Reading,
+        *,
+        colours: Sequence[Colour] | None = None,
+    ) -> None:
+        self.name, self.classes, self.reading = name, check_names(classes, name), reading
+        self.parts = {part: tuple(parts[part]) for part in PARTS if parts.get(part)}
+        self.colours = tuple(colours) if colours is not None else palette(len(self.classes))
+        if "train" not in self.parts:
+            raise DataError(f"{name} holds no training images")
+        self._channels: int | None = None
+
+    @property
+    def channels(self) -> int:
+        """1 if all of 64 training images looked at are grey, else 3."""
+        if self._channels is None:
+            train = self.parts["train"]
+            places = np.unique(np.linspace(0, len(train) - 1, _LOOKED_AT).round().astype(int))
+            self._channels = max(stored_channels(train[place].image) for place in places)
+        return self._channels
+
+    def part(self, name: str) -> tuple[SceneFiles, ...]:
+        """The images of a part.
+
+        Raises:
+            InputError: the data set has no such part.
+        """
+        if name not in self.parts:
+            raise InputError(f"{self.name} has no part {name!r}; {nearest(name, self.parts)}")
+        return self.parts[name]
+
+    def read(self, files: SceneFiles) -> tuple[Image.Image, Labels]:
+        """The image in mode L or RGB, and its labels `[H W]` uint8 with `IGNORE` where there is none.
+
+        Raises:
+            DataError: a damaged file, sizes that differ, or labels that are no classes.
+        """
+        image, labels = read_image(files.image), self.reading(files.mask)
+        if (image.height, image.width) != labels.shape:
+            raise size_mismatch(files, (image.height, image.width), (labels.shape[0], labels.shape[1]))
+        return image, labels
+
+
+def size_mismatch(files: SceneFiles, size: tuple[int, int], mask: tuple[int, int]) -> DataError:
+    """What is wrong with an image and a mask of different sizes (h, w)."""
+    return DataError(
+        f"{files.image} has {size[0]} rows of {size[1]} pixels, its mask {files.mask} {mask[0]} of {mask[1]}; "
+        "both must be of one size"
+    )

@@ -1,0 +1,102 @@
+"""Semantic segmentation: from logits to a loss, to label maps, and to a score. Knows no model, data set or loop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fewpairs.errors import InputError
+from fewpairs.kinds.semantic.scoring import SemanticMetric
+from fewpairs.types import IGNORE, LabelMaps, Scene, Size
+
+_CLASSES = 16
+"""Classes that are brought to native size at once, which bounds the memory for large images."""
+
+Outputs = Tensor | Mapping[str, Tensor | Sequence[Tensor]]
+"""Logits, or `{"out": logits, "aux": [logits, ...]}`."""
+
+
+class Semantic:
+    """One class a pixel, by the cross entropy of the softmax, a mean over the scored pixels of a batch.
+
+    `aux_weight` is that of the auxiliary head, where the model has one: 0.4 as in PSPNet (arXiv 1612.01105).
+    """
+
+    def __init__(self, classes: Sequence[str], *, auxiliary: bool = False, aux_weight: float = 0.4) -> None:
+        if isinstance(classes, str) or not 2 <= len(classes) <= IGNORE or len(set(classes)) != len(classes):
+            raise InputError(f"classes must be a list of 2 to {IGNORE} different names; got {classes!r}")
+        if not aux_weight >= 0 or (auxiliary and aux_weight == 0):
+            raise InputError(
+                f"task.aux_weight={aux_weight} must be positive; use task.auxiliary=false to leave auxiliary heads out"
+            )
+        self.classes, self.auxiliary, self.aux_weight = tuple(classes), auxiliary, aux_weight
+
+    @property
+    def channels(self) -> int:
+        """Outputs that the model must have: one a class."""
+        return len(self.classes)
+
+    def loss(self, outputs: Outputs, batch: LabelMaps) -> dict[str, Tensor]:
+        """The terms by name, weighted, each a scalar in float32; 0 for a batch without any scored pixel.
+
+        Raises InputError when outputs and labels do not fit together, or auxiliary outputs are missing.
+        """
+        if isinstance(outputs, Tensor):
+            return {"ce": self._cross_entropy(outputs, batch.label)}
+        main, heads = outputs["out"], outputs.get("aux", ())
+        if not isinstance(main, Tensor):
+            raise InputError('the entry "out" of the model\'s outputs must be one tensor of logits')
+        terms = {"ce": self._cross_entropy(main, batch.label)}
+        if self.auxiliary and len(heads) == 0:
+            raise InputError("task.auxiliary=true, but the model has no auxiliary heads: build it with auxiliary=True")
+        for logits in heads:
+            value = self.aux_weight * self._cross_entropy(logits, batch.label)
+            terms["aux/ce"] = terms.get("aux/ce", torch.zeros_like(value)) + value
+        return terms
+
+    def _cross_entropy(self, logits: Tensor, label: Tensor) -> Tensor:
+        self._check(logits)
+        if label.shape != (len(logits), *logits.shape[-2:]):
+            raise InputError(f"the model returned logits {list(logits.shape)} for labels {list(label.shape)}")
+        with torch.autocast(logits.device.type, enabled=False):
+            total = F.cross_entropy(logits.float(), label, ignore_index=IGNORE, reduction="sum")
+            return total / (label != IGNORE).sum().clamp(min=1)
+
+    def predict(self, logits: Tensor, item: Scene) -> Tensor:
+        """`[1 k h w]` logits of an image -> `[1 H W]` uint8 labels at the size of its truth."""
+        return self.labels(logits, (item.label.shape[0], item.label.shape[1]))
+
+    def labels(self, logits: Tensor, size: Size) -> Tensor:
+        """`[s k h w]` logits -> `[s H W]` uint8: the likeliest class at another size, of equal ones the first.
+
+        Logits are brought to that size before they are decided, so that edges are smooth, some classes at a time.
+        Where an output is not finite the label is `IGNORE`.
+        """
+        self._check(logits)
+        best: Tensor | None = None
+        label = torch.zeros((len(logits), *size), dtype=torch.uint8, device=logits.device)
+        broken = torch.zeros((len(logits), *size), dtype=torch.bool, device=logits.device)
+        for start in range(0, self.channels, _CLASSES):
+            part = logits[:, start : start + _CLASSES].float()
+            if part.shape[-2:] != size:
+                part = F.interpolate(part, size=size, mode="bilinear", align_corners=False)
+            broken |= ~part.isfinite().all(dim=1)
+            value, place = part.max(dim=1)
+            if best is None:
+                best, label = value, place.to(torch.uint8)
+                continue
+            better = value > best
+            best = torch.where(better, value, best)
+            label = torch.where(better, (place + start).to(torch.uint8), label)
+        return torch.where(broken, IGNORE, label)
+
+    def metric(self) -> SemanticMetric:
+        """A fresh metric for one evaluation."""
+        return SemanticMetric(self.classes)
+
+    def _check(self, logits: Tensor) -> None:
+        if logits.ndim != 4 or logits.shape[1] != self.channels:
+            raise InputError(f"expected logits [s {self.channels} H W], one channel a class, got {list(logits.shape)}")

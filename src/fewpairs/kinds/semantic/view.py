@@ -1,0 +1,100 @@
+"""How a picture becomes a model input without chance: resize with its aspect kept, normalise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from PIL import Image
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from torch import Tensor
+from torchvision.transforms.v2 import functional
+
+from fewpairs.data.images import as_channels
+from fewpairs.errors import InputError
+from fewpairs.types import Size
+
+_GREY_MEAN, _GREY_STD = (0.449,), (0.226,)
+
+
+@dataclass(frozen=True, slots=True)
+class SemanticView:
+    """What the model sees of a picture.
+
+    Attributes:
+        size: height and width in pixels of what a training step sees: a crop of the resized picture.
+        short, long: pictures are resized, with their aspect kept, until the shorter side has `short` pixels, or the
+            longer one `long` where that is smaller (mmsegmentation's (2048, 512) for ADE20K); None for `short` leaves
+            pictures at their own size, whatever `long` says.
+        channels: 1 (grey) or 3 (colour), to which every picture is converted; None: as most fits the data set.
+        mean, std: of each channel in 0..1, subtracted and divided by; None: those of ImageNet, averaged for grey.
+    """
+
+    size: Size = (512, 512)
+    short: int | None = 512
+    long: int = 2048
+    channels: Literal[1, 3] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", tuple(self.size))
+        if len(self.size) != 2 or any(length < 1 for length in self.size):
+            raise InputError(f"view.size={list(self.size)}: give height and width, each at least 1 pixel")
+        if self.short is not None and not 1 <= self.short <= self.long:
+            raise InputError(
+                f"view.short={self.short}, view.long={self.long}: the shorter side has at least 1 pixel and no more "
+                "than the longer one"
+            )
+        if self.channels not in (None, 1, 3):
+            raise InputError(f"view.channels={self.channels}: allowed are 1 (grey) and 3 (colour)")
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            if values is not None:
+                object.__setattr__(self, name, tuple(float(value) for value in values))
+                if len(values) not in ({1, 3} if self.channels is None else {self.channels}):
+                    raise InputError(f"view.{name}={list(values)}: give one number for each channel, 1 or 3")
+        if self.std is not None and not all(value > 0 for value in self.std):
+            raise InputError(f"view.std={list(self.std)}: each is divided by and must be positive")
+
+    def with_channels(self, channels: int) -> SemanticView:
+        """The same with nothing left open, for a data set of `channels` channels.
+
+        Raises:
+            InputError: mean or std for another number of channels.
+        """
+        number: Literal[1, 3] = self.channels or (1 if channels == 1 else 3)
+        grey = number == 1
+        mean = self.mean or (_GREY_MEAN if grey else IMAGENET_DEFAULT_MEAN)
+        std = self.std or (_GREY_STD if grey else IMAGENET_DEFAULT_STD)
+        return SemanticView(self.size, self.short, self.long, number, mean, std)
+
+    def resized(self, native: Size, factor: float = 1.0) -> Size:
+        """The size that a picture of `native` pixels is brought to; `factor` scales both limits, and the picture."""
+        scale = factor
+        if self.short is not None:
+            scale *= min(self.short / min(native), self.long / max(native))
+        return max(1, int(native[0] * scale + 0.5)), max(1, int(native[1] * scale + 0.5))
+
+    def pixels(self, image: Image.Image) -> Tensor:
+        """A picture in mode L or RGB -> `[c H W]` uint8 with the channels of the view, at its own size."""
+        pixels: Tensor = functional.pil_to_tensor(as_channels(image, self.with_channels(3).channels or 3))
+        return pixels
+
+    def resize(self, pixels: Tensor, size: Size) -> Tensor:
+        """`[c H W]` -> the same at another size: bilinear, low-pass filtered where it shrinks."""
+        resized: Tensor = functional.resize(pixels, list(size), antialias=True)
+        return resized
+
+    def normalise(self, image: Tensor) -> Tensor:
+        """`[c H W]` uint8, or float in 0..1 -> float32, normalised."""
+        view = self.with_channels(image.shape[0])
+        if not image.is_floating_point():
+            image = image.float() / 255
+        mean, std = (torch.tensor(values, dtype=torch.float32).view(-1, 1, 1) for values in (view.mean, view.std))
+        return (image - mean) / std
+
+    def apply(self, image: Image.Image) -> Tensor:
+        """A picture -> `[c h w]` float32 as an evaluation sees it."""
+        return self.normalise(self.resize(self.pixels(image), self.resized((image.height, image.width))))

@@ -1,0 +1,241 @@
+"""The honest comparison: every recipe over every seed on the same cases; costs, intervals, paired differences."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any, cast
+
+import torch
+
+from fewpairs.runs.config import to_dict, to_yaml
+from fewpairs.cost import Ledger
+from fewpairs.errors import InputError
+from fewpairs.kinds.kind import Built, Experiment
+from fewpairs.train.run_folder import Weights
+from fewpairs.runs.training import evaluate, train
+from fewpairs.scoring.scoring import Scoring
+from fewpairs.runs.provenance import WEIGHTS_NOTE, attention_name, curve, model_cost, note_data
+from fewpairs.train.environment import commit, hardware
+from fewpairs.report import Comparison, Difference, Estimate, Row, StepTime
+from fewpairs.runs.step_cost import peak_bytes, time_steps, training_step
+from fewpairs.train import Interrupted, RunFolder, describe_environment, read_history
+
+Runs = Mapping[str, Sequence[Sequence[Any]]]
+"""Recipe -> the records of each seed."""
+
+ROUNDS = 15
+"""Training steps of each model that are timed, in turn."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is compared, and how the difference is judged."""
+
+    experiments: Mapping[str, Experiment]
+    """By name; the first is the one that the others are held against."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    margin: float = 0.02
+    """Largest loss of the headline score that still counts as no worse; chosen before looking."""
+    headline: str | None = None
+    """The score that verdicts are about; None: the usual one of this kind of experiment."""
+    weights: Weights = "last"
+    """`last` chooses nothing on the cases that are scored; `best` does, and flatters all models alike."""
+    samples: int = 2000
+    """Bootstrap resamples."""
+
+    def __post_init__(self) -> None:
+        if not self.experiments:
+            raise InputError("there is nothing to compare; name at least one recipe")
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
+            raise InputError(f"seeds={self.seeds} must be one or more different whole numbers")
+        first, *others = self.experiments.items()
+        for name, other in others:
+            if other.kind != first[1].kind:
+                raise InputError(
+                    f"{name} is of the kind {other.kind}, {first[0]} {first[1].kind}; compare like with like"
+                )
+            mine, theirs = first[1].comparable, other.comparable
+            if different := [field for field in mine if mine[field] != theirs[field]]:
+                raise InputError(
+                    f"{name} and {first[0]} differ in {', '.join(different)}, so their scores cannot be compared; set "
+                    "the same values for both"
+                )
+
+    @property
+    def scoring(self) -> Scoring:
+        """How the experiments are scored, all alike."""
+        return next(iter(self.experiments.values())).scoring
+
+    @property
+    def judged(self) -> str:
+        """The score that verdicts are about."""
+        return self.headline or self.scoring.headline
+
+
+def compare(
+    plan: Plan, out: Path, *, title: str, command: str, progress: bool = True, say: Callable[[str], None] = print
+) -> Comparison:
+    """Trains what is not trained yet, scores it, measures the costs and puts it all into one `Comparison`.
+
+    Runs lie in `out/runs/<recipe>/seed-<n>`. Finished ones are taken as they are, unfinished ones go on where they
+    stopped, so a comparison that was interrupted is continued by the same command.
+
+    Raises:
+        InputError: a run folder holds a run of other settings; data or recipes do not fit together.
+        TrainingError: training failed or was interrupted.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError("a comparison runs in one process; start it without a launcher (single runs take one)")
+    records: dict[str, list[Sequence[Any]]] = {name: [] for name in plan.experiments}
+    built: Built | None = None
+    total = len(plan.seeds) * len(plan.experiments)
+    for seed in plan.seeds:
+        for name, experiment in plan.experiments.items():
+            seeded = experiment.with_seed(seed)
+            folder = run_folder(out, name, seed)
+            done = sum(len(runs) for runs in records.values())
+            say(f"[{done + 1}/{total}] {name}, seed {seed}")
+            built = seeded.build(progress=progress)
+            try:
+                records[name].append(_run(seeded, folder, plan.weights, built, progress=progress))
+            except Interrupted as stop:
+                raise Interrupted(f"{stop}\nThe whole comparison goes on with: {command}") from None
+    assert built is not None  # a plan holds at least one experiment and one seed
+    say("measuring time and memory of a training step, all models in turn")
+    return _report(plan, out, built, records, title=title, command=command)
+
+
+def run_folder(out: Path, recipe: str, seed: int) -> Path:
+    """Where a comparison keeps one run."""
+    return out / "runs" / recipe / f"seed-{seed}"
+
+
+def _run(experiment: Experiment, folder: Path, weights: Weights, built: Built, *, progress: bool) -> Sequence[Any]:
+    """The records of one run, which is trained or finished first where it has to be."""
+    run, text = RunFolder(folder), to_yaml(experiment)
+    if run.config.is_file() and run.config.read_text(encoding="utf-8") != text:
+        raise InputError(
+            f"{folder} holds a run with other settings than now asked for; remove it or name another --out folder"
+        )
+    if not (run.last.is_file() and run.finished):
+        resume = run.last.is_file()
+        if not resume:
+            run.create(text)
+            note_data(built, folder)
+        train(experiment, run, resume=resume, progress=progress, built=built)
+    file = folder / f"records-{weights}.jsonl"
+    if not file.is_file() or file.stat().st_mtime < run.last.stat().st_mtime:
+        metric = evaluate(experiment, folder, weights=weights, progress=progress, built=built)
+        experiment.scoring.save(metric.records, file)
+    return experiment.scoring.load(file)
+
+
+def _report(plan: Plan, out: Path, built: Built, runs: Runs, *, title: str, command: str) -> Comparison:
+    scoring, headline = plan.scoring, plan.judged
+    scoring.check(headline, built.task.classes)
+    times, peaks, costs, device = _step_costs(plan)
+    first = next(iter(plan.experiments))
+    rows = []
+    for name, experiment in plan.experiments.items():
+        seeds = runs[name]
+        single = [scoring.scores(records) for records in seeds]
+        rows.append(
+            Row(
+                recipe=name,
+                label=name,
+                attention=attention_name(experiment.model.attention),
+                parameters=costs[name].parameters,
+                macs=costs[name].macs,
+                scores={
+                    key: Estimate.of(value) for key, value in scoring.intervals(seeds, samples=plan.samples).items()
+                },
+                step_ms=_milliseconds(times[name]),
+                peak_mib=peaks[name] / 2**20,
+                peak_of=f"tensors made in one training step of {experiment.fit.batch_size} images ({device.type})",
+                per_seed={key: tuple(scores[key] for scores in single) for key in single[0]},
+                differences=None
+                if name == first
+                else {
+                    key: Difference.of(
+                        scoring.paired(runs[first], seeds, metric=key, margin=plan.margin, samples=plan.samples)
+                    )
+                    for key in dict.fromkeys((headline, *scoring.compared))
+                },
+                confusions=scoring.confusions(seeds[0]),
+                curves=tuple(curve(read_history(RunFolder(run_folder(out, name, seed))), seed) for seed in plan.seeds),
+                overlays=experiment.with_seed(plan.seeds[0]).pictures(
+                    run_folder(out, name, plan.seeds[0]),
+                    seeds[0],
+                    weights=plan.weights,
+                    headline=headline,
+                ),
+            )
+        )
+    environment = describe_environment()
+    return Comparison(
+        title=title,
+        command=command,
+        commit=commit(),
+        hardware=hardware(environment),
+        versions={"python": platform.python_version(), **environment["packages"]},
+        data=built.description,
+        classes=built.task.classes,
+        seeds=plan.seeds,
+        margin=plan.margin,
+        rows=tuple(rows),
+        settings=_shared_settings(plan),
+        monitor=next(iter(plan.experiments.values())).fit.monitor,
+        headline=headline,
+        resamples=plan.samples,
+        empty_rule=scoring.rule,
+        kind=next(iter(plan.experiments.values())).kind,
+        notes=(WEIGHTS_NOTE[plan.weights],),
+        date=date.today().isoformat(),
+    )
+
+
+def _step_costs(plan: Plan) -> tuple[dict[str, list[float]], dict[str, int], dict[str, Ledger], torch.device]:
+    """By experiment: seconds of training steps, the most bytes that one holds, and what one image costs."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    steps, peaks, costs = {}, {}, {}
+    for name, experiment in plan.experiments.items():
+        one = experiment.build(progress=False)
+        size = experiment.fit.batch_size
+        batch = one.collate([one.training[0, index % len(one.training)] for index in range(size)])
+        costs[name] = model_cost(one)
+        steps[name] = training_step(one.model, one.task, batch, device)
+        peaks[name] = peak_bytes(steps[name], device)
+    return time_steps(steps, rounds=ROUNDS, device=device), peaks, costs, device
+
+
+def _milliseconds(seconds: Sequence[float]) -> StepTime:
+    lower, _, upper = quantiles(seconds, n=4)
+    return StepTime(1000 * median(seconds), 1000 * lower, 1000 * upper)
+
+
+def _shared_settings(plan: Plan) -> dict[str, Any]:
+    """The settings that all experiments have in common, section by section."""
+    first, *others = (to_dict(experiment) for experiment in plan.experiments.values())
+
+    def common(one: Any, rest: Sequence[Any]) -> Any:
+        if isinstance(one, dict):
+            kept = {}
+            for key, value in one.items():
+                inner = common(value, [r.get(key) if isinstance(r, dict) else None for r in rest])
+                if inner is not _DIFFERENT:
+                    kept[key] = inner
+            return kept
+        return one if all(r == one for r in rest) else _DIFFERENT
+
+    shared = common(first, others)
+    shared["fit"].pop("seed", None)
+    return cast(dict[str, Any], shared)
+
+
+_DIFFERENT = object()

@@ -1,0 +1,205 @@
+"""The edge between text and experiments: recipes, YAML files, `a.b=c` overrides, and clear words about mistakes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import types
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from fewpairs.attention import Variant, parse_attention, variant_name
+from fewpairs.errors import InputError, nearest
+from fewpairs.kinds import KINDS
+from fewpairs.kinds.kind import Experiment
+from fewpairs.kinds.segmentation.experiment import SegmentationExperiment
+from fewpairs.recipes import RECIPES
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML whose numbers are those of YAML 1.2: `1e-3` is a number, not text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+"), list("-+.0123456789")
+)
+
+
+def _parse(text: str) -> Any:
+    return yaml.load(text, _Loader)
+
+
+def load_experiment(source: str | Path, overrides: Sequence[str] = ()) -> Experiment:
+    """The experiment that a recipe's name or a YAML file describes, with `a.b=c` overrides put over it.
+
+    A YAML file may begin from a recipe with `recipe: NAME`; its other fields are put over that.
+
+    Raises:
+        InputError: the recipe, a field or a value is wrong; the text names it, what is allowed and the nearest name.
+    """
+    return validate(merge(_read(str(source)), [parse_override(text) for text in overrides]))
+
+
+def _read(source: str) -> dict[str, Any]:
+    if Path(source).suffix not in (".yaml", ".yml"):
+        return to_dict(_recipe(source))
+    path = Path(source)
+    try:
+        content = _parse(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"there is no configuration file {path}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not readable as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} must hold fields such as `fit: {{steps: 1000}}`, not {type(content).__name__}")
+    recipe = content.pop("recipe", None)
+    start = to_dict(_defaults(content.get("kind")) if recipe is None else _recipe(str(recipe)))
+    return merge(start, [(tuple(keys), value) for keys, value in _leaves(content)])
+
+
+def _defaults(kind: Any) -> Experiment:
+    """An experiment of a kind, by its name; of segmentation for None."""
+    kind = SegmentationExperiment.kind if kind is None else kind
+    if kind not in KINDS:
+        raise InputError(f"kind={kind!r} is no kind of experiment; {nearest(str(kind), KINDS)}")
+    return KINDS[kind]()
+
+
+def _recipe(name: str) -> Experiment:
+    if name not in RECIPES:
+        raise InputError(
+            f"recipe {name!r} is not known; {nearest(name, RECIPES)}. A configuration file must end in .yaml or .yml"
+        )
+    return RECIPES[name]()
+
+
+def _leaves(content: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterable[tuple[tuple[str, ...], Any]]:
+    """(path, value) of everything in `content` that is no section of an experiment."""
+    for key, value in content.items():
+        here = (*path, str(key))
+        if isinstance(value, Mapping) and here[-1] != "attention":
+            yield from _leaves(value, here)
+        else:
+            yield here, value
+
+
+def parse_override(text: str) -> tuple[tuple[str, ...], Any]:
+    """`"fit.steps=200"` -> `(("fit", "steps"), 200)`; the value is read as YAML.
+
+    Raises:
+        InputError: there is no `=`, a part of the path is empty, or the value is no YAML.
+    """
+    path, equals, value = text.partition("=")
+    keys = tuple(path.strip().split("."))
+    if not equals or not all(keys):
+        raise InputError(f"override {text!r} must have the form field.name=value, as in fit.steps=200")
+    try:
+        return keys, _parse(value)
+    except yaml.YAMLError as error:
+        raise InputError(f"override {text!r}: the value is no YAML: {' '.join(str(error).split())}") from None
+
+
+def merge(content: Mapping[str, Any], changes: Iterable[tuple[tuple[str, ...], Any]]) -> dict[str, Any]:
+    """`content` with each (path, value) put in its place; sections that are missing are made."""
+    merged: dict[str, Any] = json.loads(json.dumps(content))
+    for keys, value in changes:
+        section = merged
+        for key in keys[:-1]:
+            if not isinstance(section.get(key), dict):
+                section[key] = {"name": section[key]} if isinstance(section.get(key), str) else {}
+            section = section[key]
+        section[keys[-1]] = value
+    return merged
+
+
+def validate(content: Mapping[str, Any]) -> Experiment:
+    """Plain data -> an experiment. See `load_experiment` for what it raises."""
+    plain = json.loads(json.dumps(content))
+    kind = plain.pop("kind", SegmentationExperiment.kind)
+    if kind not in KINDS:
+        raise InputError(f"kind={kind!r} is no kind of experiment; {nearest(str(kind), KINDS)}")
+    _check_names(KINDS[kind], plain, ())
+    changes: dict[str, Any] = {}
+    if isinstance(plain.get("model"), dict) and "attention" in plain["model"]:
+        asked = plain["model"].pop("attention")
+        changes["attention"] = None if asked is None and _may_be_own(KINDS[kind]) else parse_attention(asked)
+    try:
+        experiment = _adapter(kind).validate_json(json.dumps(plain), strict=True)
+    except ValidationError as error:
+        raise InputError("; ".join(_sentence(dict(problem)) for problem in error.errors())) from None
+    if not changes:
+        return experiment
+    model = dataclasses.replace(experiment.model, **changes)
+    return dataclasses.replace(experiment, model=model)  # type: ignore[type-var]  # every kind is a dataclass
+
+
+def _may_be_own(kind: type[Experiment]) -> bool:
+    """Whether models of this kind may keep the attention that their encoder has: `attention: null`."""
+    model = typing.get_type_hints(kind)["model"]
+    return (
+        type(None) in _options(typing.get_type_hints(model)["attention"]) if dataclasses.is_dataclass(model) else False
+    )
+
+
+@cache
+def _adapter(kind: str) -> TypeAdapter[Experiment]:
+    return TypeAdapter(KINDS[kind])
+
+
+def _sentence(problem: Mapping[str, Any]) -> str:
+    path = ".".join(str(part) for part in problem["loc"] if not str(part).startswith("function-"))
+    message = str(problem["msg"])
+    return f"{path}={problem['input']!r}: {message[0].lower()}{message[1:]}"
+
+
+def _check_names(kind: type, content: Any, path: tuple[str, ...]) -> None:
+    """Every key of `content` is a field of the dataclass `kind`, and so on inward."""
+    if not isinstance(content, dict):
+        return
+    hints = typing.get_type_hints(kind)
+    known = {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+    for key, value in content.items():
+        if key not in known:
+            section = ".".join(path)
+            where = f"in {section!r} " if section else ""
+            raise InputError(f"field {'.'.join((*path, key))!r} is not known; {where}{nearest(key, known)}")
+        inner = next((part for part in _options(known[key]) if dataclasses.is_dataclass(part)), None)
+        if isinstance(inner, type) and key != "attention":
+            if value is not None and not isinstance(value, dict):
+                raise InputError(
+                    f"{'.'.join((*path, key))}={value!r} is a section; set one of its fields: "
+                    f"{', '.join(field.name for field in dataclasses.fields(inner))}"
+                )
+            _check_names(inner, value, (*path, key))
+
+
+def _options(hint: Any) -> tuple[Any, ...]:
+    return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+
+
+def to_dict(experiment: Experiment) -> dict[str, Any]:
+    """Plain data that `validate` turns into the same experiment again."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Variant):
+            options = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}  # type: ignore[arg-type]
+            return {"name": variant_name(value), **options}
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        if isinstance(value, (tuple, list)):
+            return [plain(item) for item in value]
+        return value
+
+    return {"kind": experiment.kind, **plain(experiment)}
+
+
+def to_yaml(experiment: Experiment) -> str:
+    """The text of a run's `config.yaml`."""
+    return yaml.safe_dump(to_dict(experiment), sort_keys=False, allow_unicode=True)

@@ -1,0 +1,74 @@
+"""Where a result comes from: data, curves, hardware and commit, in the words that reports use."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fewpairs import __version__
+from fewpairs.attention import Attention, Variant, variant_name
+from fewpairs.cost import Ledger, ledger
+from fewpairs.kinds.kind import Built
+from fewpairs.train.run_folder import Weights
+from fewpairs.report import Curve
+from fewpairs.train import History
+
+DATA_NOTE = "data.json"
+"""File of a run folder that says what it was trained on."""
+
+WEIGHTS_NOTE: dict[Weights, str] = {
+    "last": "Scored with the weights at the end of training (their moving average where one is kept): nothing was "
+    "chosen on the cases that are scored.",
+    "best": "Scored with the weights that did best on these very cases during training, so the scores flatter; "
+    "`fewpairs compare` scores the last weights unless told otherwise.",
+}
+
+
+def note_data(built: Built, folder: Path) -> None:
+    """Writes what a run has to know of its data when the files are elsewhere, such as classes, channels and split."""
+    (folder / DATA_NOTE).write_text(json.dumps(built.note, indent=2) + "\n", encoding="utf-8")
+
+
+def model_cost(built: Built) -> Ledger:
+    """What one image of the training size costs in the model of an experiment."""
+    return ledger(built.costed or built.model, built.size, channels=built.channels)
+
+
+def attention_name(attention: Attention | None) -> str:
+    """The attention of a model in a word or two: names, with the options that are not the default; None: its own."""
+    if attention is None:
+        return "own"
+    variants = [attention] if isinstance(attention, Variant) else attention
+    return ", ".join(dict.fromkeys(_named(variant) for variant in variants))
+
+
+def _named(variant: Variant) -> str:
+    name = variant_name(variant)
+    kind: Any = type(variant)
+    changed = [
+        f"{option.name}={getattr(variant, option.name)}"
+        for option in fields(kind)
+        if getattr(variant, option.name) != option.default
+    ]
+    return f"{name} ({', '.join(changed)})" if changed else name
+
+
+def curve(history: History, seed: int) -> Curve:
+    """Loss and monitored score of a run by step."""
+    scored = ((e.step, e.scores.get(history.monitor)) for e in history.evaluations)
+    return Curve(
+        seed,
+        loss=tuple((step, loss) for step, loss in history.losses if loss is not None),
+        score=tuple((step, score) for step, score in scored if score is not None),
+        steps_per_epoch=history.steps_per_epoch,
+    )
+
+
+
+

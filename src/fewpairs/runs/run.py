@@ -1,0 +1,178 @@
+"""A run folder, end to end: train into it, load it back, score it, report on it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from fewpairs.runs.config import load_experiment, merge, parse_override, to_dict, to_yaml, validate
+from fewpairs.errors import InputError
+from fewpairs.runs.training import PRETRAINED_NOTE, evaluate, train
+from fewpairs.train.run_folder import Weights, weights_file
+from fewpairs.kinds.kind import Built, Experiment
+from fewpairs.kinds.semantic.experiment import SemanticExperiment
+from fewpairs.runs.provenance import DATA_NOTE, WEIGHTS_NOTE, attention_name, curve, model_cost, note_data
+from fewpairs.train.environment import commit, hardware
+from fewpairs.report import Comparison, Estimate, Row, write_run
+from fewpairs.train import History, RunFolder, describe_environment, leave_processes, load_weights
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A trained model with what is needed to use it."""
+
+    model: nn.Module
+    """In evaluation mode, on the CPU."""
+    task: Any
+    experiment: Experiment
+    note: dict[str, Any]
+    """What the run knows of its data, see `Built.note`."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What the model was trained to tell apart."""
+        return tuple(self.task.classes)
+
+
+def run_settings(folder: Path) -> Experiment:
+    """The experiment that a run folder holds.
+
+    Raises:
+        InputError: the folder holds no run.
+    """
+    config = RunFolder(folder).config
+    if not config.is_file():
+        raise InputError(f"{folder} holds no run (no {config.name}); name a folder that `fewpairs train` made")
+    return load_experiment(config)
+
+
+def train_run(experiment: Experiment, folder: Path, *, resume: bool, overwrite: bool, progress: bool) -> History:
+    """Trains into a run folder, scores the weights that it keeps as best and writes `report.html`.
+
+    Under a launcher every process calls this alike; the first one writes.
+
+    Raises:
+        InputError: the folder cannot hold the run, or files or settings are wrong.
+        TrainingError: training failed or was interrupted; what it had is kept.
+    """
+    run = RunFolder(folder)
+    if resume:
+        run.check_resumable()
+    built = experiment.build(progress=progress and first_process())
+    if first_process() and not resume:
+        run.create(to_yaml(experiment), overwrite=overwrite)
+        for stale in (*folder.glob("records-*.jsonl"), folder / "report.html", folder / PRETRAINED_NOTE):
+            stale.unlink(missing_ok=True)
+        note_data(built, folder)
+    history = train(experiment, run, resume=resume, progress=progress, built=built)
+    metric = evaluate(experiment, folder, weights="best", progress=progress, built=built)
+    if first_process():
+        experiment.scoring.save(metric.records, folder / "records-best.jsonl")
+        write_run_report(experiment, folder, metric.records, built, history)
+    leave_processes()
+    return history
+
+
+def first_process() -> bool:
+    """Whether this is the process that writes: the only one, or a launcher's first."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def evaluate_run(
+    folder: Path, *, weights: Weights = "best", progress: bool = True, inference: Sequence[str] = ()
+) -> tuple[Experiment, list[Any]]:
+    """Scores a run's weights on its validation data; the records, which it keeps beside the weights.
+
+    With changes of its `inference` (see `with_inference`) nothing is kept: the run's own records stay.
+    """
+    file, experiment = weights_file(folder, weights), with_inference(run_settings(folder), inference)
+    records = evaluate(experiment, folder, weights=weights, progress=progress).records
+    if not inference:
+        experiment.scoring.save(records, file.with_name(f"records-{weights}.jsonl"))
+    return experiment, records
+
+
+def with_inference(experiment: Experiment, changes: Sequence[str]) -> Any:
+    """The experiment with other settings of how images are gone over, as `["flip=true", "ratios=[0.5, 1]"]`.
+
+    Raises:
+        InputError: a setting that is not known or out of its range, or a kind of experiment without such settings.
+    """
+    if not changes:
+        return experiment
+    if not isinstance(experiment, SemanticExperiment):
+        raise InputError(
+            f"--inference {changes[0]}: a run of the kind {experiment.kind} has no settings of inference; those of the "
+            f"kind {SemanticExperiment.kind} have"
+        )
+    return validate(merge(to_dict(experiment), [parse_override(f"inference.{text}") for text in changes]))
+
+
+def load_run(folder: Path, weights: Weights = "best") -> LoadedRun:
+    """A run's model, ready to predict; the files that it was trained on need not be there.
+
+    Raises:
+        InputError: the folder holds no run, or no such checkpoint.
+        CheckpointError: the checkpoint is damaged or belongs to another model.
+    """
+    experiment, file = run_settings(folder), weights_file(folder, weights)
+    try:
+        note = json.loads((folder / DATA_NOTE).read_text(encoding="utf-8"))
+        model, task = experiment.restore(note)
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(
+            f"{folder / DATA_NOTE} is missing or damaged, so the classes are not known; train again, or restore it"
+        ) from None
+    load_weights(file, model)
+    return LoadedRun(model.eval(), task, experiment, note)
+
+
+def write_run_report(
+    experiment: Experiment, folder: Path, records: Sequence[Any], built: Built, history: History
+) -> Path:
+    """Writes `report.html` about one run: scores with intervals, curves, and its best, median and worst case."""
+    environment = describe_environment()
+    headline = experiment.fit.monitor
+    seed, costs, scoring = experiment.fit.seed, model_cost(built), experiment.scoring
+    row = Row(
+        recipe=experiment.name,
+        label=experiment.name,
+        attention=attention_name(experiment.model.attention),
+        parameters=costs.parameters,
+        macs=costs.macs,
+        scores={name: Estimate.of(value) for name, value in scoring.intervals([records], samples=1000).items()},
+        step_ms=None,
+        peak_mib=history.peak_memory_bytes / 2**20,
+        peak_of="most memory of the training process: tensors on a GPU, resident size on a CPU",
+        per_seed={name: (value,) for name, value in scoring.scores(records).items()},
+        curves=(curve(history, seed),),
+        confusions=scoring.confusions(records),
+        overlays=experiment.pictures(folder, records, weights="best", headline=headline, built=built),
+    )
+    report = Comparison(
+        title=experiment.name,
+        command=f"fewpairs train {folder / 'config.yaml'}",
+        commit=commit(),
+        hardware=hardware(environment),
+        versions={"python": environment["python"], **environment["packages"]},
+        data=built.description,
+        classes=built.task.classes,
+        seeds=(seed,),
+        margin=0.0,
+        rows=(row,),
+        settings=to_dict(experiment),
+        monitor=headline,
+        headline=headline,
+        empty_rule=scoring.rule,
+        kind=experiment.kind,
+        notes=(WEIGHTS_NOTE["best"],),
+        date=date.today().isoformat(),
+    )
+    return write_run(report, folder)

@@ -1,0 +1,63 @@
+"""An experiment at work: train it into a run folder, and score what came out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fewpairs.kinds.kind import Built, Experiment
+from fewpairs.train import History, RunFolder, fit, load_weights
+from fewpairs.train import evaluate as evaluate_model
+from fewpairs.train.run_folder import Weights, weights_file
+
+PRETRAINED_NOTE = "pretrained.txt"
+
+
+def train(
+    experiment: Experiment, run: RunFolder, *, resume: bool = False, progress: bool = True, built: Built | None = None
+) -> History:
+    """Trains an experiment in a run folder; `resume` goes on from the folder's last checkpoint.
+
+    What became of the tensors of `model.pretrained` is written to `pretrained.txt` in the folder.
+    """
+    built = experiment.build(progress=progress) if built is None else built
+    if not resume:
+        report = experiment.start(built)
+        if report is not None:
+            (run.path / PRETRAINED_NOTE).write_text(f"{report}\n", encoding="utf-8")
+    return fit(
+        built.model,
+        experiment.training_task(built),
+        built.training,
+        collate=built.collate,
+        config=experiment.fit,
+        optimizer=experiment.optimizer,
+        schedule=experiment.schedule,
+        run=run,
+        evaluate_on=built.validation,
+        resume=resume,
+        progress=progress,
+    )
+
+
+def evaluate(
+    experiment: Experiment,
+    folder: Path,
+    *,
+    weights: Weights,
+    progress: bool = True,
+    built: Built | None = None,
+) -> Any:
+    """The metric of a run's weights over its validation data."""
+    built = experiment.build(progress=progress) if built is None else built
+    load_weights(weights_file(folder, weights), built.model)
+    return evaluate_model(
+        experiment.judged(built.model),
+        built.task,
+        built.validation,
+        device=experiment.fit.device,
+        batch_size=experiment.fit.batch_size,
+        precision=experiment.fit.precision,
+        workers=experiment.fit.workers,
+        progress=progress,
+    )

@@ -1,0 +1,351 @@
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from detection_files import SIZE, Content, coco_content, make_coco, picture
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from pycocotools.coco import COCO
+
+from fewpairs.errors import DataError, InputError
+from fewpairs.kinds.detection.findings import DamagedAnnotationsError
+from fewpairs.kinds.detection.layouts.coco_objects import BadObjectError, read_object
+from fewpairs.kinds.detection.layouts.layouts import detect_detection, open_detection
+from fewpairs.kinds.detection.options import DetectionOptions
+from fewpairs.kinds.detection.source import DetectionSource
+
+
+def opened(root: Path, **options: object) -> DetectionSource:
+    return open_detection("coco", root, DetectionOptions(val_fraction=0.0, **options))  # type: ignore[arg-type]
+
+
+def test_images_objects_and_masks_are_cocos(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = opened(make_coco(tmp_path))
+    assert source.classes == ("cat", "dog")
+    assert source.category_ids == (3, 7)
+    assert source.category_of == {"cat": 3, "dog": 7}
+    assert source.parts == ("train",)
+    assert source.has_masks
+    assert source.counts("train") == {"cat": 1, "dog": 1}
+    assert source.crowds("train") == 1
+    assert detect_detection(tmp_path) == "coco"
+    coco = COCO(str(tmp_path / "annotations" / "instances_train2017.json"))
+    capsys.readouterr()
+    for record in source.records:
+        objects, truth = record.objects(masks=True), coco.imgToAnns[record.number]
+        assert len(objects) == len(truth) == record.count
+        assert objects.masks is not None
+        for place, one in enumerate(truth):
+            left, top, width, height = one["bbox"]
+            assert objects.boxes[place].tolist() == [left, top, left + width, top + height]
+            assert source.category_ids[objects.labels[place]] == one["category_id"]
+            assert float(objects.area[place]) == one["area"]
+            assert bool(objects.crowd[place]) == bool(one["iscrowd"])
+            with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # NumPy's, of pycocotools
+                wanted = coco.annToMask(one)
+            np.testing.assert_array_equal(objects.masks[place].numpy(), wanted)
+    assert source.check.count("empty") == 1
+    assert source.records[0].read().size == (60, 40)
+
+
+def test_parts_are_told_by_the_names_of_files(tmp_path: Path) -> None:
+    make_coco(tmp_path)
+    make_coco(tmp_path, part="val2017")
+    source = opened(tmp_path)
+    assert source.parts == ("train", "val")
+    assert source.part("val")[0].file == tmp_path / "val2017" / "0.png"
+    with pytest.raises(InputError, match=r"no part 'test'; .*known: train, val"):
+        source.part("test")
+
+
+def test_a_share_of_training_validates_where_there_is_no_such_part(tmp_path: Path) -> None:
+    make_coco(tmp_path)
+    options = DetectionOptions(val_fraction=0.34, seed=3)
+    source = open_detection("coco", tmp_path, options)
+    assert (len(source.part("train")), len(source.part("val"))) == (2, 1)
+    assert "val is 1 of the 3 training images, drawn with seed 3" in source.split
+    again = open_detection("coco", tmp_path, options)
+    assert [one.id for one in again.part("val")] == [one.id for one in source.part("val")]
+
+
+def test_roboflows_layout_and_other_folders(tmp_path: Path) -> None:
+    for part in ("train", "valid"):
+        content = coco_content()
+        for entry in content["images"]:
+            picture(tmp_path / part / entry["file_name"])
+        (tmp_path / part / "_annotations.coco.json").write_text(json.dumps(content))
+    source = opened(tmp_path)
+    assert source.parts == ("train", "val")
+    assert source.part("val")[0].file == tmp_path / "valid" / "0.png"
+    assert detect_detection(tmp_path) == "coco"
+
+
+def test_files_and_folders_can_be_named(tmp_path: Path) -> None:
+    make_coco(tmp_path)
+    (tmp_path / "train2017").rename(tmp_path / "pictures")
+    with pytest.raises(InputError, match=r"its image 0\.png lies in none of"):
+        opened(tmp_path)
+    named = opened(tmp_path, images="pictures", val="annotations/instances_train2017.json")
+    assert named.parts == ("val",)
+    with pytest.raises(InputError, match="is not a file"):
+        opened(tmp_path, train="none.json")
+    with pytest.raises(InputError, match="is not a folder"):
+        opened(tmp_path, images="none/{part}")
+
+
+def test_two_files_of_a_part_are_refused(tmp_path: Path) -> None:
+    make_coco(tmp_path)
+    make_coco(tmp_path, part="train2014")
+    with pytest.raises(InputError, match="several files for train"):
+        opened(tmp_path)
+
+
+def test_classes_can_be_chosen_and_ordered(tmp_path: Path) -> None:
+    source = opened(make_coco(tmp_path), classes=("dog",))
+    assert source.classes == ("dog",)
+    assert source.category_ids == (7,)
+    assert source.check.count("other-class") == 1
+    assert source.counts("train") == {"dog": 1}
+    with pytest.raises(InputError, match="no category 'dig'; did you mean 'dog'"):
+        opened(tmp_path, classes=("dig",))
+
+
+def annotation(place: int, **values: object) -> Callable[[Content], None]:
+    return lambda content: content["annotations"][place].update(values)
+
+
+def image(place: int, **values: object) -> Callable[[Content], None]:
+    return lambda content: content["images"][place].update(values)
+
+
+def repeat(key: str, **values: object) -> Callable[[Content], None]:
+    return lambda content: content[key].append(content[key][0] | values)
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "place"),
+    [
+        (annotation(0, category_id=5), "unknown-class", r"annotation 1 \(id 1\): category 5 in 0\.png"),
+        (annotation(0, image_id=99), "missing-image", r"annotation 1 \(id 1\): image 99"),
+        (repeat("images", file_name="x.png"), "repeated-image", r"image 4: id 10 \(x\.png\)"),
+        (repeat("images", id=77), "repeated-image", r"image 4: file 0\.png \(id 77\)"),
+        (image(0, height=80), "other-size", r"0\.png \(40 x 60 pixels, annotated as 80 x 60\)"),
+        (image(0, file_name="gone.png"), "missing-file", r"gone\.png"),
+        (image(0, file_name="../0.png"), "bad-image", "outside of its folder"),
+        (image(0, height=0), "bad-image", "no height and width above 0"),
+        (image(0, id="x"), "bad-image", "no whole number as id"),
+        (annotation(0, segmentation=[[1, 2, 3, 4]]), "bad-mask", "2 points"),
+        (annotation(0, segmentation={"size": [60, 40], "counts": [2400]}), "bad-mask", r"\[60, 40\]"),
+        (annotation(0, segmentation={"size": [40, 60], "counts": [7]}), "bad-mask", "7 pixels"),
+        (annotation(0, segmentation={"size": [40, 60], "counts": "\\"}), "bad-mask", "pixels|within"),
+        (annotation(0, segmentation="x"), "bad-mask", "neither polygons"),
+        (annotation(0, bbox=[1, 2, 3]), "bad-object", "not four numbers"),
+        (annotation(0, bbox=[1, 2, 3, float("nan")]), "bad-object", "not four numbers"),
+        (annotation(0, area=-1), "bad-object", "area"),
+        (annotation(0, iscrowd=2), "bad-object", "iscrowd"),
+        (lambda content: content["annotations"].append(4), "bad-object", "is not an object"),
+    ],
+)
+def test_contradictions_stop_with_every_place_named(
+    tmp_path: Path, change: Callable[[Content], None], kind: str, place: str
+) -> None:
+    make_coco(tmp_path, change)
+    with pytest.raises(DamagedAnnotationsError, match=place) as caught:
+        opened(tmp_path)
+    assert set(caught.value.findings) <= {kind, "missing-image", "bad-mask"}
+    assert kind in caught.value.findings
+    skipped = opened(tmp_path, on_error="skip")
+    assert skipped.check.count(kind) == 1
+    assert skipped.check.errors()
+
+
+def test_everything_wrong_is_listed_at_once(tmp_path: Path) -> None:
+    def change(content: Content) -> None:
+        annotation(0, category_id=5)(content)
+        annotation(1, image_id=99)(content)
+        image(2, file_name="gone.png")(content)
+
+    make_coco(tmp_path, change)
+    with pytest.raises(DamagedAnnotationsError, match="3 things wrong") as caught:
+        opened(tmp_path)
+    assert set(caught.value.findings) == {"unknown-class", "missing-image", "missing-file"}
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "left"),
+    [
+        (annotation(0, bbox=[5, 6, 0, 8]), "no-area", 2),
+        (annotation(0, bbox=[5, 6, -3, 8]), "no-area", 2),
+        (annotation(0, bbox=[70, 6, 10, 8]), "outside", 2),
+        (annotation(0, bbox=[50, 30, 20, 20]), "clipped", 3),
+        (repeat("annotations"), "repeated-object", 3),
+        (repeat("annotations", bbox=[1, 1, 2, 2]), "repeated-id", 4),
+        (lambda content: content["annotations"][0].pop("segmentation"), "no-mask", 3),
+        (annotation(0, segmentation=[]), "no-mask", 3),
+        (annotation(0, segmentation=[[2, 2, 2, 2, 2, 2]]), "empty-mask", 3),
+    ],
+)
+def test_oddities_are_counted_and_named(
+    tmp_path: Path, change: Callable[[Content], None], kind: str, left: int
+) -> None:
+    source = opened(make_coco(tmp_path, change))
+    assert source.check.count(kind) == 1
+    assert len(source.table.labels) == left
+    assert any("instances_train2017.json annotation" in sentence for sentence in source.check.sentences())
+    height, width = SIZE
+    assert (source.table.boxes >= 0).all()
+    assert (source.table.boxes <= [width, height, width, height]).all()
+    assert source.has_masks == (kind != "no-mask")
+
+
+def test_boxes_areas_and_crowds_that_are_not_given(tmp_path: Path) -> None:
+    def change(content: Content) -> None:
+        for entry in content["annotations"]:
+            for key in ("bbox", "area", "iscrowd"):
+                del entry[key]
+
+    objects = opened(make_coco(tmp_path, change)).records[0].objects()
+    assert objects.boxes[0].tolist() == [5, 6, 15, 14]
+    assert objects.area.tolist() == [80, 10]
+    assert not objects.crowd.any()
+
+
+def test_masks_are_refused_where_there_are_none(tmp_path: Path) -> None:
+    source = opened(make_coco(tmp_path, annotation(0, segmentation=[])))
+    with pytest.raises(InputError, match="boxes without masks"):
+        source.records[0].objects(masks=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"images": [],\n "annotations": }', r"line 2, column \d+: not JSON"),
+        ("[]", "no list of images and of annotations and of categories"),
+        ('{"images": [], "annotations": [], "categories": []}', "has no categories"),
+        ('{"images": [], "annotations": [], "categories": [{"id": 1}]}', "category 1 has no"),
+        ('{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}]}', "has no images"),
+        (
+            '{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}',
+            "repeats the id 1",
+        ),
+    ],
+)
+def test_what_is_no_coco_is_refused_by_name(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "instances_train.json"
+    path.write_text(text)
+    with pytest.raises(DataError, match=message):
+        opened(tmp_path)
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(DataError, match="not UTF-8"):
+        opened(tmp_path)
+
+
+def test_parts_with_other_categories_are_refused(tmp_path: Path) -> None:
+    make_coco(tmp_path)
+    make_coco(tmp_path, lambda content: content.update(categories=[{"id": 1, "name": "cow"}]), part="val2017")
+    with pytest.raises(DataError, match=r"has the categories 1 cow, .* has 3 cat, 7 dog"):
+        opened(tmp_path)
+
+
+def test_a_folder_without_coco_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no COCO JSON"):
+        opened(tmp_path)
+    with pytest.raises(InputError, match="unknown layout kind='cocoo'; did you mean 'coco'"):
+        open_detection("cocoo", tmp_path)
+    with pytest.raises(InputError, match="difficult: no option of the layout 'coco'"):
+        opened(tmp_path, difficult="keep")
+    with pytest.raises(InputError, match="is not a folder"):
+        opened(tmp_path / "none")
+    assert detect_detection(tmp_path) is None
+
+
+def test_pictures_with_an_orientation_are_named_and_read_as_stored(tmp_path: Path) -> None:
+    def change(content: Content) -> None:
+        for place, entry in enumerate(content["images"]):
+            entry["file_name"] = f"{place}.jpg"
+
+    make_coco(tmp_path, change)
+    for place in range(3):
+        exif = Image.Exif()
+        exif[0x0112] = 6 if place == 0 else 1
+        picture(tmp_path / "train2017" / f"{place}.jpg", exif=exif)
+    source = opened(tmp_path)
+    assert source.check.found["turned"] == ["0.jpg (orientation 6)"]
+    assert source.records[0].read().size == (60, 40)
+
+    def turned(content: Content) -> None:
+        change(content)
+        image(0, height=60, width=40)(content)
+        content["annotations"] = []
+
+    make_coco(tmp_path, turned)
+    with pytest.raises(DataError, match="as its EXIF orientation turns it"):
+        opened(tmp_path)
+
+
+def test_damaged_pictures_are_found_on_opening_or_on_reading(tmp_path: Path) -> None:
+    make_coco(tmp_path)
+    path = tmp_path / "train2017" / "1.png"
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(DamagedAnnotationsError, match=r"1\.png is not a readable picture"):
+        opened(tmp_path)
+    source = opened(tmp_path, check_files=False)
+    with pytest.raises(DataError, match=r"1\.png is not a readable picture"):
+        source.records[1].read()
+    picture(path, (20, 20))
+    with pytest.raises(DataError, match="annotations are for 40 x 60"):
+        source.records[1].read()
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 3000) | st.just(10**400) | st.floats() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=6) | st.dictionaries(st.sampled_from(["size", "counts"]), inner),
+    max_leaves=12,
+)
+
+
+@given(st.fixed_dictionaries({}, optional=dict.fromkeys(("bbox", "area", "iscrowd", "segmentation"), VALUES)))
+def test_any_entry_is_an_object_or_refused(entry: dict[str, object]) -> None:
+    try:
+        found = read_object(entry, SIZE, 0, "here")
+    except BadObjectError as error:
+        kind = error.kind
+    else:
+        kind = "bad-object" if all(np.isfinite(found.box)) else "an object without a box"
+    assert kind in ("bad-object", "bad-mask")
+
+
+@pytest.fixture(scope="module")
+def right(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_coco(tmp_path_factory.mktemp("coco"))
+
+
+@given(st.data())
+def test_whatever_is_changed_is_read_or_refused(right: Path, data: st.DataObject) -> None:
+    content = coco_content()
+    place: object = content
+    for _ in range(data.draw(st.integers(1, 5))):
+        keys = list(place) if isinstance(place, dict) else list(range(len(place)))  # type: ignore[arg-type, call-overload]
+        if not keys:
+            break
+        key = data.draw(st.sampled_from(keys))
+        if not isinstance(place[key], list | dict) or data.draw(st.booleans()):  # type: ignore[index]
+            place[key] = data.draw(VALUES)  # type: ignore[index]
+            break
+        place = place[key]  # type: ignore[index]
+    path = right / "annotations" / "instances_train2017.json"
+    path.write_text(json.dumps(content))
+    for on_error in ("stop", "skip"):
+        try:
+            source = opened(right, on_error=on_error)
+        except InputError:
+            continue
+        for record in source.records:
+            record.objects(masks=source.has_masks)
+        assert all(source.check.sentences())
