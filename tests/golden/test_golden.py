@@ -1,0 +1,376 @@
+"""What version 0.1.0 wrote, when the package was called latchkey, still loads, evaluates, predicts and scores alike.
+
+`README.md` here tells what the files are. They must not be made anew so that a test passes.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco
+
+from fewpairs.cli import main
+from fewpairs.report import Difference, Estimate, comparison_markdown, read_comparison
+from fewpairs.runs.config import load_experiment
+from fewpairs.runs.run import run_settings
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools
+
+HERE = Path(__file__).resolve().parent
+EXPECTED = HERE / "expected"
+KINDS = sorted(folder.name for folder in EXPECTED.iterdir())
+
+MAPS = 0.005
+"""Share of the pixels of a label map that may differ: another processor adds up in another order, and a logit close to
+its threshold then falls on the other side."""
+COUNT = 8
+"""By how much a number of pixels may differ, for the same reason: half a percent of the smallest pictures here."""
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def lines(path: Path) -> list[Any]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def same(found: Any, expected: Any, *, rel: float, absolute: float = 0.0, where: str = "") -> None:
+    """Equal words, whole numbers and shapes; floats within a tolerance, NaN as None."""
+    if isinstance(expected, dict):
+        assert isinstance(found, dict), where
+        assert list(found) == list(expected), where
+        for key, value in expected.items():
+            same(found[key], value, rel=rel, absolute=absolute, where=f"{where}/{key}")
+    elif isinstance(expected, list):
+        assert isinstance(found, list | tuple), where
+        assert len(found) == len(expected), where
+        for place, value in enumerate(expected):
+            same(found[place], value, rel=rel, absolute=absolute, where=f"{where}/{place}")
+    elif isinstance(expected, float):
+        assert found == pytest.approx(expected, rel=rel, abs=absolute), where
+    else:
+        found = None if isinstance(found, float) and np.isnan(found) else found
+        assert (type(found), found) == (type(expected), expected), where
+
+
+def alike(found: Any, expected: Any) -> None:
+    """What another processor may compute: floats within 1e-4 of each other, or 1e-5."""
+    same(found, expected, rel=1e-4, absolute=1e-5)
+
+
+def cases(pattern: str) -> list[Any]:
+    found = sorted(path.relative_to(EXPECTED) for path in EXPECTED.glob(pattern))
+    return [pytest.param(path.parent.name, path.name, id=f"{path.parent.name}-{path.stem}") for path in found]
+
+
+def named(file: str) -> list[Any]:
+    """A case for each name in a file of every kind that has it."""
+    return [
+        pytest.param(kind, name, id=f"{kind}-{name}")
+        for kind in KINDS
+        if (EXPECTED / kind / file).is_file()
+        for name in read(EXPECTED / kind / file)
+    ]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the inputs, to stand in: kept settings name their data as `inputs/...`."""
+    folder = tmp_path_factory.mktemp("golden")
+    shutil.copytree(HERE / "inputs", folder / "inputs")
+    return folder
+
+
+@pytest.fixture
+def place(data: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """That folder as the current one, with fresh copies of the old runs."""
+    monkeypatch.chdir(data)
+    shutil.rmtree(data / "runs", ignore_errors=True)
+    shutil.copytree(HERE / "runs", data / "runs")
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("NO_COLOR", "1")
+    yield data
+    shutil.rmtree(data / "found", ignore_errors=True)
+
+
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What a command that succeeds prints."""
+    monkeypatch.setattr(sys, "argv", ["command", *arguments])
+    try:
+        main()
+        status: Any = 0
+    except SystemExit as end:
+        status = end.code or 0
+    printed = capsys.readouterr()
+    assert status == 0, printed.err
+    return printed.out
+
+
+@pytest.mark.parametrize(("kind", "file"), cases("*/scores-*.json"))
+def test_scores_of_old_records(kind: str, file: str) -> None:
+    expected = read(EXPECTED / kind / file)
+    scoring = load_experiment(HERE / expected["config"], expected["overrides"]).scoring
+    runs = {side: [scoring.load(EXPECTED / kind / name) for name in names] for side, names in expected["files"].items()}
+    margin, samples = expected["margin"], expected["samples"]
+    found = {
+        "headline": scoring.headline,
+        "compared": list(scoring.compared),
+        "unit": scoring.unit,
+        "rule": scoring.rule,
+        "count": scoring.count(runs["baseline"][0]),
+        "confusions": [list(row) for row in scoring.confusions(runs["candidate"][0])],
+        "higher_is_better": {name: scoring.higher_is_better(name) for name in expected["higher_is_better"]},
+        "scores": {side: [scoring.scores(one) for one in seeds] for side, seeds in runs.items()},
+    }
+    for name, value in found.items():
+        same(value, expected[name], rel=1e-9, where=name)
+    for name, value in expected["intervals"].items():
+        side, seeds = name.split(", ")
+        drawn = scoring.intervals(runs[side][: int(seeds[0])], samples=samples)
+        same({key: one.to_dict() for key, one in drawn.items()}, value, rel=1e-9, where=name)
+    for name, value in expected["paired"].items():
+        metric, seeds = name.split(", ")
+        sides = [side[: int(seeds[0])] for side in runs.values()]
+        difference = scoring.paired(*sides, metric=metric, margin=margin, samples=samples)
+        same(difference.to_dict(), value, rel=1e-9, where=name)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_old_settings_load(kind: str, place: Path) -> None:
+    experiment = run_settings(place / "runs" / kind)
+    assert experiment.kind == kind
+    assert experiment == load_experiment(HERE / "configs" / f"{kind}-run.yaml")
+
+
+@pytest.mark.parametrize(("kind", "name"), named("splits.json"))
+def test_old_settings_give_the_old_split(kind: str, name: str, place: Path) -> None:
+    expected = read(EXPECTED / kind / "splits.json")[name]
+    built = load_experiment(HERE / "configs" / f"{kind}-{name}.yaml").build(progress=False)
+    ids: list[str] = []
+    for item in built.validation:
+        one = getattr(item, "ids", None) or (item.id,)
+        ids += [f"{item.part}: {each}" if hasattr(item, "part") else each for each in one]
+    assert json.loads(json.dumps(built.note)) == expected["note"]
+    assert len(built.training) == expected["training"]
+    assert ids == expected["validation"]
+    assert dataclasses.asdict(built.description) == expected["data"]
+
+
+@pytest.mark.parametrize(("kind", "name"), named("evaluations.json"))
+def test_old_runs_evaluate(
+    kind: str, name: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = read(EXPECTED / kind / "evaluations.json")[name]
+    run = f"runs/{kind}"
+    words = [run, "--quiet", "--samples", "200", *options]
+    counted = kind in ("segmentation", "semantic")
+    printed = json.loads(call(monkeypatch, capsys, "evaluate", *words, "--json"))
+    weights = options[options.index("--weights") + 1] if "--weights" in options else "best"
+    found, kept = (lines(folder / run / f"records-{weights}.jsonl") for folder in (place, HERE))
+    expected = read(EXPECTED / kind / f"evaluate-{name}.json")
+    records_alike(kind, found, kept)
+    assert list(printed) == list(expected)
+    if not counted or (found == kept and "--inference" not in options):
+        alike(printed, expected)
+    else:
+        for score, value in expected.items():
+            assert (printed[score]["over"], printed[score]["reason"]) == (value["over"], value["reason"])
+            if value["value"] is not None and "_mm" not in score:
+                assert printed[score]["value"] == pytest.approx(value["value"], abs=0.05), score
+    if name == "best":
+        shown = call(monkeypatch, capsys, "evaluate", *words)
+        assert masked(shown) == masked((EXPECTED / kind / f"evaluate-{name}.txt").read_text(encoding="utf-8"))
+
+
+def masked(text: str) -> str:
+    """A table without the digits of its numbers."""
+    return re.sub(r"[ ─━]+", " ", re.sub(r"\d+\.\d+", "#", text))
+
+
+def records_alike(kind: str, found: list[Any], kept: list[Any]) -> None:
+    """Records of the same images; pixels may be counted a little differently, see `COUNT`."""
+    assert len(found) == len(kept)
+    for one, other in zip(found, kept, strict=True):
+        if kind == "semantic" and "pairs" in other:
+            assert (one["id"], one["case"]) == (other["id"], other["case"])
+            counts = [{(true, said): count for true, said, count in record["pairs"]} for record in (one, other)]
+            for pair in counts[0].keys() | counts[1].keys():
+                assert abs(counts[0].get(pair, 0) - counts[1].get(pair, 0)) <= COUNT
+        elif kind == "segmentation":
+            for key, value in other.items():
+                if key in ("scan", "case", "classes", "slices"):
+                    assert one[key] == value
+                elif key in ("true_positive", "false_positive", "false_negative", "true_negative", "background"):
+                    assert np.abs(np.subtract(one[key], value)).max() <= COUNT, key
+        elif kind == "detection" and "masks" in other:
+            assert one.keys() == other.keys()
+            masks_alike(one.pop("masks"), other.pop("masks"), other["size"])
+            alike(one, other)
+        else:
+            alike(one, other)
+
+
+def masks_alike(found: Any, kept: Any, size: list[int]) -> None:
+    """Packed runs, at any depth, of nearly the same pixels."""
+    if isinstance(kept, str):
+        one, other = (coco.decode({"size": size, "counts": runs.encode()}) for runs in (found, kept))
+        assert np.mean(one != other) <= MAPS
+    elif isinstance(kept, dict):
+        assert found.keys() == kept.keys()
+        for key, value in kept.items():
+            masks_alike(found[key], value, size)
+    elif isinstance(kept, list):
+        assert len(found) == len(kept)
+        for one, other in zip(found, kept, strict=True):
+            masks_alike(one, other, size)
+    else:
+        assert found == kept
+
+
+@pytest.mark.parametrize(("kind", "name"), named("predictions.json"))
+def test_old_runs_predict(
+    kind: str, name: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = read(EXPECTED / kind / "predictions.json")[name]
+    printed = call(monkeypatch, capsys, *expected["words"], "--json").replace(f"{place}/", "")
+    out, kept = place / "found" / kind / name, EXPECTED / kind / "predictions" / name
+    assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()) == expected["files"]
+    printed_alike(json.loads(printed), expected["printed"])
+    for path in sorted(file for file in kept.rglob("*") if file.is_file()):
+        file_alike(out / path.relative_to(kept), path)
+    if "text" in expected:
+        shown = call(monkeypatch, capsys, *expected["words"], "--overwrite").replace(f"{place}/", "")
+        assert [re.sub(r"\d+(\.\d+)?", "#", line) for line in shown.splitlines()] == [
+            re.sub(r"\d+(\.\d+)?", "#", line) for line in expected["text"]
+        ]
+
+
+def printed_alike(found: Any, expected: Any, key: str = "") -> None:
+    """What a command printed, where pixels may be counted a little differently."""
+    if isinstance(expected, dict):
+        assert set(found) == set(expected)
+        for name, value in expected.items():
+            inside = key if key in ("voxels", "pixels", "millilitres", "objects") else name
+            printed_alike(found[name], value, inside)
+    elif isinstance(expected, list):
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected, strict=True):
+            printed_alike(one, other, key)
+    elif key in ("voxels", "pixels", "overlapping"):
+        assert abs(found - expected) <= COUNT
+    elif key == "millilitres" and expected is not None:
+        assert found == pytest.approx(expected, rel=0.1, abs=0.05)
+    else:
+        alike(found, expected)
+
+
+def file_alike(found: Path, kept: Path) -> None:
+    """A written file like the one that was kept."""
+    if kept.suffix == ".png":
+        with Image.open(found) as one, Image.open(kept) as other:
+            assert (one.mode, one.size, one.getpalette()) == (other.mode, other.size, other.getpalette())
+            assert np.mean(np.asarray(one) != np.asarray(other)) <= MAPS
+    elif kept.suffix == ".gz":
+        first, second = (nibabel.load(path) for path in (found, kept))
+        assert np.array_equal(first.affine, second.affine)
+        voxels = [np.asarray(image.dataobj) for image in (first, second)]
+        assert (voxels[0].dtype, voxels[0].shape) == (voxels[1].dtype, voxels[1].shape)
+        assert np.mean(voxels[0] != voxels[1]) <= MAPS
+    elif kept.name == "detections.json":
+        detections_alike(read(found), read(kept))
+    elif kept.suffix == ".json":
+        printed_alike(read(found), read(kept))
+    else:
+        rows = [list(csv.reader(path.read_text(encoding="utf-8").splitlines())) for path in (found, kept)]
+        assert rows[0][0] == rows[1][0]
+        assert len(rows[0]) == len(rows[1])
+        for one, other in zip(*rows, strict=True):
+            row_alike(one, other, runs="predicted" in rows[1][0])
+
+
+def row_alike(found: list[str], kept: list[str], *, runs: bool) -> None:
+    """A row of words and numbers; with `runs`, the last entry holds starts and lengths of runs of pixels."""
+    if runs and kept[-1] != "predicted":
+        assert found[:-1] == kept[:-1]
+        one, other = (pixels(row[-1]) for row in (found, kept))
+        assert len(one ^ other) <= COUNT
+        return
+    for one, other in zip(found, kept, strict=True):
+        try:
+            value = float(other)
+        except ValueError:
+            assert one == other
+        else:
+            assert float(one) == pytest.approx(value, rel=1e-3, abs=1e-5)
+
+
+def pixels(runs: str) -> set[int]:
+    numbers = [int(word) for word in runs.split()]
+    return {
+        place
+        for start, length in zip(numbers[::2], numbers[1::2], strict=True)
+        for place in range(start, start + length)
+    }
+
+
+def detections_alike(found: list[Any], kept: list[Any]) -> None:
+    """The same objects in each image, in any order where their scores are equal."""
+    assert len(found) == len(kept)
+    left = list(found)
+    for one in kept:
+        rivals = [r for r in left if (r["image_id"], r["category_id"]) == (one["image_id"], one["category_id"])]
+        assert rivals, one
+        nearest = min(rivals, key=lambda rival: np.abs(np.subtract(rival["bbox"], one["bbox"])).sum())
+        left.remove(nearest)
+        assert nearest.keys() == one.keys()
+        assert nearest["bbox"] == pytest.approx(one["bbox"], rel=1e-4, abs=1e-3)
+        assert nearest["score"] == pytest.approx(one["score"], rel=1e-4)
+        size = one["segmentation"]["size"]
+        masks_alike(nearest["segmentation"]["counts"], one["segmentation"]["counts"], size)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("file", ["comparison", "report"])
+def test_old_reports_are_read_and_written_alike(kind: str, file: str) -> None:
+    folder = EXPECTED / kind
+    stored = read_comparison(folder / f"{file}.json")
+    scoring = load_experiment(HERE / "configs" / f"{kind}-compare.yaml").scoring
+    seeds = len(stored.seeds)
+    runs = [
+        [scoring.load(folder / f"{side}-seed{seed}.jsonl") for seed in range(seeds)]
+        for side in ("baseline", "candidate")
+    ]
+    rows = []
+    for row, records in zip(stored.rows, runs, strict=False):
+        drawn = scoring.intervals(records, samples=stored.resamples)
+        single = [scoring.scores(one) for one in records]
+        differences = {
+            name: Difference.of(
+                scoring.paired(runs[0], records, metric=name, margin=stored.margin, samples=stored.resamples)
+            )
+            for name in row.differences or {}
+        }
+        rows.append(
+            dataclasses.replace(
+                row,
+                scores={name: Estimate.of(one) for name, one in drawn.items()},
+                per_seed={name: tuple(scores[name] for scores in single) for name in single[0]},
+                differences=differences or None,
+            )
+        )
+    again = dataclasses.replace(stored, rows=tuple(rows))
+    same(json.loads(again.to_json()), read(folder / f"{file}.json"), rel=1e-9)
+    assert comparison_markdown(again) == (folder / f"{file}.md").read_text(encoding="utf-8")
