@@ -15,7 +15,7 @@ from PIL import Image
 
 from fewpairs.kinds.segmentation.experiment import DataConfig, ModelConfig, SegmentationExperiment
 from fewpairs.kinds.segmentation.intensity import intensity_statistics
-from fewpairs.kinds.segmentation.layouts.layouts import SourceOptions
+from fewpairs.kinds.segmentation.layouts.open import SourceOptions
 from fewpairs.kinds.segmentation.view import View
 from fewpairs.runs.config import to_yaml
 from fewpairs.train.checkpoint import write_checkpoint

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fewpairs.cli.data_check import check
-from fewpairs.cli.data_detection import convert
 
 if TYPE_CHECKING:
-    from fewpairs.kinds.segmentation.layouts.layouts import SourceOptions
+    from fewpairs.kinds.segmentation.layouts.open import SourceOptions
     from fewpairs.kinds.segmentation.overview import Inspection
 
 app = typer.Typer(
@@ -22,7 +21,6 @@ app = typer.Typer(
 )
 
 app.command()(check)
-app.command()(convert)
 
 _SHOWN_ERRORS = 20
 
@@ -73,7 +71,7 @@ def inspect(
     import json as json_format
 
     from fewpairs.errors import DataError
-    from fewpairs.kinds.segmentation.layouts.layouts import detect_kind, open_source
+    from fewpairs.kinds.segmentation.layouts.open import detect_kind, open_source
     from fewpairs.kinds.segmentation.overview import inspect_source
 
     options = _options(classes, axis, images, labels, colour, nonzero, case_pattern, other_labels)
@@ -110,8 +108,8 @@ def prepare(
     from typing import get_args
 
     from fewpairs.kinds.segmentation.experiment import DataConfig, cache_folder
-    from fewpairs.kinds.segmentation.layouts.layouts import Kind as Layout
-    from fewpairs.kinds.segmentation.layouts.layouts import detect_kind, open_source
+    from fewpairs.kinds.segmentation.layouts.open import Kind as Layout
+    from fewpairs.kinds.segmentation.layouts.open import detect_kind, open_source
     from fewpairs.kinds.segmentation.preparation import prepare as prepare_store
 
     options = _options(classes, axis, images, labels, colour, nonzero, case_pattern, other_labels)
@@ -153,7 +151,7 @@ def _options(
     other_labels: str | None,
 ) -> SourceOptions:
     from fewpairs.errors import InputError
-    from fewpairs.kinds.segmentation.layouts.layouts import SourceOptions
+    from fewpairs.kinds.segmentation.layouts.open import SourceOptions
 
     if other_labels not in (None, "error", "background"):
         raise InputError(f"--other-labels {other_labels}: allowed are error and background")

@@ -11,7 +11,7 @@ from fewpairs.cli.data_detection import check_detection
 from fewpairs.cli.data_semantic import check_semantic
 
 if TYPE_CHECKING:
-    from fewpairs.kinds.classification.layouts.layouts import LabelledOptions
+    from fewpairs.kinds.classification.layouts.open import LabelledOptions
     from fewpairs.kinds.classification.overview import Overview
 
 _SHOWN_ERRORS = 20
@@ -53,10 +53,10 @@ def check(
     import json as json_format
 
     from fewpairs.errors import DataError, InputError
-    from fewpairs.kinds.classification.layouts.layouts import LABELLED_KINDS, detect_labelled, open_labelled
+    from fewpairs.kinds.classification.layouts.open import LABELLED_KINDS, detect_labelled, open_labelled
     from fewpairs.kinds.classification.overview import look_over
-    from fewpairs.kinds.detection.layouts.layouts import DETECTION_KINDS, detect_detection
-    from fewpairs.kinds.semantic.layouts import SEMANTIC_KINDS
+    from fewpairs.kinds.detection.layouts.open import DETECTION_KINDS, detect_detection
+    from fewpairs.kinds.semantic.layouts.open import SEMANTIC_KINDS
 
     if kind in SEMANTIC_KINDS:
         check_semantic(Path(root), kind, settings or [], decode=decode, json=json, progress=not quiet)
@@ -88,7 +88,7 @@ def _options(settings: list[str]) -> LabelledOptions:
     from dataclasses import fields
 
     from fewpairs.errors import InputError, nearest
-    from fewpairs.kinds.classification.layouts.layouts import LabelledOptions
+    from fewpairs.kinds.classification.layouts.open import LabelledOptions
 
     known = [field.name for field in fields(LabelledOptions)]
     given: dict[str, Any] = {}

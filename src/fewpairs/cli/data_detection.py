@@ -1,9 +1,9 @@
-"""`fewpairs data check` and `fewpairs data convert` for pictures with boxes and masks."""
+"""`fewpairs data check` for pictures with boxes and masks."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -21,7 +21,7 @@ def check_detection(root: Path, kind: str, settings: list[str], *, decode: bool,
     from dataclasses import replace
 
     from fewpairs.errors import DataError
-    from fewpairs.kinds.detection.layouts.layouts import open_detection
+    from fewpairs.kinds.detection.layouts.open import open_detection
 
     options = detection_options(settings)
     source = open_detection(kind, root, replace(options, on_error="skip"))
@@ -45,48 +45,6 @@ def check_detection(root: Path, kind: str, settings: list[str], *, decode: bool,
         _show(kind, source, notes, wrong)
     if wrong and options.on_error == "stop":
         raise DataError(f"{len(wrong)} things are wrong with {source.name}; the first: {wrong[0]}")
-
-
-def convert(
-    root: Annotated[Path, typer.Argument(help="Folder of the data set.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="New folder to write to.")],
-    settings: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="FIELD=VALUE, as data.source.FIELD in training: `difficult=keep`, `classes=cat,dog`, `on_error=skip`.",
-            show_default=False,
-        ),
-    ] = None,
-    to: Annotated[str, typer.Option(help="Layout to write: coco or voc.")] = "coco",
-    kind: Annotated[
-        str | None,
-        typer.Option(help="Layout to read: coco, voc or nuclei-masks; found out from the folder by default."),
-    ] = None,
-    images: Annotated[str, typer.Option(help="Image files: copy, or link (symbolic).")] = "copy",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
-) -> None:
-    """Write a detection data set in another layout: COCO JSON or Pascal VOC XML, with its images and parts.
-
-    COCO keeps everything; label maps and polygons become run lengths. VOC has boxes alone: what cannot travel is said.
-
-    Example: `fewpairs data convert bccd --to coco --out bccd-coco`
-    """
-    from fewpairs.errors import InputError
-    from fewpairs.kinds.detection.conversion import convert as convert_source
-    from fewpairs.kinds.detection.layouts.layouts import open_detection
-
-    if to not in ("coco", "voc"):
-        raise InputError(f"--to {to}: allowed are coco and voc")
-    source = open_detection(kind or _detected(root), root, detection_options(settings or []))
-    done = convert_source(source, out, to, images=images, overwrite=overwrite, progress=not quiet)
-    for sentence in source.check.sentences():
-        typer.echo(f"note: {sentence}")
-    for sentence in done.lost:
-        typer.echo(f"lost: {sentence}")
-    typer.echo(
-        f"{done.folder}: {done.images:,} images, {done.objects:,} objects of {len(source.classes)} classes ({to})"
-    )
 
 
 def detection_options(settings: list[str]) -> DetectionOptions:
@@ -113,20 +71,6 @@ def detection_options(settings: list[str]) -> DetectionOptions:
         problem = error.errors()[0]
         name = str(problem["loc"][0])
         raise InputError(f"{name}={given[name]}: {problem['msg']}") from None
-
-
-def _detected(root: Path) -> str:
-    from fewpairs.errors import InputError
-    from fewpairs.kinds.detection.layouts.layouts import DETECTION_KINDS, detect_detection
-
-    if not root.is_dir():
-        raise InputError(f"{root} is not a folder; give the root of the data set")
-    kind = detect_detection(root)
-    if kind is None:
-        raise InputError(
-            f"{root} shows no layout of boxes or masks by the names in it; give --kind ({', '.join(DETECTION_KINDS)})"
-        )
-    return kind
 
 
 def _damaged(source: DetectionSource, progress: bool) -> list[str]:

@@ -9,7 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from fewpairs.kinds.semantic.check import SceneOverview
-    from fewpairs.kinds.semantic.layouts import SemanticOptions
+    from fewpairs.kinds.semantic.layouts.open import SemanticOptions
     from fewpairs.kinds.semantic.source import SemanticSource
 
 _SHOWN_ERRORS = 20
@@ -22,7 +22,7 @@ def check_semantic(root: Path, kind: str, settings: list[str], *, decode: bool, 
 
     from fewpairs.errors import DataError
     from fewpairs.kinds.semantic.check import look_over_scenes
-    from fewpairs.kinds.semantic.layouts import open_semantic
+    from fewpairs.kinds.semantic.layouts.open import open_semantic
 
     source = open_semantic(kind, root, semantic_options(settings))
     found = look_over_scenes(source, decode=decode, progress=progress)
@@ -46,7 +46,7 @@ def semantic_options(settings: list[str]) -> SemanticOptions:
     from pydantic import TypeAdapter, ValidationError
 
     from fewpairs.errors import InputError, nearest
-    from fewpairs.kinds.semantic.layouts import SemanticOptions
+    from fewpairs.kinds.semantic.layouts.open import SemanticOptions
     from fewpairs.runs.config import parse_override
 
     known = [field.name for field in fields(SemanticOptions)]

@@ -1,12 +1,49 @@
-"""Files, class names and cases, as every layout on disk wants them: found, checked and refused in one way."""
+"""Layouts on disk, their files, class names and cases: found, checked and refused in one way for every kind of data."""
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
-from fewpairs.errors import DataError, InputError
+from fewpairs.errors import DataError, InputError, nearest
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """One of the layouts of a kind of data: the function that opens it, and the options that it has."""
+
+    opens: str
+    """`module:function`; the module is imported when a data set of this layout is opened."""
+    options: Collection[str]
+
+
+def choose_layout(layouts: Mapping[str, Layout], kind: str, options: Any) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """The function that opens the layout `kind`, and the fields of the dataclass `options` that are no defaults.
+
+    Raises:
+        InputError: an unknown layout, or options that it does not have.
+    """
+    if kind not in layouts:
+        raise InputError(f"unknown layout kind={kind!r}; {nearest(kind, layouts)}")
+    values = {field.name: (getattr(options, field.name), field.default) for field in fields(options)}
+    given = {name: value for name, (value, default) in values.items() if value != default}
+    known = layouts[kind].options
+    if stray := sorted(set(given) - set(known)):
+        raise InputError(
+            f"{', '.join(stray)}: no option of the layout {kind!r}, which has {', '.join(sorted(known)) or 'none'}"
+        )
+    module, _, function = layouts[kind].opens.partition(":")
+    return getattr(import_module(module), function), given
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is none of the user's: `.DS_Store`, `__MACOSX`."""
+    return name.startswith(".") or name == "__MACOSX"
 
 
 def visible_files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
@@ -17,17 +54,71 @@ def visible_files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder")
-    files = (path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file())
+    files = (path for path in folder.iterdir() if not is_hidden(path.name) and path.is_file())
     return sorted(path for path in files if path.name.lower().endswith(tuple(suffixes)))
+
+
+def visible_folders(folder: Path) -> list[str]:
+    """Names of the folders in `folder`, sorted, hidden ones left out.
+
+    Raises:
+        DataError: no such folder.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a folder")
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if entry.is_dir() and not is_hidden(entry.name))
+
+
+def files_by_stem(paths: Iterable[Path], stem: Callable[[Path], str] = lambda path: path.stem) -> dict[str, Path]:
+    """Files by their names without suffix.
+
+    Raises:
+        DataError: two files of one name.
+    """
+    found: dict[str, Path] = {}
+    for path in paths:
+        other = found.setdefault(stem(path), path)
+        if other is not path:
+            raise DataError(f"{other} and {path} have the same name but for the suffix; remove or rename one")
+    return found
+
+
+def pair_files(
+    images: tuple[Path, Mapping[str, Path]], labels: tuple[Path, Mapping[str, Path]], what: str
+) -> list[tuple[Path, Path]]:
+    """Each image with the label file of the same name, sorted by name.
+
+    Args:
+        images, labels: a folder, and its files by name without suffix.
+        what: what messages call a label file, such as `mask`.
+
+    Raises:
+        DataError: files without a partner; the first few are named.
+    """
+    (image_folder, image_files), (label_folder, label_files) = images, labels
+    alone = [path for stem, path in image_files.items() if stem not in label_files]
+    strange = [path for stem, path in label_files.items() if stem not in image_files]
+    problems = [f"{path} has no {what} of that name in {label_folder}" for path in alone]
+    problems += [f"{path} has no image of that name in {image_folder}" for path in strange]
+    fail_on(problems, f"every image needs a {what} of the same name and the other way round")
+    return [(image_files[stem], label_files[stem]) for stem in sorted(image_files)]
+
+
+def listed(names: Sequence[str], shown: int = 10) -> str:
+    """`a, b, c`, or the first ten and how many more there are."""
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
 
 
 def fail_on(problems: Sequence[str], remedy: str, *, shown: int = 5) -> None:
     """Raise one DataError about all `problems`, the first few in full; return when there are none."""
     if not problems:
         return
+    if len(problems) == 1:
+        raise DataError(f"{problems[0]}; {remedy}")
     rest = f"\n  ... and {len(problems) - shown} more" if len(problems) > shown else ""
-    listed = problems[0] if len(problems) == 1 else "\n  " + "\n  ".join(problems[:shown])
-    raise DataError(f"{listed}{rest}{'; ' if len(problems) == 1 else chr(10)}{remedy}")
+    raise DataError("".join(f"\n  {problem}" for problem in problems[:shown]) + f"{rest}\n{remedy}")
 
 
 def check_classes(classes: Iterable[str]) -> tuple[str, ...]:

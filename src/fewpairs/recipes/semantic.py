@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from fewpairs.kinds.semantic.augment import SemanticAugment
 from fewpairs.kinds.semantic.experiment import SemanticData, SemanticExperiment, SemanticModel, SemanticTask
-from fewpairs.kinds.semantic.layouts import SemanticOptions
+from fewpairs.kinds.semantic.layouts.open import SemanticOptions
 from fewpairs.kinds.semantic.split import SemanticShares
 from fewpairs.kinds.semantic.view import SemanticView
 from fewpairs.models import Sweep

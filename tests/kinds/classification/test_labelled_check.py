@@ -10,7 +10,7 @@ from labelled_memory import memory_source
 from fewpairs.errors import DataError
 from fewpairs.kinds.classification import check as module
 from fewpairs.kinds.classification.check import DamagedImagesError, check_images
-from fewpairs.kinds.classification.layouts.layouts import open_labelled
+from fewpairs.kinds.classification.layouts.open import open_labelled
 from fewpairs.kinds.classification.source import LabelledSource
 
 

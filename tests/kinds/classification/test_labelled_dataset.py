@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.classification.augment import LabelledAugment, Mixing, deit_augment, small_augment
 from fewpairs.kinds.classification.dataset import LabelledChunks, LabelledCollate, LabelledDataset, LabelledSample
-from fewpairs.kinds.classification.layouts.layouts import open_labelled
+from fewpairs.kinds.classification.layouts.open import open_labelled
 from fewpairs.kinds.classification.view import LabelledView
 
 VIEW = LabelledView((16, 16), crop_pct=1.0)

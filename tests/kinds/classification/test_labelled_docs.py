@@ -9,7 +9,7 @@ import yaml
 import fewpairs
 from fewpairs.data.images import SUFFIXES
 from fewpairs.kinds.classification.augment import LabelledAugment, Mixing
-from fewpairs.kinds.classification.layouts.layouts import LabelledOptions
+from fewpairs.kinds.classification.layouts.open import LabelledOptions
 from fewpairs.kinds.classification.layouts.torchvision_sets import SETS
 from fewpairs.kinds.classification.split import LabelledShares
 from fewpairs.kinds.classification.view import LabelledView

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from fewpairs.errors import DataError, InputError
-from fewpairs.kinds.classification.layouts.layouts import LabelledOptions, detect_labelled, open_labelled
+from fewpairs.kinds.classification.layouts.open import LabelledOptions, detect_labelled, open_labelled
 from fewpairs.kinds.classification.source import LabelledSource
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.classification.check import check_images
-from fewpairs.kinds.classification.layouts.layouts import LabelledOptions, detect_labelled, open_labelled
+from fewpairs.kinds.classification.layouts.open import LabelledOptions, detect_labelled, open_labelled
 from fewpairs.kinds.classification.source import LabelledSource
 
 datasets: Any = pytest.importorskip("datasets")

@@ -15,7 +15,7 @@ from labelled_files import idx_bytes
 
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.classification.layouts.idx import IdxArray
-from fewpairs.kinds.classification.layouts.layouts import LabelledOptions, detect_labelled, open_labelled
+from fewpairs.kinds.classification.layouts.open import LabelledOptions, detect_labelled, open_labelled
 from fewpairs.kinds.classification.source import LabelledSource
 
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"

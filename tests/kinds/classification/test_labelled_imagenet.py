@@ -8,7 +8,7 @@ import pytest
 from scipy.io import savemat
 
 from fewpairs.errors import DataError, InputError
-from fewpairs.kinds.classification.layouts.layouts import LabelledOptions, detect_labelled, open_labelled
+from fewpairs.kinds.classification.layouts.open import LabelledOptions, detect_labelled, open_labelled
 from fewpairs.kinds.classification.source import LabelledSource
 
 WNIDS = ("n01440764", "n01443537", "n02119789")

@@ -8,7 +8,7 @@ import torchvision
 
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.classification.check import check_images
-from fewpairs.kinds.classification.layouts.layouts import LabelledOptions, open_labelled
+from fewpairs.kinds.classification.layouts.open import LabelledOptions, open_labelled
 from fewpairs.kinds.classification.layouts.torchvision_sets import SETS
 from fewpairs.kinds.classification.source import LabelledSource
 

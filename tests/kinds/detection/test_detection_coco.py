@@ -16,7 +16,7 @@ from pycocotools.coco import COCO
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.detection.findings import DamagedAnnotationsError
 from fewpairs.kinds.detection.layouts.coco_objects import BadObjectError, read_object
-from fewpairs.kinds.detection.layouts.layouts import detect_detection, open_detection
+from fewpairs.kinds.detection.layouts.open import detect_detection, open_detection
 from fewpairs.kinds.detection.options import DetectionOptions
 from fewpairs.kinds.detection.source import DetectionSource
 

@@ -84,48 +84,18 @@ def test_check_decodes_on_demand(call: Call, tmp_path: Path) -> None:
     assert "1.png is not a readable picture" in answer.err
 
 
-def test_convert_there_and_back(call: Call, tmp_path: Path) -> None:
-    make_coco(tmp_path / "coco")
-    there = call("data", "convert", str(tmp_path / "coco"), "--out", str(tmp_path / "voc"), "--to", "voc", "-q")
-    assert there.status == 0, there.err
-    assert "lost: the masks of 3 objects: Pascal VOC's XML has boxes alone" in there.out
-    assert "3 images, 3 objects of 2 classes (voc)" in there.out
-    back = call("data", "convert", str(tmp_path / "voc"), "--out", str(tmp_path / "back"), "difficult=drop", "-q")
-    assert back.status == 0, back.err
-    assert "3 images, 2 objects of 2 classes (coco)" in back.out
-    again = call("data", "convert", str(tmp_path / "voc"), "--out", str(tmp_path / "back"))
-    assert again.status == 2
-    assert "--overwrite" in again.err
-    assert (
-        call("data", "convert", str(tmp_path / "voc"), "--out", str(tmp_path / "back"), "--overwrite", "-q").status == 0
-    )
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--to", "cocoa"], "allowed are coco and voc"),
         (["difficult=maybe"], "difficult="),
         (["dificult=keep"], "did you mean 'difficult'"),
         (["difficult"], "must have the form field=value"),
         (["val_fraction=2"], "val_fraction"),
-        (["--kind", "vocc"], "did you mean 'voc'"),
-        (["--images", "move"], "allowed are copy, link"),
     ],
 )
 def test_wrong_calls_are_one_message(call: Call, tmp_path: Path, arguments: list[str], message: str) -> None:
     make_voc(tmp_path / "voc")
-    answer = call("data", "convert", str(tmp_path / "voc"), "--out", str(tmp_path / "new"), *arguments, "-q")
+    answer = call("data", "check", str(tmp_path / "voc"), *arguments, "-q")
     assert answer.status == 2
     assert message in answer.err
     assert "Traceback" not in answer.err
-    assert not (tmp_path / "new").exists()
-
-
-def test_a_folder_that_shows_no_layout_is_refused(call: Call, tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    answer = call("data", "convert", str(tmp_path / "empty"), "--out", str(tmp_path / "new"))
-    assert answer.status == 2
-    assert "give --kind (coco, voc, nuclei-masks)" in answer.err
-    answer = call("data", "convert", str(tmp_path / "none"), "--out", str(tmp_path / "new"))
-    assert "is not a folder" in answer.err

@@ -13,7 +13,7 @@ from PIL import Image
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.detection.findings import DamagedAnnotationsError
 from fewpairs.kinds.detection.layouts.label_maps import objects_of
-from fewpairs.kinds.detection.layouts.layouts import detect_detection, open_detection
+from fewpairs.kinds.detection.layouts.open import detect_detection, open_detection
 from fewpairs.kinds.detection.masks import decode_masks
 from fewpairs.kinds.detection.options import DetectionOptions
 from fewpairs.kinds.detection.source import DetectionSource

@@ -12,7 +12,7 @@ from torchvision.ops import masks_to_boxes
 
 from fewpairs.errors import InputError
 from fewpairs.kinds.detection.dataset import DetectionDataset, PictureItems, collate_pictures
-from fewpairs.kinds.detection.layouts.layouts import open_detection
+from fewpairs.kinds.detection.layouts.open import open_detection
 from fewpairs.kinds.detection.view import DetectionAugment, DetectionView, show
 from fewpairs.types import Objects
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.detection.findings import DamagedAnnotationsError
-from fewpairs.kinds.detection.layouts.layouts import detect_detection, open_detection
+from fewpairs.kinds.detection.layouts.open import detect_detection, open_detection
 from fewpairs.kinds.detection.layouts.voc import read_voc
 from fewpairs.kinds.detection.options import DetectionOptions
 from fewpairs.kinds.detection.source import DetectionSource

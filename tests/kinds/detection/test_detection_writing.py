@@ -13,7 +13,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from fewpairs.errors import InputError
-from fewpairs.kinds.detection.layouts.layouts import open_detection
+from fewpairs.kinds.detection.layouts.open import open_detection
 from fewpairs.kinds.detection.writing import (
     coco_results,
     colour,

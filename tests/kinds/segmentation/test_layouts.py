@@ -6,8 +6,8 @@ import pytest
 
 from fewpairs.errors import InputError
 from fewpairs.kinds.segmentation.layouts.folder import ImageFolder
-from fewpairs.kinds.segmentation.layouts.layouts import SourceOptions, detect_kind, open_source
 from fewpairs.kinds.segmentation.layouts.nifti import Nifti
+from fewpairs.kinds.segmentation.layouts.open import SourceOptions, detect_kind, open_source
 from fewpairs.kinds.segmentation.layouts.uw_madison import UWMadison
 
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from made_files import save_volume
 
 from fewpairs.errors import DataError, InputError
-from fewpairs.kinds.segmentation.volumes import Volume, volume_stem
+from fewpairs.kinds.segmentation.source import volume_stem
+from fewpairs.kinds.segmentation.volumes import Volume
 
 LPS = np.diag([-2.0, -3.0, 5.0, 1.0])
 """Stored from right to left, anterior to posterior, inferior to superior, as axial slices are shown."""

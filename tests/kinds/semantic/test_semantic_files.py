@@ -10,7 +10,7 @@ from scene_files import CLASSES, make_folder, save, scene
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.semantic.check import check_scenes
 from fewpairs.kinds.semantic.labels import ColourReading, NonzeroReading, NumberReading
-from fewpairs.kinds.semantic.layouts import SemanticOptions, open_semantic
+from fewpairs.kinds.semantic.layouts.open import SemanticOptions, open_semantic
 from fewpairs.kinds.semantic.names import ADE20K, CITYSCAPES, palette, read_names
 from fewpairs.kinds.semantic.split import SemanticShares, split_semantic
 from fewpairs.types import IGNORE
@@ -63,7 +63,7 @@ def test_cityscapes_reads_training_labels_or_maps_label_ids(tmp_path, kind):
     assert source.classes == tuple(CITYSCAPES)
     assert source.colours[0] == (128, 64, 128)
     (tmp_path / "gtFine" / "val" / "ulm" / f"ulm_1_gtFine_{kind}.png").unlink()
-    with pytest.raises(DataError, match="1 images without a label map"):
+    with pytest.raises(DataError, match=r"ulm_1_leftImg8bit\.png has no label map .*ulm_1_gtFine"):
         open_semantic("cityscapes", tmp_path)
 
 
@@ -157,11 +157,11 @@ def test_missing_partners_and_sizes_that_differ_are_named(tmp_path):
     with pytest.raises(DataError, match=r"3\.png has 40 rows"):
         source.read(source.part("train")[3])
     (root / "masks" / "train" / "1.png").unlink()
-    with pytest.raises(DataError, match=r"1 images without a mask in .*: 1\.png"):
+    with pytest.raises(DataError, match=r"1\.png has no mask of that name in .*masks"):
         open_semantic("label-maps", root, PLAIN)
     (root / "images" / "train" / "1.png").unlink()
     (root / "images" / "train" / "0.png").unlink()
-    with pytest.raises(DataError, match=r"1 masks without an image in .*: 0\.png"):
+    with pytest.raises(DataError, match=r"0\.png has no image of that name in .*images"):
         open_semantic("label-maps", root, PLAIN)
 
 
@@ -203,6 +203,23 @@ def test_options_that_do_not_fit_are_refused(tmp_path, options, message):
 def test_contradicting_options_are_refused_at_once(options, message):
     with pytest.raises(InputError, match=message):
         SemanticOptions(**options)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        ("ade20k", {"split_file": "x.csv"}, "split_file: no option of the layout 'ade20k', which has case_pattern, cl"),
+        ("ade20k", {"images": "a", "masks": "b", "ignore": None}, "ignore, images, masks: no option of"),
+        ("ade20k", {"nonzero": True}, "nonzero: no option of"),
+        ("ade20k", {"zero_is_ignored": True}, "zero_is_ignored: no option of"),
+        ("cityscapes", {"colours": {"a": (0, 0, 0)}}, "colours: no option of the layout 'cityscapes', which has none"),
+        ("cityscapes", {"case_pattern": "(.)"}, "case_pattern: no option of"),
+        ("cityscapes", {"classes": ("a", "b")}, "for others use data.kind=label-maps"),
+    ],
+)
+def test_options_of_other_layouts_are_refused(tmp_path, kind, options, message):
+    with pytest.raises(InputError, match=message):
+        open_semantic(kind, tmp_path, SemanticOptions(**options))
 
 
 def test_names(tmp_path):

@@ -11,7 +11,7 @@ from scene_files import CLASSES, make_folder, save, scene
 from fewpairs.errors import InputError
 from fewpairs.kinds.semantic.augment import SemanticAugment, train_sample
 from fewpairs.kinds.semantic.dataset import Scenes, SemanticDataset, collate_labels
-from fewpairs.kinds.semantic.layouts import SemanticOptions, open_semantic
+from fewpairs.kinds.semantic.layouts.open import SemanticOptions, open_semantic
 from fewpairs.kinds.semantic.view import SemanticView
 from fewpairs.types import IGNORE
 

@@ -18,7 +18,7 @@ from fewpairs.errors import InputError
 from fewpairs.kinds.classification.augment import LabelledAugment, small_augment
 from fewpairs.kinds.classification.check import check_images
 from fewpairs.kinds.classification.dataset import LabelledChunks, LabelledCollate, LabelledDataset
-from fewpairs.kinds.classification.layouts.layouts import LabelledKind, LabelledOptions, open_labelled
+from fewpairs.kinds.classification.layouts.open import LabelledKind, LabelledOptions, open_labelled
 from fewpairs.kinds.classification.pictures import show_mistakes
 from fewpairs.kinds.classification.scoring import ClassificationScoring
 from fewpairs.kinds.classification.source import LabelledSource

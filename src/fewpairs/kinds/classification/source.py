@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fewpairs.data.files import listed
 from fewpairs.errors import DataError, InputError, nearest
 
 PARTS = ("train", "validation", "test")
@@ -141,9 +142,3 @@ def seen_channels(part: Part, looked_at: int = 8) -> int:
         except DataError:
             continue
     return 1
-
-
-def listed(names: Sequence[str], shown: int = 10) -> str:
-    """`a, b, c`, or the first ten and how many more there are."""
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more

@@ -8,8 +8,9 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from fewpairs.data.files import listed
 from fewpairs.errors import InputError
-from fewpairs.kinds.classification.source import Indices, LabelledSource, listed
+from fewpairs.kinds.classification.source import Indices, LabelledSource
 
 ValidateOn = Literal["auto", "validation", "test", "train"]
 

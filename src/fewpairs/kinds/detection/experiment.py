@@ -14,7 +14,7 @@ from fewpairs.attention import Attention
 from fewpairs.data.description import DataDescription
 from fewpairs.errors import InputError
 from fewpairs.kinds.detection.dataset import DetectionDataset, PictureItems, collate_pictures
-from fewpairs.kinds.detection.layouts.layouts import DetectionKind, open_detection
+from fewpairs.kinds.detection.layouts.open import DetectionKind, open_detection
 from fewpairs.kinds.detection.options import DetectionOptions
 from fewpairs.kinds.detection.pictures import show_objects
 from fewpairs.kinds.detection.scoring import DetectionScoring

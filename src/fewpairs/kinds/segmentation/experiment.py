@@ -18,7 +18,7 @@ from fewpairs.kinds.kind import Built, Experiment
 from fewpairs.kinds.segmentation.augment import Augment
 from fewpairs.kinds.segmentation.dataset import ScanDataset, SliceDataset, collate
 from fewpairs.kinds.segmentation.empty import EmptyRule
-from fewpairs.kinds.segmentation.layouts.layouts import SourceOptions, open_source
+from fewpairs.kinds.segmentation.layouts.open import SourceOptions, open_source
 from fewpairs.kinds.segmentation.pictures import show_cases
 from fewpairs.kinds.segmentation.preparation import prepare
 from fewpairs.kinds.segmentation.scoring import SegmentationScoring

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from fewpairs.data.pictures import PICTURES, read_picture
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.segmentation.layouts.uw_madison import SLICE_THICKNESS, SliceName, slice_id
-from fewpairs.kinds.segmentation.volumes import SUFFIXES, Volume, volume_stem
+from fewpairs.kinds.segmentation.source import SUFFIXES, volume_stem
+from fewpairs.kinds.segmentation.volumes import Volume
 from fewpairs.types import Size, Spacing
 
 

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from fewpairs.kinds.segmentation.bitmask import BitMask
 from fewpairs.types import Size, Spacing
 
+SUFFIXES = (".nii.gz", ".nii")
+"""How the names of NIfTI volumes end."""
+
 Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
 
 
@@ -61,3 +64,11 @@ class Source(Protocol):
             DataError: a file that is damaged or contradicts its label.
         """
         ...
+
+
+def volume_stem(path: Path) -> str:
+    """File name without `.nii` or `.nii.gz`."""
+    for suffix in SUFFIXES:
+        if path.name.lower().endswith(suffix):
+            return path.name[: -len(suffix)]
+    return path.stem

@@ -28,19 +28,10 @@ from numpy.typing import NDArray
 from fewpairs.errors import DataError, InputError
 from fewpairs.types import Size, Spacing
 
-SUFFIXES = (".nii.gz", ".nii")
 AXES = (0, 1, 2)
 
 _CODES = {0: "LPI", 1: "LPI", 2: "LPS"}
 _ORDER = {0: (0, 2, 1), 1: (1, 2, 0), 2: (2, 1, 0)}
-
-
-def volume_stem(path: Path) -> str:
-    """File name without `.nii` or `.nii.gz`."""
-    for suffix in SUFFIXES:
-        if path.name.lower().endswith(suffix):
-            return path.name[: -len(suffix)]
-    return path.stem
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from fewpairs.kinds.kind import Built, Experiment
 from fewpairs.kinds.semantic.augment import SemanticAugment
 from fewpairs.kinds.semantic.check import check_scenes
 from fewpairs.kinds.semantic.dataset import Scenes, SemanticDataset, collate_labels
-from fewpairs.kinds.semantic.layouts import SemanticKind, SemanticOptions, open_semantic
+from fewpairs.kinds.semantic.layouts.open import SemanticKind, SemanticOptions, open_semantic
 from fewpairs.kinds.semantic.pictures import show_scenes
 from fewpairs.kinds.semantic.scoring import SemanticScoring
 from fewpairs.kinds.semantic.source import SemanticSource

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fewpairs.data.images import SUFFIXES, is_hidden, is_image, look_into, read_image, stored_channels
+from fewpairs.data.files import listed, visible_folders
+from fewpairs.data.images import SUFFIXES, is_image, look_into, read_image, stored_channels
 from fewpairs.data.names import Names
 from fewpairs.errors import DataError, InputError
-from fewpairs.kinds.classification.source import Indices, LabelledSource, listed
+from fewpairs.kinds.classification.source import Indices, LabelledSource
 
 FOLDERS = {
     "train": ("train", "training"),
@@ -94,12 +95,6 @@ def part_folders(root: Path, named: Mapping[str, str | None]) -> tuple[dict[str,
         )
     notes = [f"{folder} has no class folders and is left out" for folder in unlabelled if "train" in found]
     return {"train": found.get("train", root)} | {part: found[part] for part in named if part in found}, notes
-
-
-def visible_folders(folder: Path) -> list[str]:
-    """Names of the folders in `folder`, sorted, hidden ones left out."""
-    with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir() and not is_hidden(entry.name))
 
 
 def class_folders(folder: Path, parts: Mapping[str, Path]) -> list[str]:

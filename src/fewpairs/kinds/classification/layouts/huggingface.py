@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from fewpairs.data.files import listed
 from fewpairs.data.images import read_image
 from fewpairs.errors import DataError, FewpairsError, InputError, nearest
-from fewpairs.kinds.classification.source import Indices, LabelledSource, listed, seen_channels
+from fewpairs.kinds.classification.source import Indices, LabelledSource, seen_channels
 
 SPLITS = {"train": ("train",), "validation": ("validation", "val", "valid", "dev"), "test": ("test",)}
 """Names under which each part is looked for, in this order."""
@@ -43,10 +44,12 @@ class HuggingFacePart:
 
 
 def open_huggingface(
-    root: str,
+    root: Path | str,
     *,
     name: str | None = None,
-    splits: Mapping[str, str | None] | None = None,
+    train: str | None = None,
+    validation: str | None = None,
+    test: str | None = None,
     image_column: str | None = None,
     label_column: str | None = None,
 ) -> LabelledSource:
@@ -55,18 +58,19 @@ def open_huggingface(
     Args:
         root: a folder, or a name on the hub such as `uoft-cs/cifar10`, which is downloaded at first use.
         name: the configuration, where there are several.
-        splits: the splits that are `train`, `validation` and `test`; by default those of `SPLITS` that there are.
+        train, validation, test: the splits that are these parts; by default those of `SPLITS` that there are.
         image_column, label_column: by default the only columns of images and of class labels.
 
     Raises:
         InputError: `datasets` is missing, the hub cannot be reached, or a split or column does not exist or is unclear.
         DataError: no training split, or labels that are neither numbers nor names.
     """
-    found = _parts(root, _load(root, name), splits or {})
-    train = found["train"]
-    image = _column(root, "image", image_column, train.features, "Image")
-    label = _column(root, "label", label_column, train.features, "ClassLabel")
-    classes = _class_names(train, label)
+    root = str(root)
+    found = _parts(root, _load(root, name), {"train": train, "validation": validation, "test": test})
+    learned = found["train"]
+    image = _column(root, "image", image_column, learned.features, "Image")
+    label = _column(root, "label", label_column, learned.features, "ClassLabel")
+    classes = _class_names(learned, label)
     parts = {part: _part(part, dataset, image, label, classes) for part, dataset in found.items()}
     notes = [
         f"the {name} split has no labels (all are -1) and is left out" for name in parts if _unlabelled(parts[name])

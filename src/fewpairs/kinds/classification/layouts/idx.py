@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fewpairs.data.atomic import atomic_path
+from fewpairs.data.files import listed
 from fewpairs.errors import DataError, InputError
-from fewpairs.kinds.classification.source import Indices, LabelledSource, listed
+from fewpairs.kinds.classification.source import Indices, LabelledSource
 
 _NAME = re.compile(
     r"(?P<prefix>.*?)[-_.]?(?P<part>train|t10k|test)[-_.](?P<what>images|labels)[-_.]idx[134][-_.]ubyte(\.gz)?"

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from fewpairs.data.files import listed, visible_folders
 from fewpairs.data.images import is_image
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.classification.layouts.folder import (
@@ -22,9 +23,8 @@ from fewpairs.kinds.classification.layouts.folder import (
     class_folders,
     part_folders,
     read_part,
-    visible_folders,
 )
-from fewpairs.kinds.classification.source import LabelledSource, listed
+from fewpairs.kinds.classification.source import LabelledSource
 
 WNID = re.compile(r"n\d{8}")
 

@@ -65,7 +65,7 @@ class TorchvisionPart:
         return None
 
 
-def open_torchvision(root: Path, *, name: str | None, download: bool = False) -> LabelledSource:
+def open_torchvision(root: Path | str, *, name: str | None = None, download: bool = False) -> LabelledSource:
     """The torchvision data set `name`, as `CIFAR10`, whose files torchvision keeps in `root`.
 
     Raises:
@@ -85,7 +85,7 @@ def open_torchvision(root: Path, *, name: str | None, download: bool = False) ->
     return LabelledSource(f"{name} in {root}", classes, parts, channels=seen_channels(parts["train"]))
 
 
-def _opened(kind: Any, name: str, root: Path, chosen: Mapping[str, Any], download: bool) -> Any:
+def _opened(kind: Any, name: str, root: Path | str, chosen: Mapping[str, Any], download: bool) -> Any:
     from urllib.error import URLError
 
     try:

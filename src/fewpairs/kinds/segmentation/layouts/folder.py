@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fewpairs.data.files import CasePattern, check_classes, fail_on, visible_files
+from fewpairs.data.files import CasePattern, check_classes, fail_on, files_by_stem, pair_files, visible_files
 from fewpairs.data.pictures import LOSSLESS, PICTURES, picture_layout, read_indices, read_picture
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.segmentation.bitmask import BitMask, from_labels
@@ -139,30 +139,13 @@ class ImageFolder:
         return from_labels(codes, tuple((code,) for code in colours))
 
     def _pairs(self) -> list[tuple[Path, Path]]:
-        images = _by_stem(visible_files(self.images, PICTURES))
-        lossy = [path for path in visible_files(self.masks, PICTURES) if path.suffix.lower() not in LOSSLESS]
-        if lossy:
+        images = files_by_stem(visible_files(self.images, PICTURES))
+        masks = visible_files(self.masks, PICTURES)
+        if lossy := [path for path in masks if path.suffix.lower() not in LOSSLESS]:
             raise DataError(f"{lossy[0]}: JPEG changes pixel values, so it cannot hold masks; use PNG, TIFF or BMP")
-        masks = _by_stem(visible_files(self.masks, LOSSLESS))
         if not images:
             raise DataError(f"{self.images} holds no pictures (*{', *'.join(PICTURES)})")
-        problems = [f"{images[stem]} has no mask of that name in {self.masks}" for stem in images if stem not in masks]
-        problems += [
-            f"{masks[stem]} has no image of that name in {self.images}" for stem in masks if stem not in images
-        ]
-        fail_on(problems, "every image needs a mask of the same name and the other way round")
-        return [(images[stem], masks[stem]) for stem in sorted(images)]
-
-
-def _by_stem(paths: list[Path]) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for path in paths:
-        if path.stem in found:
-            raise DataError(
-                f"{found[path.stem]} and {path} have the same name but for the suffix; remove or rename one"
-            )
-        found[path.stem] = path
-    return found
+        return pair_files((self.images, images), (self.masks, files_by_stem(masks)), "mask")
 
 
 def _check_colours(colours: Mapping[str, Sequence[int]], classes: tuple[str, ...]) -> dict[str, Colour]:

@@ -10,11 +10,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fewpairs.data.files import CasePattern, check_classes, fail_on, visible_files
+from fewpairs.data.files import CasePattern, check_classes, fail_on, files_by_stem, pair_files, visible_files
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.segmentation.bitmask import BitMask, from_labels
-from fewpairs.kinds.segmentation.source import Json, ScanFiles
-from fewpairs.kinds.segmentation.volumes import AXES, SUFFIXES, Volume, volume_stem
+from fewpairs.kinds.segmentation.source import SUFFIXES, Json, ScanFiles, volume_stem
+from fewpairs.kinds.segmentation.volumes import AXES, Volume
 
 Labels = Mapping[str, int | Sequence[int]]
 """Class name -> the label value, or values, that belong to it; a value may belong to several (overlapping) classes."""
@@ -103,18 +103,12 @@ class Nifti:
         return image.read(), from_labels(self._label_map(label), self._values)
 
     def _pairs(self) -> list[tuple[Path, Path]]:
-        images = {volume_stem(path): path for path in visible_files(self.images, SUFFIXES)}
-        labels = {volume_stem(path): path for path in visible_files(self.labels, SUFFIXES)}
+        images, labels = (
+            files_by_stem(visible_files(folder, SUFFIXES), volume_stem) for folder in (self.images, self.labels)
+        )
         if not images:
             raise DataError(f"{self.images} holds no NIfTI files (*.nii, *.nii.gz)")
-        problems = [
-            f"{images[stem]} has no label of that name in {self.labels}" for stem in images if stem not in labels
-        ]
-        problems += [
-            f"{labels[stem]} has no image of that name in {self.images}" for stem in labels if stem not in images
-        ]
-        fail_on(problems, "every image needs a label of the same name and the other way round")
-        return [(images[stem], labels[stem]) for stem in sorted(images)]
+        return pair_files((self.images, images), (self.labels, labels), "label")
 
     def _label_map(self, volume: Volume) -> NDArray[Any]:
         """Label numbers `[s H W]`; checks that each is a whole number and known."""

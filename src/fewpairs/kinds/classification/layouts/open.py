@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
-from fewpairs.errors import InputError, nearest
-from fewpairs.kinds.classification.layouts.folder import FOLDERS, open_folder, visible_folders
-from fewpairs.kinds.classification.layouts.huggingface import open_huggingface
-from fewpairs.kinds.classification.layouts.idx import holds_idx, open_idx
-from fewpairs.kinds.classification.layouts.imagenet import WNID, open_imagenet
-from fewpairs.kinds.classification.layouts.torchvision_sets import open_torchvision
+from fewpairs.data.files import Layout, choose_layout, visible_folders
+from fewpairs.errors import InputError
 from fewpairs.kinds.classification.source import LabelledSource
 
 LabelledKind = Literal["folder", "imagenet", "idx", "torchvision", "huggingface"]
@@ -39,14 +35,18 @@ class LabelledOptions:
     """torchvision: fetch files that are not there."""
 
 
-_MEANT_FOR: dict[str, frozenset[str]] = {
-    "folder": frozenset({"train", "validation", "test"}),
-    "imagenet": frozenset({"train", "validation", "labels", "synsets"}),
-    "idx": frozenset({"name", "classes"}),
-    "torchvision": frozenset({"name", "download"}),
-    "huggingface": frozenset({"name", "train", "validation", "test", "image_column", "label_column"}),
+_HERE = "fewpairs.kinds.classification.layouts"
+LAYOUTS = {
+    "folder": Layout(f"{_HERE}.folder:open_folder", ("train", "validation", "test")),
+    "imagenet": Layout(f"{_HERE}.imagenet:open_imagenet", ("train", "validation", "labels", "synsets")),
+    "idx": Layout(f"{_HERE}.idx:open_idx", ("name", "classes")),
+    "torchvision": Layout(f"{_HERE}.torchvision_sets:open_torchvision", ("name", "download")),
+    "huggingface": Layout(
+        f"{_HERE}.huggingface:open_huggingface",
+        ("name", "train", "validation", "test", "image_column", "label_column"),
+    ),
 }
-LABELLED_KINDS: tuple[str, ...] = tuple(_MEANT_FOR)
+LABELLED_KINDS: tuple[str, ...] = tuple(LAYOUTS)
 
 
 def open_labelled(
@@ -63,36 +63,14 @@ def open_labelled(
         InputError: an unknown layout, an option that it does not have, or files that are not there.
         DataError: what is there is damaged or contradicts itself.
     """
-    options = options or LabelledOptions()
-    if kind not in _MEANT_FOR:
-        raise InputError(f"unknown layout kind={kind!r}; {nearest(kind, LABELLED_KINDS)}")
-    given = {field.name for field in fields(options) if getattr(options, field.name) is not None}
-    stray = sorted(given - _MEANT_FOR[kind])
-    if stray:
-        raise InputError(
-            f"{', '.join(stray)}: no option of the layout {kind!r}, which has {', '.join(sorted(_MEANT_FOR[kind]))}"
-        )
-    splits = {"train": options.train, "validation": options.validation, "test": options.test}
-    if kind == "huggingface":
-        return open_huggingface(
-            str(root),
-            name=options.name,
-            splits=splits,
-            image_column=options.image_column,
-            label_column=options.label_column,
-        )
-    root = Path(root)
-    if kind == "torchvision":
-        return open_torchvision(root, name=options.name, download=bool(options.download))
-    if not root.is_dir():
+    opens, given = choose_layout(LAYOUTS, kind, options or LabelledOptions())
+    if kind in ("huggingface", "torchvision"):  # a name on the hub is no folder, and a download makes its own
+        return cast(LabelledSource, opens(root, **given))
+    if not Path(root).is_dir():
         raise InputError(f"{root} is not a folder; give the root of the data set")
     if kind == "idx":
-        return open_idx(root, name=options.name, classes=options.classes, cache=cache)
-    if kind == "imagenet":
-        return open_imagenet(
-            root, train=options.train, validation=options.validation, labels=options.labels, synsets=options.synsets
-        )
-    return open_folder(root, train=options.train, validation=options.validation, test=options.test)
+        given["cache"] = cache
+    return cast(LabelledSource, opens(Path(root), **given))
 
 
 def detect_labelled(root: Path | str) -> str | None:
@@ -100,6 +78,10 @@ def detect_labelled(root: Path | str) -> str | None:
 
     A torchvision data set is not recognised: its name must be given.
     """
+    from fewpairs.kinds.classification.layouts.folder import FOLDERS
+    from fewpairs.kinds.classification.layouts.idx import holds_idx
+    from fewpairs.kinds.classification.layouts.imagenet import WNID
+
     root = Path(root)
     if not root.is_dir():
         return None

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
-from fewpairs.data.files import visible_files
+from fewpairs.data.files import Layout, choose_layout, visible_files
 from fewpairs.data.pictures import PICTURES
-from fewpairs.errors import InputError, nearest
-from fewpairs.kinds.segmentation.layouts.folder import ImageFolder
-from fewpairs.kinds.segmentation.layouts.nifti import Nifti, msd
-from fewpairs.kinds.segmentation.layouts.uw_madison import ORGANIZER_EXCLUSIONS, UWMadison
-from fewpairs.kinds.segmentation.source import Source
-from fewpairs.kinds.segmentation.volumes import SUFFIXES
+from fewpairs.errors import InputError
+from fewpairs.kinds.segmentation.source import SUFFIXES, Source
 
 Kind = Literal["uw-madison", "msd", "nifti", "folder"]
 
@@ -38,13 +34,16 @@ class SourceOptions:
     other_labels: Literal["error", "background"] | None = None
 
 
-_MEANT_FOR: dict[str, frozenset[str]] = {
-    "uw-madison": frozenset({"exclude", "missing_rows", "thickness"}),
-    "msd": frozenset({"classes", "axis", "case_pattern", "other_labels"}),
-    "nifti": frozenset({"classes", "axis", "images", "labels", "case_pattern", "other_labels"}),
-    "folder": frozenset({"classes", "images", "labels", "colours", "nonzero", "case_pattern"}),
+_HERE = "fewpairs.kinds.segmentation.layouts"
+LAYOUTS = {
+    "uw-madison": Layout(f"{_HERE}.uw_madison:UWMadison", ("exclude", "missing_rows", "thickness")),
+    "msd": Layout(f"{_HERE}.nifti:msd", ("classes", "axis", "case_pattern", "other_labels")),
+    "nifti": Layout(f"{_HERE}.nifti:Nifti", ("classes", "axis", "images", "labels", "case_pattern", "other_labels")),
+    "folder": Layout(
+        f"{_HERE}.folder:ImageFolder", ("classes", "images", "labels", "colours", "nonzero", "case_pattern")
+    ),
 }
-KINDS: tuple[str, ...] = tuple(_MEANT_FOR)
+KINDS: tuple[str, ...] = tuple(LAYOUTS)
 
 
 def open_source(kind: str, root: Path | str, options: SourceOptions | None = None) -> Source:
@@ -55,51 +54,21 @@ def open_source(kind: str, root: Path | str, options: SourceOptions | None = Non
         DataError: `root` is no folder.
     """
     options = options or SourceOptions()
-    if kind not in _MEANT_FOR:
-        raise InputError(f"unknown layout kind={kind!r}; {nearest(kind, KINDS)}")
-    given = {field.name for field in fields(options) if getattr(options, field.name) is not None}
-    stray = sorted(given - _MEANT_FOR[kind])
-    if stray:
-        raise InputError(
-            f"{', '.join(stray)}: no option of the layout {kind!r}, which has {', '.join(sorted(_MEANT_FOR[kind]))}"
-        )
+    opens, given = choose_layout(LAYOUTS, kind, options)
     root = Path(root)
     if not root.is_dir():
         raise InputError(f"{root} is not a folder; give the root of the data set")
-    if kind == "uw-madison":
-        return UWMadison(
-            root,
-            exclude=ORGANIZER_EXCLUSIONS if options.exclude is None else options.exclude,
-            missing_rows=options.missing_rows or "error",
-            thickness=3.0 if options.thickness is None else options.thickness,
-        )
-    axis = 2 if options.axis is None else options.axis
-    other = options.other_labels or "error"
-    if kind == "msd":
-        return msd(root, classes=options.classes, axis=axis, case_pattern=options.case_pattern, other_labels=other)
+    if kind in ("uw-madison", "msd"):
+        return cast(Source, opens(root, **given))
     if options.classes is None:
         raise InputError(
             f"the layout {kind!r} does not name its classes; give classes=, in the order of the labels 1, 2, ..."
         )
-    if kind == "nifti":
-        return Nifti(
-            root / (options.images or "images"),
-            root / (options.labels or "labels"),
-            classes=options.classes,
-            axis=axis,
-            case_pattern=options.case_pattern,
-            other_labels=other,
-        )
-    if isinstance(options.classes, Mapping):
+    if kind == "folder" and isinstance(options.classes, Mapping):
         raise InputError("the layout 'folder' takes classes= as a list of names, in the order of the labels 1, 2, ...")
-    return ImageFolder(
-        root / (options.images or "images"),
-        root / (options.labels or "masks"),
-        classes=options.classes,
-        colours=options.colours,
-        nonzero=bool(options.nonzero),
-        case_pattern=options.case_pattern,
-    )
+    images = root / (given.pop("images", None) or "images")
+    labels = root / (given.pop("labels", None) or ("masks" if kind == "folder" else "labels"))
+    return cast(Source, opens(images, labels, **given))
 
 
 def detect_kind(root: Path | str) -> str:

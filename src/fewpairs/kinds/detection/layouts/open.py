@@ -1,0 +1,55 @@
+"""One entrance to every detection data set, by the name of its layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, cast
+
+from fewpairs.data.files import Layout, choose_layout
+from fewpairs.errors import InputError
+from fewpairs.kinds.detection.options import DetectionOptions
+from fewpairs.kinds.detection.source import DetectionSource
+
+DetectionKind = Literal["coco", "voc", "nuclei-masks"]
+DETECTION_KINDS: tuple[DetectionKind, ...] = ("coco", "voc", "nuclei-masks")
+
+_HERE = "fewpairs.kinds.detection.layouts"
+_OF_ALL = ("classes", "train", "val", "test", "images", "on_error", "check_files")
+_OF_ALL += ("val_fraction", "test_fraction", "seed")
+LAYOUTS = {
+    "coco": Layout(f"{_HERE}.coco:open_coco", _OF_ALL),
+    "voc": Layout(f"{_HERE}.voc:open_voc", (*_OF_ALL, "annotations", "difficult", "first_pixel")),
+    "nuclei-masks": Layout(f"{_HERE}.label_maps:open_label_maps", (*_OF_ALL, "annotations")),
+}
+
+
+def open_detection(kind: str, root: Path | str, options: DetectionOptions | None = None) -> DetectionSource:
+    """The detection data set at `root` in the layout `kind`.
+
+    Args:
+        kind: `coco` (JSON), `voc` (XML) or `nuclei-masks` (label maps).
+
+    Raises:
+        InputError: an unknown layout, an option that it does not have, or files that are not there.
+        DataError: what is there is damaged or contradicts itself; everything that is wrong is named at once.
+    """
+    options = options or DetectionOptions()
+    opens, _ = choose_layout(LAYOUTS, kind, options)
+    if not Path(root).is_dir():
+        raise InputError(f"{root} is not a folder; give the root of the data set")
+    return cast(DetectionSource, opens(Path(root), options))
+
+
+def detect_detection(root: Path | str) -> DetectionKind | None:
+    """The layout of the folder `root`, judged by the names in it; None if it has none of them."""
+    from fewpairs.kinds.detection.layouts import coco_files, label_maps, voc
+
+    root = Path(root)
+    if not root.is_dir():
+        return None
+    if (root / voc.ANNOTATIONS).is_dir() and (root / voc.IMAGES).is_dir():
+        return "voc"
+    folders = label_maps.IMAGES, label_maps.MASKS
+    if all((root / name).is_dir() for name in folders) and (root / label_maps.INDEX).is_file():
+        return "nuclei-masks"
+    return "coco" if coco_files.coco_files(root, DetectionOptions()) else None

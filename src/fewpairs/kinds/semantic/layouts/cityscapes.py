@@ -1,0 +1,50 @@
+"""Cityscapes: `leftImg8bit/PART/CITY/ID_leftImg8bit.png` and `gtFine/PART/CITY/ID_gtFine_labelTrainIds.png`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fewpairs.data.files import fail_on, visible_files, visible_folders
+from fewpairs.errors import DataError
+from fewpairs.kinds.semantic.labels import NumberReading
+from fewpairs.kinds.semantic.layouts.open import SemanticOptions
+from fewpairs.kinds.semantic.names import CITYSCAPES
+from fewpairs.kinds.semantic.source import SceneFiles, SemanticSource
+from fewpairs.types import IGNORE
+
+
+def open_cityscapes(root: Path, options: SemanticOptions) -> SemanticSource:
+    """A data set in Cityscapes' layout, with its 19 classes; label ids are translated where there are no train ids.
+
+    Raises:
+        DataError: what is missing or has no partner.
+    """
+    parts: dict[str, list[SceneFiles]] = {}
+    trained = True
+    for part in ("train", "val"):
+        folder = root / "leftImg8bit" / part
+        if part == "val" and not folder.is_dir():
+            continue
+        files = []
+        for city in visible_folders(folder):
+            for image in visible_files(folder / city, ("_leftimg8bit.png",)):
+                stem = image.name[: -len("_leftImg8bit.png")]
+                mask = root / "gtFine" / part / city / f"{stem}_gtFine_labelTrainIds.png"
+                if not mask.is_file() and mask.with_name(f"{stem}_gtFine_labelIds.png").is_file():
+                    mask, trained = mask.with_name(f"{stem}_gtFine_labelIds.png"), False
+                files.append(SceneFiles(stem, stem, image, mask))
+        problems = [f"{one.image} has no label map {one.mask}" for one in files if not one.mask.is_file()]
+        fail_on(problems, "every image needs a label map, with label ids or train ids")
+        parts[part] = files
+    if not trained and any(one.mask.name.endswith("TrainIds.png") for files in parts.values() for one in files):
+        raise DataError(
+            f"{root / 'gtFine'} has *_labelTrainIds.png for some images and only *_labelIds.png for others; make them "
+            "for all, or remove them"
+        )
+    names = tuple(CITYSCAPES)
+    if trained:
+        reading = NumberReading.plain(names)
+    else:
+        ids = {label: index for index, (label, _) in enumerate(CITYSCAPES.values())}
+        reading = NumberReading({number: ids.get(number, IGNORE) for number in range(256)}, names)
+    return SemanticSource(root.name, names, parts, reading, colours=[colour for _, colour in CITYSCAPES.values()])

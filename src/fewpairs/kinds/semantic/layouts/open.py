@@ -1,0 +1,82 @@
+"""One entrance to every data set of label maps, by the name of its layout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal, cast
+
+from fewpairs.data.files import Layout, choose_layout
+from fewpairs.errors import DataError, InputError
+from fewpairs.kinds.semantic.source import SemanticSource
+from fewpairs.types import IGNORE
+
+SemanticKind = Literal["ade20k", "cityscapes", "label-maps"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SemanticOptions:
+    """What a layout does not say itself.
+
+    Attributes:
+        classes: names in the order of the labels, with the background where there is one.
+        classes_file: a text file with these names, one a line, instead.
+        ignore: the stored number that is not scored; only for label numbers.
+        zero_is_ignored: 0 is not scored and 1 is the first class, as in ADE20K.
+        nonzero: everything but 0 is the second of two classes.
+        colours: for colour-coded masks, the (red, green, blue) of every class; `ignore` has no meaning then.
+        images, masks: names of the two folders.
+        split_file: a CSV file with the columns `id` (file name without suffix) and `split` (train, val, test).
+        case_pattern: regular expression with one group that finds the case (patient) in a file's name without suffix.
+    """
+
+    classes: tuple[str, ...] | None = None
+    classes_file: str | None = None
+    ignore: int | None = IGNORE
+    zero_is_ignored: bool = False
+    nonzero: bool = False
+    colours: dict[str, tuple[int, int, int]] | None = None
+    images: str = "images"
+    masks: str = "masks"
+    split_file: str | None = None
+    case_pattern: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.classes is not None and self.classes_file is not None:
+            raise InputError("data.source.classes and data.source.classes_file both name the classes; give one of them")
+        ways = [name for name in ("zero_is_ignored", "nonzero", "colours") if getattr(self, name)]
+        if len(ways) > 1:
+            raise InputError(f"data.source.{' and data.source.'.join(ways)} are two ways to read a mask; give one")
+        if self.ignore is not None and not 0 <= self.ignore <= 65535:
+            raise InputError(f"data.source.ignore={self.ignore}: a stored number lies between 0 and 65535; null: none")
+        for name, colour in (self.colours or {}).items():
+            if len(colour) != 3 or not all(0 <= value <= 255 for value in colour):
+                raise InputError(f"data.source.colours.{name}={list(colour)}: give red, green and blue, 0 to 255")
+
+
+_HERE = "fewpairs.kinds.semantic.layouts"
+LAYOUTS = {
+    "ade20k": Layout(f"{_HERE}.ade20k:open_ade20k", ("classes", "classes_file", "case_pattern")),
+    "cityscapes": Layout(f"{_HERE}.cityscapes:open_cityscapes", ()),
+    "label-maps": Layout(f"{_HERE}.label_maps:open_label_maps", tuple(field.name for field in fields(SemanticOptions))),
+}
+SEMANTIC_KINDS: tuple[str, ...] = tuple(LAYOUTS)
+
+
+def open_semantic(kind: str, root: Path | str, options: SemanticOptions | None = None) -> SemanticSource:
+    """The data set at `root` in the layout `kind`; files are listed and paired, not read.
+
+    Args:
+        kind: `ade20k`, `cityscapes` or `label-maps`.
+
+    Raises:
+        InputError: an unknown layout, an option that it does not have, or options that contradict one another.
+        DataError: what is missing or has no partner.
+    """
+    options = options or SemanticOptions()
+    if kind == "cityscapes" and (options.classes or options.classes_file):
+        raise InputError("Cityscapes has its 19 classes; for others use data.kind=label-maps")
+    opens, _ = choose_layout(LAYOUTS, kind, options)
+    if not Path(root).is_dir():
+        raise DataError(f"{root} is not a folder; data.root must hold the layout {kind!r}")
+    return cast(SemanticSource, opens(Path(root), options))
