@@ -216,6 +216,8 @@ def _show(root: Path, kind: str, found: Inspection) -> None:
     for name, voxels, slices in zip(found.classes, found.voxels, found.class_slices, strict=True):
         table.add_row(name, share(voxels, found.all_voxels), share(slices, found.slices))
     console.print(table)
+    for note in found.notes:
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
     for message in found.errors[:_SHOWN_ERRORS]:
         console.print(f"error: {message}", markup=False, soft_wrap=True)
     if len(found.errors) > _SHOWN_ERRORS:

@@ -88,6 +88,8 @@ def _show(kind: str, source: SemanticSource, found: SceneOverview) -> None:
         console.print(
             "sizes were compared; --decode reads every label and counts the pixels of each class", style="dim"
         )
+    for note in found.notes:
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
     for problem in found.problems[:_SHOWN_ERRORS]:
         console.print(f"error: {problem}", markup=False, soft_wrap=True)
     if len(found.problems) > _SHOWN_ERRORS:

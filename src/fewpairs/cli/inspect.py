@@ -187,7 +187,7 @@ def _open_run(
 
 def _segmented(view: SemanticView, image: Path, size: tuple[int, int] | None) -> LabelledView:
     """All of a picture as a semantic segmenter sees it, its sides made whole multiples of 32 pixels, 64 at least."""
-    from fewpairs.data.images import read_image
+    from fewpairs.data.pictures import read_image
     from fewpairs.kinds.classification.view import LabelledView
 
     picture = read_image(image)
@@ -200,7 +200,7 @@ def _segmented(view: SemanticView, image: Path, size: tuple[int, int] | None) ->
 
 def _detected(view: DetectionView, image: Path, size: tuple[int, int] | None) -> LabelledView:
     """All of a picture as a detector sees it, its sides made whole multiples of 32 pixels."""
-    from fewpairs.data.images import read_image
+    from fewpairs.data.pictures import read_image
     from fewpairs.kinds.classification.view import LabelledView
 
     picture = read_image(image)

@@ -1,106 +1,303 @@
-"""Pixels out of picture files (PNG, TIFF, BMP, JPEG), grey or RGB, 8 or 16 bits, with damage reported by file."""
+"""Pictures out of files, with damage reported by file: 8-bit for networks, or in the stored depth for scans and masks.
+
+For every kind of data alike:
+
+- Pixels are read as they are stored. An EXIF orientation is never followed, as in torchvision and timm; `Header` tells
+  whether there is one. Of a file with several pages or frames the first is read.
+- Alpha is left out, palettes become their colours, CMYK becomes RGB. In 8 bits, 16 bits keep their high byte and
+  floating point counts from 0 to 1.
+"""
 
 from __future__ import annotations
 
-import struct
-import zlib
-from collections.abc import Iterator
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
+from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
-from fewpairs.errors import DataError
+from fewpairs.data.files import is_hidden
+from fewpairs.errors import DataError, FewpairsError, InputError
 from fewpairs.types import Size
 
-PICTURES = (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
 LOSSLESS = (".png", ".tif", ".tiff", ".bmp")
+"""What masks come in: other formats change pixels, or are not for label numbers."""
+SCANS = (*LOSSLESS, ".jpg", ".jpeg")
+"""What folders of scans, and of images beside masks, are searched for: formats that keep each pixel of a slice."""
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
+"""What photographs come in: everything that Pillow reads and that data sets are published in."""
 
-_GREY = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F"}
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    try:
-        with Image.open(path) as picture:
-            yield picture
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist") from None
-    except PermissionError:
-        raise DataError(f"{path} may not be read; check its permissions") from None
-    except (OSError, SyntaxError, ValueError, struct.error, zlib.error, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} is not a readable picture ({error}); the file is damaged or truncated") from None
+_NUMBERS = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
+_GREY = {"1", "L", "LA", "La", *_NUMBERS}
+_ORIENTATION = 0x0112
+_WITH_EXIF = ("JPEG", "MPO", "TIFF", "WEBP")
+_JPEG, _PNG, _GIF, _BMP, _RIFF = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"RIFF"
+_ENDS = {_JPEG: b"\xff\xd9", _PNG: b"IEND\xaeB`\x82", _GIF: b";"}
 
 
-def picture_layout(path: Path) -> tuple[Size, int]:
-    """Size (h, w) in pixels and number of channels (1 or 3) of a picture, from its header alone.
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What the header of a picture file says."""
+
+    size: Size
+    """Height and width in pixels, as stored."""
+    channels: int
+    """1 for a grey picture, 3 for one in colour or with a palette."""
+    orientation: int
+    """The EXIF tag, 2 to 8 for a picture that is stored turned or mirrored; 1 where there is none."""
+
+
+def read_header(path: Path) -> Header:
+    """The header of a picture file.
 
     Raises:
-        DataError: not a readable picture.
+        DataError: as `read_image`, as far as the header shows it.
     """
-    with _opened(path) as picture:
-        return (picture.height, picture.width), 1 if picture.mode in _GREY else 3
+    with _opened(path, str(path)) as picture:
+        return Header((picture.height, picture.width), 1 if picture.mode in _GREY else 3, _orientation(picture))
+
+
+def check_file(path: Path, *, decode: bool) -> Header:
+    """The header of `path`, which is a whole picture.
+
+    Without `decode` the header is parsed and the end of the file looked for, which tells truncated files from whole
+    ones at the cost of two short reads; files of formats without a marked end, or that do not end as they should, are
+    decoded. With `decode` every pixel is.
+
+    Raises:
+        DataError: it is not.
+    """
+    if decode or not _ends_well(path):
+        read_image(path)
+    return read_header(path)
+
+
+def turned_notes(turned: Mapping[str, int], shown: int = 20) -> tuple[str, ...]:
+    """A sentence about the pictures with an EXIF orientation (name -> tag), as checks print it; none without such."""
+    if not turned:
+        return ()
+    places = [f"{name} (orientation {tag})" for name, tag in turned.items()]
+    more = f"; and {len(places) - shown} more" if len(places) > shown else ""
+    what = "images with an EXIF orientation, read as stored: the tag is not followed"
+    return (f"{len(places)} {what}: {'; '.join(places[:shown])}{more}",)
+
+
+def read_image(content: Path | bytes, name: str | None = None) -> Image.Image:
+    """The decoded picture in mode L or RGB; `name` is what messages call it, by default the path.
+
+    Raises:
+        DataError: an empty, damaged or truncated file, none that Pillow reads, or pixels out of range.
+    """
+    name = name or str(content)
+    with _opened(content, name) as picture:
+        picture.load()
+        if picture.mode in _NUMBERS:
+            return _eight_bits(picture, name)
+        return picture.convert("L") if picture.mode in _GREY else _colour(picture)
 
 
 def read_picture(path: Path) -> NDArray[Any]:
-    """Pixels `[c H W]` with c = 1 (grey) or 3 (RGB), in the stored depth; an alpha channel is left out.
+    """Pixels `[c H W]` with c = 1 (grey) or 3 (RGB), in the stored depth.
 
     Raises:
-        DataError: not a readable picture.
+        DataError: as `read_image`, or 16 bits a colour in another format than PNG.
     """
-    with _opened(path) as picture:
-        if _deep_modes(picture):
+    with _opened(path, str(path)) as picture:
+        if _is_deep(picture):
             return _read_deep(picture, path)
         if picture.mode not in _GREY:
-            return np.ascontiguousarray(np.asarray(picture.convert("RGB")).transpose(2, 0, 1))
-        if picture.mode in ("LA", "La"):
-            return np.asarray(picture.convert("L"))[None]
-        pixels = np.asarray(picture)
-        return _native(pixels)[None]
+            return np.ascontiguousarray(np.asarray(_colour(picture)).transpose(2, 0, 1))
+        return _stored_numbers(picture)[None]
 
 
 def read_indices(path: Path) -> NDArray[Any]:
     """Stored numbers `[H W]` of a grey or palette picture, the palette's indices rather than its colours.
 
     Raises:
-        DataError: not a readable picture, or one in colour.
+        DataError: as `read_image`, or a picture in colour.
     """
-    with _opened(path) as picture:
+    with _opened(path, str(path)) as picture:
         if picture.mode not in _GREY and picture.mode != "P":
             raise DataError(
                 f"{path} is in colour ({picture.mode}) but is read as label numbers; "
                 "name the colour of each class (colours=) to read colour-coded masks"
             )
-        if picture.mode in ("LA", "La"):
-            return np.asarray(picture.convert("L"))
-        return _native(np.asarray(picture))
+        return _stored_numbers(picture)
 
 
-def _native(pixels: NDArray[Any]) -> NDArray[Any]:
-    """Bool to uint8, and the machine's byte order."""
-    if pixels.dtype == bool:
-        return pixels.astype(np.uint8)
-    return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+def as_channels(image: Image.Image, channels: int) -> Image.Image:
+    """Grey (1, by the luma weights of ITU-R 601) or colour (3); grey becomes colour by repetition."""
+    mode = "L" if channels == 1 else "RGB"
+    return image if image.mode == mode else image.convert(mode)
 
 
-def _deep_modes(picture: Image.Image) -> list[str]:
-    """How Pillow names the layout of a picture with 16 bits a colour, as `RGB;16B`; empty for all others."""
+@contextmanager
+def damage(name: str) -> Iterator[None]:
+    """Whatever goes wrong while the picture `name` is read becomes a DataError that says so."""
+    try:
+        yield
+    except FewpairsError:
+        raise
+    except FileNotFoundError:
+        raise DataError(f"{name} does not exist") from None
+    except PermissionError:
+        raise DataError(f"{name} may not be read; check its permissions") from None
+    except Exception as error:  # Pillow's parsers raise nearly anything on a damaged file: KeyError, struct.error, ...
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{name} is not a readable picture ({reason}); the file is damaged or truncated") from None
+
+
+@contextmanager
+def _opened(content: Path | bytes, name: str) -> Iterator[Image.Image]:
+    with damage(name):
+        if (len(content) if isinstance(content, bytes) else content.stat().st_size) == 0:
+            raise DataError(f"{name} is empty (0 bytes)")
+        with Image.open(BytesIO(content) if isinstance(content, bytes) else content) as picture:
+            if isinstance(picture, TiffImageFile) and _orientation(picture) != 1:
+                # unlike other formats, Pillow turns TIFFs when it loads them, and swaps their sides when it opens them
+                del picture.getexif()[_ORIENTATION]
+                picture._size = picture.tag_v2[IMAGEWIDTH], picture.tag_v2[IMAGELENGTH]
+            yield picture
+
+
+def _orientation(picture: Image.Image) -> int:
+    if picture.format not in _WITH_EXIF:
+        return 1
+    try:
+        tags = picture.tag_v2 if isinstance(picture, TiffImageFile) else picture.getexif()
+        tag = tags.get(_ORIENTATION)
+    except Exception:  # a damaged EXIF block makes Pillow raise nearly anything, and does no harm to the pixels
+        return 1
+    return tag if tag in range(1, 9) else 1
+
+
+def _colour(picture: Image.Image) -> Image.Image:
+    """In mode RGB. What is transparent keeps its colour."""
+    if "transparency" in picture.info or picture.mode == "PA":
+        picture = picture.convert("RGBA")
+    return picture.convert("RGB")
+
+
+def _stored_numbers(picture: Image.Image) -> NDArray[Any]:
+    """`[H W]`, bool as uint8, and in the machine's byte order."""
+    pixels = np.asarray(picture.convert("L") if picture.mode in ("LA", "La") else picture)
+    return pixels.astype(np.uint8 if pixels.dtype == bool else pixels.dtype.newbyteorder("="), copy=False)
+
+
+def _eight_bits(picture: Image.Image, name: str) -> Image.Image:
+    """Integers of 16 bits or floating point from 0 to 1 -> 8 bits."""
+    pixels = _stored_numbers(picture)
+    largest = 1 if picture.mode == "F" else 65535
+    low, high = pixels.min(), pixels.max()
+    if not (low >= 0 and high <= largest):
+        raise DataError(
+            f"{name} has values from {low:g} to {high:g}; pixels of this kind ({picture.mode}) are read from 0 to "
+            f"{largest}; convert it to 8 or 16 bits"
+        )
+    eight = np.rint(pixels * 255.0) if picture.mode == "F" else pixels.astype(np.uint16) >> 8
+    return Image.fromarray(eight.astype(np.uint8))
+
+
+def _is_deep(picture: Image.Image) -> bool:
+    """Whether it has 16 bits a colour, which Pillow calls `RGB;16B` or the like."""
     given = [tile.args for tile in picture.tile] if isinstance(picture, ImageFile.ImageFile) else []
     names = [args if isinstance(args, str) else args[0] for args in given if args]
-    return [name for name in names if isinstance(name, str) and ";16" in name and name.startswith("RGB")]
+    return any(isinstance(name, str) and ";16" in name and name.startswith("RGB") for name in names)
 
 
 def _read_deep(picture: Image.Image, path: Path) -> NDArray[Any]:
     """Both bytes of each colour of a PNG. Pillow keeps only the high one, unless told that bytes are swapped."""
     if picture.format != "PNG":
         raise DataError(f"{path} has 16 bits a colour, which are read from PNG only; convert it")
-    with _opened(path) as swapped:
+    with _opened(path, str(path)) as swapped:
         if not isinstance(swapped, ImageFile.ImageFile):
             raise DataError(f"{path} is not a readable picture; the file is damaged")
         swapped.tile = [tile._replace(args=str(tile.args).replace(";16B", ";16L")) for tile in swapped.tile]
         low = np.asarray(swapped)[..., :3].astype(np.uint16)
     high = np.asarray(picture)[..., :3].astype(np.uint16)
     return np.ascontiguousarray((high << 8 | low).transpose(2, 0, 1))
+
+
+def _ends_well(path: Path) -> bool:
+    """Whether the format marks its end, or states its length, and the file agrees."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(16)
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - 12))
+            tail = file.read()
+    except OSError:
+        return False
+    if head.startswith(_RIFF):
+        return int.from_bytes(head[4:8], "little") + 8 <= size
+    if head.startswith(_BMP):
+        return 54 <= int.from_bytes(head[2:6], "little") <= size
+    return any(head.startswith(magic) and tail.endswith(end) for magic, end in _ENDS.items())
+
+
+@dataclass(frozen=True)
+class ClassFolder:
+    """What lies in the folder of one class."""
+
+    images: list[str]
+    """Paths relative to the folder, sorted."""
+    others: Counter[str]
+    """Files with suffixes that are not read, by suffix."""
+
+
+def look_into(folder: Path) -> ClassFolder:
+    """All images at any depth below `folder`; links are followed, hidden files and folders are left out."""
+    images: list[str] = []
+    others: Counter[str] = Counter()
+    seen: set[tuple[int, int]] = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        status = os.stat(place)
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = [name for name in folders if not is_hidden(name)]
+        prefix = Path(place).relative_to(folder).as_posix()
+        for name in files:
+            if is_hidden(name):
+                continue
+            if is_image(name):
+                images.append(name if prefix == "." else f"{prefix}/{name}")
+            else:
+                others[Path(name).suffix.lower() or name] += 1
+    return ClassFolder(sorted(images), others)
+
+
+def is_image(name: str) -> bool:
+    """Whether a file called `name` is taken for a picture."""
+    return name.lower().endswith(SUFFIXES) and not is_hidden(name)
+
+
+def find_pictures(inputs: Sequence[Path | str]) -> list[Path]:
+    """Files, and all pictures at any depth below folders by their names, in the order given; each counts once.
+
+    Raises:
+        InputError: nothing given, a path that does not exist or has another suffix, or a folder without pictures.
+    """
+    found: dict[Path, Path] = {}
+    for path in (Path(given) for given in inputs):
+        if not path.exists():
+            raise InputError(f"{path} does not exist")
+        below = [path / name for name in look_into(path).images] if path.is_dir() else [path]
+        if not below:
+            raise InputError(f"{path} holds no pictures ({', '.join(SUFFIXES)})")
+        if not is_image(below[0].name):
+            raise InputError(f"{path} is no picture that can be read ({', '.join(SUFFIXES)})")
+        for file in below:
+            found.setdefault(file.resolve(), file)
+    if not found:
+        raise InputError("no pictures given")
+    return list(found.values())

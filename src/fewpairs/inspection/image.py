@@ -9,8 +9,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from fewpairs.data.images import as_channels, read_image
-from fewpairs.data.pictures import read_picture
+from fewpairs.data.pictures import as_channels, read_image, read_picture
 from fewpairs.errors import InputError
 from fewpairs.inspection.result import Picture, Point
 from fewpairs.kinds.classification.view import LabelledView

@@ -12,16 +12,16 @@ from typing import Any
 
 from torch import nn
 
-from fewpairs.runs.config import load_experiment, merge, parse_override, to_dict, to_yaml, validate
 from fewpairs.errors import InputError
-from fewpairs.runs.training import PRETRAINED_NOTE, evaluate, train
-from fewpairs.train.run_folder import Weights, weights_file
 from fewpairs.kinds.kind import Built, Experiment
 from fewpairs.kinds.semantic.experiment import SemanticExperiment
-from fewpairs.runs.provenance import DATA_NOTE, WEIGHTS_NOTE, attention_name, curve, model_cost, note_data
-from fewpairs.train.environment import commit, hardware
 from fewpairs.report import Comparison, Estimate, Row, write_run
+from fewpairs.runs.config import load_experiment, merge, parse_override, to_dict, to_yaml, validate
+from fewpairs.runs.provenance import DATA_NOTE, WEIGHTS_NOTE, attention_name, curve, model_cost, note_data
+from fewpairs.runs.training import PRETRAINED_NOTE, evaluate, train
 from fewpairs.train import History, RunFolder, describe_environment, leave_processes, load_weights
+from fewpairs.train.environment import commit, hardware
+from fewpairs.train.run_folder import Weights, weights_file
 
 
 @dataclass(frozen=True)

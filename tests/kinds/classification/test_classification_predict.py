@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from fewpairs.data.images import find_pictures
+from fewpairs.data.pictures import find_pictures
 from fewpairs.errors import InputError
 from fewpairs.kinds.classification.predict import (
     RECORDS,

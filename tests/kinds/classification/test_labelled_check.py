@@ -6,11 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from labelled_memory import memory_source
+from PIL import Image
 
+from fewpairs.data.pictures import Header
 from fewpairs.errors import DataError
 from fewpairs.kinds.classification import check as module
 from fewpairs.kinds.classification.check import DamagedImagesError, check_images
 from fewpairs.kinds.classification.layouts.open import open_labelled
+from fewpairs.kinds.classification.overview import look_over
 from fewpairs.kinds.classification.source import LabelledSource
 
 
@@ -66,10 +69,11 @@ def test_only_the_images_asked_for(damaged: Path) -> None:
 def test_a_second_look_reads_no_whole_file(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[tuple[str, bool]] = []
 
-    def look(path: Path, *, decode: bool) -> None:
+    def look(path: Path, *, decode: bool) -> Header:
         looked.append((path.name, decode))
         if path.stat().st_size < 20:
             raise DataError(f"{path} is damaged")
+        return Header((1, 1), 1, 1)
 
     monkeypatch.setattr(module, "check_file", look)
     cache = tmp_path / "cache"
@@ -125,3 +129,15 @@ def test_images_without_files_are_read_with_decode_alone(monkeypatch: pytest.Mon
 def test_progress_is_told(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
     check_images(opened(pictures))
     assert "checking 21 images: 1/1" in capsys.readouterr().err
+
+
+def test_pictures_with_an_orientation_are_noted(pictures: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    path = pictures / "train" / "bee" / "train3.JPEG"
+    Image.open(path).save(path, exif=exif)
+    note = "1 images with an EXIF orientation, read as stored: the tag is not followed: train/bee/train3.JPEG (orient"
+    for decode in (False, True):
+        found = look_over(opened(pictures), decode=decode, progress=False)
+        assert [text[: len(note)] for text in found.notes] == [note]
+        assert found.problems == ()

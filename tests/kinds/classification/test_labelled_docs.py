@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 import fewpairs
-from fewpairs.data.images import SUFFIXES
+from fewpairs.data.pictures import SUFFIXES
 from fewpairs.kinds.classification.augment import LabelledAugment, Mixing
 from fewpairs.kinds.classification.layouts.open import LabelledOptions
 from fewpairs.kinds.classification.layouts.torchvision_sets import SETS

@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
+from fewpairs.kinds.segmentation.layouts.folder import ImageFolder
 from fewpairs.kinds.segmentation.layouts.nifti import msd
 from fewpairs.kinds.segmentation.layouts.uw_madison import UWMadison
 from fewpairs.kinds.segmentation.overview import inspect_source
@@ -35,3 +37,16 @@ def test_overlaps_are_voxels_of_two_or_more_classes(decathlon: Path) -> None:
     labels = {"a": 1, "b": 2, "both": (1, 2), "two": 2}
     found = inspect_source(msd(decathlon, classes=labels), progress=False)
     assert found.overlap_voxels == found.voxels[0] + found.voxels[1]
+
+
+def test_pictures_with_an_orientation_are_noted(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    for name, options in (("images/a.jpg", {"exif": exif}), ("masks/a.png", {})):
+        (tmp_path / name).parent.mkdir()
+        Image.fromarray(np.zeros((3, 4), np.uint8)).save(tmp_path / name, **options)
+    found = inspect_source(ImageFolder(tmp_path / "images", tmp_path / "masks", classes=("a",)), progress=False)
+    note = "1 images with an EXIF orientation, read as stored: the tag is not followed: a.jpg (orientation 8)"
+    assert found.notes == (note,)
+    assert found.as_dict()["notes"] == [note]
+    assert list(found.sizes) == ["3 x 4"]

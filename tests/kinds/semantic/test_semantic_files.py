@@ -8,7 +8,7 @@ from PIL import Image
 from scene_files import CLASSES, make_folder, save, scene
 
 from fewpairs.errors import DataError, InputError
-from fewpairs.kinds.semantic.check import check_scenes
+from fewpairs.kinds.semantic.check import check_scenes, look_over_scenes
 from fewpairs.kinds.semantic.labels import ColourReading, NonzeroReading, NumberReading
 from fewpairs.kinds.semantic.layouts.open import SemanticOptions, open_semantic
 from fewpairs.kinds.semantic.names import ADE20K, CITYSCAPES, palette, read_names
@@ -172,6 +172,22 @@ def test_damaged_masks_are_found_by_decoding(tmp_path):
     check_scenes(source, source.part("train"), progress=False)
     with pytest.raises(DataError, match=r"4\.png holds the label 7"):
         check_scenes(source, source.part("train"), decode=True, progress=False)
+
+
+def test_pictures_with_an_orientation_are_noted(tmp_path):
+    root = make_folder(tmp_path)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (root / "images" / "val" / "101.png").unlink()
+    Image.fromarray(scene(101)[0]).save(root / "images" / "val" / "101.jpg", exif=exif)
+    source = open_semantic("label-maps", root, PLAIN)
+    for decode in (False, True):
+        found = look_over_scenes(source, decode=decode, progress=False)
+        assert found.notes == (
+            "1 images with an EXIF orientation, read as stored: the tag is not followed: val/101 (orientation 6)",
+        )
+        assert found.as_dict()["notes"] == list(found.notes)
+        assert found.problems == ()
 
 
 @pytest.mark.parametrize(

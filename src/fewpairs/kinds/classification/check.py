@@ -7,13 +7,13 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fewpairs.data.atomic import atomic_path
-from fewpairs.data.images import check_file
+from fewpairs.data.pictures import check_file, turned_notes
 from fewpairs.data.progress import track
 from fewpairs.errors import DataError
 from fewpairs.kinds.classification.source import Indices, LabelledSource
@@ -60,53 +60,63 @@ def check_images(
         DamagedImagesError: some cannot be read.
     """
     numbers = np.arange(len(source), dtype=np.int64) if indices is None else indices
-    problems = find_damage(source, numbers, decode=decode, cache=cache, progress=progress)
+    problems, _ = find_damage(source, numbers, decode=decode, cache=cache, progress=progress)
     if problems:
         raise DamagedImagesError(problems, len(numbers), source.name)
 
 
 def find_damage(
     source: LabelledSource, indices: Indices, *, decode: bool, cache: Path | None, progress: bool
-) -> list[str]:
-    """A sentence for each damaged image. See `check_images`."""
+) -> tuple[list[str], tuple[str, ...]]:
+    """A sentence for each damaged image, and notes on what does no harm. See `check_images`."""
     known = {whole: _load(cache, whole) for whole in (True, False)}
     enough = known[True] if decode else np.union1d(known[True], known[False])
     work = _Work(source, decode, enough)
     problems: list[str] = []
+    turned: dict[str, int] = {}
     whole: list[Prints] = []
     groups = [indices[start : start + _TOGETHER] for start in range(0, len(indices), _TOGETHER)]
     with ThreadPoolExecutor(_THREADS) as pool:
         for group in track(groups, f"checking {len(indices)} images", enabled=progress):
-            found = list(pool.map(work, group.tolist()))
-            problems += [problem for problem, _ in found if problem is not None]
-            whole.append(np.array([mark for problem, mark in found if problem is None and mark], np.uint64))
+            found = list(zip(group.tolist(), pool.map(work, group.tolist()), strict=True))
+            problems += [looked.problem for _, looked in found if looked.problem is not None]
+            turned |= {source.id(number): looked.orientation for number, looked in found if looked.orientation != 1}
+            whole.append(np.array([looked.print for _, looked in found if looked.print], np.uint64))
     good = np.concatenate([np.empty(0, np.uint64), *whole])
     if cache is not None and not np.isin(good, enough).all():
         _save(cache, decode, np.union1d(known[decode], good))
-    return problems
+    return problems, turned_notes(turned)
+
+
+class _Looked(NamedTuple):
+    """What is wrong with an image, its EXIF orientation, and the fingerprint of a whole file of its own, else 0."""
+
+    problem: str | None = None
+    orientation: int = 1
+    print: int = 0
 
 
 class _Work:
-    """Number of an image -> what is wrong with it, and the fingerprint of its file (0: it has none of its own)."""
+    """Number of an image -> what a look at it shows; files known to be whole are not opened again."""
 
     def __init__(self, source: LabelledSource, decode: bool, known: Prints) -> None:
         self.source, self.decode = source, decode
         self.known = known
 
-    def __call__(self, number: int) -> tuple[str | None, int]:
+    def __call__(self, number: int) -> _Looked:
         path = self.source.file(number)
         try:
             if path is None:
                 if self.decode:
                     self.source.read(number)
-                return None, 0
+                return _Looked()
             fingerprint = _fingerprint(path)
             place = np.searchsorted(self.known, np.uint64(fingerprint))
             if place == len(self.known) or int(self.known[place]) != fingerprint:
-                check_file(path, decode=self.decode)
+                return _Looked(None, check_file(path, decode=self.decode).orientation, fingerprint)
         except DataError as error:
-            return str(error), 0
-        return None, fingerprint
+            return _Looked(str(error))
+        return _Looked(None, 1, fingerprint)
 
 
 def _fingerprint(path: Path) -> int:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from fewpairs.data.chance import chance
-from fewpairs.data.images import as_channels
+from fewpairs.data.pictures import as_channels
 from fewpairs.errors import InputError
 from fewpairs.kinds.classification.augment import LabelledAugment, training_transform
 from fewpairs.kinds.classification.source import Indices, LabelledSource

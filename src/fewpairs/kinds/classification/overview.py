@@ -20,7 +20,7 @@ class Overview:
     counts: dict[str, dict[str, int]]
     """Images by part and class."""
     notes: tuple[str, ...]
-    """What was left out."""
+    """What was left out, and what does no harm."""
     problems: tuple[str, ...]
     """A sentence for each image that cannot be read."""
 
@@ -45,6 +45,6 @@ class Overview:
 def look_over(source: LabelledSource, *, decode: bool = False, progress: bool = True) -> Overview:
     """Count the images of `source` and look at each; see `check.check_images` for what `decode` adds."""
     everything = np.arange(len(source), dtype=np.int64)
-    problems = find_damage(source, everything, decode=decode, cache=None, progress=progress)
+    problems, notes = find_damage(source, everything, decode=decode, cache=None, progress=progress)
     counts = {part: source.counts(part) for part in source.parts}
-    return Overview(source.name, source.classes, source.channels, counts, source.notes, tuple(problems))
+    return Overview(source.name, source.classes, source.channels, counts, (*source.notes, *notes), tuple(problems))

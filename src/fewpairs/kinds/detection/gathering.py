@@ -9,10 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from fewpairs.data.images import check_file, damage
 from fewpairs.data.names import Names
+from fewpairs.data.pictures import Header, check_file
 from fewpairs.errors import DataError
 from fewpairs.kinds.detection.findings import DetectionCheck
 from fewpairs.kinds.detection.masks import mask_areas
@@ -24,8 +23,6 @@ Box = tuple[float, float, float, float]
 
 _BEYOND = 0.01
 """Pixels by which a box may leave its image without being counted as cut: rounding."""
-_ORIENTATION = 0x0112
-_WITH_EXIF = ("JPEG", "MPO", "TIFF", "WEBP")
 _THREADS = 8
 
 
@@ -57,14 +54,6 @@ class RawImage:
     part: str
     number: int
     objects: Sequence[RawObject]
-
-
-@dataclass(frozen=True, slots=True)
-class FileFacts:
-    """What the header of an image file says."""
-
-    size: Size
-    orientation: int
 
 
 def gather(
@@ -105,33 +94,21 @@ def gather(
     return DetectionSource(root, classes, image_table, table, category_ids=category_ids, check=check, split=split)
 
 
-def file_facts(path: Path) -> FileFacts:
-    """Size and EXIF orientation (1: upright) from the header; the end of the file is looked at too.
-
-    Raises:
-        DataError: a missing, empty, truncated or damaged file, or none that is a picture.
-    """
-    check_file(path, decode=False)
-    with damage(str(path)), Image.open(path) as picture:
-        turned = picture.getexif().get(_ORIENTATION, 1) if picture.format in _WITH_EXIF else 1
-        return FileFacts((picture.height, picture.width), turned if turned in range(1, 9) else 1)
-
-
-def _look_at(root: Path, images: Sequence[RawImage], check: DetectionCheck) -> dict[str, FileFacts]:
-    def look(file: str) -> FileFacts | tuple[str, str]:
+def _look_at(root: Path, images: Sequence[RawImage], check: DetectionCheck) -> dict[str, Header]:
+    def look(file: str) -> Header | tuple[str, str]:
         path = root / file
         if not path.is_file():
             return "missing-file", str(path)
         try:
-            return file_facts(path)
+            return check_file(path, decode=False)
         except DataError as error:
             return "unreadable", str(error)
 
     files = sorted({image.file for image in images})
-    found: dict[str, FileFacts] = {}
+    found: dict[str, Header] = {}
     with ThreadPoolExecutor(_THREADS) as pool:
         for file, fact in zip(files, pool.map(look, files), strict=True):
-            if isinstance(fact, FileFacts):
+            if isinstance(fact, Header):
                 found[file] = fact
             else:
                 check.add(*fact)
@@ -139,7 +116,7 @@ def _look_at(root: Path, images: Sequence[RawImage], check: DetectionCheck) -> d
 
 
 def _usable_images(
-    root: Path, images: Sequence[RawImage], facts: Mapping[str, FileFacts], check: DetectionCheck, *, looked: bool
+    root: Path, images: Sequence[RawImage], facts: Mapping[str, Header], check: DetectionCheck, *, looked: bool
 ) -> list[RawImage]:
     """Those whose file is there and of the size that the annotations are for, each one once."""
     kept: list[RawImage] = []
@@ -160,7 +137,7 @@ def _usable_images(
             check.add("turned", f"{image.id} (orientation {fact.orientation})")
         if image.size is None:
             check.add("no-size", image.id)
-            kept.append(replace(image, size=(fact or file_facts(root / image.file)).size))
+            kept.append(replace(image, size=(fact or check_file(root / image.file, decode=False)).size))
         elif fact is not None and fact.size != image.size:
             check.add("other-size", _sizes(image, fact))
         else:
@@ -168,7 +145,7 @@ def _usable_images(
     return kept
 
 
-def _sizes(image: RawImage, fact: FileFacts) -> str:
+def _sizes(image: RawImage, fact: Header) -> str:
     stated = image.size or (0, 0)
     hint = ""
     if fact.orientation >= 5 and fact.size == stated[::-1]:

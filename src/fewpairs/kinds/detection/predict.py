@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fewpairs.data.images import find_pictures, read_image
+from fewpairs.data.pictures import find_pictures, read_image
 from fewpairs.data.progress import track
 from fewpairs.errors import DataError, FewpairsError, InputError
 from fewpairs.kinds.detection.task import Detection

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from fewpairs.data.images import read_image
 from fewpairs.data.names import Names
+from fewpairs.data.pictures import read_image
 from fewpairs.errors import DataError, InputError, nearest
 from fewpairs.kinds.detection.findings import DetectionCheck
 from fewpairs.kinds.detection.masks import decode_masks

@@ -13,7 +13,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from fewpairs.data.images import as_channels
+from fewpairs.data.pictures import as_channels
 from fewpairs.errors import InputError
 from fewpairs.types import Objects, Size
 

@@ -37,6 +37,8 @@ class Inspection:
     all_voxels: int = 0
     overlap_voxels: int = 0
     """Voxels of two or more classes."""
+    notes: tuple[str, ...] = ()
+    """What is odd and does no harm."""
     errors: list[str] = field(default_factory=list)
     """One message a scan that cannot be read."""
 
@@ -57,6 +59,7 @@ class Inspection:
             "class_slices": dict(zip(self.classes, self.class_slices, strict=True)),
             "all_voxels": self.all_voxels,
             "overlap_voxels": self.overlap_voxels,
+            "notes": list(self.notes),
             "errors": self.errors,
         }
 
@@ -69,7 +72,8 @@ def inspect_source(source: Source, *, progress: bool = True) -> Inspection:
     """
     scans = source.scans()
     classes = len(source.classes)
-    found = Inspection(source.classes, source.channels, voxels=[0] * classes, class_slices=[0] * classes)
+    empty = [0] * classes
+    found = Inspection(source.classes, source.channels, voxels=empty, class_slices=[*empty], notes=source.notes)
     for scan in track(scans, "reading scans", enabled=progress):
         try:
             image, mask = source.read(scan)

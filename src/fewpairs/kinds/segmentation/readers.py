@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fewpairs.data.pictures import PICTURES, read_picture
+from fewpairs.data.pictures import SCANS, read_picture
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.segmentation.layouts.uw_madison import SLICE_THICKNESS, SliceName, slice_id
 from fewpairs.kinds.segmentation.source import SUFFIXES, volume_stem
@@ -68,10 +68,10 @@ def find_inputs(paths: Iterable[Path | str]) -> list[InputFiles]:
         if not path.exists():
             raise InputError(f"{path} does not exist")
         if not found:
-            raise InputError(f"{path} holds no images ({', '.join((*SUFFIXES, *PICTURES))})")
+            raise InputError(f"{path} holds no images ({', '.join((*SUFFIXES, *SCANS))})")
         for file in found:
-            if not file.name.lower().endswith((*SUFFIXES, *PICTURES)):
-                raise InputError(f"{file} is no image that can be read ({', '.join((*SUFFIXES, *PICTURES))})")
+            if not file.name.lower().endswith((*SUFFIXES, *SCANS)):
+                raise InputError(f"{file} is no image that can be read ({', '.join((*SUFFIXES, *SCANS))})")
             files[file.absolute()] = None
     if not files:
         raise InputError("no images given")
@@ -132,7 +132,7 @@ def _read_pictures(paths: tuple[Path, ...]) -> NDArray[Any]:
 
 
 def _below(folder: Path) -> list[Path]:
-    files = [p for p in folder.iterdir() if p.is_file() and p.name.lower().endswith((*SUFFIXES, *PICTURES))]
+    files = [p for p in folder.iterdir() if p.is_file() and p.name.lower().endswith((*SUFFIXES, *SCANS))]
     slices = [path for path in folder.rglob("slice_*.png") if slice_id(path) is not None]
     return sorted(path for path in {*files, *slices} if not path.name.startswith("."))
 

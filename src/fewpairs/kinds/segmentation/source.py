@@ -35,7 +35,7 @@ class Source(Protocol):
     """A data set in one layout on disk.
 
     `options` holds what, besides the files, decides the outcome of `read` (plain JSON); `shared_files` are files that
-    belong to all scans, such as a table of labels.
+    belong to all scans, such as a table of labels. `notes` are sentences for people on what `scans` met.
     """
 
     @property
@@ -48,6 +48,8 @@ class Source(Protocol):
     def options(self) -> dict[str, Json]: ...
     @property
     def shared_files(self) -> tuple[Path, ...]: ...
+    @property
+    def notes(self) -> tuple[str, ...]: ...
 
     def scans(self) -> list[ScanFiles]:
         """All scans, ordered by case and scan. Checks the layout.

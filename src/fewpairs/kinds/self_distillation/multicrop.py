@@ -12,7 +12,7 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from fewpairs.data.images import as_channels
+from fewpairs.data.pictures import as_channels
 from fewpairs.errors import InputError
 from fewpairs.kinds.classification.source import Indices, LabelledSource
 from fewpairs.kinds.classification.view import LabelledView

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewpairs.data.files import fail_on
-from fewpairs.data.pictures import picture_layout
+from fewpairs.data.pictures import read_header, turned_notes
 from fewpairs.data.progress import track
 from fewpairs.errors import DataError
 from fewpairs.kinds.semantic.source import SceneFiles, SemanticSource, size_mismatch
@@ -29,12 +29,14 @@ class SceneOverview:
     """By part."""
     pixels: dict[str, dict[str, int]] | None
     """By part and class, with "(not scored)"; None unless labels were decoded."""
+    notes: tuple[str, ...]
+    """What does no harm."""
     problems: tuple[str, ...]
     """A sentence for each file that is damaged or does not fit."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
-        return {"images": self.images, "pixels": self.pixels, "errors": list(self.problems)}
+        return {"images": self.images, "pixels": self.pixels, "notes": list(self.notes), "errors": list(self.problems)}
 
 
 def check_scenes(
@@ -47,45 +49,51 @@ def check_scenes(
     Raises:
         DataError: some are wrong.
     """
-    problems, _ = _looked_at(source, files, decode=decode, progress=progress)
+    problems, _, _ = _looked_at(source, files, decode=decode, progress=progress)
     fail_on(problems, "mend these files, or take each image and its mask out of the folders")
 
 
 def look_over_scenes(source: SemanticSource, *, decode: bool = False, progress: bool = True) -> SceneOverview:
     """All parts of a source, as `check_scenes` looks at them, without raising."""
     images, pixels, problems = {}, {}, []
+    turned: dict[str, int] = {}
     for part, files in source.parts.items():
-        found, counts = _looked_at(source, files, decode=decode, progress=progress)
+        found, tags, counts = _looked_at(source, files, decode=decode, progress=progress)
         problems += found
+        turned |= tags
         images[part] = len(files)
         pixels[part] = {name: int(count) for name, count in zip(source.classes, counts, strict=False)}
         pixels[part]["(not scored)"] = int(counts[IGNORE])
-    return SceneOverview(images, pixels if decode else None, tuple(problems))
+    return SceneOverview(images, pixels if decode else None, turned_notes(turned), tuple(problems))
 
 
 def _looked_at(
     source: SemanticSource, files: Sequence[SceneFiles], *, decode: bool, progress: bool
-) -> tuple[list[str], NDArray[np.int64]]:
-    """A sentence for each problem, and the pixels of each label `[256]`."""
+) -> tuple[list[str], dict[str, int], NDArray[np.int64]]:
+    """A sentence for each problem, the EXIF orientations that there are by id, and the pixels of each label `[256]`."""
 
-    def look(one: SceneFiles) -> tuple[str | None, NDArray[np.int64] | None]:
+    def look(one: SceneFiles) -> tuple[str | None, int, NDArray[np.int64] | None]:
         try:
+            header = read_header(one.image)
             if decode:
-                return None, np.bincount(source.read(one)[1].ravel(), minlength=IGNORE + 1)
-            if (size := picture_layout(one.image)[0]) != (mask := picture_layout(one.mask)[0]):
-                raise size_mismatch(one, size, mask)
+                return None, header.orientation, np.bincount(source.read(one)[1].ravel(), minlength=IGNORE + 1)
+            if header.size != (mask := read_header(one.mask).size):
+                raise size_mismatch(one, header.size, mask)
         except DataError as error:
-            return str(error), None
-        return None, None
+            return str(error), 1, None
+        return None, header.orientation, None
 
+    turned: dict[str, int] = {}
     problems: list[str] = []
     total = np.zeros(IGNORE + 1, np.int64)
     groups = [files[start : start + _TOGETHER] for start in range(0, len(files), _TOGETHER)]
     with ThreadPoolExecutor(_THREADS) as pool:
         for group in track(groups, f"checking {len(files)} images", enabled=progress):
-            for problem, counts in pool.map(look, group):
+            for one, (problem, orientation, counts) in zip(group, pool.map(look, group), strict=True):
+                if orientation != 1:
+                    turned[one.id] = orientation
                 if problem is not None:
                     problems.append(problem)
                 if counts is not None:
                     total += counts
-    return problems, total
+    return problems, turned, total

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import nn
 
 from fewpairs.data.atomic import atomic_path
-from fewpairs.data.images import find_pictures, read_image
+from fewpairs.data.pictures import find_pictures, read_image
 from fewpairs.data.progress import track
 from fewpairs.errors import DataError, FewpairsError, InputError
 from fewpairs.kinds.semantic.label_maps import label_overlay, paletted

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fewpairs.data.images import read_image, stored_channels
+from fewpairs.data.pictures import read_header, read_image
 from fewpairs.errors import DataError, InputError, nearest
 from fewpairs.kinds.semantic.labels import Labels, Reading
 from fewpairs.kinds.semantic.names import Colour, check_names, palette
@@ -68,7 +68,7 @@ class SemanticSource:
         if self._channels is None:
             train = self.parts["train"]
             places = np.unique(np.linspace(0, len(train) - 1, _LOOKED_AT).round().astype(int))
-            self._channels = max(stored_channels(train[place].image) for place in places)
+            self._channels = max(read_header(train[place].image).channels for place in places)
         return self._channels
 
     def part(self, name: str) -> tuple[SceneFiles, ...]:

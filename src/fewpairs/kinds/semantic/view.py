@@ -11,7 +11,7 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
-from fewpairs.data.images import as_channels
+from fewpairs.data.pictures import as_channels
 from fewpairs.errors import InputError
 from fewpairs.types import Size
 

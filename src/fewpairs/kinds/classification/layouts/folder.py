@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from fewpairs.data.files import listed, visible_folders
-from fewpairs.data.images import SUFFIXES, is_image, look_into, read_image, stored_channels
 from fewpairs.data.names import Names
+from fewpairs.data.pictures import SUFFIXES, is_image, look_into, read_header, read_image
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.classification.source import Indices, LabelledSource
 
@@ -147,7 +147,7 @@ def channels_of(part: FilesPart) -> int:
     """3 if any of up to 64 files, spread over the part, is in colour, else 1; damaged ones are not counted."""
     for index in np.unique(np.linspace(0, len(part.labels) - 1, _LOOKED_AT).astype(int)):
         try:
-            if stored_channels(part.file(int(index))) == 3:
+            if read_header(part.file(int(index))).channels == 3:
                 return 3
         except DataError:
             continue

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from fewpairs.data.files import listed
-from fewpairs.data.images import read_image
+from fewpairs.data.pictures import read_image
 from fewpairs.errors import DataError, FewpairsError, InputError, nearest
 from fewpairs.kinds.classification.source import Indices, LabelledSource, seen_channels
 

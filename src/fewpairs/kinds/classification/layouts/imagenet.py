@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fewpairs.data.files import listed, visible_folders
-from fewpairs.data.images import is_image
+from fewpairs.data.pictures import is_image
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.classification.layouts.folder import (
     FilesPart,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fewpairs.data.images import damage
+from fewpairs.data.pictures import damage
 from fewpairs.errors import DataError, FewpairsError, InputError, nearest
 from fewpairs.kinds.classification.source import Indices, LabelledSource, seen_channels
 

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fewpairs.data.images import is_image
-from fewpairs.data.pictures import LOSSLESS, read_indices
+from fewpairs.data.pictures import LOSSLESS, is_image, read_indices
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.detection.findings import DetectionCheck
 from fewpairs.kinds.detection.gathering import RawImage, RawObject, gather

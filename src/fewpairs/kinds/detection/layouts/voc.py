@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-from fewpairs.data.images import is_image
+from fewpairs.data.pictures import is_image
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.detection.findings import DetectionCheck
 from fewpairs.kinds.detection.gathering import Box, RawImage, RawObject, gather

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewpairs.data.files import CasePattern, check_classes, fail_on, files_by_stem, pair_files, visible_files
-from fewpairs.data.pictures import LOSSLESS, PICTURES, picture_layout, read_indices, read_picture
+from fewpairs.data.pictures import LOSSLESS, SCANS, read_header, read_indices, read_picture, turned_notes
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.segmentation.bitmask import BitMask, from_labels
 from fewpairs.kinds.segmentation.source import Json, ScanFiles
@@ -53,12 +53,13 @@ class ImageFolder:
         self.colours = None if colours is None else _check_colours(colours, self.classes)
         self._case = CasePattern(case_pattern)
         self._channels: int | None = None
+        self.notes: tuple[str, ...] = ()
 
     @property
     def channels(self) -> int:
         """1 if all pictures are grey, else 3."""
         if self._channels is None:
-            self._channels = max(picture_layout(image)[1] for image, _ in self._pairs())
+            self._channels = max(read_header(image).channels for image, _ in self._pairs())
         return self._channels
 
     @property
@@ -79,11 +80,11 @@ class ImageFolder:
 
     def scans(self) -> list[ScanFiles]:
         scans, problems, most = [], [], 1
+        turned: dict[str, int] = {}
         for image, mask in self._pairs():
             try:
-                size, channels = picture_layout(image)
-                mask_size, _ = picture_layout(mask)
-                if mask_size != size:
+                header, mask_size = read_header(image), read_header(mask).size
+                if mask_size != (size := header.size):
                     raise DataError(
                         f"{image} has {size[0]} rows of {size[1]} pixels, its mask "
                         f"{mask} {mask_size[0]} of {mask_size[1]}"
@@ -91,11 +92,13 @@ class ImageFolder:
                 scans.append(
                     ScanFiles(image.stem, self._case(image.stem), (image, mask), (image.stem,), size, (1.0,) * 3)
                 )
-                most = max(most, channels)
+                most = max(most, header.channels)
+                if header.orientation != 1:
+                    turned[image.name] = header.orientation
             except DataError as error:
                 problems.append(str(error))
         fail_on(problems, "mend these files, or take each image and its mask out of the folders")
-        self._channels = most
+        self._channels, self.notes = most, turned_notes(turned)
         return scans
 
     def read(self, scan: ScanFiles) -> tuple[NDArray[Any], BitMask]:
@@ -139,12 +142,12 @@ class ImageFolder:
         return from_labels(codes, tuple((code,) for code in colours))
 
     def _pairs(self) -> list[tuple[Path, Path]]:
-        images = files_by_stem(visible_files(self.images, PICTURES))
-        masks = visible_files(self.masks, PICTURES)
+        images = files_by_stem(visible_files(self.images, SCANS))
+        masks = visible_files(self.masks, SCANS)
         if lossy := [path for path in masks if path.suffix.lower() not in LOSSLESS]:
             raise DataError(f"{lossy[0]}: JPEG changes pixel values, so it cannot hold masks; use PNG, TIFF or BMP")
         if not images:
-            raise DataError(f"{self.images} holds no pictures (*{', *'.join(PICTURES)})")
+            raise DataError(f"{self.images} holds no pictures (*{', *'.join(SCANS)})")
         return pair_files((self.images, images), (self.masks, files_by_stem(masks)), "mask")
 
 

@@ -56,6 +56,7 @@ class Nifti:
         self._case = CasePattern(case_pattern)
         self._table = table
         self._channels: int | None = None
+        self.notes: tuple[str, ...] = ()
 
     @property
     def channels(self) -> int:

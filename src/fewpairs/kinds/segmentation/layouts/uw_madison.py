@@ -114,6 +114,7 @@ class UWMadison:
             raise InputError(f"exclude={wrong}: scans are named case{{C}}_day{{D}}, as in case7_day0")
         self.classes = CLASSES
         self.channels = 1
+        self.notes: tuple[str, ...] = ()
 
     @property
     def table(self) -> Path:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fewpairs.data.files import CasePattern, files_by_stem, pair_files, visible_files, visible_folders
-from fewpairs.data.pictures import LOSSLESS, PICTURES
+from fewpairs.data.pictures import LOSSLESS, SCANS
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.semantic.labels import ColourReading, NonzeroReading, NumberReading, Reading
 from fewpairs.kinds.semantic.layouts.open import SemanticOptions
@@ -91,10 +91,10 @@ def scene_files(images: Path, masks: Path, case_pattern: str | None, prefix: str
         DataError: no images, files without a partner, two files of one name, or names that the pattern does not fit.
     """
     case = CasePattern(case_pattern)
-    found, maps = (files_by_stem(visible_files(*where)) for where in ((images, PICTURES), (masks, LOSSLESS)))
+    found, maps = (files_by_stem(visible_files(*where)) for where in ((images, SCANS), (masks, LOSSLESS)))
     pairs = pair_files((images, found), (masks, maps), "mask")
     if not pairs:
-        raise DataError(f"{images} holds no pictures ({', '.join(PICTURES)})")
+        raise DataError(f"{images} holds no pictures ({', '.join(SCANS)})")
     return [
         SceneFiles(f"{prefix}{image.stem}", case(image.stem) if case_pattern else f"{prefix}{image.stem}", image, mask)
         for image, mask in pairs
