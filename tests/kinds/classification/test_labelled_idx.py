@@ -74,15 +74,16 @@ def test_any_bytes_are_an_array_of_that_size_or_an_error(folder: Path, content: 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is no IDX file: it begins with nothing"),
+        (b"", "is no whole IDX file: it begins with nothing and has 0 bytes"),
         (b"PK\x03\x04", "it begins with 50 4b 03 04"),
         (struct.pack(">BBBBI", 0, 0, 0x0D, 1, 2) + bytes(8), "IDX type 0x0d"),
+        (struct.pack(">BBBBI", 0, 0, 0x09, 1, 2) + bytes(2), "IDX type 0x09"),
         (struct.pack(">BBBBII", 0, 0, 8, 2, 2, 2) + bytes(4), "has 2 dimensions; labels have 1"),
-        (b"\0\0\x08\x01\0", "ends within its header"),
-        (struct.pack(">BBBBI", 0, 0, 8, 1, 0), "is empty: its shape is 0"),
-        (struct.pack(">BBBBI", 0, 0, 8, 1, 3) + bytes(2), "is truncated: 3 values and a header are 11 bytes"),
+        (b"\0\0\x08\x01\0", "is no whole IDX file"),
+        (struct.pack(">BBBBI", 0, 0, 8, 1, 0), "has 8 bytes; it is empty"),
+        (struct.pack(">BBBBI", 0, 0, 8, 1, 3) + bytes(2), "begins with 00 00 08 01 and has 10 bytes; .* truncated"),
         (struct.pack(">BBBBI", 0, 0, 8, 1, 3) + bytes(4), "goes on after its end"),
-        (struct.pack(">BBBBI", 0, 0, 8, 1, 2**32 - 1), "is truncated"),
+        (struct.pack(">BBBBI", 0, 0, 8, 1, 2**32 - 1), "truncated"),
     ],
 )
 def test_messages(content: bytes, message: str, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation
 from nibabel.spatialimages import HeaderDataError, SpatialImage
 from numpy.typing import NDArray
 
+from fewpairs.data.atomic import atomic_path
 from fewpairs.errors import DataError, InputError
 from fewpairs.types import Size, Spacing
 
@@ -149,3 +150,21 @@ class Volume:
         homogeneous = np.vstack([corners, np.ones(corners.shape[1])])
         distance = np.linalg.norm(((self.affine - other.affine) @ homogeneous)[:3], axis=0).max()
         return bool(distance <= tolerance * min(self.spacing))
+
+
+def write_nifti_labels(path: Path, labels: NDArray[np.unsignedinteger[Any]], volume: Volume) -> None:
+    """Label numbers `[s H W]` -> an 8-bit NIfTI file with the affine, spacing, axis order and shape of `volume`.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    header = volume.header.copy()
+    header.extensions.clear()
+    header.set_data_dtype(np.uint8)
+    header.set_slope_inter(1, 0)
+    header["cal_min"] = header["cal_max"] = 0
+    second = isinstance(header, nibabel.nifti2.Nifti2Header)
+    kind = nibabel.nifti2.Nifti2Image if second else nibabel.nifti1.Nifti1Image
+    voxels = volume.from_slices(np.asarray(labels, np.uint8))
+    with atomic_path(path) as temporary:
+        nibabel.save(kind(voxels, volume.affine, header), temporary)

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -17,7 +16,7 @@ from fewpairs.data.atomic import atomic_path
 from fewpairs.errors import InputError
 from fewpairs.kinds.segmentation.readers import InputImage
 from fewpairs.kinds.segmentation.rle import rle_encode
-from fewpairs.kinds.segmentation.volumes import Volume
+from fewpairs.kinds.segmentation.volumes import write_nifti_labels
 
 MAX_INDEX = 255
 
@@ -70,24 +69,6 @@ def write_masks(
             write_index_png(path, plane, len(classes))
             written.append(path)
     return written
-
-
-def write_nifti_labels(path: Path, labels: NDArray[np.unsignedinteger[Any]], volume: Volume) -> None:
-    """Label numbers `[s H W]` -> an 8-bit NIfTI file with the affine, spacing, axis order and shape of `volume`.
-
-    Raises:
-        DataError: the file cannot be written.
-    """
-    header = volume.header.copy()
-    header.extensions.clear()
-    header.set_data_dtype(np.uint8)
-    header.set_slope_inter(1, 0)
-    header["cal_min"] = header["cal_max"] = 0
-    second = isinstance(header, nibabel.nifti2.Nifti2Header)
-    kind = nibabel.nifti2.Nifti2Image if second else nibabel.nifti1.Nifti1Image
-    voxels = volume.from_slices(np.asarray(labels, np.uint8))
-    with atomic_path(path) as temporary:
-        nibabel.save(kind(voxels, volume.affine, header), temporary)
 
 
 def write_index_png(path: Path, labels: NDArray[np.unsignedinteger[Any]], classes: int) -> None:

@@ -1,7 +1,6 @@
 """IDX files, as MNIST and its family are published in: `train-images-idx3-ubyte`, packed with gzip or not.
 
-A header of big-endian numbers (two zero bytes, a type code, the number of dimensions, their lengths of four bytes each)
-and then the values, last dimension fastest.
+torchvision reads them. Their pixels are then mapped into memory, so that all processes share them.
 """
 
 from __future__ import annotations
@@ -9,10 +8,10 @@ from __future__ import annotations
 import gzip
 import hashlib
 import re
-import struct
+import shutil
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,17 +25,13 @@ from fewpairs.kinds.classification.source import Indices, LabelledSource
 _NAME = re.compile(
     r"(?P<prefix>.*?)[-_.]?(?P<part>train|t10k|test)[-_.](?P<what>images|labels)[-_.]idx[134][-_.]ubyte(\.gz)?"
 )
-_UBYTE = 0x08
-_BLOCK = 1 << 20
-
-Bytes = NDArray[np.uint8]
 
 
 class IdxArray:
-    """The values of an IDX file of unsigned bytes, with `dimensions` dimensions.
+    """The values of an IDX file of unsigned bytes, with `dimensions` dimensions, mapped into memory.
 
-    An unpacked file is mapped into memory. A packed one is unpacked: into `cache`, from where all processes map it, or
-    without a cache into this process and those forked from it. Copies sent to other processes open the file again.
+    A packed file is unpacked into `cache`, or without one into a temporary file. Copies sent to other processes map the
+    file again.
 
     Raises:
         DataError: the file is missing, truncated or too long, or its header says something else.
@@ -44,7 +39,9 @@ class IdxArray:
 
     def __init__(self, path: Path, dimensions: int, cache: Path | None = None) -> None:
         self.path, self.dimensions, self.cache = path, dimensions, cache
-        self.values = _mapped(_unpacked(path, cache), dimensions) if packed(path) and cache else _read(path, dimensions)
+        with TemporaryDirectory(prefix="fewpairs-") as folder:
+            plain = _unpacked(path, cache or Path(folder)) if path.suffix == ".gz" else path
+            self.values = _mapped(plain, dimensions, path)
 
     def __reduce__(self) -> tuple[type[IdxArray], tuple[Path, int, Path | None]]:
         return IdxArray, (self.path, self.dimensions, self.cache)
@@ -129,11 +126,6 @@ def holds_idx(root: Path) -> bool:
     return any(_NAME.fullmatch(path.name) for path in root.iterdir())
 
 
-def packed(path: Path) -> bool:
-    """Whether the file is packed with gzip."""
-    return path.suffix == ".gz"
-
-
 def _numbered(labels: Indices, values: NDArray[np.int64], root: Path) -> Indices:
     """Labels as stored -> their places in the sorted `values`."""
     unknown = sorted(set(np.unique(labels).tolist()) - set(values.tolist()))
@@ -145,84 +137,44 @@ def _numbered(labels: Indices, values: NDArray[np.int64], root: Path) -> Indices
     return np.searchsorted(values, labels).astype(np.int64)
 
 
-def _read(path: Path, dimensions: int) -> Bytes:
-    if not packed(path):
-        return _mapped(path, dimensions)
-    blocks, shape, size = [], None, 0
-    for block in _blocks(path):
-        blocks.append(block)
-        size += len(block)
-        if shape is None:
-            shape, offset = parse_header(block, dimensions, path)
-            expected = offset + int(np.prod(shape, dtype=object))
-        if size > expected:
-            break
-    if shape is None:
-        raise DataError(f"{path} is empty")
-    _check_size(path, shape, size, expected)
-    return np.frombuffer(b"".join(blocks), np.uint8, offset=offset).reshape(shape)
+def _mapped(path: Path, dimensions: int, named: Path) -> NDArray[np.uint8]:
+    """The values of an unpacked file; messages call it `named`."""
+    from torchvision.datasets.mnist import read_sn3_pascalvincent_tensor
 
-
-def _mapped(path: Path, dimensions: int) -> Bytes:
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
-            shape, offset = parse_header(file.read(4 + 4 * dimensions), dimensions, path)
-        _check_size(path, shape, size, offset + int(np.prod(shape, dtype=object)))
-        return np.memmap(path, np.uint8, "r", offset, shape)
+            head = file.read(4)
+        found = read_sn3_pascalvincent_tensor(str(path))
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror or error})") from None
-
-
-def parse_header(head: bytes, dimensions: int, path: Path) -> tuple[tuple[int, ...], int]:
-    """Shape of the values and where they begin.
-
-    Raises:
-        DataError: no IDX header, values that are no unsigned bytes, another number of dimensions, or an empty one.
-    """
-    if len(head) < 4 or head[:2] != b"\0\0":
-        raise DataError(f"{path} is no IDX file: it begins with {head[:4].hex(' ') or 'nothing'}, not with 00 00")
-    if head[2] != _UBYTE:
-        raise DataError(f"{path} holds values of the IDX type 0x{head[2]:02x}; unsigned bytes (0x08) are read")
-    if head[3] != dimensions:
+        raise DataError(f"{named} cannot be read ({error.strerror or error})") from None
+    except Exception:  # torchvision asserts, or raises what it meets: KeyError, ValueError, RuntimeError, ...
+        raise DataError(
+            f"{named} is no whole IDX file: it begins with {head.hex(' ') or 'nothing'} and has {size} bytes; it is "
+            "empty, damaged or truncated, or goes on after its end"
+        ) from None
+    if head[2] != 8:
+        raise DataError(f"{named} holds values of the IDX type 0x{head[2]:02x}; unsigned bytes (0x08) are read")
+    if found.ndim != dimensions:
         kind = "labels" if dimensions == 1 else "grey images"
-        raise DataError(f"{path} has {head[3]} dimensions; {kind} have {dimensions}")
-    offset = 4 + 4 * dimensions
-    if len(head) < offset:
-        raise DataError(f"{path} ends within its header; the file is truncated")
-    shape = struct.unpack(f">{dimensions}I", head[4:offset])
-    if 0 in shape:
-        raise DataError(f"{path} is empty: its shape is {' x '.join(map(str, shape))}")
-    return shape, offset
+        raise DataError(f"{named} has {found.ndim} dimensions; {kind} have {dimensions}")
+    return np.memmap(path, np.uint8, "r", 4 + 4 * dimensions, tuple(found.shape))
 
 
-def _check_size(path: Path, shape: tuple[int, ...], size: int, expected: int) -> None:
-    if size != expected:
-        wrong = "is truncated" if size < expected else "goes on after its end"
-        raise DataError(f"{path} {wrong}: {' x '.join(map(str, shape))} values and a header are {expected} bytes")
-
-
-def _blocks(path: Path) -> Iterator[bytes]:
-    """The unpacked content of a packed file."""
+def _unpacked(path: Path, folder: Path) -> Path:
+    """The file in `folder` with the unpacked content, written at first use and whenever `path` has changed."""
     try:
-        with gzip.open(path, "rb") as file:
-            while block := file.read(_BLOCK):
-                yield block
-    except (EOFError, zlib.error, OSError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{path} cannot be unpacked ({reason}); the file is damaged or truncated") from None
-
-
-def _unpacked(path: Path, cache: Path) -> Path:
-    """The file in `cache` with the unpacked content, written at first use and whenever `path` has changed."""
-    try:
-        status = path.stat()
+        with path.open("rb"):  # what may not be read is told apart from a cache that may not be written
+            status = path.stat()
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror})") from None
     told = f"{path.resolve()}\0{status.st_size}\0{status.st_mtime_ns}"
-    target = cache / f"{path.stem}-{hashlib.sha256(told.encode()).hexdigest()[:16]}"
+    target = folder / f"{path.stem}-{hashlib.sha256(told.encode()).hexdigest()[:16]}"
     if not target.is_file():
-        with atomic_path(target) as temporary, temporary.open("wb") as file:
-            for block in _blocks(path):
-                file.write(block)
+        with atomic_path(target) as temporary:
+            try:
+                with gzip.open(path, "rb") as packed, temporary.open("wb") as file:
+                    shutil.copyfileobj(packed, file)
+            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+                raise DataError(f"{path} cannot be unpacked ({error}); the file is damaged or truncated") from None
     return target
