@@ -13,18 +13,18 @@ from typing import Any, cast
 
 import torch
 
-from fewpairs.runs.config import to_dict, to_yaml
 from fewpairs.cost import Ledger
 from fewpairs.errors import InputError
 from fewpairs.kinds.kind import Built, Experiment
-from fewpairs.train.run_folder import Weights
+from fewpairs.report import Comparison, Difference, Estimate, Row, StepTime
+from fewpairs.runs.config import to_dict, to_yaml
+from fewpairs.runs.provenance import WEIGHTS_NOTE, attention_name, curve, model_cost, note_data
+from fewpairs.runs.step_cost import peak_bytes, time_steps, training_step
 from fewpairs.runs.training import evaluate, train
 from fewpairs.scoring.scoring import Scoring
-from fewpairs.runs.provenance import WEIGHTS_NOTE, attention_name, curve, model_cost, note_data
-from fewpairs.train.environment import commit, hardware
-from fewpairs.report import Comparison, Difference, Estimate, Row, StepTime
-from fewpairs.runs.step_cost import peak_bytes, time_steps, training_step
 from fewpairs.train import Interrupted, RunFolder, describe_environment, read_history
+from fewpairs.train.environment import commit, hardware
+from fewpairs.train.run_folder import Weights
 
 Runs = Mapping[str, Sequence[Sequence[Any]]]
 """Recipe -> the records of each seed."""
