@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 from fewpairs.inspection.result import BlockStudy, Inspection, LayerStudy, Measured
 from fewpairs.inspection.wording import stage_of
+from fewpairs.numbers import MISSING, number, scientific
 from fewpairs.report.table import Cell, Table
-from fewpairs.report.wording import MISSING, number
 
 
 def layers_table(inspection: Inspection) -> Table:
@@ -117,15 +115,9 @@ def _similarity(block: BlockStudy | None) -> str:
 def _gradient(layer: LayerStudy) -> str:
     if layer.gradient is None:
         return MISSING
-    own = _scientific(layer.gradient.attention)
-    return own if layer.gradient_dense is None else f"{_scientific(layer.gradient_dense.attention)} → {own}"
+    own = scientific(layer.gradient.attention)
+    return own if layer.gradient_dense is None else f"{scientific(layer.gradient_dense.attention)} → {own}"
 
 
 def _change(first: float | None, second: float | None, digits: int) -> str:
     return number(first, digits) + (f" → {number(second, digits)}" if second is not None else "")
-
-
-def _scientific(value: float) -> str:
-    if not math.isfinite(value):
-        return MISSING
-    return f"{value:.3g}" if value == 0 or 1e-3 <= value < 1e4 else f"{value:.1e}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from fewpairs.inspection.result import Inspection, LayerStudy, query_label
-from fewpairs.report.wording import number
+from fewpairs.numbers import number
 
 TITLES = {"knn": "k-NN", "kv": "KV", "kvpos": "KV+Pos", "keyonly": "key-only"}
 """How variants are written in a sentence; others as they are named."""

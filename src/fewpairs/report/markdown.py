@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fewpairs import numbers
 from fewpairs.report import wording
 from fewpairs.report.comparison import Comparison
 from fewpairs.report.measured import measured
@@ -59,4 +60,4 @@ def _cell(cell: Cell) -> str:
 
 
 def _inline(value: str) -> str:
-    return "<br>".join(escape(line) for line in value.splitlines()) or wording.MISSING
+    return "<br>".join(escape(line) for line in value.splitlines()) or numbers.MISSING

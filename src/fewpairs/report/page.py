@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 from markupsafe import Markup
 
+from fewpairs import numbers
 from fewpairs.errors import InputError
 from fewpairs.report import wording
 from fewpairs.report.comparison import Comparison, Overlay, Row
@@ -67,7 +68,7 @@ def run_report(run: Comparison, *, folder: Path | None = None) -> str:
     if len(run.rows) != 1:
         raise InputError(f"a run report shows one row, got {len(run.rows)}; use comparison_report for several")
     row = run.rows[0]
-    tiles = [("Parameters", wording.millions(row.parameters), ""), ("MACs", wording.macs(row.macs), "")]
+    tiles = [("Parameters", numbers.parameters(row.parameters), ""), ("MACs", numbers.macs(row.macs), "")]
     for name in reversed(wording.macro_scores(run.rows)):
         cell, score = score_cell(row, name), wording.describe(name)
         tiles.insert(0, (score.title, f"{cell.text} {score.unit}".strip(), cell.detail))
