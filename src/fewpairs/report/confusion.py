@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from fewpairs.report import numbers
+from fewpairs import numbers
 from fewpairs.report.comparison import Comparison
 from fewpairs.report.svg import PALETTE, drawing
 from fewpairs.report.table import Cell, Table
