@@ -19,7 +19,7 @@ from fewpairs.report.comparison import Comparison, Overlay, Row
 from fewpairs.report.confusion import confusion_figure, confusions_table
 from fewpairs.report.curves import curves_figure, run_figure
 from fewpairs.report.figures import cost_figure, difference_figure, score_figure
-from fewpairs.report.measured import measured
+from fewpairs.report.methods import methods
 from fewpairs.report.svg import svg
 from fewpairs.report.table import (
     class_tables,
@@ -98,7 +98,7 @@ def _render(template: str, comparison: Comparison, **content: Any) -> str:
             title=comparison.title,
             lead=" · ".join(fact for fact in facts if fact),
             style=Markup(files("fewpairs.report").joinpath("templates", "style.css").read_text(encoding="utf-8")),
-            measured=[(term, text.splitlines()) for term, text in measured(comparison)],
+            measured=[(term, text.splitlines()) for term, text in methods(comparison)],
             notes=comparison.notes,
             version=__version__,
             headline=wording.describe(comparison.headline).title,
