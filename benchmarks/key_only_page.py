@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from fewpairs.bench.machine import duration, size
+from fewpairs.numbers import duration, size
 
 NAMES = {
     "keyonly": "key-only",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fewpairs.bench.machine import duration, size
+from fewpairs.numbers import duration, size
 
 NAMES = {
     "published": "published arithmetic",

@@ -10,8 +10,8 @@ import pytest
 
 from fewpairs.bench.cases import OperatorCase, parse_case
 from fewpairs.bench.contenders import contender, contenders
-from fewpairs.bench.machine import duration, size
 from fewpairs.bench.weighing import Scales, WeighingFailed
+from fewpairs.numbers import duration, size
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 CASE = OperatorCase("softmax", 1, 2, 1024, 16)

@@ -18,7 +18,7 @@ from fewpairs.attention import KNN
 from fewpairs.cli.inspect import parse_layers, parse_queries
 from fewpairs.errors import CheckpointError, InputError
 from fewpairs.inspection.layers import find_cores
-from fewpairs.inspection.subject import open_model
+from fewpairs.inspection.open_model import open_model
 from fewpairs.kinds.classification.view import LabelledView
 from fewpairs.models.classifiers import create_classifier
 from fewpairs.models.dino import DinoPair, ProjectionHead, TeacherSchedule

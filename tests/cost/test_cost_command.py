@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from fewpairs.cli import app, main
-from fewpairs.cli.cost import human, mebibytes, parse_size
+from fewpairs.cli.cost import parse_size
 from fewpairs.errors import InputError
+from fewpairs.numbers import count, mebibytes
 
 
 def run(*arguments):
@@ -127,7 +128,7 @@ def test_sizes_that_are_none(text):
 
 
 def test_units():
-    assert [human(n) for n in (0, 999, 1500, 85_797_120, 17_471_000_000)] == [
+    assert [count(n) for n in (0, 999, 1500, 85_797_120, 17_471_000_000)] == [
         "0",
         "999",
         "1.50 k",

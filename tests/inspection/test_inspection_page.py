@@ -19,11 +19,11 @@ from PIL import Image
 
 from fewpairs.errors import InputError
 from fewpairs.inspection import Inspection, Subject, inspect_attention, write_page
+from fewpairs.inspection.contact_sheet import layer_contact_sheet
 from fewpairs.inspection.maps import VEIL, backdrop, extent, head_maps
 from fewpairs.inspection.page import numbers, page
-from fewpairs.inspection.sheets import layer_sheet
+from fewpairs.inspection.page_text import what_to_see
 from fewpairs.inspection.tables import heads_table, layers_table, short_table
-from fewpairs.inspection.wording import what_to_see
 from fewpairs.models.classifiers import create_classifier
 
 VOID = {"meta", "img", "br", "link", "input"}
@@ -201,7 +201,7 @@ def test_a_folder_that_cannot_be_written_is_one_message(knn: Inspection, tmp_pat
 
 def test_sheets_hold_every_head_and_query(knn: Inspection) -> None:
     layer = knn.layers[0]
-    wide, tall = layer_sheet(knn, layer).size
+    wide, tall = layer_contact_sheet(knn, layer).size
     assert wide >= layer.heads * 112
     assert tall >= len(layer.rows) * 3 * 112
 

@@ -15,12 +15,12 @@ from torch import nn
 from fewpairs import swap_attention
 from fewpairs.attention import KNN, Core, KeyOnly, Softmax
 from fewpairs.inspection import Inspection, inspect_attention, write_page
+from fewpairs.inspection.contact_sheet import layer_contact_sheet
 from fewpairs.inspection.maps import OVERLAY, head_maps
+from fewpairs.inspection.open_model import open_model
 from fewpairs.inspection.page import numbers, page
-from fewpairs.inspection.sheets import layer_sheet
-from fewpairs.inspection.subject import open_model
+from fewpairs.inspection.page_text import what_to_see
 from fewpairs.inspection.tables import heads_table, layers_table
-from fewpairs.inspection.wording import what_to_see
 from fewpairs.models.classifiers import create_classifier
 
 FORMS = [KeyOnly(), KeyOnly("R1c"), KeyOnly("R2"), KeyOnly("R3"), KeyOnly("R3-R2", gate="conv")]
@@ -59,7 +59,7 @@ def test_one_map_a_head_for_every_layer(linglo: Inspection) -> None:
             ("all positions", "gate"),
         ]
         assert all(row.weights.shape == (layer.heads, layer.queries) for row in layer.rows)
-        assert all(row.spot.cell is None and len(row.spot.rows) == layer.grid[0] for row in layer.rows)
+        assert all(row.position.cell is None and len(row.position.rows) == layer.grid[0] for row in layer.rows)
         np.testing.assert_allclose(layer.rows[0].weights.sum(-1), 1, rtol=1e-5)
         assert layer.entropy.all.high < math.log(layer.keys)
         assert (layer.distance, layer.dropped, layer.kept, layer.entropy_kept) == (None,) * 4
@@ -110,7 +110,7 @@ def test_a_class_token_is_told_beside_the_map() -> None:
     layer = study("vit_pico").layers[0]
     saliency, gate = layer.rows
     assert saliency.weights.shape == (3, 50)
-    assert saliency.spot.prefix == 1
+    assert saliency.position.prefix == 1
     maps = head_maps(saliency)[1]
     assert maps.dense.shape == (7, 7, 4)
     assert maps.prefix_dense == pytest.approx(saliency.weights[1, 0])
@@ -182,7 +182,7 @@ def test_files(linglo: Inspection, tmp_path: Path) -> None:
     content = json.loads(numbers(linglo))
     assert [row["what"] for row in content["layers"][0]["rows"]] == ["saliency", "gate"]
     assert content["layers"][0]["pairs"] is False
-    assert layer_sheet(linglo, linglo.layers[1]).width > 3 * 112
+    assert layer_contact_sheet(linglo, linglo.layers[1]).width > 3 * 112
 
 
 def test_a_named_linglo_keeps_its_own_attention() -> None:

@@ -8,7 +8,7 @@ from fewpairs.cost.ledger import totals, trace
 from fewpairs.cost.weightless import weightless
 from fewpairs.errors import InputError
 from fewpairs.models import CLASSIFIERS, create_classifier, load_pretrained
-from fewpairs.recipes.linglo import ABLATIONS, classifier, rival
+from fewpairs.recipes.linglo import ABLATIONS, classifier
 
 EXACT = {
     "linglo_b0": (3_414_248, 549_382_144),
@@ -41,7 +41,7 @@ def test_lin_glo_is_of_the_size_of_pvt(size):
 @pytest.mark.parametrize(("model", "classes", "channels"), [("linglo_pico", 10, 1), ("linglo_nano", 6, 3)])
 def test_ablations_are_of_one_size(model, classes, channels):
     size = CLASSIFIERS[model].image_size
-    rows = [classifier(model, row) for row in ABLATIONS.values()] + [rival(model)]
+    rows = [classifier(model, ending) for ending in ABLATIONS] + [classifier(model.replace("linglo", "pvt_v2"))]
     counts = []
     for row in rows:
         ablated = built(row.name, attention=row.attention, options=row.options, classes=classes, in_channels=channels)

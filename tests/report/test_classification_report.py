@@ -27,7 +27,7 @@ from fewpairs.report import (
 from fewpairs.report.confusion import confusion_figure, confusion_matrix, confusions_table
 from fewpairs.report.curves import curves_figure, run_figure
 from fewpairs.report.figures import difference_figure, score_figure
-from fewpairs.report.measured import measured
+from fewpairs.report.methods import methods
 from fewpairs.report.table import (
     CLASSES,
     Cell,
@@ -134,16 +134,16 @@ def test_both_intervals_are_shown(classified: Comparison) -> None:
 
 
 def test_what_was_drawn_is_told(classified: Comparison) -> None:
-    terms = dict(measured(classified))
+    terms = dict(methods(classified))
     assert terms["Images"] == "train 60000, validation 10000"
     assert terms["Intervals"].startswith("95 % bootstrap over images and seeds (2000 resamples): every resample draws")
     assert "the margin (0.5 points for Top-1)" in terms["Verdicts"]
     assert terms["Monitored"] == "Top-1 on the validation images, during training"
     assert "Empty masks" not in terms
     many = replace(classified, classes=tuple(str(number) for number in range(1000)))
-    assert dict(measured(many))["Classes"].endswith("28, 29, ... (1000 in all)")
+    assert dict(methods(many))["Classes"].endswith("28, 29, ... (1000 in all)")
     fixed = replace(classified, rows=classified.rows[:1])
-    assert "these very trainings" in dict(measured(fixed))["Intervals"]
+    assert "these very trainings" in dict(methods(fixed))["Intervals"]
 
 
 def test_seeds_have_their_spread(classified: Comparison) -> None:

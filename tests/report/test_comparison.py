@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from fewpairs.data.description import DataDescription
 from fewpairs.errors import DataError, InputError
+from fewpairs.numbers import change_percent
 from fewpairs.report import Comparison, Curve, Difference, Estimate, Overlay, Row, StepTime
-from fewpairs.report.comparison import change_percent
 from fewpairs.report.vocabulary import VOCABULARIES
 
 numbers = st.floats(allow_nan=False, width=64)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fewpairs import numbers
 from fewpairs.report import Difference, Row, wording
 
 ends = st.floats(-0.2, 0.2)
@@ -85,18 +86,18 @@ def test_headline_says_cost_and_score(row_maker: Callable[..., Row]) -> None:
 
 
 def test_numbers() -> None:
-    assert wording.number(-0.0042) == "−0.004"
-    assert wording.number(-0.0001) == "0.000"
-    assert wording.signed(-0.0001) == "0.000"
-    assert wording.signed(0.0001) == "0.000"
-    assert wording.signed(0.004) == "+0.004"
-    assert wording.number(math.nan) == wording.number(None) == wording.MISSING
-    assert wording.number(-math.inf) == "−∞"
+    assert numbers.number(-0.0042) == "−0.004"
+    assert numbers.number(-0.0001) == "0.000"
+    assert numbers.signed(-0.0001) == "0.000"
+    assert numbers.signed(0.0001) == "0.000"
+    assert numbers.signed(0.004) == "+0.004"
+    assert numbers.number(math.nan) == numbers.number(None) == numbers.MISSING
+    assert numbers.number(-math.inf) == "−∞"
     assert wording.span("dice", None, 1.0) == wording.span("top1", 0.0, None) == ""
-    assert wording.percent(90, 100) == "−10.0 %"
-    assert wording.percent(1, 0) == wording.MISSING
-    assert (wording.millions(85_800_000), wording.millions(1234)) == ("85.80 M", "1.23 k")
-    assert (wording.macs(17_470_000_000), wording.macs(1_500_000)) == ("17.47 G", "1.50 M")
+    assert numbers.percent(90, 100) == "−10.0 %"
+    assert numbers.percent(1, 0) == numbers.MISSING
+    assert (numbers.parameters(85_800_000), numbers.parameters(1234)) == ("85.80 M", "1.23 k")
+    assert (numbers.macs(17_470_000_000), numbers.macs(1_500_000)) == ("17.47 G", "1.50 M")
 
 
 def test_unknown_scores_are_shown_by_their_name(row_maker: Callable[..., Row]) -> None:

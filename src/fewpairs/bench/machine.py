@@ -66,17 +66,3 @@ def about() -> dict[str, Any]:
     from fewpairs.train.environment import commit
 
     return {"environment": describe_environment(), "commit": commit(), "date": f"{datetime.now(UTC):%Y-%m-%d}"}
-
-
-def duration(seconds: float) -> str:
-    """For people."""
-    if seconds >= 1:
-        return f"{seconds:.2f} s"
-    return f"{seconds * 1e3:.3g} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.3g} µs"
-
-
-def size(number: float) -> str:
-    """For people."""
-    if number >= 2**30:
-        return f"{number / 2**30:.2f} GiB"
-    return f"{number / 2**20:.0f} MiB" if number >= 2**20 else f"{number / 2**10:.0f} KiB"

@@ -23,8 +23,9 @@ from fewpairs.bench.baselines import (
     sdpa,
 )
 from fewpairs.bench.cases import OperatorCase, Pass
-from fewpairs.bench.machine import available, size
+from fewpairs.bench.machine import available
 from fewpairs.bench.timing import Step
+from fewpairs.numbers import size
 from fewpairs.ops import dispatch, key_only, knn, kv, softmax
 
 Computes = Literal["knn", "kv", "key_only", "softmax", "copy"]

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from fewpairs.bench.goals import verdict
-from fewpairs.bench.machine import duration, size
 from fewpairs.bench.operators import BASELINES
 from fewpairs.bench.run import Results, each_pass
+from fewpairs.numbers import duration, size
 
 Record = dict[str, Any]
 PASSES = {"forward": "forward", "training": "forward and backward"}

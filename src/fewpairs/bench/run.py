@@ -214,7 +214,7 @@ def described(case: Case) -> Record:
 
 def line(record: Record) -> str:
     """One measurement for the terminal."""
-    from fewpairs.bench.machine import duration, size
+    from fewpairs.numbers import duration, size
 
     parts = []
     if "seconds" in record:

@@ -80,19 +80,6 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     return height, width
 
 
-def human(value: float) -> str:
-    """A count in thousands, millions or thousand millions: `85.80 M`."""
-    for factor, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= factor:
-            return f"{value / factor:.2f} {letter}"
-    return f"{value:.0f}"
-
-
-def mebibytes(value: float) -> str:
-    """Bytes in units of 2 to the 20th: `4.04 MiB`."""
-    return f"{value / 2**20:.2f} MiB"
-
-
 def tables(costs: CostTable, width: int) -> list[Table]:
     """Three quantities: terms down, attentions across, the change from the first in percent.
 
@@ -108,16 +95,15 @@ def tables(costs: CostTable, width: int) -> list[Table]:
     return [_table(costs, [first, *share], *quantity) for quantity in _QUANTITIES for share in shares]
 
 
-_QUANTITIES: tuple[tuple[str, str, Callable[[float], str]], ...] = (
-    ("Parameters", "parameters", human),
-    ("Multiply-adds", "macs", human),
-    ("Activation memory", "saved_bytes", mebibytes),
-)
+_QUANTITIES = (("Parameters", "parameters"), ("Multiply-adds", "macs"), ("Activation memory", "saved_bytes"))
+"""Title of a table, and the field of a term's cost that it shows."""
 
 
-def _table(costs: CostTable, names: list[str], title: str, field: str, show: Callable[[float], str]) -> Table:
+def _table(costs: CostTable, names: list[str], title: str, field: str) -> Table:
     from fewpairs.cost import TERMS
+    from fewpairs.numbers import count, mebibytes
 
+    show = mebibytes if field == "saved_bytes" else count
     ledgers = [costs.ledgers[name] for name in names]
     table = _empty(title, names)
     for term in TERMS:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from fewpairs.inspection import Inspection, Subject
-    from fewpairs.inspection.image import Seen
+    from fewpairs.inspection.image import InputImage
     from fewpairs.kinds.classification.view import LabelledView
     from fewpairs.kinds.detection.view import DetectionView
     from fewpairs.kinds.semantic.view import SemanticView
@@ -136,28 +136,28 @@ def _open_named(
     size: tuple[int, int] | None,
     weights: Path | None,
     options: dict[str, Any],
-) -> tuple[nn.Module, Subject, Seen]:
+) -> tuple[nn.Module, Subject, InputImage]:
     """The model, what the page says of it, and the picture as it sees it."""
     from fewpairs.inspection import Subject
-    from fewpairs.inspection.image import see
-    from fewpairs.inspection.subject import open_model
+    from fewpairs.inspection.image import load_image
+    from fewpairs.inspection.open_model import open_model
     from fewpairs.train.run_folder import weights_file
 
     file = weights_file(weights, "best") if weights is not None and weights.is_dir() else weights
     opened = open_model(name, attention, size=size, weights=file, **options)
-    return opened.model, Subject(name, opened.weights, opened.untrained, image.name), see(image, opened.view)
+    return opened.model, Subject(name, opened.weights, opened.untrained, image.name), load_image(image, opened.view)
 
 
 def _open_run(
     folder: Path, image: Path, attention: Any, size: tuple[int, int] | None, *, other_weights: bool
-) -> tuple[nn.Module, Subject, Seen]:
+) -> tuple[nn.Module, Subject, InputImage]:
     """The best weights of a run folder, with its own attention and view unless told otherwise."""
     from dataclasses import replace
 
     from fewpairs.errors import InputError
     from fewpairs.inspection import Subject
-    from fewpairs.inspection.image import see, see_slice
-    from fewpairs.inspection.subject import input_channels, put_attention
+    from fewpairs.inspection.image import load_image, load_slice
+    from fewpairs.inspection.open_model import input_channels, replace_attention
     from fewpairs.kinds.segmentation.view import View
     from fewpairs.kinds.semantic.view import SemanticView
     from fewpairs.models import Detector
@@ -171,17 +171,17 @@ def _open_run(
     model = run.model.teacher.encoder if isinstance(run.model, DinoPair) else run.model
     # of a detector, the part that has the attention
     model = model.encoder if isinstance(model, Detector) else model
-    put_attention(model, attention)
+    replace_attention(model, attention)
     experiment: Any = run.experiment
     if isinstance(run.model, Detector):
-        seen = see(image, _detected(experiment.view, image, size))
+        seen = load_image(image, _detected(experiment.view, image, size))
         return model, Subject(str(folder), "Trained: the best of this run.", False, image.name), seen
     if isinstance(experiment.view, SemanticView):
-        seen = see(image, _segmented(experiment.view.with_channels(input_channels(model)), image, size))
+        seen = load_image(image, _segmented(experiment.view.with_channels(input_channels(model)), image, size))
         return model, Subject(str(folder), "Trained: the best of this run.", False, image.name, run.classes), seen
     view = experiment.view if size is None else replace(experiment.view, size=size)
     scan = isinstance(view, View)
-    seen = see_slice(image, view) if scan else see(image, view.with_channels(input_channels(model)))
+    seen = load_slice(image, view) if scan else load_image(image, view.with_channels(input_channels(model)))
     return model, Subject(str(folder), "Trained: the best of this run.", False, image.name, run.classes), seen
 
 

@@ -57,11 +57,11 @@ def models(
 
 
 def _cells(row: Listed, attention: str | None, *, sparse: bool) -> list[str]:
-    from fewpairs.cli.cost import human
+    from fewpairs.numbers import count
 
     entry = row.entry
     if row.refused is None:
-        numbers = [human(row.parameters), human(row.macs), "\n".join(map(_tokens, row.stages))]
+        numbers = [count(row.parameters), count(row.macs), "\n".join(map(_tokens, row.stages))]
         kept = ["\n".join(str(stage.keys if stage.topk is None else stage.topk) for stage in row.stages)]
     else:
         numbers, kept = ["not with", str(attention), ""], [""]

@@ -30,15 +30,16 @@ def train(
 
     Example: `fewpairs train setr_kv_small data.kind=msd data.root=Task04_Hippocampus fit.steps=1500`
     """
-    from fewpairs.errors import InputError
-    from fewpairs.recipes import RECIPES
-    from fewpairs.runs.config import load_experiment, to_yaml
-    from fewpairs.runs.run import first_process, run_settings, train_run
-
     if list_recipes:
+        from fewpairs.recipes import RECIPES
+
         for name, entry in RECIPES.items():
             typer.echo(f"{name:28} {entry.summary}")
         return
+    from fewpairs.errors import InputError
+    from fewpairs.runs.config import load_experiment, to_yaml
+    from fewpairs.runs.run import first_process, run_settings, train_run
+
     if resume is not None:
         if recipe or overrides or out or overwrite:
             raise InputError("--resume takes its settings from the run folder; leave recipe, overrides and --out away")

@@ -15,8 +15,8 @@ from fewpairs.attention import KNN, Core, Softmax, has_pairs
 from fewpairs.errors import InputError
 from fewpairs.inspection.layers import ancestors, block_of, find_cores, layer_name
 from fewpairs.inspection.measures import token_similarity, update_ratio
-from fewpairs.inspection.places import Place, Spot, find_place
-from fewpairs.inspection.rows import Measures, QueryRow, measure, measure_positions
+from fewpairs.inspection.query_weights import QueryMeasures, QueryWeights, measure_positions, measure_queries
+from fewpairs.inspection.token_positions import QueryPosition, TokenPositions, find_positions
 from fewpairs.types import Grid, Size
 
 Share = tuple[float, float]
@@ -24,18 +24,18 @@ Share = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class LayerReading:
     """What one attention layer did with the image."""
 
     attentions: int
     """How many run side by side: windows."""
     queries: int
     keys: int
-    place: Place | None
-    measures: Measures
-    prefix: list[QueryRow]
+    positions: TokenPositions | None
+    measures: QueryMeasures
+    prefix: list[QueryWeights]
     """Of the queries without a place."""
-    rows: list[QueryRow]
+    rows: list[QueryWeights]
     """Of the chosen queries, in their order; empty where all queries are without a place. Of attention without pairs:
     the maps of all positions at once, or of the windows that the queries lie in."""
 
@@ -56,7 +56,7 @@ class Recorder:
 
     image: Size
     queries: Sequence[Share]
-    layers: dict[str, Reading] = field(default_factory=dict)
+    layers: dict[str, LayerReading] = field(default_factory=dict)
     blocks: dict[str, BlockReading] = field(default_factory=dict)
     grids: dict[str, Grid] = field(default_factory=dict)
     """The grid that a module was last called with, by the module's name."""
@@ -103,9 +103,9 @@ class Recorder:
 
     def _prefix(self, block: str, tokens: int) -> int:
         """How many of a block's tokens have no place, as its attention layers have it."""
-        places = [reading.place for name, reading in self.layers.items() if block_of(name) == block]
-        found = [place for place in places if place is not None and place.window is None]
-        grids = [grid for place in found for grid in (place.queries, place.keys)]
+        layouts = [reading.positions for name, reading in self.layers.items() if block_of(name) == block]
+        found = [layout for layout in layouts if layout is not None and layout.window is None]
+        grids = [grid for layout in found for grid in (layout.queries, layout.keys)]
         return next((grid.prefix for grid in grids if grid.tokens == tokens), 0)
 
     def _note_layer(self, name: str, modules: dict[str, nn.Module]) -> Any:
@@ -118,7 +118,7 @@ class Recorder:
             window, shift = _window([modules[ancestor] for ancestor in around])
             attentions, _, queries, _ = roles[0].shape
             keys = roles[-1].shape[2]
-            place = find_place(
+            layout = find_positions(
                 attentions,
                 queries,
                 keys,
@@ -128,32 +128,32 @@ class Recorder:
                 shift=shift,
             )
             if not has_pairs(core.variant):
-                windows = [_within(place, query, attentions, keys) for query in self.queries]
-                spots = _whole(place) if attentions == 1 else windows
+                windows = [_window_positions(layout, query, attentions, keys) for query in self.queries]
+                positions = _all_positions(layout) if attentions == 1 else windows
                 with torch.no_grad():
-                    measures, rows = measure_positions(core, roles, kwargs.get("bias"), kwargs.get("grid"), spots)
-                self.layers[name] = Reading(attentions, queries, keys, place, measures, [], rows)
+                    measures, rows = measure_positions(core, roles, kwargs.get("bias"), kwargs.get("grid"), positions)
+                self.layers[name] = LayerReading(attentions, queries, keys, layout, measures, [], rows)
                 return
-            apart = [place.prefix_spot(token) for token in range(place.queries.prefix)] if place is not None else []
-            only_apart = place is not None and not place.queries.h
-            chosen = [] if only_apart else [_spot(place, query, attentions, queries) for query in self.queries]
+            prefix = [layout.prefix_query(token) for token in range(layout.queries.prefix)] if layout else []
+            asked = [] if layout is not None and not layout.queries.h else self.queries
+            chosen = [_query_position(layout, query, attentions, queries) for query in asked]
             with torch.no_grad():
-                measures, rows = measure(core, roles, kwargs.get("bias"), place, [*apart, *chosen])
-            self.layers[name] = Reading(
-                attentions, queries, keys, place, measures, rows[: len(apart)], rows[len(apart) :]
+                measures, rows = measure_queries(core, roles, kwargs.get("bias"), layout, [*prefix, *chosen])
+            self.layers[name] = LayerReading(
+                attentions, queries, keys, layout, measures, rows[: len(prefix)], rows[len(prefix) :]
             )
 
         return note
 
 
-def _whole(place: Place | None) -> list[Spot]:
+def _all_positions(layout: TokenPositions | None) -> list[QueryPosition]:
     """All positions of an attention over the image."""
-    return [Spot(0, 0, 0, (), (), None) if place is None else place.prefix_spot(0)]
+    return [QueryPosition(0, 0, 0, (), (), None) if layout is None else layout.prefix_query(0)]
 
 
-def _within(place: Place | None, query: Share, attentions: int, positions: int) -> Spot:
+def _window_positions(layout: TokenPositions | None, query: Share, attentions: int, positions: int) -> QueryPosition:
     """All positions of the window that the query lies in."""
-    return replace(_spot(place, query, attentions, positions), token=0, cell=None)
+    return replace(_query_position(layout, query, attentions, positions), token=0, cell=None)
 
 
 @contextmanager
@@ -182,12 +182,12 @@ def dense(cores: dict[str, Core]) -> Iterator[None]:
             core.variant, core.mix = variant, mix
 
 
-def _spot(place: Place | None, query: Share, attentions: int, queries: int) -> Spot:
+def _query_position(layout: TokenPositions | None, query: Share, attentions: int, queries: int) -> QueryPosition:
     """The query there; where no place is known, one so far along the sequence as it is far down the image."""
-    if place is not None:
-        return place.spot(*query)
+    if layout is not None:
+        return layout.position(*query)
     flat = int(query[0] * attentions * queries)
-    return Spot(flat // queries, flat % queries, 0, (), (), None)
+    return QueryPosition(flat // queries, flat % queries, 0, (), (), None)
 
 
 def _grid_of(arguments: list[Any]) -> Grid | None:

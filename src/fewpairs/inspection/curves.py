@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from fewpairs.inspection.result import Inspection, LayerStudy, Measured
-from fewpairs.inspection.wording import TITLES
+from fewpairs.inspection.page_text import TITLES
+from fewpairs.inspection.result import HeadSummaries, Inspection, LayerInspection
 from fewpairs.report.svg import PALETTE, Style, drawing, styles
 
 _SIZE = (9.6, 5.0)
@@ -71,11 +71,11 @@ def _dropped(axes: Axes, inspection: Inspection, own: Style, _dense: Style) -> N
         measured = [layer.dropped for layer in layers if layer.dropped is not None]
         if not measured:
             continue
-        places = [layer.index for layer in layers]
+        xs = [layer.index for layer in layers]
         low, high = [one.all.low for one in measured], [one.all.high for one in measured]
-        axes.fill_between(places, low, high, color=PALETTE["band"], linewidth=0, zorder=1)
-        _heads(axes, places, measured, own)
-        _line(axes, places, [one.all.mean for one in measured], own)
+        axes.fill_between(xs, low, high, color=PALETTE["band"], linewidth=0, zorder=1)
+        _heads(axes, xs, measured, own)
+        _line(axes, xs, [one.all.mean for one in measured], own)
         means = [head.mean for one in measured for head in one.heads]
         top = max([top, *filter(math.isfinite, [*high, *means])])
     axes.set_ylim(0, 1.05 * top)
@@ -86,18 +86,18 @@ def _dropped(axes: Axes, inspection: Inspection, own: Style, _dense: Style) -> N
 def _entropy(axes: Axes, inspection: Inspection, own: Style, dense: Style) -> None:
     groups = _alike(inspection.layers)
     for layers in groups:
-        places = [layer.index for layer in layers]
+        xs = [layer.index for layer in layers]
         bounds = {"ln m": math.log(layers[0].keys)} | ({"ln k": math.log(layers[0].kept)} if layers[0].kept else {})
         for name, value in bounds.items():
-            ends = places[0] - 0.4, places[-1] + 0.4
+            ends = xs[0] - 0.4, xs[-1] + 0.4
             axes.plot(ends, (value, value), color=PALETTE["muted"], linewidth=0.9, linestyle=(0, (2, 2)), zorder=1)
             if layers is groups[-1]:
                 beside = axes.annotate(name, (ends[1], value), (0, 3), textcoords="offset points", ha="right")
                 beside.set_fontsize(7.5)
-        _line(axes, places, [layer.entropy.all.mean for layer in layers], dense if inspection.truncates else own)
+        _line(axes, xs, [layer.entropy.all.mean for layer in layers], dense if inspection.truncates else own)
         after = [layer.entropy_kept.all.mean for layer in layers if layer.entropy_kept is not None]
         if after:
-            _line(axes, places, after, own)
+            _line(axes, xs, after, own)
     axes.set_ylim(0, 1.12 * math.log(max(layer.keys for layer in inspection.layers) + 1))
     axes.set_title("Entropy (nats)")
     axes.set_xlabel("attention layer")
@@ -105,8 +105,8 @@ def _entropy(axes: Axes, inspection: Inspection, own: Style, dense: Style) -> No
 
 def _similarity(axes: Axes, inspection: Inspection, own: Style, dense: Style) -> None:
     blocks = inspection.blocks
-    places = range(len(blocks))
-    _pair(axes, places, [b.similarity for b in blocks], [b.similarity_dense for b in blocks], own, dense)
+    xs = range(len(blocks))
+    _pair(axes, xs, [b.similarity for b in blocks], [b.similarity_dense for b in blocks], own, dense)
     axes.set_title("Cosine similarity of tokens")
     axes.set_xlabel("block")
 
@@ -132,11 +132,11 @@ def _distance(axes: Axes, inspection: Inspection, own: Style, dense: Style) -> N
     for layers in _alike(inspection.layers):
         values = [layer.distance.all.mean if layer.distance else None for layer in layers]
         after = [layer.distance_kept.all.mean if layer.distance_kept else None for layer in layers]
-        places = [layer.index for layer in layers]
+        xs = [layer.index for layer in layers]
         if inspection.truncates:
-            _pair(axes, places, after, values, own, dense)
+            _pair(axes, xs, after, values, own, dense)
         else:
-            _pair(axes, places, values, after, own, dense)
+            _pair(axes, xs, values, after, own, dense)
     axes.set_ylim(bottom=0)
     axes.set_title("Distance of attention (patches)")
     axes.set_xlabel("attention layer")
@@ -150,9 +150,9 @@ def _update(axes: Axes, inspection: Inspection, own: Style, dense: Style) -> Non
     axes.set_xlabel("block")
 
 
-def _alike(layers: Sequence[LayerStudy]) -> list[list[LayerStudy]]:
+def _alike(layers: Sequence[LayerInspection]) -> list[list[LayerInspection]]:
     """Layers of one size together: only these are joined by a line."""
-    groups: dict[tuple[int, ...], list[LayerStudy]] = {}
+    groups: dict[tuple[int, ...], list[LayerInspection]] = {}
     for layer in layers:
         groups.setdefault((layer.heads, layer.queries, layer.keys, layer.kept or 0), []).append(layer)
     return list(groups.values())
@@ -160,22 +160,22 @@ def _alike(layers: Sequence[LayerStudy]) -> list[list[LayerStudy]]:
 
 def _pair(
     axes: Axes,
-    places: Sequence[int],
+    xs: Sequence[int],
     own_values: Sequence[float | None],
     dense_values: Sequence[float | None],
     own: Style,
     dense: Style,
 ) -> None:
     if any(value is not None for value in dense_values):
-        _line(axes, places, [math.nan if value is None else value for value in dense_values], dense)
-    _line(axes, places, [math.nan if value is None else value for value in own_values], own)
+        _line(axes, xs, [math.nan if value is None else value for value in dense_values], dense)
+    _line(axes, xs, [math.nan if value is None else value for value in own_values], own)
 
 
-def _line(axes: Axes, places: Sequence[int], values: Sequence[float], style: Style) -> None:
-    axes.plot(places, values, color=style.colour, marker=style.marker, markersize=3.5, linewidth=1.6, zorder=3)
+def _line(axes: Axes, xs: Sequence[int], values: Sequence[float], style: Style) -> None:
+    axes.plot(xs, values, color=style.colour, marker=style.marker, markersize=3.5, linewidth=1.6, zorder=3)
 
 
-def _heads(axes: Axes, places: Sequence[int], measured: Sequence[Measured], style: Style) -> None:
-    for place, one in zip(places, measured, strict=True):
+def _heads(axes: Axes, xs: Sequence[int], measured: Sequence[HeadSummaries], style: Style) -> None:
+    for x, one in zip(xs, measured, strict=True):
         means = [head.mean for head in one.heads]
-        axes.scatter([place] * len(means), means, s=7, facecolors="none", edgecolors=style.colour, linewidths=0.6)
+        axes.scatter([x] * len(means), means, s=7, facecolors="none", edgecolors=style.colour, linewidths=0.6)

@@ -19,7 +19,7 @@ from fewpairs.types import Size
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class InputImage:
     """A picture, cut and scaled to the size of the model's input."""
 
     name: str
@@ -56,7 +56,7 @@ class Seen:
         return (y + 0.5 - top) / tall * seen_height, (x + 0.5 - left) / wide * seen_width
 
 
-def see(path: Path, view: LabelledView) -> Seen:
+def load_image(path: Path, view: LabelledView) -> InputImage:
     """A picture as a classifier sees it: the middle of it, all of it, or all with a border, as `view.crop_mode` says.
 
     Raises:
@@ -78,7 +78,7 @@ def see(path: Path, view: LabelledView) -> Seen:
         # clamped, because rounding may leave the picture by less than anything that shows
         corners = (max(left, 0), max(top, 0), min(left + wide, image.width), min(top + tall, image.height))
         part = image.resize(view.size[::-1], Image.Resampling.BICUBIC, box=corners)
-    return Seen(path.name, view.tensor(part), np.asarray(part.convert("RGB")), native, (top, left, tall, wide))
+    return InputImage(path.name, view.tensor(part), np.asarray(part.convert("RGB")), native, (top, left, tall, wide))
 
 
 def _box(native: Size, view: LabelledView) -> tuple[float, float, float, float]:
@@ -93,7 +93,7 @@ def _box(native: Size, view: LabelledView) -> tuple[float, float, float, float]:
     return (height - tall) / 2, (width - wide) / 2, tall, wide
 
 
-def see_slice(path: Path, view: View) -> Seen:
+def load_slice(path: Path, view: View) -> InputImage:
     """A picture as a segmenter sees it: a scan of one slice, whose neighbours are itself.
 
     Raises:
@@ -111,4 +111,4 @@ def see_slice(path: Path, view: View) -> Seen:
     low, high = middle.min(), middle.max()
     shown = ((middle - low) / (high - low if high > low else 1) * 255).round().byte()
     picture = shown[:3] if len(shown) >= 3 else shown[:1].expand(3, -1, -1)
-    return Seen(path.name, tensor[0], picture.permute(1, 2, 0).contiguous().numpy(), geometry.native, box)
+    return InputImage(path.name, tensor[0], picture.permute(1, 2, 0).contiguous().numpy(), geometry.native, box)

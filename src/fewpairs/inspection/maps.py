@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fewpairs.inspection.result import LayerStudy, Picture, Row
+from fewpairs.inspection.result import LayerInspection, Picture, Row
 
 VEIL = (43, 108, 116, 226)
 """Colour and opacity of what lies over the keys that a query drops: teal, which no weight has and few pictures."""
@@ -57,7 +57,7 @@ def head_maps(row: Row) -> list[HeadMaps]:
 
 
 def _one_head(row: Row, head: int) -> HeadMaps:
-    weights, after, prefix = row.weights[head], row.truncated[head], row.spot.prefix
+    weights, after, prefix = row.weights[head], row.truncated[head], row.position.prefix
     kept = np.ones(len(weights), bool) if row.kept is None else row.kept[head]
     placed = np.concatenate([weights[prefix:], after[prefix:]])
     highest = float(placed.max()) if np.isfinite(placed).all() else float("nan")
@@ -113,37 +113,39 @@ def _on_grid(row: Row, cells: Cells) -> Cells:
 
 def map_shape(row: Row) -> tuple[int, int]:
     """Rows and columns of the keys that have a place."""
-    if row.spot.rows:
-        return len(row.spot.rows), len(row.spot.columns)
-    count = row.weights.shape[1] - row.spot.prefix
+    if row.position.rows:
+        return len(row.position.rows), len(row.position.columns)
+    count = row.weights.shape[1] - row.position.prefix
     columns = max(1, int(np.ceil(np.sqrt(count))))
     return max(1, -(-count // columns)), columns
 
 
-def backdrop(layer: LayerStudy, row: Row, picture: Picture, *, longest: int = 168) -> Picture | None:
+def backdrop(layer: LayerInspection, row: Row, picture: Picture, *, longest: int = 168) -> Picture | None:
     """What the query's keys cover of the picture, at most `longest` pixels a side; None where that is not known.
 
     Parts of a window that hang over the edge of the image are grey, and a shifted window that is joined from opposite
     edges shows both.
     """
-    if not row.spot.rows or layer.grid is None:
+    if not row.position.rows or layer.grid is None:
         return None
     if not layer.windowed:
         return thumbnail(picture, longest)
-    rows, columns = len(row.spot.rows), len(row.spot.columns)
+    rows, columns = len(row.position.rows), len(row.position.columns)
     side = max(1, longest // max(rows, columns))
-    ys, below = _pixels(row.spot.rows, layer.grid[0], picture.shape[0], side)
-    xs, beside = _pixels(row.spot.columns, layer.grid[1], picture.shape[1], side)
+    ys, below = _pixels(row.position.rows, layer.grid[0], picture.shape[0], side)
+    xs, beside = _pixels(row.position.columns, layer.grid[1], picture.shape[1], side)
     part: Picture = picture[ys][:, xs].copy()
     part[below] = part[:, beside] = 128
     return part
 
 
-def extent(layer: LayerStudy, row: Row) -> list[Box]:
+def extent(layer: LayerInspection, row: Row) -> list[Box]:
     """Where on the image a query's window lies: several boxes for one that is joined from opposite edges."""
     if layer.grid is None or not layer.windowed:
         return []
-    parts = [_runs(lines, count) for lines, count in zip((row.spot.rows, row.spot.columns), layer.grid, strict=True)]
+    parts = [
+        _runs(lines, count) for lines, count in zip((row.position.rows, row.position.columns), layer.grid, strict=True)
+    ]
     return [(top, left, tall, wide) for top, tall in parts[0] for left, wide in parts[1]]
 
 

@@ -14,12 +14,12 @@ import jinja2
 from markupsafe import Markup
 
 from fewpairs.errors import InputError
+from fewpairs.inspection.contact_sheet import layer_contact_sheet
 from fewpairs.inspection.curves import curves_figure
 from fewpairs.inspection.maps import backdrop, extent, head_maps, jpeg, map_shape, png, thumbnail
-from fewpairs.inspection.result import Inspection, LayerStudy, Point, Row
-from fewpairs.inspection.sheets import layer_sheet
+from fewpairs.inspection.page_text import DEFINITIONS, facts, layer_facts, what_to_see
+from fewpairs.inspection.result import Inspection, LayerInspection, Point, Row
 from fewpairs.inspection.tables import heads_table, layers_table, stages
-from fewpairs.inspection.wording import DEFINITIONS, facts, layer_facts, what_to_see
 from fewpairs.report.svg import svg
 
 PAGE, NUMBERS, CURVES, SHEETS = "inspection.html", "inspection.json", "curves.png", "layers"
@@ -47,7 +47,7 @@ def write_page(inspection: Inspection, out: Path | str) -> WrittenInspection:
     for layer in inspection.layers:
         if layer.rows:
             sheet = BytesIO()
-            layer_sheet(inspection, layer).save(sheet, "PNG")
+            layer_contact_sheet(inspection, layer).save(sheet, "PNG")
             pictures[folder / SHEETS / f"{layer.index:02d}-{layer.name or 'model'}.png"] = sheet.getvalue()
     contents = {folder / PAGE: page(inspection).encode(), folder / NUMBERS: numbers(inspection).encode(), **pictures}
     for file, content in contents.items():
@@ -83,13 +83,13 @@ def page(inspection: Inspection) -> str:
         stages=stages(inspection),
         photo=jpeg(photo),
         ratio=photo.shape[1] / photo.shape[0],
-        marks=[_mark(inspection, point) for point in inspection.queries] if inspection.asks else [],
+        marks=[_mark(inspection, point) for point in inspection.queries] if inspection.uses_queries else [],
         summary=layers_table(inspection),
         curves=Markup(svg(curves_figure(inspection), "curves", "How the numbers run through the layers")),
         truncates=inspection.truncates,
         pairs=inspection.pairs,
         positions=inspection.positions,
-        asks=inspection.asks,
+        uses_queries=inspection.uses_queries,
         layers=list(_sections(inspection)),
         undrawn=sum(not layer.rows for layer in inspection.layers),
         measured=DEFINITIONS,
@@ -115,15 +115,15 @@ def numbers(inspection: Inspection) -> str:
     return json.dumps(_plain(content), indent=1, allow_nan=False) + "\n"
 
 
-def _layer_numbers(layer: LayerStudy) -> dict[str, Any]:
+def _layer_numbers(layer: LayerInspection) -> dict[str, Any]:
     names = [name for name in layer.__slots__ if name != "rows"]
     rows = [
         {
             "label": row.label,
             "what": row.what,
-            "token": row.spot.token,
-            "window": row.spot.batch if layer.windowed else None,
-            "prefix_keys": row.spot.prefix,
+            "token": row.position.token,
+            "window": row.position.batch if layer.windowed else None,
+            "prefix_keys": row.position.prefix,
             "kept": None if row.kept is None else [head.nonzero()[0].tolist() for head in row.kept],
             "dropped": [maps.dropped for maps in head_maps(row)],
         }
@@ -169,7 +169,7 @@ def _sections(inspection: Inspection) -> Iterator[dict[str, Any]]:
         }
 
 
-def _drawn_row(inspection: Inspection, layer: LayerStudy, row: Row) -> dict[str, Any]:
+def _drawn_row(inspection: Inspection, layer: LayerInspection, row: Row) -> dict[str, Any]:
     behind = backdrop(layer, row, inspection.picture)
     height, width = map_shape(row)
     return {
@@ -178,9 +178,9 @@ def _drawn_row(inspection: Inspection, layer: LayerStudy, row: Row) -> dict[str,
         "backdrop": jpeg(behind) if layer.windowed and behind is not None else None,
         "known": behind is not None,
         "ratio": width / height if layer.windowed or behind is None else behind.shape[1] / behind.shape[0],
-        "cell": None if row.spot.cell is None else [100 * part for part in row.spot.cell],
+        "cell": None if row.position.cell is None else [100 * part for part in row.position.cell],
         "window": [[100 * part for part in box] for box in extent(layer, row)],
-        "prefix": row.spot.prefix,
+        "prefix": row.position.prefix,
         "heads": [
             {
                 "maps": maps,

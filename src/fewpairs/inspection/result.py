@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fewpairs.inspection.gradients import GradientNorms
 from fewpairs.inspection.measures import Summary
-from fewpairs.inspection.places import Spot
+from fewpairs.inspection.token_positions import QueryPosition
 from fewpairs.types import Size
 
 Picture = NDArray[np.uint8]
@@ -33,7 +33,7 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class HeadSummaries:
     """One number of a layer: of each head over its queries, and over all of them."""
 
     heads: tuple[Summary, ...]
@@ -45,7 +45,7 @@ class Row:
     """A chosen query in a layer."""
 
     label: str
-    spot: Spot
+    position: QueryPosition
     weights: NDArray[np.float32]
     """`[h m]`: what each head weighs before truncation."""
     kept: NDArray[np.bool_] | None
@@ -64,7 +64,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class LayerStudy:
+class LayerInspection:
     """One attention layer. What needs truncation is None for an attention that keeps every key."""
 
     index: int
@@ -84,13 +84,13 @@ class LayerStudy:
     pairs: bool
     """Whether queries weigh keys. Without pairs, positions are weighed once for the whole attention: one row, not one
     a query."""
-    entropy: Measured
+    entropy: HeadSummaries
     """Nats, before truncation; without pairs that of each head's saliency."""
-    entropy_kept: Measured | None
-    distance: Measured | None
+    entropy_kept: HeadSummaries | None
+    distance: HeadSummaries | None
     """Mean distance from query to key in widths of a query's patch; None where no place is known."""
-    distance_kept: Measured | None
-    dropped: Measured | None
+    distance_kept: HeadSummaries | None
+    dropped: HeadSummaries | None
     """Share of a query's weight that lies outside its k keys."""
     gradient: GradientNorms | None
     gradient_dense: GradientNorms | None
@@ -100,7 +100,7 @@ class LayerStudy:
 
 
 @dataclass(frozen=True, slots=True)
-class BlockStudy:
+class BlockInspection:
     """One block of the model, and the same block in its dense twin."""
 
     name: str
@@ -132,8 +132,8 @@ class Inspection:
     picture: Picture
     """`[H W 3]`: the image as the model saw it."""
     queries: tuple[Point, ...]
-    layers: tuple[LayerStudy, ...]
-    blocks: tuple[BlockStudy, ...]
+    layers: tuple[LayerInspection, ...]
+    blocks: tuple[BlockInspection, ...]
     target: Target | None
     notes: tuple[str, ...] = ()
 
@@ -153,7 +153,7 @@ class Inspection:
         return any(not layer.pairs for layer in self.layers)
 
     @property
-    def asks(self) -> bool:
+    def uses_queries(self) -> bool:
         """Whether what is drawn depends on the chosen queries."""
         return any(layer.pairs or layer.windowed for layer in self.layers)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from fewpairs.inspection.result import BlockStudy, Inspection, LayerStudy, Measured
-from fewpairs.inspection.wording import stage_of
+from fewpairs.inspection.page_text import stage_of
+from fewpairs.inspection.result import BlockInspection, HeadSummaries, Inspection, LayerInspection
+from fewpairs.numbers import MISSING, number, scientific
 from fewpairs.report.table import Cell, Table
-from fewpairs.report.wording import MISSING, number
 
 
 def layers_table(inspection: Inspection) -> Table:
@@ -51,7 +51,7 @@ def short_table(inspection: Inspection) -> Table:
     return Table(caption, ("", "layer", "keys", "τ", "entropy", "gradient"), tuple(body))
 
 
-def heads_table(layer: LayerStudy) -> Table:
+def heads_table(layer: LayerInspection) -> Table:
     """One row a head: mean and quantiles of what it drops, entropy, distance."""
     columns = ["Head"]
     columns += ["Dropped τ, mean", "5 %", "25 %", "median", "75 %", "95 %"] * (layer.dropped is not None)
@@ -92,21 +92,21 @@ def _numbered(indices: list[int]) -> str:
     return f"layers {', '.join(map(str, indices))}"
 
 
-def _mean(measured: Measured | None) -> float | None:
+def _mean(measured: HeadSummaries | None) -> float | None:
     return None if measured is None else measured.all.mean
 
 
-def _spread(measured: Measured | None) -> Cell:
+def _spread(measured: HeadSummaries | None) -> Cell:
     if measured is None:
         return Cell(MISSING)
     return Cell(number(measured.all.mean), f"{number(measured.all.low)} to {number(measured.all.high)}")
 
 
-def _entropy(layer: LayerStudy) -> str:
+def _entropy(layer: LayerInspection) -> str:
     return _change(layer.entropy.all.mean, _mean(layer.entropy_kept), 2)
 
 
-def _similarity(block: BlockStudy | None) -> str:
+def _similarity(block: BlockInspection | None) -> str:
     if block is None:
         return MISSING
     if block.similarity_dense is None:
@@ -114,18 +114,12 @@ def _similarity(block: BlockStudy | None) -> str:
     return _change(block.similarity_dense, block.similarity, 3)
 
 
-def _gradient(layer: LayerStudy) -> str:
+def _gradient(layer: LayerInspection) -> str:
     if layer.gradient is None:
         return MISSING
-    own = _scientific(layer.gradient.attention)
-    return own if layer.gradient_dense is None else f"{_scientific(layer.gradient_dense.attention)} → {own}"
+    own = scientific(layer.gradient.attention)
+    return own if layer.gradient_dense is None else f"{scientific(layer.gradient_dense.attention)} → {own}"
 
 
 def _change(first: float | None, second: float | None, digits: int) -> str:
     return number(first, digits) + (f" → {number(second, digits)}" if second is not None else "")
-
-
-def _scientific(value: float) -> str:
-    if not math.isfinite(value):
-        return MISSING
-    return f"{value:.3g}" if value == 0 or 1e-3 <= value < 1e4 else f"{value:.1e}"

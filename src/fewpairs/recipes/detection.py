@@ -10,6 +10,8 @@ Several processes share a batch: start four with `fit.batch_size=4`. Not run by 
 
 from __future__ import annotations
 
+from typing import Literal
+
 from fewpairs.kinds.detection.experiment import DetectionData, DetectionExperiment, DetectorConfig
 from fewpairs.kinds.detection.view import DetectionAugment, DetectionView
 from fewpairs.train import FitConfig, OptimizerConfig, ScheduleConfig
@@ -22,15 +24,15 @@ EPOCH = IMAGES // BATCH
 WARMUP = 500
 
 
-def coco(name: str, encoder: str, *, long: bool = False) -> DetectionExperiment:
-    """A detector on COCO: 12 epochs at 800 pixels, or `long` 36 of them at 480 to 800.
+def coco(name: str, encoder: str, schedule: Literal["1x", "3x"]) -> DetectionExperiment:
+    """A detector on COCO: 12 epochs at 800 pixels (1x), or 36 at 480 to 800 (3x).
 
     `fewpairs train retinanet_linglo_b0_1x_coco data.root=FOLDER model.pretrained=FILE`
     """
-    epochs, drops = (36, (27, 33)) if long else (12, (8, 11))
+    epochs, drops = (36, (27, 33)) if schedule == "3x" else (12, (8, 11))
     masks, attention = name == "mask_rcnn", "keyonly" if encoder.startswith("linglo") else "softmax"
     return DetectionExperiment(
-        name=f"{name}-{encoder}-{'3x' if long else '1x'}",
+        name=f"{name}-{encoder}-{schedule}",
         model=DetectorConfig(
             name=name,
             encoder=encoder,
@@ -39,7 +41,7 @@ def coco(name: str, encoder: str, *, long: bool = False) -> DetectionExperiment:
         ),
         data=DetectionData(kind="coco", root="coco", empty=False),
         view=DetectionView(shorter=800, longer=1333),
-        augment=DetectionAugment(sizes=(480, 800) if long else None, flip=0.5),
+        augment=DetectionAugment(sizes=(480, 800) if schedule == "3x" else None, flip=0.5),
         fit=FitConfig(
             steps=epochs * EPOCH,
             batch_size=BATCH,

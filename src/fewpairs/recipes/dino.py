@@ -10,7 +10,9 @@ is `fit.batch_size x fit.accumulate x processes`: as written, one GPU takes it i
 
 from __future__ import annotations
 
-from fewpairs.attention import KNN, Softmax, Variant
+from typing import Any
+
+from fewpairs.attention import KNN, Softmax, Variant, parse_variant
 from fewpairs.kinds.classification.augment import LabelledAugment
 from fewpairs.kinds.classification.experiment import ClassificationExperiment, ClassifierConfig, LabelledData
 from fewpairs.kinds.classification.split import LabelledShares
@@ -116,13 +118,12 @@ def _linear_imagenet(attention: Variant) -> ClassificationExperiment:
     )
 
 
-def fashion(attention: Variant) -> DinoExperiment:
+def fashion(attention: str | dict[str, Any]) -> DinoExperiment:
     """A small ViT on Fashion-MNIST without labels; `fewpairs train dino_pico_fashion data.root=FOLDER`."""
+    chosen = parse_variant(attention)
     return DinoExperiment(
-        name="dino-pico" if attention == Softmax() else "dino-pico-knn",
-        model=EncoderConfig(
-            name="vit_pico", attention=attention, drop_path=0.0, outputs=256, hidden=256, bottleneck=64
-        ),
+        name="dino-pico" if chosen == Softmax() else "dino-pico-knn",
+        model=EncoderConfig(name="vit_pico", attention=chosen, drop_path=0.0, outputs=256, hidden=256, bottleneck=64),
         data=FASHION,
         view=FASHION_VIEW,
         crops=MultiCrop(local_size=(12, 12), local_crops=4, local_scale=(0.1, 0.4), blur=1.0),
@@ -142,14 +143,15 @@ def fashion(attention: Variant) -> DinoExperiment:
     )
 
 
-def linear_fashion(attention: Variant) -> ClassificationExperiment:
+def linear_fashion(attention: str | dict[str, Any]) -> ClassificationExperiment:
     """Linear evaluation on Fashion-MNIST, class tokens of all four blocks of a frozen small ViT.
 
     `fewpairs train dino_pico_linear_fashion data.root=FOLDER model.pretrained=RUN/best.safetensors`
     """
+    chosen = parse_variant(attention)
     return ClassificationExperiment(
-        name="dino-pico-linear" if attention == Softmax() else "dino-pico-linear-knn",
-        model=ClassifierConfig(name="vit_pico", attention=attention, frozen=True, probe_blocks=4),
+        name="dino-pico-linear" if chosen == Softmax() else "dino-pico-linear-knn",
+        model=ClassifierConfig(name="vit_pico", attention=chosen, frozen=True, probe_blocks=4),
         data=FASHION,
         view=FASHION_VIEW,
         augment=None,

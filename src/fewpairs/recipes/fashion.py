@@ -9,8 +9,9 @@ data.root=FOLDER`. `recipes.linglo` uses the same settings.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
-from fewpairs.attention import KNN, Softmax, variant_name
+from fewpairs.attention import KNN, Softmax, parse_variant, variant_name
 from fewpairs.kinds.classification.experiment import (
     ClassificationConfig,
     ClassificationExperiment,
@@ -30,11 +31,12 @@ TESTED = 4_000
 """Test images that are used, of 10,000: as many of every class."""
 
 
-def study(model: str, attention: Softmax | KNN, *, epochs: int = 4, batch_size: int = 32) -> ClassificationExperiment:
-    """One small classifier; the settings that all of them share. The logits' scale is the architecture's."""
-    scaled = replace(attention, scale_by=CLASSIFIERS[model].scale_by)
-    config = ClassifierConfig(name=model, attention=scaled)
-    return trained(f"{model}-{variant_name(scaled)}", config, epochs=epochs, batch_size=batch_size)
+def study(model: str, attention: str | dict[str, Any]) -> ClassificationExperiment:
+    """One small classifier with softmax or k-NN attention, whose logits have the architecture's scale."""
+    variant = parse_variant(attention)
+    assert isinstance(variant, Softmax | KNN)
+    scaled = replace(variant, scale_by=CLASSIFIERS[model].scale_by)
+    return trained(f"{model}-{variant_name(scaled)}", ClassifierConfig(name=model, attention=scaled))
 
 
 def trained(name: str, model: ClassifierConfig, *, epochs: int = 4, batch_size: int = 32) -> ClassificationExperiment:

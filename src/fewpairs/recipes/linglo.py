@@ -32,9 +32,8 @@ from fewpairs.train import FitConfig, OptimizerConfig, ScheduleConfig
 
 @dataclass(frozen=True)
 class Ablation:
-    """LinGlo with one thing otherwise."""
+    """What one row of the study changes in LinGlo."""
 
-    summary: str
     attention: Variant = field(default_factory=KeyOnly)
     layout: str = "alternating"
     queries: bool = False
@@ -42,50 +41,47 @@ class Ablation:
 
 
 ABLATIONS: dict[str, Ablation] = {
-    "": Ablation("key-only attention and convolution by turns"),
-    "_grafted": Ablation("convolution in the first half of the stages, key-only attention after", layout="grafted"),
-    "_attention": Ablation("key-only attention alone", layout="attention"),
-    "_convolution": Ablation("convolution alone", layout="convolution"),
-    "_softmax": Ablation("softmax attention and convolution by turns", Softmax(), queries=True),
-    "_kv": Ablation("key-value attention and convolution by turns", KV()),
-    "_knn50": Ablation("k-NN attention with 50 % of the keys and convolution by turns", KNN(topk=0.5), queries=True),
-    "_r1c": Ablation("key-only attention with a logit a channel (R1c)", KeyOnly("R1c")),
-    "_r2": Ablation("key-only attention that gates values by the pooled key (R2)", KeyOnly("R2")),
-    "_r3": Ablation("key-only attention with a convolution of the values added (R3)", KeyOnly("R3")),
+    "": Ablation(),
+    "_grafted": Ablation(layout="grafted"),
+    "_attention": Ablation(layout="attention"),
+    "_convolution": Ablation(layout="convolution"),
+    "_softmax": Ablation(Softmax(), queries=True),
+    "_kv": Ablation(KV()),
+    "_knn50": Ablation(KNN(topk=0.5), queries=True),
+    "_r1c": Ablation(KeyOnly("R1c")),
+    "_r2": Ablation(KeyOnly("R2")),
+    "_r3": Ablation(KeyOnly("R3")),
 }
-"""By the end of the recipe's name."""
+"""The rows of the study, by the end of the recipe's name; `fewpairs train --list` describes each."""
 
-_PICO, _NANO, _RIVALS = "linglo_pico", "linglo_nano", {"linglo_pico": "pvt_v2_pico", "linglo_nano": "pvt_v2_nano"}
-_RATIOS = {_PICO: LINGLO_PICO.mlp_ratio, _NANO: LINGLO_NANO.mlp_ratio}
-_QUERIES = 0.25
-"""What a query map in every other block costs, in ratios of the feed-forward part."""
+_MLP_RATIOS = {"linglo_pico": LINGLO_PICO.mlp_ratio, "linglo_nano": LINGLO_NANO.mlp_ratio}
+_QUERY_MAP = 0.25
+"""What a query map in every other block costs, as a part of the feed-forward ratio."""
 
 
-def classifier(model: str, row: Ablation) -> ClassifierConfig:
-    """A small LinGlo with a row of `ABLATIONS`."""
+def classifier(model: str, ending: str = "") -> ClassifierConfig:
+    """A small LinGlo with a row of `ABLATIONS`, or a PVTv2 as it is."""
+    if model not in _MLP_RATIOS:
+        return ClassifierConfig(name=model)
+    row = ABLATIONS[ending]
     options: dict[str, str | float | int | bool | None] = {}
     if row.layout != "alternating":
         options["layout"] = row.layout
     if row.queries:
-        options["mlp_ratio"] = _RATIOS[model] - _QUERIES
+        options["mlp_ratio"] = _MLP_RATIOS[model] - _QUERY_MAP
     return ClassifierConfig(name=model, attention=row.attention, options=options)
 
 
-def rival(model: str) -> ClassifierConfig:
-    """PVTv2 of the same size as a small LinGlo."""
-    return ClassifierConfig(name=_RIVALS[model])
-
-
-def on_fashion(name: str, model: ClassifierConfig) -> ClassificationExperiment:
+def on_fashion(model: str, ending: str = "") -> ClassificationExperiment:
     """One model on Fashion-MNIST."""
-    return fashion.trained(name, model)
+    return fashion.trained(f"{model}{ending}".replace("_", "-"), classifier(model, ending))
 
 
-def on_photos(name: str, model: ClassifierConfig, *, steps: int = 600) -> ClassificationExperiment:
+def on_photos(model: str, ending: str = "", *, steps: int = 600) -> ClassificationExperiment:
     """One model on photos in a folder for each class, from scratch, on a CPU."""
     return ClassificationExperiment(
-        name=name,
-        model=model,
+        name=f"{model}{ending}".replace("_", "-"),
+        model=classifier(model, ending),
         data=LabelledData(kind="folder", root="trashnet-photos"),
         view=LabelledView(size=(96, 128), crop_pct=1.0, crop_mode="squash"),
         augment=LabelledAugment(scale=(0.35, 1.0), ratio=(0.56, 1.0), jitter=0.3),

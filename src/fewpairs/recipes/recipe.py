@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from fewpairs.kinds.kind import Experiment
+if TYPE_CHECKING:
+    from fewpairs.kinds.kind import Experiment
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A named experiment: `recipe()` makes it."""
+    """A named experiment. `recipe()` imports the module that describes it and makes it."""
 
     summary: str
-    """What it trains, in a line."""
-    make: Callable[[], Experiment]
+    """One line that says what the recipe trains."""
+    source: str
+    """`module:function` in `fewpairs.recipes`."""
+    arguments: tuple[Any, ...] = ()
+    """What the function is called with."""
 
     def __call__(self) -> Experiment:
-        return self.make()
-
-    @classmethod
-    def of(cls, make: Callable[[], Experiment]) -> Recipe:
-        """A function's recipe, told by the first line of its docstring."""
-        return cls((make.__doc__ or "").partition("\n")[0], make)
+        module, function = self.source.split(":")
+        experiment: Experiment = getattr(import_module(f"fewpairs.recipes.{module}"), function)(*self.arguments)
+        return experiment

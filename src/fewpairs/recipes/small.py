@@ -9,20 +9,21 @@ plateau of the loss when the steps were over (Dice 0.51). `fewpairs train setr_k
 
 from __future__ import annotations
 
-from fewpairs.attention import KV, KVPos, Softmax, Variant, variant_name
+from fewpairs.attention import parse_variant, variant_name
 from fewpairs.kinds.segmentation.augment import Augment
 from fewpairs.kinds.segmentation.experiment import DataConfig, ModelConfig, SegmentationExperiment, TaskConfig
 from fewpairs.kinds.segmentation.view import View
 from fewpairs.train import FitConfig, OptimizerConfig, ScheduleConfig
 
-SETR, CONV_SETR, CVT_SETR = "setr_pup_small", "conv_setr_cup_small", "cvt_setr_pup_small"
+MODELS = {"setr": "setr_pup_small", "conv_setr": "conv_setr_cup_small", "cvt_setr": "cvt_setr_pup_small"}
 
 
-def study(model: str, attention: Variant, *, steps: int = 1000) -> SegmentationExperiment:
-    """One small model; the settings that all of them share."""
+def study(model: str, attention: str, *, steps: int = 1000) -> SegmentationExperiment:
+    """One model of `MODELS` with an attention by its name and the settings that all of them share."""
+    chosen = parse_variant(attention)
     return SegmentationExperiment(
-        name=f"{model}-{variant_name(attention)}",
-        model=ModelConfig(name=model, attention=attention),
+        name=f"{MODELS[model]}-{variant_name(chosen)}",
+        model=ModelConfig(name=MODELS[model], attention=chosen),
         data=DataConfig(kind="uw-madison", root="data"),
         view=View(size=(64, 64), fit="resize", normalise="percentile"),
         augment=Augment(),
@@ -39,48 +40,3 @@ def study(model: str, attention: Variant, *, steps: int = 1000) -> SegmentationE
         optimizer=OptimizerConfig(name="adamw", lr=2e-3, weight_decay=0.05),
         schedule=ScheduleConfig(name="cosine", warmup=steps // 15),
     )
-
-
-def setr_qkv() -> SegmentationExperiment:
-    """Small SETR-PUP, query-key-value attention."""
-    return study(SETR, Softmax())
-
-
-def setr_kv() -> SegmentationExperiment:
-    """Small SETR-PUP, key-value attention."""
-    return study(SETR, KV())
-
-
-def setr_kvpos() -> SegmentationExperiment:
-    """Small SETR-PUP, KV+Pos attention."""
-    return study(SETR, KVPos())
-
-
-def conv_setr_qkv() -> SegmentationExperiment:
-    """Small convolutional stem and CUP decoder with skips, query-key-value attention."""
-    return study(CONV_SETR, Softmax())
-
-
-def conv_setr_kv() -> SegmentationExperiment:
-    """Small convolutional stem and CUP decoder with skips, key-value attention."""
-    return study(CONV_SETR, KV())
-
-
-def conv_setr_kvpos() -> SegmentationExperiment:
-    """Small convolutional stem and CUP decoder with skips, KV+Pos attention."""
-    return study(CONV_SETR, KVPos())
-
-
-def cvt_setr_qkv() -> SegmentationExperiment:
-    """Small CvT with unstrided keys and PUP decoder, query-key-value attention."""
-    return study(CVT_SETR, Softmax())
-
-
-def cvt_setr_kv() -> SegmentationExperiment:
-    """Small CvT with unstrided keys and PUP decoder, key-value attention."""
-    return study(CVT_SETR, KV())
-
-
-def cvt_setr_kvpos() -> SegmentationExperiment:
-    """Small CvT with unstrided keys and PUP decoder, KV+Pos attention."""
-    return study(CVT_SETR, KVPos())

@@ -9,23 +9,25 @@ Made for one GPU of 24 GB in bf16. Not run yet by us at this scale: no score is 
 
 from __future__ import annotations
 
-from fewpairs.attention import KV, KVPos, Softmax, Variant, variant_name
+from fewpairs.attention import KVPos, parse_variant, variant_name
 from fewpairs.kinds.segmentation.augment import Augment
 from fewpairs.kinds.segmentation.experiment import DataConfig, ModelConfig, SegmentationExperiment, TaskConfig
 from fewpairs.kinds.segmentation.view import View
 from fewpairs.train import FitConfig, OptimizerConfig, ScheduleConfig
 
-SETR, CONV_SETR, CVT_SETR = "setr_pup_vit_b16", "conv_setr_cup_r50_vit_b16", "cvt_setr_pup_cvt13"
+MODELS = {"setr": "setr_pup_vit_b16", "conv_setr": "conv_setr_cup_r50_vit_b16", "cvt_setr": "cvt_setr_pup_cvt13"}
 
 
-def _study(model: str, attention: Variant, *, auxiliary: bool = False) -> SegmentationExperiment:
+def study(model: str, attention: str) -> SegmentationExperiment:
+    """One model of `MODELS` with an attention by its name: `fewpairs train setr_kv_uw_madison data.root=FOLDER`."""
+    chosen = KVPos(d_pos=50) if attention == "kvpos" else parse_variant(attention)
     return SegmentationExperiment(
-        name=f"{model}-{variant_name(attention)}",
-        model=ModelConfig(name=model, attention=attention, drop_path=0.1),
+        name=f"{MODELS[model]}-{variant_name(chosen)}",
+        model=ModelConfig(name=MODELS[model], attention=chosen, drop_path=0.1),
         data=DataConfig(kind="uw-madison", root="uw-madison-gi-tract-image-segmentation"),
         view=View(size=(256, 256), fit="resize", normalise="max", stack=3, step=2),
         augment=Augment(),
-        task=TaskConfig(loss="bce+dice", auxiliary=auxiliary),
+        task=TaskConfig(loss="bce+dice", auxiliary=model == "setr"),
         fit=FitConfig(
             steps=40_000,
             batch_size=16,
@@ -39,48 +41,3 @@ def _study(model: str, attention: Variant, *, auxiliary: bool = False) -> Segmen
         optimizer=OptimizerConfig(name="adamw", lr=1e-4, weight_decay=0.05),
         schedule=ScheduleConfig(name="cosine", warmup=1_000),
     )
-
-
-def setr_qkv() -> SegmentationExperiment:
-    """SETR-PUP on ViT-B/16, query-key-value attention. `fewpairs train setr_qkv_uw_madison data.root=FOLDER`."""
-    return _study(SETR, Softmax(), auxiliary=True)
-
-
-def setr_kv() -> SegmentationExperiment:
-    """SETR-PUP on ViT-B/16, key-value attention. `fewpairs train setr_kv_uw_madison data.root=FOLDER`."""
-    return _study(SETR, KV(), auxiliary=True)
-
-
-def setr_kvpos() -> SegmentationExperiment:
-    """SETR-PUP on ViT-B/16, KV+Pos attention. `fewpairs train setr_kvpos_uw_madison data.root=FOLDER`."""
-    return _study(SETR, KVPos(d_pos=50), auxiliary=True)
-
-
-def conv_setr_qkv() -> SegmentationExperiment:
-    """R50 stem, ViT-B/16, CUP decoder; query-key-value. `fewpairs train conv_setr_qkv_uw_madison data.root=FOLDER`."""
-    return _study(CONV_SETR, Softmax())
-
-
-def conv_setr_kv() -> SegmentationExperiment:
-    """R50 stem, ViT-B/16, CUP decoder; key-value. `fewpairs train conv_setr_kv_uw_madison data.root=FOLDER`."""
-    return _study(CONV_SETR, KV())
-
-
-def conv_setr_kvpos() -> SegmentationExperiment:
-    """R50 stem, ViT-B/16, CUP decoder; KV+Pos. `fewpairs train conv_setr_kvpos_uw_madison data.root=FOLDER`."""
-    return _study(CONV_SETR, KVPos(d_pos=50))
-
-
-def cvt_setr_qkv() -> SegmentationExperiment:
-    """CvT-13 with unstrided keys, PUP decoder; query-key-value. `fewpairs train cvt_setr_qkv_uw_madison ...`."""
-    return _study(CVT_SETR, Softmax())
-
-
-def cvt_setr_kv() -> SegmentationExperiment:
-    """CvT-13 with unstrided keys, PUP decoder; key-value. `fewpairs train cvt_setr_kv_uw_madison ...`."""
-    return _study(CVT_SETR, KV())
-
-
-def cvt_setr_kvpos() -> SegmentationExperiment:
-    """CvT-13 with unstrided keys, PUP decoder; KV+Pos. `fewpairs train cvt_setr_kvpos_uw_madison ...`."""
-    return _study(CVT_SETR, KVPos(d_pos=50))

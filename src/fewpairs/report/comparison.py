@@ -185,11 +185,6 @@ class Comparison:
         return replace(self, rows=tuple(rows)), files
 
 
-def change_percent(value: float, reference: float) -> float | None:
-    """Change from `reference` to `value` in percent; None when the reference is zero."""
-    return None if reference == 0 else 100.0 * (value - reference) / reference
-
-
 def _file_name(text: str) -> str:
     return "".join(letter if letter.isascii() and (letter.isalnum() or letter in "_-") else "_" for letter in text)
 

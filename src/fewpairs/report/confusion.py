@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from fewpairs.report import wording
+from fewpairs import numbers
 from fewpairs.report.comparison import Comparison
 from fewpairs.report.svg import PALETTE, drawing
 from fewpairs.report.table import Cell, Table
@@ -39,7 +39,7 @@ def confusion_figure(run: Comparison) -> Figure | None:
             alpha = 0.08 + 0.6 * float(np.sqrt(share))
             axes.add_patch(Rectangle((column - 0.48, row - 0.48), 0.96, 0.96, color=colour, alpha=alpha, linewidth=0))
             if len(classes) <= NUMBERED:
-                text = wording.number(100 * share, 0 if share >= 0.0995 else 1)
+                text = numbers.number(100 * share, 0 if share >= 0.0995 else 1)
                 axes.text(column, row, text, ha="center", va="center", fontsize=7.5)
         places = range(len(classes))
         axes.set_xticks(places, classes, rotation=60, ha="right", rotation_mode="anchor")
@@ -66,7 +66,7 @@ def confusions_table(run: Comparison) -> Table | None:
             Cell(classes[true]),
             Cell(classes[predicted]),
             Cell(str(count)),
-            Cell(f"{wording.number(100 * count / totals[true], 1)} %"),
+            Cell(f"{numbers.number(100 * count / totals[true], 1)} %"),
         )
         for true, predicted, count in wrong[:PAIRS]
     ]

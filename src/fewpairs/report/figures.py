@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from fewpairs import numbers
 from fewpairs.report import wording
 from fewpairs.report.comparison import Comparison, Row
 from fewpairs.report.estimate import Difference, Estimate
@@ -104,7 +105,7 @@ def cost_figure(comparison: Comparison) -> Figure:
                     continue
                 axes.barh(place, value / scale, height=0.5, color=style.colour, linewidth=0)
                 first = values[0]
-                change = f"  {wording.percent(value, first)}" if first and row is not rows[0] else ""
+                change = f"  {numbers.percent(value, first)}" if first and row is not rows[0] else ""
                 axes.annotate(
                     f"{value / scale:{form}}{change}",
                     (value / scale, place),

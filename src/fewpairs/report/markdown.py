@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from fewpairs import numbers
 from fewpairs.report import wording
 from fewpairs.report.comparison import Comparison
-from fewpairs.report.measured import measured
+from fewpairs.report.methods import methods
 from fewpairs.report.table import (
     Cell,
     Table,
@@ -33,7 +34,7 @@ def comparison_markdown(comparison: Comparison) -> str:
     tables += [*class_tables(comparison), seeds_table(comparison)]
     parts += [markdown_table(table) for table in tables if table is not None]
     parts.append("## How this was measured")
-    parts.append("\n".join(f"- **{escape(name)}**: {_inline(value)}" for name, value in measured(comparison)))
+    parts.append("\n".join(f"- **{escape(name)}**: {_inline(value)}" for name, value in methods(comparison)))
     if comparison.notes:
         parts.append("## Notes")
         parts.append("\n".join(f"- {escape(note)}" for note in comparison.notes))
@@ -59,4 +60,4 @@ def _cell(cell: Cell) -> str:
 
 
 def _inline(value: str) -> str:
-    return "<br>".join(escape(line) for line in value.splitlines()) or wording.MISSING
+    return "<br>".join(escape(line) for line in value.splitlines()) or numbers.MISSING

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 from markupsafe import Markup
 
+from fewpairs import numbers
 from fewpairs.errors import InputError
 from fewpairs.report import wording
 from fewpairs.report.comparison import Comparison, Overlay, Row
 from fewpairs.report.confusion import confusion_figure, confusions_table
 from fewpairs.report.curves import curves_figure, run_figure
 from fewpairs.report.figures import cost_figure, difference_figure, score_figure
-from fewpairs.report.measured import measured
+from fewpairs.report.methods import methods
 from fewpairs.report.svg import svg
 from fewpairs.report.table import (
     class_tables,
@@ -67,7 +68,7 @@ def run_report(run: Comparison, *, folder: Path | None = None) -> str:
     if len(run.rows) != 1:
         raise InputError(f"a run report shows one row, got {len(run.rows)}; use comparison_report for several")
     row = run.rows[0]
-    tiles = [("Parameters", wording.millions(row.parameters), ""), ("MACs", wording.macs(row.macs), "")]
+    tiles = [("Parameters", numbers.parameters(row.parameters), ""), ("MACs", numbers.macs(row.macs), "")]
     for name in reversed(wording.macro_scores(run.rows)):
         cell, score = score_cell(row, name), wording.describe(name)
         tiles.insert(0, (score.title, f"{cell.text} {score.unit}".strip(), cell.detail))
@@ -97,7 +98,7 @@ def _render(template: str, comparison: Comparison, **content: Any) -> str:
             title=comparison.title,
             lead=" · ".join(fact for fact in facts if fact),
             style=Markup(files("fewpairs.report").joinpath("templates", "style.css").read_text(encoding="utf-8")),
-            measured=[(term, text.splitlines()) for term, text in measured(comparison)],
+            measured=[(term, text.splitlines()) for term, text in methods(comparison)],
             notes=comparison.notes,
             version=__version__,
             headline=wording.describe(comparison.headline).title,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import stdev
 from typing import Literal
 
+from fewpairs import numbers
 from fewpairs.report import wording
 from fewpairs.report.comparison import Comparison, Row
 from fewpairs.scoring.score_table import SCORES
@@ -88,7 +89,7 @@ def differences_table(comparison: Comparison) -> Table | None:
     body = []
     for row, name, item in found:
         value, judged = difference_cells(row, name)
-        fixed = Cell(wording.span(name, item.runs_low, item.runs_high) or wording.MISSING)
+        fixed = Cell(wording.span(name, item.runs_low, item.runs_high) or numbers.MISSING)
         body.append((Cell(row.label, row.attention), Cell(wording.title(name)), value, *[fixed] * both, judged))
     caption = f"Paired differences against {comparison.reference.label}, on the same {comparison.words.units}"
     if both:
@@ -150,7 +151,7 @@ def seeds_table(comparison: Comparison) -> Table | None:
     for row in comparison.rows:
         values = row.per_seed.get(name, ())
         cells = [Cell(wording.score(name, value)) for value in values]
-        cells += [Cell(wording.MISSING)] * (width - len(values))
+        cells += [Cell(numbers.MISSING)] * (width - len(values))
         body.append((Cell(row.label, row.attention), *cells, _spread_cell(name, values)))
     columns = ("Recipe", *(f"Seed {seed}" for seed in seeds), "Spread")
     return Table(f"{wording.title(name)} of every seed; spread: standard deviation, and range", columns, tuple(body))
@@ -159,7 +160,7 @@ def seeds_table(comparison: Comparison) -> Table | None:
 def _spread_cell(name: str, values: Sequence[float | None]) -> Cell:
     known = [value for value in values if value is not None and math.isfinite(value)]
     if len(known) < 2:
-        return Cell(wording.MISSING)
+        return Cell(numbers.MISSING)
     return Cell(wording.score(name, stdev(known)), wording.span(name, min(known), max(known)))
 
 
@@ -167,17 +168,17 @@ def score_cell(row: Row, name: str) -> Cell:
     """The score with its interval as the detail."""
     value = row.scores.get(name)
     if value is None:
-        return Cell(wording.MISSING)
+        return Cell(numbers.MISSING)
     return Cell(wording.score(name, value.value), wording.span(name, value.low, value.high))
 
 
 def difference_cells(row: Row, name: str, *, reference: bool = False) -> list[Cell]:
     """Two cells: the paired difference with its interval, and the verdict."""
     if reference:
-        return [Cell(wording.MISSING), Cell("reference")]
+        return [Cell(numbers.MISSING), Cell("reference")]
     difference = (row.differences or {}).get(name)
     if difference is None:
-        return [Cell(wording.MISSING), Cell("not computed")]
+        return [Cell(numbers.MISSING), Cell("not computed")]
     judgement = wording.judge(name, difference)
     tone: Tone = judgement if judgement in ("better", "worse") else ""
     value = Cell(wording.difference(name, difference.value), wording.span(name, difference.low, difference.high))
@@ -187,17 +188,17 @@ def difference_cells(row: Row, name: str, *, reference: bool = False) -> list[Ce
 def _cost_cells(row: Row, reference: Row) -> list[Cell]:
     same = row is reference
     return [
-        Cell(wording.millions(row.parameters), "" if same else wording.percent(row.parameters, reference.parameters)),
-        Cell(wording.macs(row.macs), "" if same else wording.percent(row.macs, reference.macs)),
+        Cell(numbers.parameters(row.parameters), "" if same else numbers.percent(row.parameters, reference.parameters)),
+        Cell(numbers.macs(row.macs), "" if same else numbers.percent(row.macs, reference.macs)),
     ]
 
 
 def _time_cell(row: Row) -> Cell:
     if row.step_ms is None:
-        return Cell(wording.MISSING)
+        return Cell(numbers.MISSING)
     time = row.step_ms
     return Cell(f"{time.median:.0f}", f"{time.low:.0f} to {time.high:.0f}" if time.low != time.high else "")
 
 
 def _memory_cell(row: Row) -> Cell:
-    return Cell(wording.MISSING if row.peak_mib is None else f"{row.peak_mib:,.0f}")
+    return Cell(numbers.MISSING if row.peak_mib is None else f"{row.peak_mib:,.0f}")

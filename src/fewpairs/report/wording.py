@@ -6,12 +6,10 @@ import math
 from collections.abc import Iterable
 from typing import Literal
 
-from fewpairs.report.comparison import Row, change_percent
+from fewpairs.numbers import change_percent, number, signed
+from fewpairs.report.comparison import Row
 from fewpairs.report.estimate import Difference
 from fewpairs.scoring.score_table import SCORES, Score
-
-MINUS = "−"
-MISSING = "–"
 
 Judgement = Literal["better", "worse", "non-inferior", "inconclusive", "not computed"]
 _DIGITS = {"": 3, "%": 2, "mm": 2, "nats": 3}
@@ -74,40 +72,6 @@ def macro_scores(rows: Iterable[Row]) -> list[str]:
 def class_scores(rows: Iterable[Row], name: str) -> list[str]:
     """Names `<name>/<class>` that any row has, in the order of their first appearance."""
     return list({key: None for row in rows for key in row.scores if key.startswith(f"{name}/")})
-
-
-def number(value: float | None, decimals: int = 3) -> str:
-    """A number with a true minus sign; a dash when it is missing."""
-    if value is None or math.isnan(value):
-        return MISSING
-    if math.isinf(value):
-        return "∞" if value > 0 else f"{MINUS}∞"
-    text = f"{value:.{decimals}f}"
-    if float(text) == 0:
-        text = text.removeprefix("-")
-    return text.replace("-", MINUS)
-
-
-def signed(value: float | None, decimals: int = 3) -> str:
-    """A number with its sign, plus included."""
-    text = number(value, decimals)
-    return f"+{text}" if value is not None and value > 0 and text.strip("0.") else text
-
-
-def percent(value: float, reference: float) -> str:
-    """Change from `reference` to `value`, such as `−8.3 %`."""
-    change = change_percent(value, reference)
-    return MISSING if change is None else f"{signed(change, 1)} %"
-
-
-def millions(value: float) -> str:
-    """`85.80 M`: parameters."""
-    return f"{value / 1e6:.2f} M" if value >= 1e5 else f"{value / 1e3:.2f} k"
-
-
-def macs(value: float) -> str:
-    """`17.47 G`: multiply-adds."""
-    return f"{value / 1e9:.2f} G" if value >= 1e8 else f"{value / 1e6:.2f} M"
 
 
 def judge(name: str, found: Difference) -> Judgement:

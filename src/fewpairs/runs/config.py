@@ -17,9 +17,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from fewpairs.attention import Variant, parse_attention, variant_name
 from fewpairs.errors import InputError, nearest
-from fewpairs.kinds import KINDS
+from fewpairs.kinds import DEFAULT_KIND, experiment_kind
 from fewpairs.kinds.kind import Experiment
-from fewpairs.kinds.segmentation.experiment import SegmentationExperiment
 from fewpairs.recipes import RECIPES
 
 
@@ -65,11 +64,8 @@ def _read(source: str) -> dict[str, Any]:
 
 
 def _defaults(kind: Any) -> Experiment:
-    """An experiment of a kind, by its name; of segmentation for None."""
-    kind = SegmentationExperiment.kind if kind is None else kind
-    if kind not in KINDS:
-        raise InputError(f"kind={kind!r} is no kind of experiment; {nearest(str(kind), KINDS)}")
-    return KINDS[kind]()
+    """An experiment of a kind with default settings; None stands for `DEFAULT_KIND`."""
+    return experiment_kind(DEFAULT_KIND if kind is None else kind)()
 
 
 def _recipe(name: str) -> Experiment:
@@ -122,14 +118,12 @@ def merge(content: Mapping[str, Any], changes: Iterable[tuple[tuple[str, ...], A
 def validate(content: Mapping[str, Any]) -> Experiment:
     """Plain data -> an experiment. See `load_experiment` for what it raises."""
     plain = json.loads(json.dumps(content))
-    kind = plain.pop("kind", SegmentationExperiment.kind)
-    if kind not in KINDS:
-        raise InputError(f"kind={kind!r} is no kind of experiment; {nearest(str(kind), KINDS)}")
-    _check_names(KINDS[kind], plain, ())
+    kind = experiment_kind(plain.pop("kind", DEFAULT_KIND))
+    _check_names(kind, plain, ())
     changes: dict[str, Any] = {}
     if isinstance(plain.get("model"), dict) and "attention" in plain["model"]:
         asked = plain["model"].pop("attention")
-        changes["attention"] = None if asked is None and _may_be_own(KINDS[kind]) else parse_attention(asked)
+        changes["attention"] = None if asked is None and _may_be_own(kind) else parse_attention(asked)
     try:
         experiment = _adapter(kind).validate_json(json.dumps(plain), strict=True)
     except ValidationError as error:
@@ -149,8 +143,8 @@ def _may_be_own(kind: type[Experiment]) -> bool:
 
 
 @cache
-def _adapter(kind: str) -> TypeAdapter[Experiment]:
-    return TypeAdapter(KINDS[kind])
+def _adapter(kind: type[Experiment]) -> TypeAdapter[Experiment]:
+    return TypeAdapter(kind)
 
 
 def _sentence(problem: Mapping[str, Any]) -> str:

@@ -14,7 +14,6 @@ from torch import nn
 
 from fewpairs.errors import InputError
 from fewpairs.kinds.kind import Built, Experiment
-from fewpairs.kinds.semantic.experiment import SemanticExperiment
 from fewpairs.report import Comparison, Estimate, Row, write_run
 from fewpairs.runs.config import load_experiment, merge, parse_override, to_dict, to_yaml, validate
 from fewpairs.runs.provenance import DATA_NOTE, WEIGHTS_NOTE, attention_name, curve, model_cost, note_data
@@ -100,17 +99,17 @@ def evaluate_run(
 
 
 def with_inference(experiment: Experiment, changes: Sequence[str]) -> Any:
-    """The experiment with other settings of how images are gone over, as `["flip=true", "ratios=[0.5, 1]"]`.
+    """The experiment with other inference settings (flip, scales, windows), such as `["flip=true", "ratios=[0.5, 1]"]`.
 
     Raises:
         InputError: a setting that is not known or out of its range, or a kind of experiment without such settings.
     """
     if not changes:
         return experiment
-    if not isinstance(experiment, SemanticExperiment):
+    if not hasattr(experiment, "inference"):
         raise InputError(
-            f"--inference {changes[0]}: a run of the kind {experiment.kind} has no settings of inference; those of the "
-            f"kind {SemanticExperiment.kind} have"
+            f"--inference {changes[0]}: a run of the kind {experiment.kind} has no inference settings; only runs of "
+            "the kind semantic have them"
         )
     return validate(merge(to_dict(experiment), [parse_override(f"inference.{text}") for text in changes]))
 

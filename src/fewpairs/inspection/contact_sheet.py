@@ -6,13 +6,13 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from fewpairs.inspection.maps import VEIL, Cells, HeadMaps, backdrop, head_maps, map_shape
-from fewpairs.inspection.result import Inspection, LayerStudy, Picture, Row
+from fewpairs.inspection.result import Inspection, LayerInspection, Picture, Row
 
 _TILE, _GAP, _SIDE, _HEAD = 112, 6, 92, 22
 _PAPER, _INK, _MUTED, _MARK = (255, 255, 255), (29, 36, 48), (92, 102, 117), (255, 255, 255)
 
 
-def layer_sheet(inspection: Inspection, layer: LayerStudy) -> Image.Image:
+def layer_contact_sheet(inspection: Inspection, layer: LayerInspection) -> Image.Image:
     """The maps of every drawn query and head, on white."""
     blocks = [(row, head_maps(row)) for row in layer.rows]
     names = ["kept", "dense", "k-NN"] if layer.kept is not None else [""]
@@ -38,14 +38,14 @@ def layer_sheet(inspection: Inspection, layer: LayerStudy) -> Image.Image:
     return sheet
 
 
-def _tile_height(inspection: Inspection, layer: LayerStudy, row: Row) -> int:
+def _tile_height(inspection: Inspection, layer: LayerInspection, row: Row) -> int:
     behind = backdrop(layer, row, inspection.picture)
     height, width = map_shape(row) if layer.windowed or behind is None else behind.shape[:2]
     return max(1, round(_TILE * height / width))
 
 
 def _tile(
-    inspection: Inspection, layer: LayerStudy, row: Row, maps: HeadMaps, name: str, size: tuple[int, int]
+    inspection: Inspection, layer: LayerInspection, row: Row, maps: HeadMaps, name: str, size: tuple[int, int]
 ) -> Image.Image:
     if name == "kept" and maps.veil is not None:
         behind = backdrop(layer, row, inspection.picture)
@@ -58,8 +58,8 @@ def _tile(
         behind = None if row.what == "weights" else backdrop(layer, row, inspection.picture)
         tile = Image.new("RGB", size, VEIL[:3]) if behind is None else _enlarged(behind, size)
         tile.paste(heat, (0, 0), heat)
-    if row.spot.cell is not None:
-        y, x, tall, wide = row.spot.cell
+    if row.position.cell is not None:
+        y, x, tall, wide = row.position.cell
         box = [x * size[0], y * size[1], (x + wide) * size[0] - 1, (y + tall) * size[1] - 1]
         ImageDraw.Draw(tile).rectangle([round(side) for side in box], outline=_MARK, width=1)
     return tile

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fewpairs.attention import KNN, KV, Core, Softmax
 from fewpairs.inspection.measures import dropped_mass, entropy, mean_distance, truncate
-from fewpairs.inspection.places import Place, Spot
+from fewpairs.inspection.token_positions import QueryPosition, TokenPositions
 from fewpairs.ops.knn import effective_topk, kept
 from fewpairs.ops.knn.reference import logits as scores_of
 from fewpairs.ops.knn.selection import ranking
@@ -21,10 +21,10 @@ CHUNK = 2**22
 
 
 @dataclass(frozen=True, slots=True)
-class QueryRow:
+class QueryWeights:
     """What one query weighs, head by head."""
 
-    spot: Spot
+    position: QueryPosition
     weights: Tensor
     """`[h m]`, before truncation."""
     kept: Tensor | None
@@ -35,7 +35,7 @@ class QueryRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Measures:
+class QueryMeasures:
     """Numbers of every query of every head, `[h rows]`; windows one after the other."""
 
     entropy: Tensor
@@ -47,7 +47,7 @@ class Measures:
     distance_kept: Tensor | None
 
 
-def weights_in_rows(
+def weights_in_chunks(
     core: Core, roles: tuple[Tensor, ...], bias: Tensor | None
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
     """The attention weights `[b h rows m]` before truncation, and the kept keys, over ranges of rows in their order.
@@ -73,31 +73,35 @@ def weights_in_rows(
             yield scores.softmax(-1), None
 
 
-def measure(
-    core: Core, roles: tuple[Tensor, ...], bias: Tensor | None, place: Place | None, spots: list[Spot]
-) -> tuple[Measures, list[QueryRow]]:
-    """The numbers of all queries, and what the queries at `spots` weigh and keep."""
-    points = None if place is None else [points.to(roles[0].device) for points in place.points()]
+def measure_queries(
+    core: Core,
+    roles: tuple[Tensor, ...],
+    bias: Tensor | None,
+    layout: TokenPositions | None,
+    queries: list[QueryPosition],
+) -> tuple[QueryMeasures, list[QueryWeights]]:
+    """The numbers of all queries, and what the chosen queries weigh and keep."""
+    points = None if layout is None else [points.to(roles[0].device) for points in layout.points()]
     columns: dict[str, list[Tensor]] = {}
-    found: dict[Spot, QueryRow] = {}
+    found: dict[QueryPosition, QueryWeights] = {}
     start = 0
-    for weights, keeping in weights_in_rows(core, roles, bias):
+    for weights, keeping in weights_in_chunks(core, roles, bias):
         stop = start + weights.shape[2]
         numbers = {"entropy": entropy(weights)}
         remaining = None if keeping is None else truncate(weights, keeping)
         if keeping is not None and remaining is not None:
             numbers |= {"dropped": dropped_mass(weights, keeping), "entropy_kept": entropy(remaining)}
         if points is not None:
-            queries, keys = points[0][start:stop], points[1]
-            numbers["distance"] = mean_distance(weights, queries, keys)
+            centres, keys = points[0][start:stop], points[1]
+            numbers["distance"] = mean_distance(weights, centres, keys)
             if remaining is not None:
-                numbers["distance_kept"] = mean_distance(remaining, queries, keys)
+                numbers["distance_kept"] = mean_distance(remaining, centres, keys)
         for name, values in numbers.items():
             columns.setdefault(name, []).append(values)
-        for spot in spots:
-            if start <= spot.token < stop:
-                at = spot.batch, slice(None), spot.token - start
-                found[spot] = QueryRow(spot, weights[at].cpu(), None if keeping is None else keeping[at].cpu())
+        for query in queries:
+            if start <= query.token < stop:
+                at = query.batch, slice(None), query.token - start
+                found[query] = QueryWeights(query, weights[at].cpu(), None if keeping is None else keeping[at].cpu())
         start = stop
 
     def all_rows(name: str) -> Tensor | None:
@@ -107,20 +111,20 @@ def measure(
     if entropies is None:
         raise ValueError("an attention without queries has nothing to measure")
     rest = {name: all_rows(name) for name in ("distance", "dropped", "entropy_kept", "distance_kept")}
-    return Measures(entropies, **rest), [found[spot] for spot in spots]
+    return QueryMeasures(entropies, **rest), [found[query] for query in queries]
 
 
 def measure_positions(
-    core: Core, roles: tuple[Tensor, ...], bias: Tensor | None, grid: Grid | None, spots: list[Spot]
-) -> tuple[Measures, list[QueryRow]]:
-    """For attention without pairs: the entropy of each head's saliency, and the maps of the attentions at `spots`.
+    core: Core, roles: tuple[Tensor, ...], bias: Tensor | None, grid: Grid | None, queries: list[QueryPosition]
+) -> tuple[QueryMeasures, list[QueryWeights]]:
+    """What attention without pairs does: the entropy of each head's saliency, and maps of the attentions at `queries`.
 
-    Saliency first, then the gate where the variant tells it, in float32 or better.
+    The saliency comes first, then the gate where the variant has one, in float32 or better.
     """
     keys = roles[0].to(torch.promote_types(roles[0].dtype, torch.float32))
     found = {"saliency": core.saliency(keys, bias=bias)}
     if hasattr(core.mix, "gates"):
         found["gate"] = core.mix.gates(keys, bias=bias, grid=grid)
-    rows = [QueryRow(spot, of[spot.batch].cpu(), None, what) for spot in spots for what, of in found.items()]
+    rows = [QueryWeights(at, values[at.batch].cpu(), None, what) for at in queries for what, values in found.items()]
     measured = entropy(found["saliency"].unsqueeze(-2)).transpose(0, 1).flatten(1).cpu()
-    return Measures(measured, None, None, None, None), rows
+    return QueryMeasures(measured, None, None, None, None), rows

@@ -14,7 +14,7 @@ _CLASSES = 30
 _STEP = "time of one training step: median over the repeats, and their quartiles"
 
 
-def measured(comparison: Comparison) -> list[tuple[str, str]]:
+def methods(comparison: Comparison) -> list[tuple[str, str]]:
     """Terms and texts, those without content left out; several lines in a text are several items."""
     data = comparison.data
     memory = list({row.peak_of: None for row in comparison.rows if row.peak_of})

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from timm.models.swin_transformer import window_partition
 
-from fewpairs.inspection.places import Place, find_grid, find_place
+from fewpairs.inspection.token_positions import TokenPositions, find_grid, find_positions
 from fewpairs.types import Grid
 
 
@@ -42,16 +42,16 @@ def test_a_known_grid_goes_before_a_guess() -> None:
 
 def test_no_grid_fits() -> None:
     assert find_grid(180, (224, 224)) is None
-    assert find_place(1, 180, 180, (224, 224)) is None
-    assert find_place(4, 12, 12, (224, 224)) is None
-    assert find_place(3, 16, 16, (224, 224)) is None
+    assert find_positions(1, 180, 180, (224, 224)) is None
+    assert find_positions(4, 12, 12, (224, 224)) is None
+    assert find_positions(3, 16, 16, (224, 224)) is None
 
 
 def test_fewer_keys_than_queries_have_a_grid_of_their_own() -> None:
-    place = find_place(1, 197, 50, (224, 224))
-    assert place == Place(Grid(14, 14, 1), Grid(7, 7, 1))
-    assert place is not None
-    queries, keys = place.points()
+    layout = find_positions(1, 197, 50, (224, 224))
+    assert layout == TokenPositions(Grid(14, 14, 1), Grid(7, 7, 1))
+    assert layout is not None
+    queries, keys = layout.points()
     assert torch.isnan(queries[0]).all()
     assert torch.isnan(keys[0]).all()
     assert keys[1].tolist() == [1.0, 1.0]
@@ -59,10 +59,10 @@ def test_fewer_keys_than_queries_have_a_grid_of_their_own() -> None:
 
 
 def test_a_single_query_is_the_class_token() -> None:
-    place = find_place(1, 1, 197, (224, 224))
-    assert place == Place(Grid(0, 0, 1), Grid(14, 14, 1))
-    assert place is not None
-    assert place.prefix_spot(0).cell is None
+    layout = find_positions(1, 1, 197, (224, 224))
+    assert layout == TokenPositions(Grid(0, 0, 1), Grid(14, 14, 1))
+    assert layout is not None
+    assert layout.prefix_query(0).cell is None
 
 
 @given(
@@ -76,39 +76,39 @@ def test_windows_are_those_that_timm_cuts(
     h: int, w: int, window: tuple[int, int], shift: tuple[int, int], at: tuple[float, float]
 ) -> None:
     shift = (shift[0] % window[0], shift[1] % window[1])
-    place = Place(Grid(h, w), Grid(h, w), window, shift)
-    tall, wide = place.padded
+    layout = TokenPositions(Grid(h, w), Grid(h, w), window, shift)
+    tall, wide = layout.padded
     ids = torch.arange(tall * wide).reshape(1, tall, wide, 1)
     cut = window_partition(ids.roll((-shift[0], -shift[1]), dims=(1, 2)), window).flatten(1)
     row, column = int(at[0] * h), int(at[1] * w)
-    spot = place.spot(*at)
-    assert cut[spot.batch, spot.token] == row * wide + column
-    assert cut[spot.batch].tolist() == [y * wide + x for y in spot.rows for x in spot.columns]
-    assert spot.cell is not None
-    y, x = round(spot.cell[0] * window[0]), round(spot.cell[1] * window[1])
-    assert (spot.rows[y], spot.columns[x]) == (row, column)
+    position = layout.position(*at)
+    assert cut[position.batch, position.token] == row * wide + column
+    assert cut[position.batch].tolist() == [y * wide + x for y in position.rows for x in position.columns]
+    assert position.cell is not None
+    y, x = round(position.cell[0] * window[0]), round(position.cell[1] * window[1])
+    assert (position.rows[y], position.columns[x]) == (row, column)
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 2), st.floats(0, 0.999), st.floats(0, 0.999))
 def test_a_query_of_one_attention_over_the_whole_image(h: int, w: int, prefix: int, y: float, x: float) -> None:
-    spot = Place(Grid(h, w, prefix), Grid(h, w, prefix)).spot(y, x)
-    assert spot.token == prefix + int(y * h) * w + int(x * w)
-    assert (spot.batch, spot.prefix) == (0, prefix)
-    assert spot.cell is not None
-    assert math.isclose(spot.cell[0] * h, int(y * h), abs_tol=1e-9)
+    position = TokenPositions(Grid(h, w, prefix), Grid(h, w, prefix)).position(y, x)
+    assert position.token == prefix + int(y * h) * w + int(x * w)
+    assert (position.batch, position.prefix) == (0, prefix)
+    assert position.cell is not None
+    assert math.isclose(position.cell[0] * h, int(y * h), abs_tol=1e-9)
 
 
 def test_a_window_as_large_as_the_image_is_not_shifted() -> None:
-    place = find_place(2, 49, 49, (112, 224), known=[Grid(7, 14)], window=(7, 7), shift=(3, 3))
-    assert place is not None
-    assert place.shift == (0, 3)
+    layout = find_positions(2, 49, 49, (112, 224), known=[Grid(7, 14)], window=(7, 7), shift=(3, 3))
+    assert layout is not None
+    assert layout.shift == (0, 3)
 
 
 def test_windows_over_a_known_grid_that_needs_padding() -> None:
-    place = find_place(4, 49, 49, (32, 32), known=[Grid(8, 8)], window=(7, 7))
-    assert place is not None
-    assert (place.queries, place.padded) == (Grid(8, 8), (14, 14))
+    layout = find_positions(4, 49, 49, (32, 32), known=[Grid(8, 8)], window=(7, 7))
+    assert layout is not None
+    assert (layout.queries, layout.padded) == (Grid(8, 8), (14, 14))
 
 
 def test_windows_without_a_known_grid_are_square() -> None:
-    assert find_place(196, 16, 16, (224, 224)) == Place(Grid(56, 56), Grid(56, 56), (4, 4))
+    assert find_positions(196, 16, 16, (224, 224)) == TokenPositions(Grid(56, 56), Grid(56, 56), (4, 4))

@@ -11,15 +11,16 @@ from torch import Tensor, nn
 
 from fewpairs.attention import KNN, Core, has_pairs, variant_name
 from fewpairs.errors import InputError
-from fewpairs.inspection.capture import BlockReading, Reading, Recorder, dense, evaluating
+from fewpairs.inspection.capture import BlockReading, LayerReading, Recorder, dense, evaluating
 from fewpairs.inspection.gradients import GradientNorms, choose_target, gradient_norms, logits_of
 from fewpairs.inspection.layers import block_of, choose_layers, find_cores, layer_name
 from fewpairs.inspection.measures import summary
+from fewpairs.inspection.query_weights import QueryWeights
 from fewpairs.inspection.result import (
-    BlockStudy,
+    BlockInspection,
+    HeadSummaries,
     Inspection,
-    LayerStudy,
-    Measured,
+    LayerInspection,
     Picture,
     Point,
     Row,
@@ -27,7 +28,6 @@ from fewpairs.inspection.result import (
     Target,
     query_label,
 )
-from fewpairs.inspection.rows import QueryRow
 from fewpairs.ops.knn import effective_topk
 from fewpairs.types import Size
 
@@ -170,16 +170,16 @@ def _layer(
     index: int,
     name: str,
     core: Core,
-    reading: Reading,
+    reading: LayerReading,
     gradient: tuple[GradientNorms | None, GradientNorms | None],
     points: Sequence[Point] | None,
-) -> LayerStudy:
-    place, measures = reading.place, reading.measures
+) -> LayerInspection:
+    layout, measures = reading.positions, reading.measures
     rows: list[Row] = []
     if points is not None:
         apart = [_row(_prefix_label(i, len(reading.prefix)), row) for i, row in enumerate(reading.prefix)]
         rows = [*apart, *(_row(_label(core, reading, i, points), row) for i, row in enumerate(reading.rows))]
-    return LayerStudy(
+    return LayerInspection(
         index=index,
         name=layer_name(name),
         block=block_of(name),
@@ -189,13 +189,13 @@ def _layer(
         keys=reading.keys,
         attentions=reading.attentions,
         kept=effective_topk(core.variant.topk, reading.keys) if isinstance(core.variant, KNN) else None,
-        grid=(place.queries.h, place.queries.w) if place is not None and place.queries.h else None,
+        grid=(layout.queries.h, layout.queries.w) if layout is not None and layout.queries.h else None,
         windowed=reading.attentions > 1,
         pairs=has_pairs(core.variant),
         entropy=_required(measures.entropy),
         entropy_kept=_measured(measures.entropy_kept),
-        distance=_measured(measures.distance, place.queries.prefix if place is not None else 0),
-        distance_kept=_measured(measures.distance_kept, place.queries.prefix if place is not None else 0),
+        distance=_measured(measures.distance, layout.queries.prefix if layout is not None else 0),
+        distance_kept=_measured(measures.distance_kept, layout.queries.prefix if layout is not None else 0),
         dropped=_measured(measures.dropped),
         gradient=gradient[0],
         gradient_dense=gradient[1],
@@ -203,20 +203,22 @@ def _layer(
     )
 
 
-def _required(values: Tensor) -> Measured:
-    return Measured(tuple(summary(head) for head in values), summary(values))
+def _required(values: Tensor) -> HeadSummaries:
+    return HeadSummaries(tuple(summary(head) for head in values), summary(values))
 
 
-def _measured(values: Tensor | None, without: int = 0) -> Measured | None:
+def _measured(values: Tensor | None, without: int = 0) -> HeadSummaries | None:
     """Summaries of `[h rows]`, the first `without` queries left out; None where no query is left."""
     return None if values is None or values.shape[1] <= without else _required(values[:, without:])
 
 
-def _row(label: str, row: QueryRow) -> Row:
-    return Row(label, row.spot, row.weights.float().numpy(), None if row.kept is None else row.kept.numpy(), row.what)
+def _row(label: str, row: QueryWeights) -> Row:
+    return Row(
+        label, row.position, row.weights.float().numpy(), None if row.kept is None else row.kept.numpy(), row.what
+    )
 
 
-def _label(core: Core, reading: Reading, index: int, points: Sequence[Point]) -> str:
+def _label(core: Core, reading: LayerReading, index: int, points: Sequence[Point]) -> str:
     if has_pairs(core.variant):
         return query_label(index, points[index])
     if reading.attentions == 1:
@@ -229,8 +231,8 @@ def _prefix_label(index: int, count: int) -> str:
     return "class token" if index == 0 else f"prefix token {index}" if count > 1 else "class token"
 
 
-def _block(name: str, read: BlockReading, twin: BlockReading | None) -> BlockStudy:
-    return BlockStudy(
+def _block(name: str, read: BlockReading, twin: BlockReading | None) -> BlockInspection:
+    return BlockInspection(
         name, read.similarity, twin.similarity if twin else None, read.update, twin.update if twin else None
     )
 
@@ -249,7 +251,7 @@ def _notes(cores: dict[str, Core], seen: Recorder, first: _Pass) -> list[str]:
     silent = [layer_name(name) for name in cores if name not in seen.layers]
     if silent:
         notes.append(f"The image did not pass through {len(silent)} attention layers: {', '.join(silent)}.")
-    if any(reading.place is None for reading in seen.layers.values()):
+    if any(reading.positions is None for reading in seen.layers.values()):
         notes.append("Of some layers it is not known where on the image their tokens lie; they have no distances.")
     if any(reading.attentions > 1 for reading in seen.layers.values()):
         notes.append("Layers with windows are shown within the window that the query lies in.")

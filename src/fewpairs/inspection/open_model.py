@@ -27,7 +27,7 @@ _FETCH = "download the file where there is a network, and give its path as the w
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class OpenedModel:
     """A model that `inspect_attention` can look into."""
 
     model: nn.Module
@@ -48,7 +48,7 @@ def open_model(
     pretrained: bool = False,
     weights: Path | None = None,
     seed: int = 0,
-) -> Opened:
+) -> OpenedModel:
     """A model by its name in `fewpairs models` or in timm, in evaluation mode on the CPU, with `attention` inside.
 
     Args:
@@ -68,7 +68,7 @@ def open_model(
     if pretrained and weights is not None:
         raise InputError("pretrained and weights are two sources of weights; leave one of them out")
     torch.manual_seed(seed)
-    wish = _Wish(attention, size, classes, channels)
+    wish = _Request(attention, size, classes, channels)
     own = name in CLASSIFIERS or name in MODELS or name in ENCODERS
     if name in CLASSIFIERS:
         model, size = _classifier(name, wish, pretrained)
@@ -85,12 +85,12 @@ def open_model(
     elif pretrained:
         source = "Pretrained, fetched by timm."
     if not own:
-        put_attention(model, attention)
-    return Opened(model.eval(), source, not pretrained and weights is None, view_of(model, size))
+        replace_attention(model, attention)
+    return OpenedModel(model.eval(), source, not pretrained and weights is None, view_of(model, size))
 
 
 @dataclass(frozen=True, slots=True)
-class _Wish:
+class _Request:
     """What the user chooses about a named model."""
 
     attention: Spec | None
@@ -99,7 +99,7 @@ class _Wish:
     channels: int
 
 
-def put_attention(model: nn.Module, attention: Spec | None) -> None:
+def replace_attention(model: nn.Module, attention: Spec | None) -> None:
     """Exchange a model's attention. None leaves it, unless it is not fewpairs' and cannot be looked into: then k-NN.
 
     Raises:
@@ -141,7 +141,7 @@ def view_of(model: nn.Module, size: Size) -> LabelledView:
     return view.with_channels(channels)
 
 
-def _classifier(name: str, wish: _Wish, pretrained: bool) -> tuple[nn.Module, Size]:
+def _classifier(name: str, wish: _Request, pretrained: bool) -> tuple[nn.Module, Size]:
     default = "knn" if CLASSIFIERS[name].own == "softmax" else CLASSIFIERS[name].own
     asked = default if wish.attention is None else wish.attention
     attention = asked if asked == "knn" else parse_attention(asked)
@@ -156,7 +156,7 @@ def _classifier(name: str, wish: _Wish, pretrained: bool) -> tuple[nn.Module, Si
     return model, wish.size or CLASSIFIERS[name].image_size
 
 
-def _own(name: str, wish: _Wish) -> tuple[nn.Module, Size]:
+def _own(name: str, wish: _Request) -> tuple[nn.Module, Size]:
     variant = parse_attention(wish.attention or "knn")
     if name in ENCODERS:
         size = wish.size or ENCODERS[name].image_size
@@ -167,7 +167,7 @@ def _own(name: str, wish: _Wish) -> tuple[nn.Module, Size]:
     return create_segmenter(name, attention=variant, image_size=size, **options), size
 
 
-def _from_timm(name: str, wish: _Wish, pretrained: bool) -> tuple[nn.Module, Size]:
+def _from_timm(name: str, wish: _Request, pretrained: bool) -> tuple[nn.Module, Size]:
     if not timm.is_model(name):
         known = [*CLASSIFIERS, *ENCODERS, *MODELS, *timm.list_models()]
         raise InputError(f"model {name!r} is neither one of fewpairs nor of timm; {_few(nearest(name, known))}")

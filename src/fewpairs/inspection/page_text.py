@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from fewpairs.inspection.result import Inspection, LayerStudy, query_label
-from fewpairs.report.wording import number
+from fewpairs.inspection.result import Inspection, LayerInspection, query_label
+from fewpairs.numbers import number
 
 TITLES = {"knn": "k-NN", "kv": "KV", "kvpos": "KV+Pos", "keyonly": "key-only"}
 """How variants are written in a sentence; others as they are named."""
@@ -67,7 +67,7 @@ def facts(inspection: Inspection) -> list[tuple[str, str]]:
     found = [("Model", subject.model), ("Weights", subject.weights)]
     found.append(("Image", f"{subject.image}, " * bool(subject.image) + f"seen at {height} x {width} pixels"))
     labels = "; ".join(query_label(i, point) for i, point in enumerate(inspection.queries))
-    if inspection.asks:
+    if inspection.uses_queries:
         found.append(("Queries", f"{labels} (row, column of the input)"))
     target = inspection.target
     if target is not None:
@@ -77,14 +77,14 @@ def facts(inspection: Inspection) -> list[tuple[str, str]]:
     return found
 
 
-def stage_of(layer: LayerStudy) -> str:
+def stage_of(layer: LayerInspection) -> str:
     """Size and k of a layer: layers that say the same make up a stage."""
     tokens = _tokens(layer)
     kept = "" if layer.kept is None else f", k = {layer.kept} ({100 * layer.kept / layer.keys:.0f} % of the keys)"
     return f"{count(layer.heads, 'head')}, {tokens}{kept}"
 
 
-def _tokens(layer: LayerStudy) -> str:
+def _tokens(layer: LayerInspection) -> str:
     where = "" if layer.grid is None else f" on a grid of {layer.grid[0]} x {layer.grid[1]}"
     if layer.windowed:
         return f"{layer.attentions} windows of {layer.queries} tokens{where}"
@@ -93,12 +93,12 @@ def _tokens(layer: LayerStudy) -> str:
     return f"{layer.queries} {'queries' if layer.queries != 1 else 'query'}{where}, {count(layer.keys, 'key')}"
 
 
-def layer_facts(layer: LayerStudy) -> str:
+def layer_facts(layer: LayerInspection) -> str:
     """The line below a layer's heading."""
     return f"{TITLES.get(layer.attention, layer.attention)} attention: {stage_of(layer)}"
 
 
-def what_to_see(layer: LayerStudy) -> str:
+def what_to_see(layer: LayerInspection) -> str:
     """The caption of a layer's maps: which heads differ, and what the numbers mean."""
     full = math.log(layer.keys)
     if layer.dropped is None or layer.entropy_kept is None or layer.kept is None:

@@ -12,7 +12,7 @@ from torch import nn
 from fewpairs import swap_attention
 from fewpairs.attention import KNN, Core, Softmax
 from fewpairs.errors import InputError
-from fewpairs.inspection import Inspection, LayerStudy, inspect_attention
+from fewpairs.inspection import Inspection, LayerInspection, inspect_attention
 from fewpairs.inspection.capture import Recorder, evaluating
 from fewpairs.inspection.layers import block_of, find_cores, layer_name
 from fewpairs.models.classifiers import create_classifier
@@ -151,7 +151,7 @@ def test_a_query_lies_where_the_image_moves_it(name: str, point: tuple[int, int]
     early = [layer for layer in study.layers if layer.block.endswith((".0", ".1"))][:2]
     for layer in early:
         row, (h, w) = layer.rows[-1], layer.grid or (0, 0)
-        query = entered[f"{layer.name}.core"][row.spot.batch, :, row.spot.token]
+        query = entered[f"{layer.name}.core"][row.position.batch, :, row.position.token]
         (gradient,) = torch.autograd.grad(query.square().sum(), x, retain_graph=True)
         energy = gradient[0].square().sum(0).reshape(h, 28 // h, w, 28 // w).sum((1, 3))
         found, own = divmod(int(energy.argmax()), w), (point[0] * h // 28, point[1] * w // 28)
@@ -209,7 +209,7 @@ def test_a_layer_of_another_kind_keeps_every_key(image: torch.Tensor) -> None:
     assert study.truncates
 
 
-def layers_of(name: str, size: int = 224) -> tuple[LayerStudy, ...]:
+def layers_of(name: str, size: int = 224) -> tuple[LayerInspection, ...]:
     import timm
 
     model = timm.create_model(name, num_classes=3)

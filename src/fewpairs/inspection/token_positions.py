@@ -15,7 +15,7 @@ _MOST_PREFIX = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Spot:
+class QueryPosition:
     """A chosen query within one call of attention, and the places of the keys that it sees."""
 
     batch: int
@@ -31,7 +31,7 @@ class Spot:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class TokenPositions:
     """Where queries and keys of a layer lie. Tokens are ordered by rows, windows by rows, prefix tokens first.
 
     Without `window`, one attention spans the whole image. With it, `queries` and `keys` are the grid of all windows
@@ -51,18 +51,18 @@ class Place:
         (height, width), grid = self.window, self.queries
         return -(-grid.h // height) * height, -(-grid.w // width) * width
 
-    def spot(self, y: float, x: float) -> Spot:
+    def position(self, y: float, x: float) -> QueryPosition:
         """The query at a share `y` of the image's height and `x` of its width, both from 0 to below 1."""
         row, column = int(y * self.queries.h), int(x * self.queries.w)
         if self.window is None:
             token = self.queries.prefix + row * self.queries.w + column
             cell = (row / self.queries.h, column / self.queries.w, 1 / self.queries.h, 1 / self.queries.w)
             lines = tuple(range(self.keys.h)), tuple(range(self.keys.w))
-            return Spot(0, token, self.keys.prefix, *lines, cell)
+            return QueryPosition(0, token, self.keys.prefix, *lines, cell)
         (height, width), (tall, wide) = self.window, self.padded
         (down, i), (across, j) = (
-            divmod((place - shift) % length, side)
-            for place, shift, length, side in (
+            divmod((layout - shift) % length, side)
+            for layout, shift, length, side in (
                 (row, self.shift[0], tall, height),
                 (column, self.shift[1], wide, width),
             )
@@ -70,11 +70,11 @@ class Place:
         rows = tuple((down * height + line + self.shift[0]) % tall for line in range(height))
         columns = tuple((across * width + line + self.shift[1]) % wide for line in range(width))
         batch, token = down * (wide // width) + across, i * width + j
-        return Spot(batch, token, 0, rows, columns, (i / height, j / width, 1 / height, 1 / width))
+        return QueryPosition(batch, token, 0, rows, columns, (i / height, j / width, 1 / height, 1 / width))
 
-    def prefix_spot(self, token: int) -> Spot:
+    def prefix_query(self, token: int) -> QueryPosition:
         """One of the queries without a place."""
-        return Spot(0, token, self.keys.prefix, tuple(range(self.keys.h)), tuple(range(self.keys.w)), None)
+        return QueryPosition(0, token, self.keys.prefix, tuple(range(self.keys.h)), tuple(range(self.keys.w)), None)
 
     def points(self) -> tuple[Tensor, Tensor]:
         """Centres of queries `[n 2]` and keys `[m 2]` of one attention, in queries' widths; NaN for prefix tokens."""
@@ -90,7 +90,7 @@ def _centres(grid: Grid, step: tuple[float, float]) -> Tensor:
     return torch.cat([torch.full((grid.prefix, 2), math.nan), torch.cartesian_prod(rows, columns).reshape(-1, 2)])
 
 
-def find_place(
+def find_positions(
     attentions: int,
     queries: int,
     keys: int,
@@ -99,7 +99,7 @@ def find_place(
     known: Iterable[Grid] = (),
     window: Size | None = None,
     shift: Size = (0, 0),
-) -> Place | None:
+) -> TokenPositions | None:
     """The place of a layer in which `attentions` run side by side for one image, or None where no grid fits.
 
     Args:
@@ -114,19 +114,19 @@ def find_place(
         return _windows(attentions, queries, keys, image, known, window, shift)
     if queries == 1 and keys > 1:
         grid = find_grid(keys, image, known)
-        return None if grid is None else Place(Grid(0, 0, 1), grid)
+        return None if grid is None else TokenPositions(Grid(0, 0, 1), grid)
     grid = find_grid(queries, image, known)
     if grid is None:
         return None
     if keys == queries:
-        return Place(grid, grid)
+        return TokenPositions(grid, grid)
     strided = find_grid(keys, image, [*known, *(Grid(0, 0, grid.prefix),) * (grid.prefix > 0)])
-    return None if strided is None else Place(grid, strided)
+    return None if strided is None else TokenPositions(grid, strided)
 
 
 def _windows(
     attentions: int, queries: int, keys: int, image: Size, known: list[Grid], window: Size | None, shift: Size
-) -> Place | None:
+) -> TokenPositions | None:
     if keys != queries:
         return None
     side = math.isqrt(queries)
@@ -135,19 +135,21 @@ def _windows(
             return None
         window = side, side
     for grid in known:
-        place = _windowed(Grid(grid.h, grid.w), window, shift)
-        if place.padded[0] * place.padded[1] == attentions * queries and grid.h * grid.w:
-            return place
+        layout = _windowed(Grid(grid.h, grid.w), window, shift)
+        if layout.padded[0] * layout.padded[1] == attentions * queries and grid.h * grid.w:
+            return layout
     counted = find_grid(attentions, (image[0] * window[1], image[1] * window[0]))
     if counted is None or counted.prefix:
         return None
     return _windowed(Grid(counted.h * window[0], counted.w * window[1]), window, shift)
 
 
-def _windowed(grid: Grid, window: Size, shift: Size) -> Place:
+def _windowed(grid: Grid, window: Size, shift: Size) -> TokenPositions:
     """A window that spans the image has nowhere to be shifted to: models leave its shift out."""
-    tall, wide = Place(grid, grid, window).padded
-    return Place(grid, grid, window, (shift[0] if tall > window[0] else 0, shift[1] if wide > window[1] else 0))
+    tall, wide = TokenPositions(grid, grid, window).padded
+    return TokenPositions(
+        grid, grid, window, (shift[0] if tall > window[0] else 0, shift[1] if wide > window[1] else 0)
+    )
 
 
 def find_grid(tokens: int, image: Size, known: Iterable[Grid] = ()) -> Grid | None:
