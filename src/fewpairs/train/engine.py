@@ -19,7 +19,7 @@ from fewpairs.train.evaluation import Referee, exhausted, in_float32, joined, ju
 from fewpairs.train.feed import Collate, Feed, KeyedDataset, load_items
 from fewpairs.train.history import History
 from fewpairs.train.journal import Journal
-from fewpairs.train.ledger import Ledger
+from fewpairs.train.loss_log import LossLog
 from fewpairs.train.log import plain
 from fewpairs.train.optimizer import build_optimizer, parameter_groups, set_rates
 from fewpairs.train.processes import (
@@ -92,7 +92,7 @@ def fit(
     ema = Ema(model, config.ema) if config.ema else None
     after_step: Callable[[], None] | None = getattr(model, "after_step", None)
     state = TrainingState(model, adjust, ema, accelerator.scaler, identity, score_ema=config.score_ema)
-    ledger = Ledger(run, eager=device.type == "cpu" and world == 1, scaled=accelerator.scaler is not None)
+    loss_log = LossLog(run, eager=device.type == "cpu" and world == 1, scaled=accelerator.scaler is not None)
     with prepared(accelerator, model, adjust) as wrapped:
         seed_everything(config.seed, rank)
         if resume:
@@ -105,7 +105,7 @@ def fit(
             while at.step < config.steps and not exhausted(at, config):
                 rate = optimizer.lr * rate_factor(schedule, at.step, config.steps)
                 set_rates(adjust, rate, weight_decay_at(optimizer, at.step, config.steps))
-                train_step(accelerator, wrapped, task, feed, ledger, config, at.step + 1)
+                train_step(accelerator, wrapped, task, feed, loss_log, config, at.step + 1)
                 if after_step is not None:
                     after_step()
                 if ema:
@@ -120,7 +120,7 @@ def fit(
                 stopping = next(filter(None, gathered([stop.signal])), None) if pause or world == 1 else None
                 if not (pause or stopping):
                     continue
-                record = {"step": at.step, "epoch": at.step / plan.steps_per_epoch, "lr": rate, **ledger.drain()}
+                record = {"step": at.step, "epoch": at.step / plan.steps_per_epoch, "lr": rate, **loss_log.drain()}
                 record |= journal.close_window()
                 if scored:
                     journal.reporter.evaluating()
@@ -146,7 +146,7 @@ def train_step(
     wrapped: tuple[nn.Module, torch.optim.Optimizer],
     task: Task,
     feed: Feed,
-    ledger: Ledger,
+    loss_log: LossLog,
     config: FitConfig,
     step: int,
 ) -> None:
@@ -159,13 +159,13 @@ def train_step(
         with nullcontext() if index == config.accumulate - 1 else accelerator.no_sync(model):
             outputs = model(batch.image, auxiliary=True) if task.auxiliary else model(batch.image)
             terms = task.loss(outputs, batch)
-            ledger.add(terms, batch.ids)
+            loss_log.add(terms, batch.ids)
             accelerator.backward(torch.stack(list(terms.values())).sum() / config.accumulate)
     before_step: Callable[[], None] | None = getattr(accelerator.unwrap_model(model), "before_step", None)
     if before_step is not None:
         before_step()
     norm = accelerator.clip_grad_norm_(model.parameters(), float("inf") if config.clip is None else config.clip)
-    ledger.close(step, norm)
+    loss_log.close(step, norm)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
 

@@ -24,7 +24,7 @@ class _Pass:
     terms: dict[str, Tensor]
 
 
-class Ledger:
+class LossLog:
     """Collects the loss terms of every forward pass and notices the step at which one stopped being finite.
 
     Reading a number from a GPU stalls it, so numbers are read together: at every step with `eager` (on a CPU, where
