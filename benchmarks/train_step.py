@@ -36,7 +36,7 @@ from fewpairs.train import FitConfig, OptimizerConfig, RunFolder, ScheduleConfig
 from fewpairs.train.engine import train_step
 from fewpairs.train.loss_log import LossLog
 from fewpairs.train.optimizer import build_optimizer, parameter_groups, set_rates
-from fewpairs.train.processes import prepared, start_processes
+from fewpairs.train.processes import prepare_training, start_processes
 from fewpairs.train.schedule import rate_factor
 from fewpairs.types import Batch
 
@@ -89,7 +89,7 @@ def compare(arguments: argparse.Namespace, config: FitConfig, folder: Path) -> d
     adjust = build_optimizer(parameter_groups(model, OPTIMIZER), OPTIMIZER)
     loss_log = LossLog(RunFolder(folder), eager=device.type == "cpu", scaled=False)
     seconds: dict[str, list[float]] = {"engine": [], "bare": []}
-    with prepared(accelerator, model, adjust) as wrapped:
+    with prepare_training(accelerator, model, adjust) as wrapped:
 
         def engine() -> None:
             step = len(seconds["engine"])

@@ -19,7 +19,7 @@ from fewpairs.train.state import Position
 
 
 @dataclass(frozen=True, slots=True)
-class Referee:
+class Evaluator:
     """Scores a model on `items` whenever it is due; without items it never is."""
 
     score: Callable[[nn.Module, Items], Metric]
@@ -30,7 +30,7 @@ class Referee:
         """Whether the weights after `step` steps are to be scored."""
         return self.items is not None and (step == self.config.steps or step % self.config.evaluate_every == 0)
 
-    def rehearse(self, model: nn.Module) -> None:
+    def check_monitor(self, model: nn.Module) -> None:
         """Score one item before training, so that what is wrong with scores shows now and not hours later.
 
         Raises:
@@ -75,12 +75,12 @@ class _First:
         return self.items[0]
 
 
-def in_float32(outputs: Any) -> Any:
+def to_float32(outputs: Any) -> Any:
     """A model's outputs as a task judges them; what is no tensor, such as detections, a model gives in float32."""
     return outputs.float() if isinstance(outputs, Tensor) else outputs
 
 
-def joined(parts: Iterable[Any]) -> Any:
+def join_outputs(parts: Iterable[Any]) -> Any:
     """The predictions for the parts of an item, on the CPU: one tensor, or one list of what each image has."""
     found = list(parts)
     if all(isinstance(part, Tensor) for part in found):
@@ -88,7 +88,7 @@ def joined(parts: Iterable[Any]) -> Any:
     return [one.to("cpu") for part in found for one in part]
 
 
-def judge(position: Position, score: float, config: FitConfig) -> bool:
+def update_best(position: Position, score: float, config: FitConfig) -> bool:
     """Enter the monitored score of step `position.step` into `position`; True when it is the best so far.
 
     A score that is not a number never beats one that is.
@@ -103,6 +103,6 @@ def judge(position: Position, score: float, config: FitConfig) -> bool:
     return better
 
 
-def exhausted(position: Position, config: FitConfig) -> bool:
+def out_of_patience(position: Position, config: FitConfig) -> bool:
     """Whether patience has run out."""
     return config.patience is not None and position.misses >= config.patience

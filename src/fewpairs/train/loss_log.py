@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fewpairs.errors import TrainingError
-from fewpairs.train.processes import gathered
+from fewpairs.train.processes import gather_objects
 from fewpairs.train.run_folder import RunFolder
 
 _MOST_PENDING = 50
@@ -77,7 +77,7 @@ class LossLog:
                 ids = ", ".join(name for one in passes for name in one.ids)
                 failures.append((step, f"the gradient is not finite (norm {norm}) for batch {ids}"))
         self._pending = []
-        everywhere = gathered(failures)
+        everywhere = gather_objects(failures)
         if everywhere:
             self._fail(everywhere)
 
@@ -102,7 +102,7 @@ class LossLog:
         self.check()
         sums: dict[str, float] = defaultdict(float)
         counts: dict[str, int] = defaultdict(int)
-        for own_sums, own_counts in gathered([(dict(self._sums), dict(self._counts))]):
+        for own_sums, own_counts in gather_objects([(dict(self._sums), dict(self._counts))]):
             for name in own_sums:
                 sums[name] += own_sums[name]
                 counts[name] += own_counts[name]

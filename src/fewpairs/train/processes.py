@@ -65,7 +65,7 @@ def rank_and_world(device: torch.device) -> tuple[int, int]:
 
 
 @contextmanager
-def prepared(
+def prepare_training(
     accelerator: Accelerator, model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> Iterator[tuple[nn.Module, torch.optim.Optimizer]]:
     """Model and optimiser as accelerate wraps them for precision and processes; afterwards `model` is bare again."""
@@ -87,14 +87,14 @@ def leave_processes() -> None:
         AcceleratorState._reset_state(reset_partial_state=True)
 
 
-def gathered(items: list[Any]) -> list[Any]:
+def gather_objects(items: list[Any]) -> list[Any]:
     """The items of all processes, in order of their index; every process must call this."""
     if distributed.is_initialized() and distributed.get_world_size() > 1:
         return cast(list[Any], gather_object(items))
     return items
 
 
-def on_main(accelerator: Accelerator, action: Callable[[], object]) -> None:
+def run_on_main(accelerator: Accelerator, action: Callable[[], object]) -> None:
     """Let the first process do something that may fail; its FewpairsError is raised in all of them."""
     failure: list[FewpairsError | None] = [None]
     if accelerator.is_main_process:
@@ -108,7 +108,7 @@ def on_main(accelerator: Accelerator, action: Callable[[], object]) -> None:
         raise failure[0]
 
 
-def share_batch_statistics(model: nn.Module, accelerator: Accelerator) -> nn.Module:
+def sync_batch_norm(model: nn.Module, accelerator: Accelerator) -> nn.Module:
     """With several processes on GPUs, make batch normalisation see the global batch; otherwise change nothing.
 
     Raises:

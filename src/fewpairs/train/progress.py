@@ -20,7 +20,7 @@ from rich.progress import (
 Item = TypeVar("Item")
 
 
-def tracked(items: Iterable[Item], description: str, *, total: int, enabled: bool) -> Iterable[Item]:
+def track_progress(items: Iterable[Item], description: str, *, total: int, enabled: bool) -> Iterable[Item]:
     """The `total` items, with a progress bar on a terminal and a plain line before and after elsewhere."""
     if not enabled:
         return items
@@ -36,7 +36,7 @@ def _announced(items: Iterable[Item], description: str, total: int, console: Con
     console.print(f"{description}: done", highlight=False, markup=False, soft_wrap=True)
 
 
-class Reporter:
+class ProgressReporter:
     """Writes to standard error, so that a command's output stays clean; `enabled=False` writes nothing."""
 
     def __init__(self, *, start: int, steps: int, enabled: bool, console: Console | None = None) -> None:
@@ -55,7 +55,7 @@ class Reporter:
             )
             self.task = self.bar.add_task("", total=steps, completed=start)
 
-    def __enter__(self) -> Reporter:
+    def __enter__(self) -> ProgressReporter:
         if self.bar:
             self.bar.start()
         return self

@@ -18,7 +18,7 @@ With repeated augmentation the first number counts the rounds: copy r of an imag
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class BatchPlan:
     """How an epoch is cut into global batches, and these into forward passes of the processes.
 
     Each epoch is one permutation of the data set, drawn from `(seed, epoch)`; an incomplete last global batch is
@@ -77,13 +77,13 @@ class Plan:
         return [(epoch * self.repeats + int(copies[at]), int(order[places[at] // self.repeats])) for at in mine]
 
 
-class Batches(Sampler[list[Key]]):
+class BatchSampler(Sampler[list[Key]]):
     """The forward passes of process `rank` from step `start` up to, not including, step `stop`: lists of keys.
 
     It runs through all epochs, so that loading never pauses where one ends.
     """
 
-    def __init__(self, plan: Plan, *, rank: int = 0, start: int = 0, stop: int) -> None:
+    def __init__(self, plan: BatchPlan, *, rank: int = 0, start: int = 0, stop: int) -> None:
         self.plan, self.rank, self.start, self.stop = plan, rank, start, stop
 
     def __len__(self) -> int:

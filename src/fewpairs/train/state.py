@@ -15,7 +15,7 @@ from fewpairs.errors import CheckpointError
 from fewpairs.train.checkpoint import Weights, check_same_model, read_checkpoint, with_prefix, write_checkpoint
 from fewpairs.train.config import FitConfig
 from fewpairs.train.ema import Ema
-from fewpairs.train.log import plain
+from fewpairs.train.metrics_log import json_safe
 
 
 @dataclass(slots=True)
@@ -65,7 +65,7 @@ class TrainingState:
             "step": self.position.step,
             "weights": self.scored,
             "monitor": monitor,
-            "scores": plain(scores),
+            "scores": json_safe(scores),
         }
         write_checkpoint(path, {f"model.{name}": value for name, value in weights.items()}, metadata)
 

@@ -13,12 +13,12 @@ from fewpairs.errors import TrainingError
 Record = dict[str, Any]
 
 
-def plain(value: Any) -> Any:
+def json_safe(value: Any) -> Any:
     """`value` with numbers that JSON cannot hold (NaN, infinities) as None."""
     if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
+        return {key: json_safe(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
+        return [json_safe(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
@@ -63,7 +63,7 @@ class MetricsLog:
 
 
 def _line(record: Record) -> str:
-    return json.dumps(plain(record), allow_nan=False) + "\n"
+    return json.dumps(json_safe(record), allow_nan=False) + "\n"
 
 
 def read_log(path: Path) -> list[Record]:

@@ -12,9 +12,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from fewpairs.errors import FewpairsError
+from fewpairs.train.interruption import ignore_in_worker
 from fewpairs.train.protocols import Batch, Items
-from fewpairs.train.sampler import Batches, Key
-from fewpairs.train.signals import ignore_in_worker
+from fewpairs.train.sampler import BatchSampler, Key
 
 Collate = Callable[[Sequence[Any]], Batch]
 
@@ -36,7 +36,7 @@ class _Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class _Guarded(Dataset[Any]):
+class _CatchErrors(Dataset[Any]):
     dataset: KeyedDataset | Items
 
     def __getitem__(self, key: Any) -> Any:
@@ -47,7 +47,7 @@ class _Guarded(Dataset[Any]):
 
 
 @dataclass(frozen=True, slots=True)
-class _Collated:
+class _CollateOrFail:
     collate: Collate
 
     def __call__(self, samples: Sequence[Any]) -> Batch | _Failure:
@@ -57,13 +57,13 @@ class _Collated:
         return self.collate(samples)
 
 
-class Feed:
+class BatchLoader:
     """Hands out the batches of a plan on `device`; `waited` counts the seconds in which none was ready."""
 
     def __init__(
         self,
         dataset: KeyedDataset,
-        batches: Batches,
+        batches: BatchSampler,
         collate: Collate,
         *,
         device: torch.device,
@@ -71,16 +71,16 @@ class Feed:
     ) -> None:
         self.device, self.waited = device, 0.0
         loader: DataLoader[Any] = DataLoader(
-            _Guarded(dataset),
+            _CatchErrors(dataset),
             batch_sampler=batches,
-            collate_fn=_Collated(collate),
+            collate_fn=_CollateOrFail(collate),
             num_workers=workers,
             worker_init_fn=_start_worker if workers else None,
             # A generator of its own: the loader's seeds must not advance the global one, which resuming restores.
             generator=torch.Generator().manual_seed(batches.plan.seed),
             pin_memory=device.type == "cuda",
         )
-        self._batches: Iterator[Batch | _Failure] = _started(loader)
+        self._batches: Iterator[Batch | _Failure] = _iterate(loader)
 
     def next(self) -> Batch:
         """The next batch.
@@ -103,28 +103,28 @@ def load_items(items: Items, indices: Iterable[int], workers: int) -> Iterator[A
         FewpairsError: what an item raised, also when it did so in a loading process.
     """
     loader: DataLoader[Any] = DataLoader(
-        _Guarded(items),
+        _CatchErrors(items),
         batch_size=None,
         sampler=list(indices),
-        collate_fn=_as_it_is,
+        collate_fn=_unchanged,
         num_workers=workers,
         worker_init_fn=_start_worker if workers else None,
         generator=torch.Generator().manual_seed(0),
     )
-    for item in _started(loader):
+    for item in _iterate(loader):
         if isinstance(item, _Failure):
             raise item.kind(item.message)
         yield item
 
 
-def _started(loader: DataLoader[Any]) -> Iterator[Any]:
+def _iterate(loader: DataLoader[Any]) -> Iterator[Any]:
     with warnings.catch_warnings():
         # Python 3.12 warns of any fork beside threads; the loader's processes run none of PyTorch's thread pool.
         warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
         return iter(loader)
 
 
-def _as_it_is(item: Any) -> Any:
+def _unchanged(item: Any) -> Any:
     return item
 
 
