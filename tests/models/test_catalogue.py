@@ -12,15 +12,15 @@ from fewpairs.models.catalogue import CATALOGUE, AttentionStage, compare, find, 
 
 def test_all_attentions_by_default():
     costs = compare("setr_pup_small")
-    assert list(costs.ledgers) == ["softmax", "kv", "kvpos", "knn", "keyonly"]
+    assert list(costs.breakdowns) == ["softmax", "kv", "kvpos", "knn", "keyonly"]
     assert (costs.size, costs.channels, costs.classes, costs.refused) == ((64, 64), 3, 3, {})
-    softmax, kv, kvpos, knn, keyonly = costs.ledgers.values()
+    softmax, kv, kvpos, knn, keyonly = costs.breakdowns.values()
     assert keyonly.macs < kv.macs < kvpos.macs < softmax.macs == knn.macs
 
 
 def test_what_a_model_cannot_have_is_told():
     costs = compare("cvt_13", size=(64, 64))
-    assert list(costs.ledgers) == ["softmax", "knn"]
+    assert list(costs.breakdowns) == ["softmax", "knn"]
     assert set(costs.refused) == {"kv", "kvpos", "keyonly"}
     assert "stride_kv" in costs.refused["kv"]
     with pytest.raises(InputError, match="stride_kv"):
@@ -29,12 +29,12 @@ def test_what_a_model_cannot_have_is_told():
 
 def test_options_of_a_variant_show():
     costs = compare("setr_naive_small", [KVPos(), KVPos(d_pos=20)], size=(16, 16))
-    assert list(costs.ledgers) == ["kvpos", str(KVPos(d_pos=20))]
+    assert list(costs.breakdowns) == ["kvpos", str(KVPos(d_pos=20))]
 
 
 def test_choices_reach_the_model():
     costs = compare("cvt_13_stride1", ["kv"], size=(64, 32), classes=7, channels=5)
-    assert costs.ledgers["kv"].terms["head"].parameters == 385 * 7
+    assert costs.breakdowns["kv"].terms["head"].parameters == 385 * 7
     assert compare("vit_s16", ["kv"], size=(32, 32)).classes == 0
 
 
@@ -87,7 +87,7 @@ def test_attention_that_fits_some_layers_only_is_refused():
 
 def test_dense_and_sparse_classifiers_cost_the_same():
     costs = compare("swin_nano", classes=10, channels=1)
-    softmax, knn = (costs.ledgers[name] for name in ("softmax", "knn"))
+    softmax, knn = (costs.breakdowns[name] for name in ("softmax", "knn"))
     assert {name: (term.parameters, term.macs) for name, term in softmax.terms.items()} == {
         name: (term.parameters, term.macs) for name, term in knn.terms.items()
     }
@@ -118,18 +118,18 @@ def test_a_variant_of_ones_own_is_counted() -> None:
         """A user's variant, which no table names."""
 
     table = compare("setr_pup_small", [Softmax(), Own()], size=(32, 32), channels=1)
-    own = table.ledgers[str(Own())]
-    assert own.macs == table.ledgers["softmax"].macs
+    own = table.breakdowns[str(Own())]
+    assert own.macs == table.breakdowns["softmax"].macs
 
 
 def test_detectors_are_counted_with_their_heads_on_any_encoder():
     small = {"size": (64, 96), "classes": 3}
     nano, b0 = (compare("retinanet", ["keyonly"], encoder=name, **small) for name in ("linglo_nano", "linglo_b0"))
-    heads = [costs.ledgers["keyonly"].terms["head"] for costs in (nano, b0)]
+    heads = [costs.breakdowns["keyonly"].terms["head"] for costs in (nano, b0)]
     assert heads[0].macs == heads[1].macs > 0
-    assert nano.ledgers["keyonly"].macs < b0.ledgers["keyonly"].macs
-    masks = compare("mask_rcnn", ["softmax"], encoder="linglo_nano", **small).ledgers["softmax"]
-    boxes = compare("faster_rcnn", ["softmax"], encoder="linglo_nano", **small).ledgers["softmax"]
+    assert nano.breakdowns["keyonly"].macs < b0.breakdowns["keyonly"].macs
+    masks = compare("mask_rcnn", ["softmax"], encoder="linglo_nano", **small).breakdowns["softmax"]
+    boxes = compare("faster_rcnn", ["softmax"], encoder="linglo_nano", **small).breakdowns["softmax"]
     assert masks.macs > boxes.macs
     with pytest.raises(InputError, match="no segmenter or detector"):
         compare("vit_nano", ["softmax"], encoder="linglo_nano")

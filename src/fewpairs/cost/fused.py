@@ -15,9 +15,11 @@ class _Fused(torch.autograd.Function):
     """What the fused kernel keeps: its inputs, its output and one logarithm of a sum for each row."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, booked: dict[int, str]) -> Tensor:
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, term_of_storage: dict[int, str]
+    ) -> Tensor:
         out, sums = fused_output(q, v), q.new_empty(q.shape[:-1], dtype=torch.float32)
-        booked[storage(out)], booked[storage(sums)] = "values", "scores"
+        term_of_storage[storage(out)], term_of_storage[storage(sums)] = "values", "scores"
         ctx.save_for_backward(q, k, v, out, sums, mask)
         return out
 
@@ -46,7 +48,7 @@ class FusedAttention(TorchFunctionMode):
     def __init__(self, note: Callable[[Tensor, Tensor, Tensor], None] | None = None) -> None:
         super().__init__()
         self.note = note
-        self.booked: dict[int, str] = {}
+        self.term_of_storage: dict[int, str] = {}
         """The term of each piece of memory that the attention itself makes."""
 
     def __torch_function__(
@@ -62,5 +64,5 @@ class FusedAttention(TorchFunctionMode):
         if not torch.is_grad_enabled():
             return fused_output(q, v)
         if mask is None or not mask.requires_grad:
-            return _Fused.apply(q, k, v, mask, self.booked)
+            return _Fused.apply(q, k, v, mask, self.term_of_storage)
         return func(*args, **kwargs)

@@ -64,7 +64,7 @@ class SavedBytes:
         """Queries, keys and values, as they come from the projections; inside a `Core` they are its own affair."""
         if not self._cores:
             self._alive.extend(heads)
-            self.fused.booked.update((storage(head), "projections") for head in heads)
+            self.fused.term_of_storage.update((storage(head), "projections") for head in heads)
 
     def _pack(self, tensor: Tensor) -> Tensor:
         key = storage(tensor)
@@ -80,7 +80,7 @@ class SavedBytes:
             term = "position" if isinstance(self._cores[-1].mix, nn.Module) else "scores"
         elif term != "scores":
             return term
-        return self.fused.booked.get(storage(tensor), term)
+        return self.fused.term_of_storage.get(storage(tensor), term)
 
 
 class LiveBytes(TorchDispatchMode):

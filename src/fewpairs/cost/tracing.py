@@ -46,7 +46,7 @@ class Trace:
     sites: list[Site]
 
 
-def meta_twin(model: nn.Module) -> nn.Module:
+def meta_copy(model: nn.Module) -> nn.Module:
     """A copy of the model on the meta device. Weights are not copied on the way; those on meta already are shared."""
     memo: dict[int, Any] = {}
     for tensor in chain(model.parameters(), model.buffers()):
@@ -63,14 +63,14 @@ def traced(model: nn.Module, terms: dict[nn.Module, str]) -> Iterator[Trace]:
     Products of `Core` modules count as their variant says; all others as PyTorch's counter of operations does, with
     attention of PyTorch's own as two dense products. No `Core` runs: its output has the shape alone.
     """
-    trace, place = Trace(Counter(), []), _Place(model, terms)
+    trace, place = Trace(Counter(), []), _CurrentModule(model, terms)
     for name, module in model.named_modules():
         if isinstance(module, Core):
             place.watch(module, partial(_note_core, trace, name))
             module.forward = _shape_only  # type: ignore[method-assign]  # taken off below
 
     try:
-        with torch.no_grad(), _Shapes(trace, place), _Products(trace.macs, place):
+        with torch.no_grad(), _ShapesOnly(trace, place), _CountProducts(trace.macs, place):
             yield trace
     finally:
         place.leave()
@@ -101,7 +101,7 @@ def _shape_only(*roles: Tensor, bias: Tensor | None = None, grid: Any = None) ->
     return fused_output(roles[0], roles[-1])
 
 
-class _Place:
+class _CurrentModule:
     """Which module of the model is at work."""
 
     def __init__(self, model: nn.Module, terms: dict[nn.Module, str]) -> None:
@@ -143,13 +143,13 @@ class _Place:
         self.products.pop()
 
 
-class _Shapes(TorchFunctionMode):
+class _ShapesOnly(TorchFunctionMode):
     """Counts linear maps and PyTorch's own attention, and gives their outputs' shapes, and those of what keeps a shape.
 
     All that follows for the rest of the model is shapes, and PyTorch takes long to derive these on the meta device.
     """
 
-    def __init__(self, trace: Trace, place: _Place) -> None:
+    def __init__(self, trace: Trace, place: _CurrentModule) -> None:
         super().__init__()
         self.trace, self.place = trace, place
 
@@ -193,10 +193,10 @@ def _same_shape(first: Any, second: Any = 0.0) -> bool:
     return isinstance(second, float) or (isinstance(second, Tensor) and first.shape == second.shape)
 
 
-class _Products(TorchDispatchMode):
+class _CountProducts(TorchDispatchMode):
     """Counts the other matrix products, and convolutions, by the place that forms them."""
 
-    def __init__(self, macs: Counter[str], place: _Place) -> None:
+    def __init__(self, macs: Counter[str], place: _CurrentModule) -> None:
         super().__init__()
         self.macs, self.place = macs, place
 

@@ -10,9 +10,9 @@ from typing import Any, Literal
 from torch import nn
 
 from fewpairs.attention import VARIANTS, Variant, has_pairs, parse_variant, variant_name
-from fewpairs.cost.ledger import Ledger, ledger, trace
+from fewpairs.cost.breakdown import CostBreakdown, cost_breakdown, trace_model
+from fewpairs.cost.empty_weights import empty_weights
 from fewpairs.cost.tracing import Site
-from fewpairs.cost.weightless import weightless
 from fewpairs.errors import InputError, nearest
 from fewpairs.models import (
     CLASSIFIERS,
@@ -116,7 +116,7 @@ def listing(entries: Sequence[Entry], attention: str | Variant | None = None) ->
         except InputError as error:
             yield Listed(entry, refused=str(error))
             continue
-        found = trace(model, entry.image_size)
+        found = trace_model(model, entry.image_size)
         stages = tuple(dict.fromkeys(_stage(site) for site in found.sites))
         yield Listed(entry, sum(p.numel() for p in model.parameters()), found.macs.total(), stages)
 
@@ -136,7 +136,7 @@ class CostTable:
     channels: int
     classes: int
     """Output channels of a segmenter or classifier, classes of a detector; 0 for an encoder without a head."""
-    ledgers: dict[str, Ledger]
+    breakdowns: dict[str, CostBreakdown]
     refused: dict[str, str]
     """Attentions that the model cannot have, and why."""
 
@@ -153,7 +153,7 @@ class CostTable:
                     for term, row in cost.terms.items()
                 },
             }
-            for name, cost in self.ledgers.items()
+            for name, cost in self.breakdowns.items()
         }
         height, width = self.size
         about = {"model": self.model, "height": height, "width": width, "channels": self.channels}
@@ -192,20 +192,22 @@ def compare(
             f"{model} is no segmenter or detector, so encoder={encoder!r} has no place in it; leave it out"
         )
     classes = entry.classes if classes is None else classes
-    ledgers, refused = {}, {}
+    breakdowns, refused = {}, {}
     for attention in attentions or VARIANTS:
         label = _label(attention)
         try:
-            ledgers[label] = ledger(build(entry, attention, size, classes, channels, encoder), size, channels=channels)
+            breakdowns[label] = cost_breakdown(
+                build(entry, attention, size, classes, channels, encoder), size, channels=channels
+            )
         except InputError as error:
             if attentions:
                 raise
             refused[label] = str(error)
         except (RuntimeError, AssertionError) as error:
             raise InputError(f"{model} does not run on {size[0]}x{size[1]} pixels: {str(error)[:200]}") from error
-    if not ledgers:
+    if not breakdowns:
         raise InputError("; ".join(refused.values()))
-    return CostTable(model, size, channels, classes, ledgers, refused)
+    return CostTable(model, size, channels, classes, breakdowns, refused)
 
 
 def _label(attention: str | Variant) -> str:
@@ -220,7 +222,7 @@ def build(
     entry: Entry, attention: str | Variant, size: Size, classes: int, channels: int, encoder: str | None = None
 ) -> nn.Module:
     """The model of an entry, without weights; of a detector what can be counted. `encoder` for one that takes any."""
-    with weightless():
+    with empty_weights():
         if entry.kind == "classifier":
             return create_classifier(
                 entry.name, attention=attention, classes=classes, in_channels=channels, image_size=size

@@ -16,7 +16,7 @@ from typing import Any
 from torch import nn
 
 from fewpairs.attention import Attention, ScaleBy, parse_attention, parse_variant
-from fewpairs.cost.ledger import trace
+from fewpairs.cost.breakdown import trace_model
 from fewpairs.errors import CheckpointError, InputError, nearest
 from fewpairs.models.architectures import (
     ClassifierWish,
@@ -126,7 +126,7 @@ def create_classifier(
 def _check_size(name: str, model: nn.Module, wish: ClassifierWish, default: Size) -> None:
     height, width = wish.image_size
     try:
-        trace(model, wish.image_size, channels=wish.in_channels)
+        trace_model(model, wish.image_size, channels=wish.in_channels)
     except (RuntimeError, AssertionError) as error:
         raise InputError(
             f"{name} does not run on {height}x{width} pixels ({first_line(error)}); its own size is "

@@ -13,7 +13,7 @@ from timm.models import group_parameters
 from torch import Tensor, nn
 
 from fewpairs.attention import Attention, Softmax, Variant, parse_attention
-from fewpairs.cost.tracing import meta_twin
+from fewpairs.cost.tracing import meta_copy
 from fewpairs.errors import CheckpointError, InputError, nearest
 from fewpairs.models.architectures import swap_all
 from fewpairs.models.encoders.contract import Encoder
@@ -209,7 +209,7 @@ def _for_one_size(name: str, fetch: bool, options: dict[str, Any], size: Size | 
 
 def _refusal(body: nn.Module, size: Size, channels: int) -> str | None:
     """Why the model does not run on images of this size; None when it does."""
-    twin = meta_twin(body).eval()
+    twin = meta_copy(body).eval()
     try:
         with torch.no_grad():
             maps = twin(torch.empty(1, channels, *size, device="meta"))

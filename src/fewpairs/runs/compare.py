@@ -14,7 +14,7 @@ from typing import Any, cast
 import torch
 
 from fewpairs.runs.config import to_dict, to_yaml
-from fewpairs.cost import Ledger
+from fewpairs.cost import CostBreakdown
 from fewpairs.errors import InputError
 from fewpairs.kinds.kind import Built, Experiment
 from fewpairs.train.run_folder import Weights
@@ -200,7 +200,7 @@ def _report(plan: Plan, out: Path, built: Built, runs: Runs, *, title: str, comm
     )
 
 
-def _step_costs(plan: Plan) -> tuple[dict[str, list[float]], dict[str, int], dict[str, Ledger], torch.device]:
+def _step_costs(plan: Plan) -> tuple[dict[str, list[float]], dict[str, int], dict[str, CostBreakdown], torch.device]:
     """By experiment: seconds of training steps, the most bytes that one holds, and what one image costs."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     steps, peaks, costs = {}, {}, {}

@@ -13,7 +13,7 @@ import torch
 
 from fewpairs import __version__
 from fewpairs.attention import Attention, Variant, variant_name
-from fewpairs.cost import Ledger, ledger
+from fewpairs.cost import CostBreakdown, cost_breakdown
 from fewpairs.kinds.kind import Built
 from fewpairs.train.run_folder import Weights
 from fewpairs.report import Curve
@@ -35,9 +35,9 @@ def note_data(built: Built, folder: Path) -> None:
     (folder / DATA_NOTE).write_text(json.dumps(built.note, indent=2) + "\n", encoding="utf-8")
 
 
-def model_cost(built: Built) -> Ledger:
+def model_cost(built: Built) -> CostBreakdown:
     """What one image of the training size costs in the model of an experiment."""
-    return ledger(built.costed or built.model, built.size, channels=built.channels)
+    return cost_breakdown(built.costed or built.model, built.size, channels=built.channels)
 
 
 def attention_name(attention: Attention | None) -> str:

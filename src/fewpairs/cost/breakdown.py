@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from fewpairs.cost.fused import FusedAttention
 from fewpairs.cost.memory import LiveBytes, SavedBytes
 from fewpairs.cost.terms import TERMS, assign_terms
-from fewpairs.cost.tracing import Trace, meta_twin, traced
+from fewpairs.cost.tracing import Trace, meta_copy, traced
 from fewpairs.errors import InputError
 from fewpairs.types import Size
 
 
 @dataclass(frozen=True, slots=True)
-class Term:
+class TermCost:
     """One row of a ledger."""
 
     parameters: int = 0
@@ -28,7 +28,7 @@ class Term:
 
 
 @dataclass(frozen=True, slots=True)
-class Ledger:
+class CostBreakdown:
     """What one image costs.
 
     `macs` counts the multiply-adds of linear maps, convolutions and attention products, as the literature does; norms,
@@ -39,7 +39,7 @@ class Ledger:
     single kernels are left out.
     """
 
-    terms: dict[str, Term]
+    terms: dict[str, TermCost]
     """Only terms that the model has, in the order of `TERMS`."""
     inference_bytes: int
 
@@ -56,7 +56,7 @@ class Ledger:
         return sum(term.saved_bytes for term in self.terms.values())
 
 
-def ledger(model: nn.Module, size: Size, *, channels: int = 3) -> Ledger:
+def cost_breakdown(model: nn.Module, size: Size, *, channels: int = 3) -> CostBreakdown:
     """The cost of `model` for one image of `size` (h, w) in pixels, from shapes alone: nothing is computed.
 
     `model` may lie on any device; it is left as it is. All matrix products and convolutions are counted, those of
@@ -65,7 +65,7 @@ def ledger(model: nn.Module, size: Size, *, channels: int = 3) -> Ledger:
     Raises:
         InputError: the image is so small that batch norm could not train on it alone.
     """
-    model = meta_twin(model)
+    model = meta_copy(model)
     terms, image = assign_terms(model), torch.empty(1, channels, *size, device="meta")
     try:
         with SavedBytes(model.train(), image, terms) as saved:
@@ -77,22 +77,22 @@ def ledger(model: nn.Module, size: Size, *, channels: int = 3) -> Ledger:
             f"{size[0]}x{size[1]} pixels are too few: one of the model's maps has a single place, on which batch "
             "norm cannot train; give a larger size"
         ) from error
-    macs, parameters = trace(model, size, channels=channels).macs, _parameters(model, terms)
-    rows = {name: Term(parameters[name], macs[name], saved.by_term[name]) for name in TERMS}
+    macs, parameters = trace_model(model, size, channels=channels).macs, _parameters(model, terms)
+    rows = {name: TermCost(parameters[name], macs[name], saved.by_term[name]) for name in TERMS}
     with torch.no_grad(), FusedAttention(), LiveBytes() as live:
         model.eval()(image)
-    return Ledger({name: row for name, row in rows.items() if row != Term()}, live.peak)
+    return CostBreakdown({name: row for name, row in rows.items() if row != TermCost()}, live.peak)
 
 
-def totals(model: nn.Module, size: Size, *, channels: int = 3) -> tuple[int, int]:
+def parameters_and_macs(model: nn.Module, size: Size, *, channels: int = 3) -> tuple[int, int]:
     """Parameters and multiply-adds of `ledger`, without the memory and so in less time."""
-    return sum(p.numel() for p in model.parameters()), trace(model, size, channels=channels).macs.total()
+    return sum(p.numel() for p in model.parameters()), trace_model(model, size, channels=channels).macs.total()
 
 
-def trace(model: nn.Module, size: Size, *, channels: int = 3) -> Trace:
+def trace_model(model: nn.Module, size: Size, *, channels: int = 3) -> Trace:
     """Multiply-adds by term, and where attention happens with how many queries and keys, auxiliary heads running."""
     if not all(tensor.is_meta for tensor in chain(model.parameters(), model.buffers())):
-        model = meta_twin(model)
+        model = meta_copy(model)
     training = [module for module in model.modules() if module.training]
     try:
         with traced(model.eval(), assign_terms(model)) as found:
