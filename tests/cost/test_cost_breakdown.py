@@ -13,7 +13,7 @@ from fewpairs.cost import TERMS, cost_breakdown
 from fewpairs.cost.breakdown import parameters_and_macs
 from fewpairs.cost.memory import LiveBytes
 from fewpairs.models import create_encoder, create_segmenter
-from fewpairs.models.catalogue import compare
+from fewpairs.models.catalogue import compare_attentions
 from fewpairs.types import Grid
 
 CASES = [
@@ -214,7 +214,9 @@ def test_live_bytes_fall_again():
 
 def test_memory_grows_linearly_with_fused_attention():
     """No term is quadratic in the number of tokens: the scores are never held."""
-    one, four = (compare("vit_s16", ["softmax"], size=side).breakdowns["softmax"] for side in ((128, 128), (256, 256)))
+    one, four = (
+        compare_attentions("vit_s16", ["softmax"], size=side).breakdowns["softmax"] for side in ((128, 128), (256, 256))
+    )
     assert four.terms["scores"].saved_bytes == 4 * one.terms["scores"].saved_bytes
     assert four.saved_bytes == pytest.approx(4 * one.saved_bytes, rel=0.01)
     assert four.terms["scores"].macs == 16 * one.terms["scores"].macs

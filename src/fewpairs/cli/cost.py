@@ -38,9 +38,11 @@ def cost(
 
     from rich.console import Console
 
-    from fewpairs.models.catalogue import compare
+    from fewpairs.models.catalogue import compare_attentions
 
-    costs = compare(model, attention, size=parse_size(size), classes=classes, channels=channels, encoder=encoder)
+    costs = compare_attentions(
+        model, attention, size=parse_size(size), classes=classes, channels=channels, encoder=encoder
+    )
     if as_json:
         typer.echo(json.dumps(costs.as_dict(), indent=2))
         return

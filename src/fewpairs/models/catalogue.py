@@ -36,7 +36,7 @@ _OBJECTS = 80
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ModelEntry:
     """A model of one of the tables."""
 
     name: str
@@ -49,16 +49,16 @@ class Entry:
     detector, its classes."""
 
 
-CATALOGUE: dict[str, Entry] = {
-    **{name: Entry(name, "segmenter", spec.summary, spec.image_size, 3) for name, spec in MODELS.items()},
-    **{name: Entry(name, "encoder", spec.summary, spec.image_size, spec.classes) for name, spec in ENCODERS.items()},
-    **{name: Entry(name, "classifier", spec.summary, spec.image_size, 1000) for name, spec in CLASSIFIERS.items()},
-    **{name: Entry(name, "detector", spec.summary, _DETECTED, _OBJECTS) for name, spec in DETECTORS.items()},
+CATALOGUE: dict[str, ModelEntry] = {
+    **{name: ModelEntry(name, "segmenter", spec.summary, spec.image_size, 3) for name, spec in MODELS.items()},
+    **{name: ModelEntry(name, "encoder", row.summary, row.image_size, row.classes) for name, row in ENCODERS.items()},
+    **{name: ModelEntry(name, "classifier", row.summary, row.image_size, 1000) for name, row in CLASSIFIERS.items()},
+    **{name: ModelEntry(name, "detector", spec.summary, _DETECTED, _OBJECTS) for name, spec in DETECTORS.items()},
 }
 """All names. The published CvT is an encoder and a classifier at once, and is listed as a classifier."""
 
 
-def find(pattern: str) -> list[Entry]:
+def find_models(pattern: str) -> list[ModelEntry]:
     """The models whose names match a shell pattern.
 
     Raises:
@@ -85,22 +85,22 @@ class AttentionStage:
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedModel:
     """A model with one attention; no numbers where it cannot have it."""
 
-    entry: Entry
+    entry: ModelEntry
     parameters: int = 0
     macs: int = 0
     stages: tuple[AttentionStage, ...] = ()
     refused: str | None = None
 
 
-def own_attention(entry: Entry) -> str:
+def default_attention(entry: ModelEntry) -> str:
     """The name of the attention that a model has when none is asked for."""
-    return CLASSIFIERS[entry.name].own if entry.kind == "classifier" else "softmax"
+    return CLASSIFIERS[entry.name].default_attention if entry.kind == "classifier" else "softmax"
 
 
-def listing(entries: Sequence[Entry], attention: str | Variant | None = None) -> Iterator[Listed]:
+def list_costs(entries: Sequence[ModelEntry], attention: str | Variant | None = None) -> Iterator[ListedModel]:
     """What each model costs with one attention, or with its own, at its default size.
 
     `"knn"` takes each classifier's own k.
@@ -112,13 +112,13 @@ def listing(entries: Sequence[Entry], attention: str | Variant | None = None) ->
         parse_variant(attention)
     for entry in entries:
         try:
-            model = build(entry, attention or own_attention(entry), entry.image_size, entry.classes, 3)
+            model = build_entry(entry, attention or default_attention(entry), entry.image_size, entry.classes, 3)
         except InputError as error:
-            yield Listed(entry, refused=str(error))
+            yield ListedModel(entry, refused=str(error))
             continue
         found = trace_model(model, entry.image_size)
         stages = tuple(dict.fromkeys(_stage(site) for site in found.sites))
-        yield Listed(entry, sum(p.numel() for p in model.parameters()), found.macs.total(), stages)
+        yield ListedModel(entry, sum(p.numel() for p in model.parameters()), found.macs.total(), stages)
 
 
 def _stage(site: Site) -> AttentionStage:
@@ -160,7 +160,7 @@ class CostTable:
         return {**about, "classes": self.classes, "attention": rows, "refused": self.refused}
 
 
-def compare(
+def compare_attentions(
     model: str,
     attentions: Sequence[str | Variant] | None = None,
     *,
@@ -197,7 +197,7 @@ def compare(
         label = _label(attention)
         try:
             breakdowns[label] = cost_breakdown(
-                build(entry, attention, size, classes, channels, encoder), size, channels=channels
+                build_entry(entry, attention, size, classes, channels, encoder), size, channels=channels
             )
         except InputError as error:
             if attentions:
@@ -218,8 +218,8 @@ def _label(attention: str | Variant) -> str:
     return name if name in VARIANTS and attention == parse_variant(name) else str(attention)
 
 
-def build(
-    entry: Entry, attention: str | Variant, size: Size, classes: int, channels: int, encoder: str | None = None
+def build_entry(
+    entry: ModelEntry, attention: str | Variant, size: Size, classes: int, channels: int, encoder: str | None = None
 ) -> nn.Module:
     """The model of an entry, without weights; of a detector what can be counted. `encoder` for one that takes any."""
     with empty_weights():
