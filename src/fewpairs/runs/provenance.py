@@ -30,7 +30,7 @@ WEIGHTS_NOTE: dict[Weights, str] = {
 }
 
 
-def note_data(built: Built, folder: Path) -> None:
+def write_data_note(built: Built, folder: Path) -> None:
     """Writes what a run has to know of its data when the files are elsewhere, such as classes, channels and split."""
     (folder / DATA_NOTE).write_text(json.dumps(built.note, indent=2) + "\n", encoding="utf-8")
 
@@ -59,7 +59,7 @@ def _named(variant: Variant) -> str:
     return f"{name} ({', '.join(changed)})" if changed else name
 
 
-def curve(history: History, seed: int) -> Curve:
+def training_curve(history: History, seed: int) -> Curve:
     """Loss and monitored score of a run by step."""
     scored = ((e.step, e.scores.get(history.monitor)) for e in history.evaluations)
     return Curve(

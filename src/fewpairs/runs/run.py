@@ -18,8 +18,15 @@ from fewpairs.runs.training import PRETRAINED_NOTE, evaluate, train
 from fewpairs.train.run_folder import Weights, weights_file
 from fewpairs.kinds.kind import Built, Experiment
 from fewpairs.kinds.semantic.experiment import SemanticExperiment
-from fewpairs.runs.provenance import DATA_NOTE, WEIGHTS_NOTE, attention_name, curve, model_cost, note_data
-from fewpairs.train.environment import commit, hardware
+from fewpairs.runs.provenance import (
+    DATA_NOTE,
+    WEIGHTS_NOTE,
+    attention_name,
+    training_curve,
+    model_cost,
+    write_data_note,
+)
+from fewpairs.train.environment import source_commit, describe_hardware
 from fewpairs.report import Comparison, Estimate, Row, write_run
 from fewpairs.train import History, RunFolder, describe_environment, leave_processes, load_weights
 
@@ -70,7 +77,7 @@ def train_run(experiment: Experiment, folder: Path, *, resume: bool, overwrite: 
         run.create(to_yaml(experiment), overwrite=overwrite)
         for stale in (*folder.glob("records-*.jsonl"), folder / "report.html", folder / PRETRAINED_NOTE):
             stale.unlink(missing_ok=True)
-        note_data(built, folder)
+        write_data_note(built, folder)
     history = train(experiment, run, resume=resume, progress=progress, built=built)
     metric = evaluate(experiment, folder, weights="best", progress=progress, built=built)
     if first_process():
@@ -152,15 +159,15 @@ def write_run_report(
         peak_mib=history.peak_memory_bytes / 2**20,
         peak_of="most memory of the training process: tensors on a GPU, resident size on a CPU",
         per_seed={name: (value,) for name, value in scoring.scores(records).items()},
-        curves=(curve(history, seed),),
+        curves=(training_curve(history, seed),),
         confusions=scoring.confusions(records),
         overlays=experiment.pictures(folder, records, weights="best", headline=headline, built=built),
     )
     report = Comparison(
         title=experiment.name,
         command=f"fewpairs train {folder / 'config.yaml'}",
-        commit=commit(),
-        hardware=hardware(environment),
+        commit=source_commit(),
+        hardware=describe_hardware(environment),
         versions={"python": environment["python"], **environment["packages"]},
         data=built.description,
         classes=built.task.classes,

@@ -47,7 +47,7 @@ def processor_name() -> str | None:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), None)
 
 
-def hardware(environment: Mapping[str, Any]) -> str:
+def describe_hardware(environment: Mapping[str, Any]) -> str:
     """The device that PyTorch computes on here."""
     import torch
 
@@ -56,7 +56,7 @@ def hardware(environment: Mapping[str, Any]) -> str:
     return f"{environment['processor']}, {environment['cores']} cores, {torch.get_num_threads()} threads"
 
 
-def commit() -> str:
+def source_commit() -> str:
     """The commit of the source tree in use, marked when files differ from it; the version when it is no checkout."""
     git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
