@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fewpairs import KV, KVPos
-from fewpairs.runs.config import load_experiment, merge, parse_override, to_dict, to_yaml, validate
 from fewpairs.errors import InputError
 from fewpairs.models import CLASSIFIERS, DETECTORS, MODELS
 from fewpairs.recipes import RECIPES
+from fewpairs.runs.config import load_experiment, merge, parse_override, to_dict, to_yaml, validate
 
 
 @pytest.mark.parametrize("name", RECIPES)

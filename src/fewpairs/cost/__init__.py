@@ -1,4 +1,4 @@
-"""What a model costs, from shapes alone."""
+"""The cost of a model, computed from shapes only."""
 
 from fewpairs.cost.breakdown import CostBreakdown, TermCost, cost_breakdown
 from fewpairs.cost.terms import TERMS

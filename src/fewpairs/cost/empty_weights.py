@@ -1,4 +1,4 @@
-"""Models without weights, to count their cost: on the meta device, and nothing drawn."""
+"""Models without weights, on the meta device, to count their cost."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _INITIALISERS = {
 
 
 class _SkipInit(TorchFunctionMode):
-    """Leaves tensors on the meta device as they are where they would be filled: that takes most of the time."""
+    """Skip the initialisation of tensors on the meta device, which would take most of the time."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
@@ -29,6 +29,6 @@ class _SkipInit(TorchFunctionMode):
 
 @contextmanager
 def empty_weights() -> Iterator[None]:
-    """Within it, models are made on the meta device, as fast as shapes can be."""
+    """Make models on the meta device, without initialisation, within the block."""
     with torch.device("meta"), _SkipInit():
         yield

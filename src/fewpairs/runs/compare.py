@@ -13,18 +13,18 @@ from typing import Any, cast
 
 import torch
 
-from fewpairs.runs.config import to_dict, to_yaml
 from fewpairs.cost import CostBreakdown
 from fewpairs.errors import InputError
 from fewpairs.kinds.kind import Built, Experiment
-from fewpairs.train.run_folder import Weights
+from fewpairs.report import Comparison, Difference, Estimate, Row, StepTime
+from fewpairs.runs.config import to_dict, to_yaml
+from fewpairs.runs.provenance import WEIGHTS_NOTE, attention_name, model_cost, score_curve, write_data_note
+from fewpairs.runs.step_cost import peak_bytes, time_steps, training_step
 from fewpairs.runs.training import evaluate, train
 from fewpairs.scoring.scoring import Scoring
-from fewpairs.runs.provenance import WEIGHTS_NOTE, attention_name, training_curve, model_cost, write_data_note
-from fewpairs.train.environment import source_commit, describe_hardware
-from fewpairs.report import Comparison, Difference, Estimate, Row, StepTime
-from fewpairs.runs.step_cost import peak_bytes, time_steps, training_step
 from fewpairs.train import Interrupted, RunFolder, describe_environment, read_history
+from fewpairs.train.environment import describe_hardware, source_commit
+from fewpairs.train.run_folder import Weights
 
 Runs = Mapping[str, Sequence[Sequence[Any]]]
 """Recipe -> the records of each seed."""
@@ -79,7 +79,13 @@ class ComparisonPlan:
 
 
 def compare(
-    plan: ComparisonPlan, out: Path, *, title: str, command: str, progress: bool = True, say: Callable[[str], None] = print
+    plan: ComparisonPlan,
+    out: Path,
+    *,
+    title: str,
+    command: str,
+    progress: bool = True,
+    say: Callable[[str], None] = print,
 ) -> Comparison:
     """Trains what is not trained yet, scores it, measures the costs and puts it all into one `Comparison`.
 
@@ -168,7 +174,9 @@ def _report(plan: ComparisonPlan, out: Path, built: Built, runs: Runs, *, title:
                     for key in dict.fromkeys((headline, *scoring.compared))
                 },
                 confusions=scoring.confusions(seeds[0]),
-                curves=tuple(training_curve(read_history(RunFolder(run_folder(out, name, seed))), seed) for seed in plan.seeds),
+                curves=tuple(
+                    score_curve(read_history(RunFolder(run_folder(out, name, seed))), seed) for seed in plan.seeds
+                ),
                 overlays=experiment.with_seed(plan.seeds[0]).pictures(
                     run_folder(out, name, plan.seeds[0]),
                     seeds[0],
@@ -200,7 +208,9 @@ def _report(plan: ComparisonPlan, out: Path, built: Built, runs: Runs, *, title:
     )
 
 
-def _step_costs(plan: ComparisonPlan) -> tuple[dict[str, list[float]], dict[str, int], dict[str, CostBreakdown], torch.device]:
+def _step_costs(
+    plan: ComparisonPlan,
+) -> tuple[dict[str, list[float]], dict[str, int], dict[str, CostBreakdown], torch.device]:
     """By experiment: seconds of training steps, the most bytes that one holds, and what one image costs."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     steps, peaks, costs = {}, {}, {}

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from fewpairs.attention import KV, KVPos, Softmax, Variant
-from fewpairs.runs.compare import ComparisonPlan, compare
 from fewpairs.kinds.segmentation.phantom.phantom import make_phantom
 from fewpairs.recipes.demo import demo
 from fewpairs.report import Comparison
+from fewpairs.runs.compare import ComparisonPlan, compare
 
 CASES, SEED = 80, 0
 

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-import subprocess
-from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from fewpairs import __version__
 from fewpairs.attention import Attention, Variant, variant_name
 from fewpairs.cost import CostBreakdown, cost_breakdown
 from fewpairs.kinds.kind import Built
-from fewpairs.train.run_folder import Weights
 from fewpairs.report import Curve
 from fewpairs.train import History
+from fewpairs.train.run_folder import Weights
 
 DATA_NOTE = "data.json"
 """File of a run folder that says what it was trained on."""
@@ -59,7 +54,7 @@ def _named(variant: Variant) -> str:
     return f"{name} ({', '.join(changed)})" if changed else name
 
 
-def training_curve(history: History, seed: int) -> Curve:
+def score_curve(history: History, seed: int) -> Curve:
     """Loss and monitored score of a run by step."""
     scored = ((e.step, e.scores.get(history.monitor)) for e in history.evaluations)
     return Curve(
@@ -68,7 +63,3 @@ def training_curve(history: History, seed: int) -> Curve:
         score=tuple((step, score) for step, score in scored if score is not None),
         steps_per_epoch=history.steps_per_epoch,
     )
-
-
-
-

@@ -12,23 +12,23 @@ from typing import Any
 
 from torch import nn
 
-from fewpairs.runs.config import load_experiment, merge, parse_override, to_dict, to_yaml, validate
 from fewpairs.errors import InputError
-from fewpairs.runs.training import PRETRAINED_NOTE, evaluate, train
-from fewpairs.train.run_folder import Weights, weights_file
 from fewpairs.kinds.kind import Built, Experiment
 from fewpairs.kinds.semantic.experiment import SemanticExperiment
+from fewpairs.report import Comparison, Estimate, Row, write_run
+from fewpairs.runs.config import load_experiment, merge, parse_override, to_dict, to_yaml, validate
 from fewpairs.runs.provenance import (
     DATA_NOTE,
     WEIGHTS_NOTE,
     attention_name,
-    training_curve,
     model_cost,
+    score_curve,
     write_data_note,
 )
-from fewpairs.train.environment import source_commit, describe_hardware
-from fewpairs.report import Comparison, Estimate, Row, write_run
+from fewpairs.runs.training import PRETRAINED_NOTE, evaluate, train
 from fewpairs.train import History, RunFolder, describe_environment, leave_processes, load_weights
+from fewpairs.train.environment import describe_hardware, source_commit
+from fewpairs.train.run_folder import Weights, weights_file
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def write_run_report(
         peak_mib=history.peak_memory_bytes / 2**20,
         peak_of="most memory of the training process: tensors on a GPU, resident size on a CPU",
         per_seed={name: (value,) for name, value in scoring.scores(records).items()},
-        curves=(training_curve(history, seed),),
+        curves=(score_curve(history, seed),),
         confusions=scoring.confusions(records),
         overlays=experiment.pictures(folder, records, weights="best", headline=headline, built=built),
     )

@@ -1,4 +1,4 @@
-"""Training and evaluation on Hugging Face accelerate: one loop for one process or many."""
+"""Training and evaluation on Hugging Face accelerate, with one loop for one process or several."""
 
 from fewpairs.train.checkpoint import load_weights, read_metadata
 from fewpairs.train.config import FitConfig, OptimizerConfig, ScheduleConfig

@@ -1,4 +1,4 @@
-"""Batches for the training loop, and how long it waited for them."""
+"""Batches for the training loop, and the time that it waits for them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Collate = Callable[[Sequence[Any]], Batch]
 
 
 class KeyedDataset(Protocol):
-    """A data set whose samples depend on epoch and index alone, and on no global random state."""
+    """A data set whose samples depend only on epoch and index, not on a global random state."""
 
     def __len__(self) -> int: ...
 
@@ -29,7 +29,7 @@ class KeyedDataset(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """A user's mistake found in a loading process, on its way to the training process."""
+    """A FewpairsError that a loading process passes to the training process."""
 
     kind: type[FewpairsError]
     message: str
@@ -58,7 +58,7 @@ class _CollateOrFail:
 
 
 class BatchLoader:
-    """Hands out the batches of a plan on `device`; `waited` counts the seconds in which none was ready."""
+    """Load the batches of a plan onto `device`; `waited` counts the seconds spent waiting for them."""
 
     def __init__(
         self,
@@ -83,10 +83,10 @@ class BatchLoader:
         self._batches: Iterator[Batch | _Failure] = _iterate(loader)
 
     def next(self) -> Batch:
-        """The next batch.
+        """Return the next batch.
 
         Raises:
-            FewpairsError: what the data set raised, also when it did so in a loading process.
+            FewpairsError: the data set raised it, in this or in a loading process.
         """
         started = time.perf_counter()
         batch = next(self._batches)
@@ -97,10 +97,10 @@ class BatchLoader:
 
 
 def load_items(items: Items, indices: Iterable[int], workers: int) -> Iterator[Any]:
-    """`items[index]` for each index in turn; `workers` processes read ahead, 0 reads when asked.
+    """Yield `items[index]` for each index; `workers` processes read ahead, 0 reads on demand.
 
     Raises:
-        FewpairsError: what an item raised, also when it did so in a loading process.
+        FewpairsError: an item raised it, in this or in a loading process.
     """
     loader: DataLoader[Any] = DataLoader(
         _CatchErrors(items),

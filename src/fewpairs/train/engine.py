@@ -54,24 +54,23 @@ def fit(
     resume: bool = False,
     progress: bool = True,
 ) -> History:
-    """Train `model` in place and leave log and checkpoints in `run`.
+    """Train `model` in place and write log and checkpoints to `run`.
 
-    `dataset[epoch, index]` gives a sample that depends on nothing else, `collate` makes a batch of them. With
-    `evaluate_on`, its items are scored every `config.evaluate_every` steps, and `best.safetensors` holds the weights
-    with the best `config.monitor`: with `config.ema` those are the moving average (unless `config.score_ema` says no),
-    and the log keeps the scores of the weights without averaging beside them. The model itself ends with its last
-    weights, neither averaged nor the best.
+    `dataset[epoch, index]` gives a sample that depends on nothing else; `collate` makes a batch of samples. Items of
+    `evaluate_on` are scored every `config.evaluate_every` steps, and `best.safetensors` holds the weights with the best
+    `config.monitor`: with `config.ema` the moving average (unless `config.score_ema` is false), and the log then has
+    the scores of the plain weights too. The model itself ends with its last weights, neither averaged nor the best.
 
-    A model with a method `before_step()` is told when the gradients of an optimiser step are complete (it may withhold
-    some of them), one with `after_step()` when the step is done (a momentum teacher moves then).
-    With `resume`, training goes on from `run.last`; on a CPU it ends with the same bits as one that never stopped.
-    Python's, NumPy's and PyTorch's global random states are seeded from `config.seed`. Started by `accelerate launch`
-    or torchrun, every process calls `fit` alike, and gradients are those of the global batch.
+    If the model has a method `before_step()`, it is called when the gradients of an optimiser step are complete;
+    `after_step()` is called after it. With `resume`, training continues from `run.last`; on a CPU it ends with the same
+    bits as an uninterrupted run. Python's, NumPy's and PyTorch's global random states are seeded from
+    `config.seed`. Under `accelerate launch` or torchrun every process calls `fit`, and gradients are those of the
+    global batch.
 
     Raises:
-        InputError: settings that contradict each other, the model or the data; an unusable run folder.
+        InputError: settings contradict each other, the model or the data, or the run folder cannot be used.
         CheckpointError: `run.last` cannot be resumed.
-        TrainingError: a loss that is not finite, a full disk; as `Interrupted`, Ctrl-C or SIGTERM, the state saved.
+        TrainingError: a loss is not finite, or the disk is full; `Interrupted`: Ctrl-C or SIGTERM, after a save.
     """
     check_schedule(schedule, config.steps)
     unused = bool(getattr(model, "aux_heads", None)) and not task.auxiliary
@@ -116,7 +115,7 @@ def fit(
                 scored = evaluator.due(at.step)
                 saved = at.step == config.steps or at.step % config.checkpoint_every == 0
                 pause = scored or saved or at.step % config.log_every == 0
-                # Several processes must agree to stop, and ask each other only when they pause anyway.
+                # Several processes must agree to stop; they communicate only at steps where they pause anyway.
                 stopping = next(filter(None, gather_objects([stop.signal])), None) if pause or world == 1 else None
                 if not (pause or stopping):
                     continue
@@ -135,7 +134,7 @@ def fit(
                 if stopping and not finished:
                     raise Interrupted(
                         f"stopped by {stopping} after step {at.step} of "
-                        f"{config.steps}; the state is saved. Go on with: {run.resume_command}"
+                        f"{config.steps}; the state is saved. Resume with: {run.resume_command}"
                     )
                 recorder.open_window()
     return recorder.finish()
@@ -150,7 +149,7 @@ def train_step(
     config: FitConfig,
     step: int,
 ) -> None:
-    """Optimiser step number `step` (from 1) over `config.accumulate` forward passes."""
+    """Take optimiser step `step` (from 1) over `config.accumulate` forward passes."""
     model, optimizer = wrapped
     model.train()
     for index in range(config.accumulate):
@@ -181,15 +180,13 @@ def evaluate(
     workers: int = 0,
     progress: bool = False,
 ) -> Metric:
-    """`task.metric()` fed with the predictions of `model` for every item (a whole scan, some labelled images, or
-    one picture to find objects in).
+    """Return `task.metric()`, updated with the predictions of `model` for every item (such as a scan or an image).
 
-    Images go through the model `batch_size` at a time; `workers` processes read items ahead. Several processes deal the
-    items among themselves, and all of them return the same metric, fed in the order of `items`: none of these numbers
-    can change a score.
+    Images go through the model `batch_size` at a time; `workers` processes read items ahead. Several processes share
+    the items, and all return the same metric, updated in the order of `items`: none of these numbers changes a score.
 
     Raises:
-        InputError: no items, or a device that is not there or cannot compute in `precision`.
+        InputError: there are no items, or the device is missing or cannot compute in `precision`.
     """
     if len(items) == 0:
         raise InputError("there is nothing to evaluate on; check the validation split")

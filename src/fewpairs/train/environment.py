@@ -1,4 +1,4 @@
-"""Software and hardware that results come from, as plain data and in words."""
+"""Software and hardware that results come from, as data and as text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PACKAGES = ("fewpairs", "torch", "torchvision", "timm", "accelerate", "monai", 
 
 
 def describe_environment() -> dict[str, Any]:
-    """Versions and hardware, as plain data."""
+    """Return versions and hardware as plain data."""
     import torch
 
     versions = {}
@@ -39,7 +39,7 @@ def describe_environment() -> dict[str, Any]:
 
 
 def processor_name() -> str | None:
-    """The processor's model, where the system tells (Linux)."""
+    """Return the processor's model; None if the system does not tell (other than Linux)."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -48,7 +48,7 @@ def processor_name() -> str | None:
 
 
 def describe_hardware(environment: Mapping[str, Any]) -> str:
-    """The device that PyTorch computes on here."""
+    """Describe the device that PyTorch computes on."""
     import torch
 
     if environment["cuda_devices"]:
@@ -57,7 +57,7 @@ def describe_hardware(environment: Mapping[str, Any]) -> str:
 
 
 def source_commit() -> str:
-    """The commit of the source tree in use, marked when files differ from it; the version when it is no checkout."""
+    """Return the commit of the source tree, marked if files differ from it; without a checkout, the version."""
     git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
         return subprocess.run(git, capture_output=True, text=True, check=True, timeout=10).stdout.strip()

@@ -1,4 +1,4 @@
-"""How an evaluation becomes a decision: which weights are best, and whether to stop."""
+"""Evaluation during training: scores, the best weights, and early stopping."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ from fewpairs.train.state import Position
 
 @dataclass(frozen=True, slots=True)
 class Evaluator:
-    """Scores a model on `items` whenever it is due; without items it never is."""
+    """Score a model on `items` when an evaluation is due; without items none is."""
 
     score: Callable[[nn.Module, Items], Metric]
     items: Items | None
     config: FitConfig
 
     def due(self, step: int) -> bool:
-        """Whether the weights after `step` steps are to be scored."""
+        """Return whether the weights after `step` steps are evaluated."""
         return self.items is not None and (step == self.config.steps or step % self.config.evaluate_every == 0)
 
     def check_monitor(self, model: nn.Module) -> None:
-        """Score one item before training, so that what is wrong with scores shows now and not hours later.
+        """Score one item before training, so that mistakes in the evaluation show at once.
 
         Raises:
-            InputError: no items, or no score called `config.monitor` (the message lists those that there are).
+            InputError: there are no items, or no score is called `config.monitor` (the message lists the scores).
         """
         if self.items is None:
             return
         if len(self.items) == 0:
-            raise InputError("there is nothing to evaluate on; check the validation split, or evaluate on none")
+            raise InputError("there is nothing to evaluate on; check the validation split, or train without evaluation")
         scores = self.score(model, _First(self.items)).compute()
         if self.config.monitor not in scores:
             raise InputError(
-                f"fit.monitor is {self.config.monitor!r}, which no score is called; "
+                f"fit.monitor is {self.config.monitor!r}, but no score has that name; "
                 f"{nearest(self.config.monitor, scores)}"
             )
 
     def scores(self, model: nn.Module, ema: Ema | None) -> dict[str, Any]:
-        """For the log: `scores` of the moving average where it is scored (then `raw_scores` of the plain weights)."""
+        """Return log entries: `scores`, and `raw_scores` of the plain weights if `scores` are of the moving average."""
         if self.items is None:
             return {}
         started = time.perf_counter()
@@ -64,7 +64,7 @@ class Evaluator:
 
 @dataclass(frozen=True, slots=True)
 class _First:
-    """The first item alone, in every process."""
+    """Only the first item, in every process."""
 
     items: Items
 
@@ -76,12 +76,12 @@ class _First:
 
 
 def to_float32(outputs: Any) -> Any:
-    """A model's outputs as a task judges them; what is no tensor, such as detections, a model gives in float32."""
+    """Convert a tensor of outputs to float32; other outputs, such as detections, are in float32 already."""
     return outputs.float() if isinstance(outputs, Tensor) else outputs
 
 
 def join_outputs(parts: Iterable[Any]) -> Any:
-    """The predictions for the parts of an item, on the CPU: one tensor, or one list of what each image has."""
+    """Join the predictions for the parts of an item on the CPU: one tensor, or one list with an entry per image."""
     found = list(parts)
     if all(isinstance(part, Tensor) for part in found):
         return torch.cat([part.cpu() for part in found])
@@ -89,9 +89,9 @@ def join_outputs(parts: Iterable[Any]) -> Any:
 
 
 def update_best(position: Position, score: float, config: FitConfig) -> bool:
-    """Enter the monitored score of step `position.step` into `position`; True when it is the best so far.
+    """Note the monitored score of step `position.step` in `position`; return True if it is the best so far.
 
-    A score that is not a number never beats one that is.
+    A score that is not finite is never better than a finite one.
     """
     best, number = position.best_score, math.isfinite(score)
     better = position.best_step is None or (
@@ -104,5 +104,5 @@ def update_best(position: Position, score: float, config: FitConfig) -> bool:
 
 
 def out_of_patience(position: Position, config: FitConfig) -> bool:
-    """Whether patience has run out."""
+    """Return whether `patience` evaluations have passed without a better score."""
     return config.patience is not None and position.misses >= config.patience

@@ -1,4 +1,4 @@
-"""Keeps the books of a run: log file, progress, history and the clock."""
+"""Recording of a run: log file, progress display, history and times."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fewpairs.train.state import Position
 
 
 class RunRecorder:
-    """Only the first process (`main`) writes and prints; all of them keep time."""
+    """Record a run; all processes measure time, and only the first one (`main`) writes and prints."""
 
     def __init__(
         self, run: RunFolder, config: FitConfig, position: Position, batches: BatchLoader, *, main: bool, progress: bool
@@ -47,15 +47,15 @@ class RunRecorder:
         self.reporter.__exit__(kind, error, trace)
 
     def step(self) -> None:
-        """One more step is done."""
+        """Record that a step is done."""
         self.reporter.step(self.position.step)
 
     def open_window(self) -> None:
-        """From here on time counts as training, until `close_window`."""
+        """Start counting time as training time, until `close_window`."""
         self._window = time.perf_counter(), self.batches.waited, self.position.step
 
     def close_window(self) -> Record:
-        """Seconds a step and the share of them spent waiting for data, since `open_window`."""
+        """Return seconds per step, and the share spent waiting for data, since `open_window`."""
         started, waited, step = self._window
         spent, waiting = time.perf_counter() - started, self.batches.waited - waited
         self.position.training_seconds += spent
@@ -63,7 +63,7 @@ class RunRecorder:
         return {"seconds_per_step": spent / (self.position.step - step), "waiting": waiting / spent}
 
     def write(self, record: Record) -> None:
-        """Log, remember and show one record."""
+        """Write one record to the log, add it to the history and show it."""
         at = self.position
         at.seconds = self._earlier + time.perf_counter() - self._started
         at.peak_memory_bytes = max(at.peak_memory_bytes, _peak_memory(self.batches.device))
@@ -74,12 +74,12 @@ class RunRecorder:
             self.reporter.record(record, self.config.monitor, self.position.best_score)
 
     def finish(self) -> History:
-        """The history of the whole run, its earlier parts included."""
+        """Return the history of the whole run, including its parts before it was resumed."""
         return _complete(self.history, self.position, early=self.position.step < self.config.steps)
 
 
 def read_history(run: RunFolder) -> History:
-    """The history of a run so far, from what its folder holds.
+    """Return the history of a run so far from its folder.
 
     Raises:
         CheckpointError: `last.safetensors` is missing or damaged.
