@@ -34,9 +34,9 @@ from fewpairs.kinds.segmentation.view import View
 from fewpairs.models import create_segmenter
 from fewpairs.train import FitConfig, OptimizerConfig, RunFolder, ScheduleConfig, describe_environment, fit
 from fewpairs.train.engine import train_step
-from fewpairs.train.ledger import Ledger
+from fewpairs.train.loss_log import LossLog
 from fewpairs.train.optimizer import build_optimizer, parameter_groups, set_rates
-from fewpairs.train.processes import prepared, start_processes
+from fewpairs.train.processes import prepare_training, start_processes
 from fewpairs.train.schedule import rate_factor
 from fewpairs.types import Batch
 
@@ -87,16 +87,16 @@ def compare(arguments: argparse.Namespace, config: FitConfig, folder: Path) -> d
     bare = bare_loop(copy.deepcopy(model).to(device), task, batch, config)
     model.to(device)
     adjust = build_optimizer(parameter_groups(model, OPTIMIZER), OPTIMIZER)
-    ledger = Ledger(RunFolder(folder), eager=device.type == "cpu", scaled=False)
+    loss_log = LossLog(RunFolder(folder), eager=device.type == "cpu", scaled=False)
     seconds: dict[str, list[float]] = {"engine": [], "bare": []}
-    with prepared(accelerator, model, adjust) as wrapped:
+    with prepare_training(accelerator, model, adjust) as wrapped:
 
         def engine() -> None:
             step = len(seconds["engine"])
             set_rates(adjust, OPTIMIZER.lr * rate_factor(SCHEDULE, step, config.steps))
-            train_step(accelerator, wrapped, task, Same(batch), ledger, config, step + 1)  # type: ignore[arg-type]
+            train_step(accelerator, wrapped, task, Same(batch), loss_log, config, step + 1)  # type: ignore[arg-type]
             if (step + 1) % config.log_every == 0:
-                ledger.drain()
+                loss_log.drain()
 
         for number in range(config.steps):
             loops: list[tuple[str, Callable[[], None]]] = [("engine", engine), ("bare", bare)]

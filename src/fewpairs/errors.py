@@ -1,4 +1,4 @@
-"""Mistakes that a user can make and mend: one message that names what, which value, what is allowed and the remedy."""
+"""Errors for the user: each message names the setting, its value, what is allowed and the remedy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 
 class FewpairsError(Exception):
-    """Base of all errors that fewpairs raises on purpose. The command line prints its text and never a traceback."""
+    """Base of all errors that fewpairs raises on purpose. The command line prints the message without a traceback."""
 
 
 class InputError(FewpairsError):
@@ -19,15 +19,15 @@ class DataError(InputError):
 
 
 class CheckpointError(InputError):
-    """A checkpoint cannot be read or belongs to something else (exit status 2)."""
+    """A checkpoint cannot be read or belongs to another model (exit status 2)."""
 
 
 class TrainingError(FewpairsError):
-    """The work itself failed, as with a loss that is not finite (exit status 1)."""
+    """Training failed, for example because a loss is not finite (exit status 1)."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown name: `did you mean 'x'? known: x, y, z`."""
+    """Return the end of a message about an unknown name: `did you mean 'x'? known: x, y, z`."""
     known = list(known)
     close = get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}? " if close else ""

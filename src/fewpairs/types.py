@@ -1,6 +1,6 @@
-"""The words that every part of fewpairs shares.
+"""Types that all parts of fewpairs share.
 
-Dimension letters, the same in annotations, einsum patterns and docs:
+Dimension letters in annotations, einsum patterns and docs:
 
     b  images in a batch          n  query positions (tokens)      c  image channels, or the width of a token
     h  heads                      m  key positions                 k  foreground classes
@@ -29,7 +29,7 @@ Fit = Literal["resize", "pad"]
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Where the tokens of a sequence `[b n c]` lie: `prefix` tokens without a place, then `h` rows of `w` tokens."""
+    """Layout of the tokens of a sequence `[b n c]`: `prefix` tokens without a position, then `h` rows of `w` tokens."""
 
     h: int
     w: int
@@ -43,10 +43,10 @@ class Grid:
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """How a slice of `native` size became a model input of `model` size, and how to go back.
+    """Mapping between a slice of `native` size and a model input of `model` size.
 
-    `resize` scales height and width independently (bilinear); `pad` keeps the pixels, centres the slice and pads what
-    is missing, so `model` must be at least `native` in both directions.
+    `resize` scales height and width independently (bilinear); `pad` keeps the pixels, centres the slice and pads the
+    rest, so `model` must be at least `native` in both directions.
     """
 
     native: Size
@@ -62,13 +62,13 @@ class Geometry:
 
     @property
     def offset(self) -> Size:
-        """Row and column of the native slice's first pixel inside the model input; (0, 0) for `resize`."""
+        """Row and column of the native slice's first pixel in the model input; (0, 0) for `resize`."""
         if self.fit == "resize":
             return 0, 0
         return (self.model[0] - self.native[0]) // 2, (self.model[1] - self.native[1]) // 2
 
     def apply(self, image: Tensor, *, mode: Literal["bilinear", "nearest"] = "bilinear", value: float = 0.0) -> Tensor:
-        """`[s c H W]` at native size -> `[s c H W]` at model size; `value` fills what `pad` adds."""
+        """`[s c H W]` at native size -> `[s c H W]` at model size; `value` fills the padding."""
         if self.native == self.model:
             return image
         if self.fit == "pad":
@@ -92,51 +92,51 @@ class Geometry:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What a training step sees."""
+    """A training batch of multi-label segmentation."""
 
     image: Tensor
     """`[b c H W]` float32, normalised."""
     mask: Tensor
     """`[b k H W]` float32, 1 inside the organ and 0 outside; classes may overlap."""
     ids: tuple[str, ...]
-    """One name an image, for messages."""
+    """Name of each image, for messages."""
 
     def pin_memory(self) -> Batch:
-        """The same in page-locked memory, from which a copy to a GPU need not wait; PyTorch's loader calls this."""
+        """Return a copy in page-locked memory, for asynchronous transfers to a GPU; PyTorch's loader calls this."""
         return Batch(self.image.pin_memory(), self.mask.pin_memory(), self.ids)
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same on `device`."""
+        """Return a copy on `device`."""
         return Batch(self.image.to(device, non_blocking=True), self.mask.to(device, non_blocking=True), self.ids)
 
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """Images with a class each: a training batch, and what an evaluation step sees."""
+    """Images with one class each: a training batch or an evaluation item."""
 
     image: Tensor
     """`[b c H W]` float32, normalised."""
     label: Tensor
-    """`[b]` int64 class indices; or `[b k]` float32 probabilities, where training has mixed images."""
+    """`[b]` int64 class indices, or `[b k]` float32 probabilities if training mixes images."""
     ids: tuple[str, ...]
-    """One name an image, for messages and records."""
+    """Name of each image, for messages and records."""
 
     def pin_memory(self) -> Labelled:
-        """The same in page-locked memory, from which a copy to a GPU need not wait; PyTorch's loader calls this."""
+        """Return a copy in page-locked memory, for asynchronous transfers to a GPU; PyTorch's loader calls this."""
         return Labelled(self.image.pin_memory(), self.label.pin_memory(), self.ids)
 
     def to(self, device: torch.device | str) -> Labelled:
-        """The same on `device`."""
+        """Return a copy on `device`."""
         return Labelled(self.image.to(device, non_blocking=True), self.label.to(device, non_blocking=True), self.ids)
 
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What an evaluation step sees: one whole scan with its truth at native size."""
+    """An evaluation item of segmentation: one whole scan with its truth at native size."""
 
     id: str
     case: str
-    """The patient: cases, not scans, are independent of each other, so splits and intervals go by case."""
+    """The patient. Cases, not scans, are independent of each other, so splits and intervals use cases."""
     image: Tensor
     """`[s c H W]` float32, normalised, at model size."""
     mask: Tensor
@@ -148,39 +148,39 @@ class Scan:
 
 @dataclass(frozen=True, slots=True)
 class Crops:
-    """What a step of self-distillation sees: several crops of every image, in the same order of images."""
+    """A training batch of self-distillation: several crops of every image, in the same order of images."""
 
     image: tuple[Tensor, ...]
     """The global crops first, then the local ones: each `[b c H W]` float32, normalised."""
     ids: tuple[str, ...]
-    """One name an image, for messages."""
+    """Name of each image, for messages."""
 
     def pin_memory(self) -> Crops:
-        """The same in page-locked memory; PyTorch's loader calls this."""
+        """Return a copy in page-locked memory; PyTorch's loader calls this."""
         return Crops(tuple(crop.pin_memory() for crop in self.image), self.ids)
 
     def to(self, device: torch.device | str) -> Crops:
-        """The same on `device`."""
+        """Return a copy on `device`."""
         return Crops(tuple(crop.to(device, non_blocking=True) for crop in self.image), self.ids)
 
 
 @dataclass(frozen=True, slots=True)
 class Distilled:
-    """What student and teacher say of the same images: `o` logits for each of `v` views, the global ones first."""
+    """Outputs of student and teacher for the same images: `o` logits for each of `v` views, the global ones first."""
 
     student: Tensor
-    """`[v b o]`, of all views."""
+    """`[v b o]` for all views."""
     teacher: Tensor
-    """`[g b o]`, of the first `g` views, without gradient."""
+    """`[g b o]` for the first `g` views, without gradient."""
     centre: Tensor
     """`[o]`, the running mean of the teacher's logits."""
     temperature: float
-    """That sharpens the teacher at this step."""
+    """Teacher temperature at this step."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exemplars:
-    """Labelled images for the evaluation of features: a `bank` to look neighbours up in, and `query` images."""
+    """Labelled images for the evaluation of features: neighbours of `query` images are looked up in the `bank`."""
 
     image: Tensor
     """`[b c H W]` float32, normalised."""
@@ -192,21 +192,22 @@ class Exemplars:
 
 @dataclass(frozen=True, slots=True)
 class Objects:
-    """The truth of one image for detection: `o` objects, none of them is allowed.
+    """The true objects of one image for detection; `o` may be 0.
 
-    Errors: `ValueError` where the lengths differ, where boxes are not `[o 4]` or masks are not `[o H W]`.
+    Raises:
+        ValueError: lengths differ, boxes are not `[o 4]`, or masks are not `[o H W]`.
     """
 
     boxes: Tensor
-    """`[o 4]` float32: left, top, right, bottom in pixels of the image given with it; right and bottom lie outside."""
+    """`[o 4]` float32: left, top, right, bottom in pixels of the image; right and bottom are exclusive."""
     labels: Tensor
     """`[o]` int64, 0..k-1, the index into the class names."""
     masks: Tensor | None
-    """`[o H W]` bool or uint8, 1 inside; None where the truth is boxes alone."""
+    """`[o H W]` bool or uint8, 1 inside; None if the truth has only boxes."""
     crowd: Tensor
-    """`[o]` bool: a region of many objects, never learned, and neither a hit nor a miss at scoring."""
+    """`[o]` bool: a region of many objects; training ignores it, and scoring counts it as neither hit nor miss."""
     area: Tensor
-    """`[o]` float32, px^2 as the annotation gives it, which decides the range of size at scoring."""
+    """`[o]` float32, px^2 from the annotation; it decides the size range in scoring."""
 
     def __post_init__(self) -> None:
         if self.boxes.ndim != 2 or self.boxes.shape[1] != 4:
@@ -221,24 +222,24 @@ class Objects:
 
     @classmethod
     def none(cls, size: Size | None = None) -> Objects:
-        """The truth of an image without any object; with `[0 H W]` masks where `size` is given."""
+        """Return the truth of an image without objects, with `[0 H W]` masks if `size` is given."""
         masks = None if size is None else torch.zeros(0, *size, dtype=torch.bool)
         empty = torch.zeros(0)
         return cls(torch.zeros(0, 4), empty.long(), masks, empty.bool(), empty)
 
     def take(self, which: Tensor) -> Objects:
-        """The objects that `which` selects, a bool mask `[o]` or indices `[p]`."""
+        """Return the objects that `which` selects, a bool mask `[o]` or indices `[p]`."""
         masks = None if self.masks is None else self.masks[which]
         return Objects(self.boxes[which], self.labels[which], masks, self.crowd[which], self.area[which])
 
     def pin_memory(self) -> Objects:
-        """The same in page-locked memory."""
+        """Return a copy in page-locked memory."""
         masks = None if self.masks is None else self.masks.pin_memory()
         parts = (part.pin_memory() for part in (self.crowd, self.area))
         return Objects(self.boxes.pin_memory(), self.labels.pin_memory(), masks, *parts)
 
     def to(self, device: torch.device | str) -> Objects:
-        """The same on `device`."""
+        """Return a copy on `device`."""
         masks = None if self.masks is None else self.masks.to(device, non_blocking=True)
         boxes, labels = self.boxes.to(device, non_blocking=True), self.labels.to(device, non_blocking=True)
         parts = (part.to(device, non_blocking=True) for part in (self.crowd, self.area))
@@ -247,17 +248,18 @@ class Objects:
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """What a training step of a detector sees: images of their own sizes with their objects.
+    """A training batch of detection: images of different sizes with their objects.
 
-    Errors: `ValueError` where images, objects and ids are not as many.
+    Raises:
+        ValueError: the numbers of images, objects and ids differ.
     """
 
     images: tuple[Tensor, ...]
     """Each `[c H W]` float32 in 0..1; the model normalises."""
     objects: tuple[Objects, ...]
-    """One an image, in its pixels."""
+    """Objects of each image, in its pixels."""
     ids: tuple[str, ...]
-    """One name an image, for messages."""
+    """Name of each image, for messages."""
 
     def __post_init__(self) -> None:
         if not len(self.images) == len(self.objects) == len(self.ids):
@@ -270,46 +272,47 @@ class Pictures:
 
     @property
     def image(self) -> Pictures:
-        """What the model is called with: the images and, because a detector gives its losses itself, the truth."""
+        """Argument of the model: images and truth, because a detector computes its losses itself."""
         return self
 
     def pin_memory(self) -> Pictures:
-        """The same in page-locked memory, from which a copy to a GPU need not wait; PyTorch's loader calls this."""
+        """Return a copy in page-locked memory, for asynchronous transfers to a GPU; PyTorch's loader calls this."""
         objects = tuple(one.pin_memory() for one in self.objects)
         return Pictures(tuple(image.pin_memory() for image in self.images), objects, self.ids)
 
     def to(self, device: torch.device | str) -> Pictures:
-        """The same on `device`."""
+        """Return a copy on `device`."""
         images = tuple(image.to(device, non_blocking=True) for image in self.images)
         return Pictures(images, tuple(one.to(device) for one in self.objects), self.ids)
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """What an evaluation step of a detector sees: one image at its own size, with its truth in the same pixels."""
+    """An evaluation item of detection: one image at its own size, with its truth in the same pixels."""
 
     image: Tensor
     """`[1 c H W]` float32 in 0..1."""
     id: str
-    """The name of the file inside its folder."""
+    """Path of the file inside its folder."""
     objects: Objects
 
 
 @dataclass(frozen=True, slots=True)
 class Detections:
-    """What a detector says of one image, in that image's pixels, the highest score first.
+    """Detections in one image, in its pixels, the highest score first.
 
-    Errors: `ValueError` where the lengths differ, where boxes are not `[o 4]` or masks are not `[o H W]`.
+    Raises:
+        ValueError: lengths differ, boxes are not `[o 4]`, or masks are not `[o H W]`.
     """
 
     boxes: Tensor
-    """`[o 4]` float32: left, top, right, bottom in pixels; right and bottom lie outside."""
+    """`[o 4]` float32: left, top, right, bottom in pixels; right and bottom are exclusive."""
     scores: Tensor
-    """`[o]` float32, 0..1, falling."""
+    """`[o]` float32, 0..1, descending."""
     labels: Tensor
     """`[o]` int64, 0..k-1."""
     masks: Tensor | None = None
-    """`[o H W]` bool, or None from a detector of boxes."""
+    """`[o H W]` bool; None if the detector has no masks."""
 
     def __post_init__(self) -> None:
         if self.boxes.ndim != 2 or self.boxes.shape[1] != 4:
@@ -323,7 +326,7 @@ class Detections:
         return len(self.boxes)
 
     def to(self, device: torch.device | str) -> Detections:
-        """The same on `device`."""
+        """Return a copy on `device`."""
         masks = None if self.masks is None else self.masks.to(device)
         return Detections(self.boxes.to(device), self.scores.to(device), self.labels.to(device), masks)
 
@@ -335,37 +338,37 @@ def _same_length(what: str, length: int, parts: dict[str, Tensor | None]) -> Non
 
 
 IGNORE = 255
-"""The label of a pixel that neither trains nor scores, in every label map."""
+"""Label of pixels that training and scoring ignore, in every label map."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelMaps:
-    """What a training step of semantic segmentation sees: images with a class for every pixel."""
+    """A training batch of semantic segmentation: images with a class for every pixel."""
 
     image: Tensor
     """`[b c H W]` float32, normalised."""
     label: Tensor
-    """`[b H W]` int64 class indices, `IGNORE` where there is none."""
+    """`[b H W]` int64 class indices or `IGNORE`."""
     ids: tuple[str, ...]
-    """One name an image, for messages."""
+    """Name of each image, for messages."""
 
     def pin_memory(self) -> LabelMaps:
-        """The same in page-locked memory, from which a copy to a GPU need not wait; PyTorch's loader calls this."""
+        """Return a copy in page-locked memory, for asynchronous transfers to a GPU; PyTorch's loader calls this."""
         return LabelMaps(self.image.pin_memory(), self.label.pin_memory(), self.ids)
 
     def to(self, device: torch.device | str) -> LabelMaps:
-        """The same on `device`."""
+        """Return a copy on `device`."""
         return LabelMaps(self.image.to(device, non_blocking=True), self.label.to(device, non_blocking=True), self.ids)
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What an evaluation step of semantic segmentation sees: one image, with its truth at native size."""
+    """An evaluation item of semantic segmentation: one image with its truth at native size."""
 
     id: str
     case: str
-    """What is independent of other cases: a patient, where the data tells, else the image itself."""
+    """Independent unit: the patient if the data names it, otherwise the image."""
     image: Tensor
-    """`[1 c h w]` float32, normalised, at the size that the model is to see."""
+    """`[1 c h w]` float32, normalised, at model size."""
     label: Tensor
-    """`[H W]` uint8 class indices at native size, `IGNORE` where there is none."""
+    """`[H W]` uint8 class indices or `IGNORE`, at native size."""

@@ -1,4 +1,4 @@
-"""What autograd really keeps, to hold the ledger against: with kernels that run anywhere, which the ledger counts."""
+"""What autograd keeps, to compare the cost breakdown with: by kernels that run anywhere, which it counts."""
 
 from __future__ import annotations
 

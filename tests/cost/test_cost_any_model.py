@@ -1,4 +1,4 @@
-"""The ledger of models that others built: timm's, dense and swapped."""
+"""The cost breakdown of models that others built: timm's, dense and swapped."""
 
 import pytest
 import timm
@@ -8,10 +8,10 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from fewpairs.attention import KNN, KV, Softmax
-from fewpairs.cost import TERMS, ledger
-from fewpairs.cost.ledger import totals, trace
-from fewpairs.cost.tracing import Site, meta_twin
-from fewpairs.cost.weightless import weightless
+from fewpairs.cost import TERMS, cost_breakdown
+from fewpairs.cost.breakdown import parameters_and_macs, trace_model
+from fewpairs.cost.empty_weights import empty_weights
+from fewpairs.cost.tracing import Site, meta_copy
 from fewpairs.models import create_classifier
 from fewpairs.swap import swap_attention
 
@@ -29,7 +29,7 @@ TIMM = [
 
 
 def dense(name, **options):
-    with weightless():
+    with empty_weights():
         return timm.create_model(name, **options).eval()
 
 
@@ -38,28 +38,28 @@ def test_multiply_adds_agree_with_torchs_counter(name, side):
     model = dense(name)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(torch.empty(1, 3, side, side, device="meta"))
-    found = trace(model, (side, side))
+    found = trace_model(model, (side, side))
     assert 2 * found.macs.total() == counter.get_total_flops()
     assert set(found.macs) <= set(TERMS)
 
 
 def test_the_usual_count_of_deit():
     """What fvcore counts for DeiT-Tiny: 1.254 G, attention products included."""
-    assert f"{totals(dense('deit_tiny_patch16_224'), (224, 224))[1] / 1e9:.3f}" == "1.254"
+    assert f"{parameters_and_macs(dense('deit_tiny_patch16_224'), (224, 224))[1] / 1e9:.3f}" == "1.254"
 
 
 @pytest.mark.parametrize("name", ["deit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "tnt_s_patch16_224"])
 def test_swapping_moves_no_multiply_add_to_another_term(name):
     model = dense(name)
-    before = trace(model, (224, 224)).macs
+    before = trace_model(model, (224, 224)).macs
     swap_attention(model, KNN(0.5))
-    after = trace(model, (224, 224))
+    after = trace_model(model, (224, 224))
     assert after.macs == before
     assert {site.variant for site in after.sites} == {KNN(0.5)}
 
 
 def test_terms_of_deit_by_hand():
-    terms = ledger(dense("deit_tiny_patch16_224"), (224, 224)).terms
+    terms = cost_breakdown(dense("deit_tiny_patch16_224"), (224, 224)).terms
     n, c = 197, 192
     assert {name: term.macs for name, term in terms.items() if term.macs} == {
         "embedding": 196 * 16 * 16 * 3 * c,
@@ -75,29 +75,29 @@ def test_terms_of_deit_by_hand():
 
 
 def test_tables_of_relative_positions_are_position():
-    terms = ledger(dense("swin_tiny_patch4_window7_224"), (224, 224)).terms
+    terms = cost_breakdown(dense("swin_tiny_patch4_window7_224"), (224, 224)).terms
     assert terms["position"].parameters == 13 * 13 * (2 * 3 + 2 * 6 + 6 * 12 + 2 * 24)
     assert terms["head"].parameters == 769_000
 
 
 def test_biases_of_queries_and_values_are_projections():
-    terms = ledger(dense("beit_base_patch16_224"), (224, 224)).terms
+    terms = cost_breakdown(dense("beit_base_patch16_224"), (224, 224)).terms
     assert terms["projections"].parameters == 12 * (4 * 768 * 768 + 3 * 768)
 
 
 def test_dropping_the_query_takes_a_quarter_of_the_projections():
     model = dense("deit_tiny_patch16_224")
-    before = trace(model, (224, 224)).macs
+    before = trace_model(model, (224, 224)).macs
     swap_attention(model, KV())
-    after = trace(model, (224, 224)).macs
+    after = trace_model(model, (224, 224)).macs
     assert 4 * after.pop("projections") == 3 * before.pop("projections")
     assert after == before
 
 
 def test_windows_count_once_each():
-    with weightless():
+    with empty_weights():
         model = create_classifier("swin_nano", attention="knn")
-    first = trace(model, (28, 28)).sites[0]
+    first = trace_model(model, (28, 28)).sites[0]
     assert first == Site("layers.0.blocks.0.attn.core", 49, 49, 2, 4, KNN(0.5))
 
 
@@ -123,7 +123,7 @@ class Model(nn.Module):
 
 
 def test_attention_written_out():
-    cost = ledger(Model(), (3, 4), channels=6)
+    cost = cost_breakdown(Model(), (3, 4), channels=6)
     assert {name: term.macs for name, term in cost.terms.items()} == {
         "projections": 12 * 6 * 15 + 12 * 5 * 6,
         "scores": 12 * 12 * 5,
@@ -138,7 +138,7 @@ def test_attention_written_out():
 def test_saved_bytes_are_what_autograd_keeps(name, attention):
     size = (28, 28) if name == "swin_nano" else (32, 32)
     model = create_classifier(name, attention=attention, classes=3, image_size=size)
-    assert ledger(model, size).saved_bytes == really_kept(model, torch.randn(1, 3, *size))
+    assert cost_breakdown(model, size).saved_bytes == really_kept(model, torch.randn(1, 3, *size))
 
 
 def test_the_model_is_left_as_it_is():
@@ -149,15 +149,15 @@ def test_the_model_is_left_as_it_is():
     expected = model.eval()(image)
     model.train()
     model.layers[0].eval()
-    trace(model, (28, 28))
+    trace_model(model, (28, 28))
     assert [module.training for module in model.modules()] == modes
     assert torch.equal(model.eval()(image), expected)
 
 
 def test_a_model_on_the_meta_device_is_left_as_it_is():
-    with weightless():
+    with empty_weights():
         model = create_classifier("swin_nano", attention="knn").train()
-    trace(model, (28, 28))
+    trace_model(model, (28, 28))
     assert all(module.training for module in model.modules())
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
     assert not any("forward" in vars(module) for module in model.modules())
@@ -166,7 +166,7 @@ def test_a_model_on_the_meta_device_is_left_as_it_is():
 def test_twins_share_nothing_but_shapes():
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
     model[0].bias.requires_grad_(False)
-    twin = meta_twin(model)
+    twin = meta_copy(model)
     assert [(name, p.shape, p.requires_grad) for name, p in twin.named_parameters()] == [
         (name, p.shape, p.requires_grad) for name, p in model.named_parameters()
     ]
@@ -177,7 +177,7 @@ def test_twins_share_nothing_but_shapes():
 def test_tied_weights_count_once():
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     model[1].weight = model[0].weight
-    twin = meta_twin(model)
+    twin = meta_copy(model)
     assert twin[0].weight is twin[1].weight
 
     class Tied(nn.Module):
@@ -188,11 +188,11 @@ def test_tied_weights_count_once():
         def forward(self, image):
             return self.maps(image)
 
-    assert ledger(Tied(), (2, 4), channels=1).parameters == 16 + 4 + 4
+    assert cost_breakdown(Tied(), (2, 4), channels=1).parameters == 16 + 4 + 4
 
 
 def test_weightless_models_have_shapes_alone():
-    with weightless():
+    with empty_weights():
         model = nn.Linear(3, 4)
         nn.init.normal_(model.weight)
         real = torch.zeros(2, device="cpu").fill_(3)

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import save_file
 
 from fewpairs.attention import KNN, KV, Core, Softmax
-from fewpairs.cost.ledger import totals, trace
-from fewpairs.cost.weightless import weightless
+from fewpairs.cost.breakdown import parameters_and_macs, trace_model
+from fewpairs.cost.empty_weights import empty_weights
 from fewpairs.errors import CheckpointError, InputError
 from fewpairs.models import (
     CLASSIFIERS,
@@ -59,13 +59,13 @@ EXACT = {
 
 
 def built(name, attention="knn", **options):
-    with weightless():
+    with empty_weights():
         return create_classifier(name, attention=attention, **options)
 
 
 def counted(name, attention="knn", size=None):
     model = built(name, attention, image_size=size)
-    return totals(model, size or CLASSIFIERS[name].image_size)
+    return parameters_and_macs(model, size or CLASSIFIERS[name].image_size)
 
 
 @pytest.mark.parametrize(("name", "parameters", "macs"), TABLE)
@@ -86,7 +86,7 @@ def test_one_digit_more_where_the_table_has_it():
 @pytest.mark.parametrize(("name", "published"), [("so_vit_7", "1.3"), ("twins_svt_base", "8.3")])
 def test_published_without_the_products_of_the_attention(name, published):
     """1.42 and 8.56 with the scores and the weighted values; the authors' counter sees modules alone."""
-    macs = trace(built(name), (224, 224)).macs
+    macs = trace_model(built(name), (224, 224)).macs
     assert f"{(macs.total() - macs['scores'] - macs['values']) / 1e9:.1f}" == published
     assert round(EXACT[name][0] / 1e6) == {"so_vit_7": 6, "twins_svt_base": 56}[name]
 
@@ -107,7 +107,7 @@ def test_volo_at_the_sizes_that_were_published():
 
 
 def sites(name, attention="knn", **options):
-    found = trace(built(name, attention, **options), CLASSIFIERS[name].image_size).sites
+    found = trace_model(built(name, attention, **options), CLASSIFIERS[name].image_size).sites
     return list(dict.fromkeys((site.n, site.m, site.variant.topk) for site in found))
 
 
@@ -153,7 +153,7 @@ def test_local_crops_of_self_distillation():
     """37 tokens of a crop of 96 pixels: fewer than the 100 keys, so all are kept."""
     model = built("vit_small_patch16_224", classes=0)
     assert model(torch.empty(2, 3, 96, 96, device="meta")).shape == (2, 384)
-    assert trace(model, (96, 96)).sites[0].m == 37
+    assert trace_model(model, (96, 96)).sites[0].m == 37
 
 
 def test_one_variant_a_stage():
@@ -186,10 +186,10 @@ def test_small_models_train_on_small_images(name, size):
 @pytest.mark.parametrize("name", SMALL)
 def test_small_models_are_small(name):
     model = built(name, classes=10, in_channels=1)
-    parameters, macs = totals(model, (28, 28), channels=1)
+    parameters, macs = parameters_and_macs(model, (28, 28), channels=1)
     assert 5e4 < parameters < 4e5
     assert macs < 15e6
-    assert all(site.m <= 50 for site in trace(model, (28, 28), channels=1).sites)
+    assert all(site.m <= 50 for site in trace_model(model, (28, 28), channels=1).sites)
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -233,7 +233,7 @@ def test_mistakes(options, says):
 
 class TestTimmNames:
     def create(self, name, **options):
-        with weightless():
+        with empty_weights():
             return timm.create_model(name, **options)
 
     def test_rule(self):

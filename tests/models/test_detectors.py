@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from fewpairs.attention import KNN
-from fewpairs.cost import ledger
+from fewpairs.cost import cost_breakdown
 from fewpairs.errors import InputError
 from fewpairs.models.detector_cost import CountedDetector
 from fewpairs.models.detectors import DETECTORS, DetectorOptions, create_detector
@@ -91,9 +91,9 @@ def test_attention_and_pretrained_weights_are_the_encoders(tmp_path: Path) -> No
 @pytest.mark.parametrize("name", DETECTORS)
 def test_the_counted_part_has_every_parameter_and_counts_its_heads(name: str) -> None:
     model = create_detector(name, encoder="linglo_nano", classes=2, options=SMALL)
-    cost = ledger(CountedDetector(model), (64, 96))
+    cost = cost_breakdown(CountedDetector(model), (64, 96))
     assert cost.parameters == sum(parameter.numel() for parameter in model.parameters())
-    alone = ledger(model.encoder, (64, 96))
+    alone = cost_breakdown(model.encoder, (64, 96))
     assert sum(term.macs for key, term in cost.terms.items() if key not in ("decoder", "head")) == alone.macs
     places = {8: 8 * 12, 16: 4 * 6, 32: 2 * 3, 64: 1 * 2, 128: 1}
     if name == "retinanet":

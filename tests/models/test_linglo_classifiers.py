@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from fewpairs.attention import KNN, KV, Core, KeyOnly, Softmax
-from fewpairs.cost.ledger import totals, trace
-from fewpairs.cost.weightless import weightless
+from fewpairs.cost.breakdown import parameters_and_macs, trace_model
+from fewpairs.cost.empty_weights import empty_weights
 from fewpairs.errors import InputError
 from fewpairs.models import CLASSIFIERS, create_classifier, load_pretrained
 from fewpairs.recipes.linglo import ABLATIONS, classifier
@@ -21,13 +21,13 @@ EXACT = {
 
 
 def built(name, **options):
-    with weightless():
+    with empty_weights():
         return create_classifier(name, **options)
 
 
 @pytest.mark.parametrize("name", EXACT)
 def test_counts(name):
-    assert totals(built(name), (224, 224)) == EXACT[name]
+    assert parameters_and_macs(built(name), (224, 224)) == EXACT[name]
     assert CLASSIFIERS[name].image_size == (224, 224)
 
 
@@ -45,7 +45,7 @@ def test_ablations_are_of_one_size(model, classes, channels):
     counts = []
     for row in rows:
         ablated = built(row.name, attention=row.attention, options=row.options, classes=classes, in_channels=channels)
-        counts.append(totals(ablated, size, channels=channels)[0])
+        counts.append(parameters_and_macs(ablated, size, channels=channels)[0])
     assert max(counts) < 1.025 * counts[0]
     assert min(counts) > 0.975 * counts[0]
 
@@ -62,7 +62,7 @@ def test_its_own_attention_is_key_only():
 
 def test_options_of_the_layout():
     model = built("linglo_b0", attention="knn", options={"layout": "grafted", "squeeze": 0.25, "reduction": True})
-    assert [site.m for site in trace(model, (224, 224)).sites] == [49] * 6
+    assert [site.m for site in trace_model(model, (224, 224)).sites] == [49] * 6
     assert [stage.blocks for stage in model.layout.stages] == ["CC", "CCCC", "AAAA", "AA"]
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fewpairs.models import MODELS, create_segmenter, list_models
-from fewpairs.models.segmenters import shares
+from fewpairs.models.segmenters import scaled_layers
 
 NAMES = {
     *(f"setr_{head}_vit_{size}" for head in ("naive", "pup", "mla") for size in ("s16", "b16", "l16")),
@@ -22,11 +22,11 @@ def test_names():
 
 
 def test_setr_names_its_layers_of_24():
-    assert shares(24, (10, 15, 20, 24)) == (9, 14, 19, 23)
-    assert shares(24, (6, 12, 18, 24)) == (5, 11, 17, 23)
-    assert shares(12, (10, 15, 20, 24)) == (4, 7, 9, 11)
-    assert shares(6, (6, 12, 18, 24)) == (1, 2, 4, 5)
-    assert shares(2, (10, 15, 20, 24)) == (0, 1)
+    assert scaled_layers(24, (10, 15, 20, 24)) == (9, 14, 19, 23)
+    assert scaled_layers(24, (6, 12, 18, 24)) == (5, 11, 17, 23)
+    assert scaled_layers(12, (10, 15, 20, 24)) == (4, 7, 9, 11)
+    assert scaled_layers(6, (6, 12, 18, 24)) == (1, 2, 4, 5)
+    assert scaled_layers(2, (10, 15, 20, 24)) == (0, 1)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from timm_zoo import tiny
 from torch import nn
 
 from fewpairs import KNN, KV, Softmax, swap_attention
-from fewpairs.cost import ledger
+from fewpairs.cost import cost_breakdown
 from fewpairs.swap import Receipt, describe
 from fewpairs.swap.receipt import table
 
@@ -49,9 +49,9 @@ def test_a_dry_run_says_what_the_swap_then_does_and_leaves_the_model_alone() -> 
 )
 def test_costs_before_and_after_are_the_ledgers(family: str, size: tuple[int, int]) -> None:
     model, _ = tiny(family)
-    before = ledger(model, size)
+    before = cost_breakdown(model, size)
     receipt = swap_attention(model, "kv")
-    after = ledger(model, size)
+    after = cost_breakdown(model, size)
     assert receipt.input_size == size
     assert (receipt.parameters_before, receipt.parameters_after) == (before.parameters, after.parameters)
     assert (receipt.macs_before, receipt.macs_after) == (before.macs, after.macs)

@@ -9,7 +9,7 @@ from torch import nn
 
 from fewpairs import KNN, KV, KeyOnly, MultiHead, Softmax, swap_attention
 from fewpairs.attention import Core, ReducedProjection
-from fewpairs.cost.ledger import trace
+from fewpairs.cost.breakdown import trace_model
 from fewpairs.errors import InputError
 from fewpairs.models.encoders import LinGlo, LinGloLayout, LinGloStage, arrange
 from fewpairs.types import Grid
@@ -36,7 +36,7 @@ def test_the_receipt_of_a_model_of_timms() -> None:
     model = timm.create_model("linglo_pico", attention="softmax")
     receipt = swap_attention(model, KeyOnly(), dry_run=True)
     assert receipt.input_size == (28, 28)
-    assert receipt.macs_after == trace(timm.create_model("linglo_pico"), (28, 28)).macs.total()
+    assert receipt.macs_after == trace_model(timm.create_model("linglo_pico"), (28, 28)).macs.total()
     assert (receipt.parameters_after, len(receipt.new_keys)) == (158_428, 3)
 
 

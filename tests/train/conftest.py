@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from accelerate.state import AcceleratorState, GradientState
 
-from fewpairs.train.journal import Journal
+from fewpairs.train.recorder import RunRecorder
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -29,14 +29,14 @@ def run_path(tmp_path: Path) -> Path:
 @pytest.fixture
 def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Makes a training stop itself by a real SIGINT once that many steps are done."""
-    original = Journal.step
+    original = RunRecorder.step
 
     def arm(step: int) -> None:
-        def counted(journal: Journal) -> None:
-            original(journal)
-            if journal.position.step == step:
+        def counted(recorder: RunRecorder) -> None:
+            original(recorder)
+            if recorder.position.step == step:
                 os.kill(os.getpid(), signal.SIGINT)
 
-        monkeypatch.setattr(Journal, "step", counted)
+        monkeypatch.setattr(RunRecorder, "step", counted)
 
     return arm

@@ -127,7 +127,7 @@ def test_a_truncated_file_is_refused_at_any_length(tmp_path_factory: pytest.Temp
     write_checkpoint(path, weights(toy_model()), {})
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * keep)])
-    with pytest.raises(CheckpointError, match="is truncated or no safetensors file"):
+    with pytest.raises(CheckpointError, match="is truncated or not a safetensors file"):
         load_weights(path, toy_model())
 
 
@@ -168,7 +168,7 @@ def test_plain_state_dicts_are_read(tmp_path: Path) -> None:
 def test_foreign_files_say_why(tmp_path: Path) -> None:
     foreign = tmp_path / "scan.safetensors"
     foreign.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
-    with pytest.raises(CheckpointError, match="truncated or no safetensors file"):
+    with pytest.raises(CheckpointError, match="truncated or not a safetensors file"):
         load_weights(foreign, toy_model())
     with pytest.raises(CheckpointError, match="No such file"):
         load_weights(tmp_path / "none.safetensors", toy_model())

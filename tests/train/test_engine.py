@@ -14,9 +14,9 @@ from train_toy import ToyData, ToyModel, ToyTask, make_scans, same_bits, toy_fit
 
 from fewpairs.errors import InputError, TrainingError
 from fewpairs.train import FitConfig, OptimizerConfig, evaluate, load_weights, read_history, read_log, read_metadata
-from fewpairs.train.evaluation import judge
+from fewpairs.train.evaluation import update_best
 from fewpairs.train.optimizer import set_rates
-from fewpairs.train.progress import Reporter
+from fewpairs.train.progress import ProgressReporter
 from fewpairs.train.run_folder import RunFolder
 from fewpairs.train.state import Position
 from fewpairs.types import Batch
@@ -235,7 +235,7 @@ def test_best_is_the_first_of_the_best_finite_scores(
 ) -> None:
     position, config = Position(), FitConfig(steps=9, batch_size=1, maximise=maximise)
     for position.step, score in enumerate(scores, start=1):
-        judge(position, score, config)
+        update_best(position, score, config)
     assert (position.best_step, position.misses) == (best, misses)
 
 
@@ -330,7 +330,7 @@ def test_lines_without_a_terminal_and_a_bar_with_one(terminal: bool) -> None:
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=terminal, width=200 if terminal else 40)
     record = {"step": 5, "loss": 0.25, "lr": 1e-3, "seconds_per_step": 0.1, "waiting": 0.02}
-    with Reporter(start=0, steps=10, enabled=True, console=console) as reporter:
+    with ProgressReporter(start=0, steps=10, enabled=True, console=console) as reporter:
         reporter.step(5)
         reporter.record(record, "dice", None)
         reporter.record(record | {"scores": {"dice": 0.5}}, "dice", 0.5)

@@ -59,6 +59,6 @@ def test_a_warm_up_begins_below_the_peak(value: float) -> None:
 
 
 def test_an_average_that_is_not_kept_cannot_be_left_unscored() -> None:
-    with pytest.raises(InputError, match=r"fit\.score_ema is false, but fit\.ema keeps no average"):
+    with pytest.raises(InputError, match=r"fit\.score_ema is false, but fit\.ema keeps no moving average"):
         FitConfig(steps=1, batch_size=1, score_ema=False)
     assert not FitConfig(steps=1, batch_size=1, ema=0.9, score_ema=False).score_ema

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fewpairs.errors import TrainingError
-from fewpairs.train.log import MetricsLog, read_log
+from fewpairs.train.metrics_log import MetricsLog, read_log
 
 
 def test_one_valid_json_object_a_line_even_for_what_json_cannot_say(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_an_existing_run_is_resumed_or_overwritten_on_purpose_only(run_path: Pat
     run, before = RunFolder(run_path), (run_path / "last.safetensors").read_bytes()
     assert run.finished
     for again in (lambda: run.create("new: 1\n"), lambda: toy_fit(run_path, toy_model(), steps=4)):
-        with pytest.raises(InputError, match=r"already holds a finished run; go on with `fewpairs train --resume"):
+        with pytest.raises(InputError, match=r"already holds a finished run; resume it with `fewpairs train --resume"):
             again()
     assert run.last.read_bytes() == before
     (run_path / "notes.txt").write_text("mine")

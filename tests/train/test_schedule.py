@@ -76,10 +76,10 @@ def test_the_step_schedule_drops_once_at_each_milestone(at: set[int], drop: floa
     ("settings", "words"),
     [
         ({"name": "step"}, "needs milestones"),
-        ({"milestones": (5,)}, "no other takes any"),
-        ({"name": "step", "milestones": (8, 4)}, "must rise"),
-        ({"name": "step", "milestones": (4, 4)}, "must rise"),
-        ({"name": "step", "milestones": (4,), "warmup": 4}, "behind the warm-up of 4"),
+        ({"milestones": (5,)}, "no other schedule takes any"),
+        ({"name": "step", "milestones": (8, 4)}, "must increase"),
+        ({"name": "step", "milestones": (4, 4)}, "must increase"),
+        ({"name": "step", "milestones": (4,), "warmup": 4}, "after the warm-up of 4"),
         ({"name": "step", "milestones": (4,), "drop": 1.0}, "schedule.drop is 1.0"),
     ],
 )

@@ -15,7 +15,7 @@ from train_toy import ToyData, ToyTask, make_scans, toy_fit, toy_model
 
 from fewpairs.errors import FewpairsError
 from fewpairs.train import evaluate, leave_processes
-from fewpairs.train.journal import Journal
+from fewpairs.train.recorder import RunRecorder
 
 
 def main(folder: Path) -> None:
@@ -45,16 +45,16 @@ def main(folder: Path) -> None:
     said["exists"] = failure("two")
 
     # A signal that reaches only one of them stops both after the same step.
-    counted = Journal.step
+    counted = RunRecorder.step
 
-    def step(journal: Journal) -> None:
-        counted(journal)
-        if rank == 1 and journal.position.step == 5:
+    def step(recorder: RunRecorder) -> None:
+        counted(recorder)
+        if rank == 1 and recorder.position.step == 5:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    Journal.step = step  # type: ignore[method-assign]
+    RunRecorder.step = step  # type: ignore[method-assign]
     said["interrupted"] = failure("parts", log_every=3)
-    Journal.step = counted  # type: ignore[method-assign]
+    RunRecorder.step = counted  # type: ignore[method-assign]
     resumed = toy_model(seed=8)
     toy_fit(folder / "parts", resumed, resume=True, **(options | {"log_every": 3}))
     said["resumed"] = {name: p.tolist() for name, p in resumed.named_parameters()}

@@ -63,6 +63,10 @@ def available(device: str = "cpu") -> int | None:
 def about() -> dict[str, Any]:
     """Machine, versions, commit and day, to stand beside every result."""
     from fewpairs.train import describe_environment
-    from fewpairs.train.environment import commit
+    from fewpairs.train.environment import source_commit
 
-    return {"environment": describe_environment(), "commit": commit(), "date": f"{datetime.now(UTC):%Y-%m-%d}"}
+    return {
+        "environment": describe_environment(),
+        "commit": source_commit(),
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+    }

@@ -22,7 +22,7 @@ from fewpairs.bench.statistics import as_data, summarise
 from fewpairs.bench.timing import CLOCKS, Race, failure, may_fail, race
 from fewpairs.bench.weighing import METHODS, Scales, WeighingFailed
 from fewpairs.errors import FewpairsError, InputError
-from fewpairs.train.progress import tracked
+from fewpairs.train.progress import track_progress
 
 Record = dict[str, Any]
 
@@ -76,7 +76,7 @@ def measure(selection: Selection, options: Options, file: Path | None = None) ->
     try:
         with Scales(torch.get_num_threads()) as scales:
             total = len(selection.cases)
-            for case in tracked(selection.cases, "measuring", total=total, enabled=options.progress):
+            for case in track_progress(selection.cases, "measuring", total=total, enabled=options.progress):
                 work.case(case, scales)
     except KeyboardInterrupt:
         work.results.interrupted = True

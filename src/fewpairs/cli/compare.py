@@ -43,7 +43,7 @@ def compare(
 
     from fewpairs.errors import InputError
     from fewpairs.report import print_comparison, write_comparison
-    from fewpairs.runs.compare import Plan
+    from fewpairs.runs.compare import ComparisonPlan
     from fewpairs.runs.compare import compare as run
     from fewpairs.runs.config import load_experiment
 
@@ -56,7 +56,7 @@ def compare(
         raise InputError(
             f"two configuration files have one name, which the report could not tell apart: {' '.join(sources)}"
         )
-    plan = Plan(
+    plan = ComparisonPlan(
         experiments={stem: load_experiment(source, overrides) for stem, source in zip(stems, sources, strict=True)},
         seeds=tuple(range(seeds)),
         margin=margin,

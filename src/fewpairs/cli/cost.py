@@ -38,9 +38,11 @@ def cost(
 
     from rich.console import Console
 
-    from fewpairs.models.catalogue import compare
+    from fewpairs.models.catalogue import compare_attentions
 
-    costs = compare(model, attention, size=parse_size(size), classes=classes, channels=channels, encoder=encoder)
+    costs = compare_attentions(
+        model, attention, size=parse_size(size), classes=classes, channels=channels, encoder=encoder
+    )
     if as_json:
         typer.echo(json.dumps(costs.as_dict(), indent=2))
         return
@@ -85,7 +87,7 @@ def tables(costs: CostTable, width: int) -> list[Table]:
 
     One table each where `width` characters hold all attentions; else several, the first attention in all of them.
     """
-    first, *others = costs.ledgers
+    first, *others = costs.breakdowns
     for abreast in range(len(others), 1, -1):
         shares = [others[start : start + abreast] for start in range(0, len(others), abreast)]
         built = [_table(costs, [first, *share], *quantity) for quantity in _QUANTITIES for share in shares]
@@ -104,17 +106,17 @@ def _table(costs: CostTable, names: list[str], title: str, field: str) -> Table:
     from fewpairs.numbers import count, mebibytes
 
     show = mebibytes if field == "saved_bytes" else count
-    ledgers = [costs.ledgers[name] for name in names]
+    breakdowns = [costs.breakdowns[name] for name in names]
     table = _empty(title, names)
     for term in TERMS:
-        values = [getattr(cost.terms[term], field) if term in cost.terms else 0 for cost in ledgers]
+        values = [getattr(cost.terms[term], field) if term in cost.terms else 0 for cost in breakdowns]
         if any(values):
             table.add_row(term, *_cells(values, show))
     total = "training" if field == "saved_bytes" else "total"
     table.add_section()
-    table.add_row(total, *_cells([getattr(cost, field) for cost in ledgers], show), style="bold")
+    table.add_row(total, *_cells([getattr(cost, field) for cost in breakdowns], show), style="bold")
     if field == "saved_bytes":
-        table.add_row("inference", *_cells([cost.inference_bytes for cost in ledgers], show), style="bold")
+        table.add_row("inference", *_cells([cost.inference_bytes for cost in breakdowns], show), style="bold")
     return table
 
 

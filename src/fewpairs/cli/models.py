@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from fewpairs.models.catalogue import AttentionStage, Listed
+    from fewpairs.models.catalogue import AttentionStage, ListedModel
 
 
 def models(
@@ -30,12 +30,12 @@ def models(
     from rich.table import Table
 
     from fewpairs.attention import KeyOnly, parse_variant
-    from fewpairs.models.catalogue import find, listing
+    from fewpairs.models.catalogue import find_models, list_costs
 
-    entries = find(pattern)
+    entries = find_models(pattern)
     console = Console()
     rows = track(
-        listing(entries, attention),
+        list_costs(entries, attention),
         description="counting",
         total=len(entries),
         console=Console(stderr=True),
@@ -56,7 +56,7 @@ def models(
     console.print(table)
 
 
-def _cells(row: Listed, attention: str | None, *, sparse: bool) -> list[str]:
+def _cells(row: ListedModel, attention: str | None, *, sparse: bool) -> list[str]:
     from fewpairs.numbers import count
 
     entry = row.entry

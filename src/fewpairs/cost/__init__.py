@@ -1,6 +1,6 @@
-"""What a model costs, from shapes alone."""
+"""The cost of a model, computed from shapes only."""
 
-from fewpairs.cost.ledger import Ledger, Term, ledger
+from fewpairs.cost.breakdown import CostBreakdown, TermCost, cost_breakdown
 from fewpairs.cost.terms import TERMS
 
-__all__ = ["TERMS", "Ledger", "Term", "ledger"]
+__all__ = ["TERMS", "CostBreakdown", "TermCost", "cost_breakdown"]

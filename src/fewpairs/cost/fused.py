@@ -1,4 +1,4 @@
-"""PyTorch's fused attention on the meta device: its shapes, and what it keeps for the backward pass."""
+"""PyTorch's fused attention on the meta device: its shapes, and the tensors that it saves for the backward pass."""
 
 from __future__ import annotations
 
@@ -12,42 +12,44 @@ from torch.overrides import TorchFunctionMode
 
 
 class _Fused(torch.autograd.Function):
-    """What the fused kernel keeps: its inputs, its output and one logarithm of a sum for each row."""
+    """Save the tensors of the fused kernel: inputs, output, and one log-sum-exp for each row."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, booked: dict[int, str]) -> Tensor:
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, term_of_storage: dict[int, str]
+    ) -> Tensor:
         out, sums = fused_output(q, v), q.new_empty(q.shape[:-1], dtype=torch.float32)
-        booked[storage(out)], booked[storage(sums)] = "values", "scores"
+        term_of_storage[storage_id(out)], term_of_storage[storage_id(sums)] = "values", "scores"
         ctx.save_for_backward(q, k, v, out, sums, mask)
         return out
 
 
 def fused_output(q: Tensor, v: Tensor) -> Tensor:
-    """`[b h n e]`, laid out as the fused kernels do, so that joining the heads copies nothing."""
+    """Return an empty `[b h n e]` in the memory layout of the fused kernels, so that joining heads makes no copy."""
     *b, h, n, _ = q.shape
     return q.new_empty(*b, n, h, v.shape[-1]).transpose(-3, -2)
 
 
-def storage(tensor: Tensor) -> int:
-    """What tells the piece of memory that a tensor lies in from others."""
+def storage_id(tensor: Tensor) -> int:
+    """Return an identifier of the storage of a tensor."""
     return tensor.untyped_storage()._cdata
 
 
 class FusedAttention(TorchFunctionMode):
-    """Within it, attention on the meta device has the shapes and the memory of the fused kernel.
+    """Give attention on the meta device the shapes and the memory of the fused kernel.
 
-    PyTorch has no fused attention for the meta device and would hold the `[b h n m]` scores there. A mask that needs a
-    gradient is left to PyTorch, which has no fused kernel for it on other devices either.
+    PyTorch has no fused attention for the meta device and would make the `[b h n m]` scores there. PyTorch computes
+    attention with a mask that needs a gradient, because no device has a fused kernel for it.
 
     Args:
-        note: called with queries, keys and values before each.
+        note: called with queries, keys and values before each attention.
     """
 
     def __init__(self, note: Callable[[Tensor, Tensor, Tensor], None] | None = None) -> None:
         super().__init__()
         self.note = note
-        self.booked: dict[int, str] = {}
-        """The term of each piece of memory that the attention itself makes."""
+        self.term_of_storage: dict[int, str] = {}
+        """Cost term of each storage that the attention itself makes."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
@@ -62,5 +64,5 @@ class FusedAttention(TorchFunctionMode):
         if not torch.is_grad_enabled():
             return fused_output(q, v)
         if mask is None or not mask.requires_grad:
-            return _Fused.apply(q, k, v, mask, self.booked)
+            return _Fused.apply(q, k, v, mask, self.term_of_storage)
         return func(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""How many bytes of activations a model keeps, told from shapes alone on the meta device."""
+"""Bytes of activations that a model keeps, from shapes on the meta device."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from fewpairs.attention import Core
-from fewpairs.cost.fused import FusedAttention, storage
+from fewpairs.cost.fused import FusedAttention, storage_id
 
 
 class SavedBytes:
-    """Counts, within it, the bytes that autograd keeps for the backward pass, by term.
+    """Count the bytes that autograd saves for the backward pass within the block, by term.
 
-    Each piece of memory counts once, whole, under the term that keeps it first; memory of the model's weights and of
-    `image` does not count. What the attention keeps goes by what it is: heads to "projections", the mixed values to
-    "values", its sums to "scores", anything else to "position" where the mixing has weights, to "scores" where not.
+    Each storage counts once and completely, under the term that saves it first; the model's weights and `image` do not
+    count. Tensors saved by attention are assigned by their role: heads to "projections", the mixed values to "values",
+    the log-sum-exp to "scores", all others to "position" if the mixing has weights, otherwise to "scores".
     """
 
     def __init__(self, model: nn.Module, image: Tensor, terms: dict[nn.Module, str]) -> None:
         self.model, self.terms, self.fused = model, terms, FusedAttention(self._note_heads)
         self.by_term: Counter[str] = Counter()
-        self._known = {storage(t) for t in (*model.parameters(), *model.buffers(), image)}
+        self._known = {storage_id(t) for t in (*model.parameters(), *model.buffers(), image)}
         self._alive: list[Tensor] = []
         self._inside: list[nn.Module] = [model]
         self._cores: list[Core] = []
@@ -61,13 +61,13 @@ class SavedBytes:
             self._cores.pop()
 
     def _note_heads(self, *heads: Tensor) -> None:
-        """Queries, keys and values, as they come from the projections; inside a `Core` they are its own affair."""
+        """Note queries, keys and values as the projections give them; those made inside a `Core` are not noted."""
         if not self._cores:
             self._alive.extend(heads)
-            self.fused.booked.update((storage(head), "projections") for head in heads)
+            self.fused.term_of_storage.update((storage_id(head), "projections") for head in heads)
 
     def _pack(self, tensor: Tensor) -> Tensor:
-        key = storage(tensor)
+        key = storage_id(tensor)
         if key not in self._known:
             self._known.add(key)
             self._alive.append(tensor)
@@ -80,11 +80,11 @@ class SavedBytes:
             term = "position" if isinstance(self._cores[-1].mix, nn.Module) else "scores"
         elif term != "scores":
             return term
-        return self.fused.booked.get(storage(tensor), term)
+        return self.fused.term_of_storage.get(storage_id(tensor), term)
 
 
 class LiveBytes(TorchDispatchMode):
-    """Counts, within it, how many bytes of tensors made there are alive at once; `peak` is the most there were."""
+    """Count the bytes of tensors made within the block that are alive at once; `peak` is their maximum."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -94,20 +94,20 @@ class LiveBytes(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        known = {storage(t) for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
+        known = {storage_id(t) for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
         result = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(result):
-            if isinstance(tensor, Tensor) and storage(tensor) not in known | self._alive:
-                self._born(tensor.untyped_storage())
+            if isinstance(tensor, Tensor) and storage_id(tensor) not in known | self._alive:
+                self._allocated(tensor.untyped_storage())
         return result
 
-    def _born(self, storage: torch.UntypedStorage) -> None:
+    def _allocated(self, storage: torch.UntypedStorage) -> None:
         key, size = storage._cdata, storage.nbytes()
         self._alive.add(key)
         self.now += size
         self.peak = max(self.peak, self.now)
-        weakref.finalize(storage, self._gone, key, size)
+        weakref.finalize(storage, self._freed, key, size)
 
-    def _gone(self, key: int, size: int) -> None:
+    def _freed(self, key: int, size: int) -> None:
         self._alive.discard(key)
         self.now -= size

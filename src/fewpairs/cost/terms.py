@@ -1,4 +1,4 @@
-"""Which term of the ledger each part of a model belongs to."""
+"""Assignment of a model's modules to the terms of the cost breakdown."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ TERMS = (
 )
 """All terms, in the order of a table.
 
-Embedding: patches, positions and tokens, and the steps to coarser maps. Stem: the convolutional encoder before a
-transformer. Convolutions: blocks of them that alternate with those of attention (LinGlo). Projections: of the
-attention, in and out. Scores, values, position: the attention's own products and tables. Norm: the transformer's, with
-what scales its branches; those of stem, convolutions and decoder are counted there. Head: a classifier. Other: linear
-maps and convolutions that no name or type tells the purpose of.
+Embedding: patches, positions and tokens, and downsampling. Stem: the convolutional encoder before a transformer.
+Convolutions: convolution blocks that alternate with attention blocks (LinGlo). Projections: input and output maps of
+attention. Scores, values, position: products and tables of attention itself. Norm: norms and layer scales of the
+transformer; norms in stem, convolutions and decoder count there. Head: a classifier. Other: linear maps and
+convolutions whose name and type do not tell their purpose.
 """
 
 _BY_NAME = {
@@ -45,17 +45,17 @@ _BY_NAME = {
     "stem": "stem",
 }
 _EMBEDDINGS = ("patch_embed", "embed", "pos_", "pixel_", "downsample", "pool", "tokens_to_token")
-"""How names of what makes, places or merges tokens begin."""
+"""Prefixes of the names of modules that make, position or merge tokens."""
 _FEED_FORWARD = ("mlp", "ffn", "feed_forward")
 _ATTENTION = ("attn", "attention", "self_attn", "self_attention")
 _CONVOLUTIONS = ("MBConv",)
-"""Types of blocks that stand between those with attention, and have none."""
+"""Types of convolution blocks between attention blocks."""
 _WITHOUT_SCORES = ("OutlookAttention",)
-"""Types whose weights come from a linear map: their one product is with the values."""
+"""Attention types whose weights come from a linear map: their only product is with the values."""
 
 
 def assign_terms(model: nn.Module) -> dict[nn.Module, str]:
-    """The term of every module. The attention layer itself, without its projections, has the term "scores"."""
+    """Return the term of every module; an attention layer itself, without its projections, has "scores"."""
     assigned: dict[nn.Module, str] = {}
 
     def visit(module: nn.Module, term: str, *, settled: bool) -> None:
@@ -80,7 +80,7 @@ def assign_terms(model: nn.Module) -> dict[nn.Module, str]:
 
 
 def _own_term(name: str, module: nn.Module) -> tuple[str, bool]:
-    """What the name or the type of a module says of it, and whether they say anything."""
+    """Return the term that the name or the type of a module implies, and whether they imply one."""
     kind = type(module).__name__
     if name in _BY_NAME:
         return _BY_NAME[name], True

@@ -1,4 +1,4 @@
-"""One image through a model on the meta device: every product that is formed on the way, and by which part."""
+"""Trace of a model on the meta device: all matrix products and convolutions for one image, by module."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ from fewpairs.cost.fused import fused_output
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """One run of attention: `copies` times (windows) `n` queries by `m` keys, for one image."""
+    """One call of attention for one image: `n` queries and `m` keys, `copies` times (windows)."""
 
     name: str
-    """Of the module, as in `model.get_submodule(name)`."""
+    """Name of the module, as in `model.get_submodule(name)`."""
     n: int
     m: int
     heads: int
     copies: int
     variant: Variant | None
-    """None where the model calls PyTorch's own attention."""
+    """None if the model calls PyTorch's own attention."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What one image costs. `sites` are in the order in which they ran."""
+    """Multiply-adds and attention calls for one image; `sites` are in the order of execution."""
 
     macs: Counter[str]
-    """By term."""
+    """Multiply-adds by term."""
     sites: list[Site]
 
 
-def meta_twin(model: nn.Module) -> nn.Module:
-    """A copy of the model on the meta device. Weights are not copied on the way; those on meta already are shared."""
+def meta_copy(model: nn.Module) -> nn.Module:
+    """Return a copy of the model on the meta device; weights are not copied, and those already on meta are shared."""
     memo: dict[int, Any] = {}
     for tensor in chain(model.parameters(), model.buffers()):
         twin = tensor if tensor.is_meta else torch.empty_like(tensor, device="meta")
@@ -58,29 +58,29 @@ def meta_twin(model: nn.Module) -> nn.Module:
 
 @contextmanager
 def traced(model: nn.Module, terms: dict[nn.Module, str]) -> Iterator[Trace]:
-    """Fills the trace with what passes through `model`, which lies on the meta device, meanwhile.
+    """Record into the trace what runs through `model`, which is on the meta device, within the block.
 
-    Products of `Core` modules count as their variant says; all others as PyTorch's counter of operations does, with
-    attention of PyTorch's own as two dense products. No `Core` runs: its output has the shape alone.
+    Products of `Core` modules count by the formulas of their variant; all others as in PyTorch's operation counter,
+    and PyTorch's own attention as two dense products. A `Core` does not run: it returns an output of the right shape.
     """
-    trace, place = Trace(Counter(), []), _Place(model, terms)
+    trace, current = Trace(Counter(), []), _CurrentModule(model, terms)
     for name, module in model.named_modules():
         if isinstance(module, Core):
-            place.watch(module, partial(_note_core, trace, name))
-            module.forward = _shape_only  # type: ignore[method-assign]  # taken off below
+            current.watch(module, partial(_note_core, trace, name))
+            module.forward = _shape_only  # type: ignore[method-assign]  # restored below
 
     try:
-        with torch.no_grad(), _Shapes(trace, place), _Products(trace.macs, place):
+        with torch.no_grad(), _ShapesOnly(trace, current), _CountProducts(trace.macs, current):
             yield trace
     finally:
-        place.leave()
+        current.remove_hooks()
         for module in model.modules():
             if isinstance(module, Core):
                 module.__dict__.pop("forward", None)
 
 
 def _note_attention(trace: Trace, name: str, q: Tensor, k: Tensor, v: Tensor) -> None:
-    """PyTorch's own attention, outside any `Core`."""
+    """Count PyTorch's own attention, outside any `Core`."""
     copies, heads = prod(q.shape[:-3]), q.shape[-3] if q.ndim > 3 else 1
     n, m = q.shape[-2], k.shape[-2]
     trace.macs["scores"] += copies * heads * n * m * q.shape[-1]
@@ -97,18 +97,18 @@ def _note_core(trace: Trace, name: str, core: Core, roles: tuple[Tensor, ...]) -
 
 
 def _shape_only(*roles: Tensor, bias: Tensor | None = None, grid: Any = None) -> Tensor:
-    """In the place of `Core.forward`."""
+    """Replace `Core.forward`."""
     return fused_output(roles[0], roles[-1])
 
 
-class _Place:
-    """Which module of the model is at work."""
+class _CurrentModule:
+    """The module of the model that is running."""
 
     def __init__(self, model: nn.Module, terms: dict[nn.Module, str]) -> None:
         self.terms = terms
         self.inside: list[nn.Module] = [model]
         self.products = [0]
-        """How many products each module in `inside` has formed itself, since it was entered."""
+        """Number of products that each module in `inside` has formed itself since it was entered."""
         self._names = {module: name for name, module in model.named_modules()}
         self._handles = []
         for module in model.modules():
@@ -120,7 +120,7 @@ class _Place:
         return self._names[self.inside[-1]]
 
     def term(self, *, linear: bool) -> str:
-        """Of the next product. Attention that is written out forms its scores first, then the weighted values."""
+        """Return the term of the next product; attention forms its scores first, then the weighted values."""
         term = self.terms[self.inside[-1]]
         if term != "scores" or linear:
             return "projections" if term in ("scores", "values") and linear else term
@@ -130,7 +130,7 @@ class _Place:
     def watch(self, core: Core, note: Callable[[Core, tuple[Tensor, ...]], None]) -> None:
         self._handles.append(core.register_forward_pre_hook(note))
 
-    def leave(self) -> None:
+    def remove_hooks(self) -> None:
         for handle in self._handles:
             handle.remove()
 
@@ -143,15 +143,15 @@ class _Place:
         self.products.pop()
 
 
-class _Shapes(TorchFunctionMode):
-    """Counts linear maps and PyTorch's own attention, and gives their outputs' shapes, and those of what keeps a shape.
+class _ShapesOnly(TorchFunctionMode):
+    """Count linear maps and PyTorch's own attention, and return empty outputs for them and for pointwise functions.
 
-    All that follows for the rest of the model is shapes, and PyTorch takes long to derive these on the meta device.
+    The rest of the model only needs shapes, and PyTorch derives them slowly on the meta device.
     """
 
-    def __init__(self, trace: Trace, place: _Place) -> None:
+    def __init__(self, trace: Trace, current: _CurrentModule) -> None:
         super().__init__()
-        self.trace, self.place = trace, place
+        self.trace, self.current = trace, current
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
@@ -163,11 +163,11 @@ class _Shapes(TorchFunctionMode):
             return args[0].new_empty(*args[0].shape[:2], *size)
         if func is F.linear and len(args) >= 2:
             out = args[0].new_empty(*args[0].shape[:-1], args[1].shape[0])
-            self.trace.macs[self.place.term(linear=True)] += out.numel() * args[1].shape[1]
+            self.trace.macs[self.current.term(linear=True)] += out.numel() * args[1].shape[1]
             return out
         if func is F.scaled_dot_product_attention:
             q, k, v = (args[i] if i < len(args) else kwargs[name] for i, name in enumerate(("query", "key", "value")))
-            _note_attention(self.trace, self.place.name, q, k, v)
+            _note_attention(self.trace, self.current.name, q, k, v)
             return fused_output(q, v)
         return func(*args, **kwargs)
 
@@ -180,25 +180,25 @@ _KEEP_THEIR_SHAPE = {
 
 
 def _new_size(x: Tensor, *, size: Any = None, scale_factor: Any = None, **_how: Any) -> list[int] | None:
-    """Of a map that is resized to `size`, or by one factor; None for other calls."""
+    """Return the size of a map resized to `size` or by one factor; None for other calls."""
     if isinstance(size, tuple | list):
         return list(size)
     return [int(side * scale_factor) for side in x.shape[2:]] if isinstance(scale_factor, int | float) else None
 
 
 def _same_shape(first: Any, second: Any = 0.0) -> bool:
-    """Of two tensors, or of one and a number."""
+    """Return whether a tensor and a second one, or a number, combine to the first one's shape."""
     if not isinstance(first, Tensor):
         return False
     return isinstance(second, float) or (isinstance(second, Tensor) and first.shape == second.shape)
 
 
-class _Products(TorchDispatchMode):
-    """Counts the other matrix products, and convolutions, by the place that forms them."""
+class _CountProducts(TorchDispatchMode):
+    """Count the other matrix products and the convolutions, by the running module."""
 
-    def __init__(self, macs: Counter[str], place: _Place) -> None:
+    def __init__(self, macs: Counter[str], current: _CurrentModule) -> None:
         super().__init__()
-        self.macs, self.place = macs, place
+        self.macs, self.current = macs, current
 
     def __torch_dispatch__(
         self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
@@ -208,5 +208,5 @@ class _Products(TorchDispatchMode):
         count = flop_registry.get(func._overloadpacket)
         if count is not None:
             linear = func._overloadpacket not in (torch.ops.aten.bmm, torch.ops.aten.baddbmm)
-            self.macs[self.place.term(linear=linear)] += count(*args, **kwargs, out_val=out) // 2
+            self.macs[self.current.term(linear=linear)] += count(*args, **kwargs, out_val=out) // 2
         return out

@@ -176,7 +176,7 @@ def _orientation(picture: Image.Image) -> int:
         tag = tags.get(_ORIENTATION)
     except Exception:  # a damaged EXIF block makes Pillow raise nearly anything, and does no harm to the pixels
         return 1
-    return tag if tag in range(1, 9) else 1
+    return int(tag) if tag in range(1, 9) else 1
 
 
 def _colour(picture: Image.Image) -> Image.Image:

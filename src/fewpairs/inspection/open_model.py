@@ -142,7 +142,8 @@ def view_of(model: nn.Module, size: Size) -> LabelledView:
 
 
 def _classifier(name: str, wish: _Request, pretrained: bool) -> tuple[nn.Module, Size]:
-    default = "knn" if CLASSIFIERS[name].own == "softmax" else CLASSIFIERS[name].own
+    default = CLASSIFIERS[name].default_attention
+    default = "knn" if default == "softmax" else default
     asked = default if wish.attention is None else wish.attention
     attention = asked if asked == "knn" else parse_attention(asked)
     model = create_classifier(

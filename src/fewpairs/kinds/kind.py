@@ -15,7 +15,7 @@ from fewpairs.errors import InputError
 from fewpairs.report import Overlay
 from fewpairs.scoring.scoring import Scoring
 from fewpairs.train import FitConfig, OptimizerConfig, ScheduleConfig
-from fewpairs.train.feed import Collate, KeyedDataset
+from fewpairs.train.dataloader import Collate, KeyedDataset
 from fewpairs.train.protocols import Items
 from fewpairs.train.run_folder import Weights
 from fewpairs.train.schedule import check_schedule

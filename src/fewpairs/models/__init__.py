@@ -15,13 +15,13 @@ from fewpairs.models.detector import Detector
 from fewpairs.models.detector_cost import CountedDetector
 from fewpairs.models.detectors import DETECTORS, DetectorOptions, DetectorSpec, create_detector, detector_spec
 from fewpairs.models.encoders import timm_registry as _timm_registry
-from fewpairs.models.encoders.named import ENCODERS, EncoderSpec, create_encoder
+from fewpairs.models.encoders.encoder_table import ENCODERS, EncoderSpec, create_encoder
+from fewpairs.models.inference import InferenceConfig, InferenceSegmenter
 from fewpairs.models.knn_names import KNN_NAMES
 from fewpairs.models.pretrained import LoadReport, load_pretrained
 from fewpairs.models.pyramid import Pyramid, create_pyramid
 from fewpairs.models.segmenter import Segmenter
 from fewpairs.models.segmenters import MODELS, ModelSpec, create_segmenter, list_models, load_segmenter, model_spec
-from fewpairs.models.sweep import Sweep, SweptSegmenter
 
 REGISTERED = (*_timm_registry.default_cfgs, *KNN_NAMES)
 """Names that timm knows once this package is imported."""
@@ -39,12 +39,12 @@ __all__ = [
     "DetectorOptions",
     "DetectorSpec",
     "EncoderSpec",
+    "InferenceConfig",
+    "InferenceSegmenter",
     "LoadReport",
     "ModelSpec",
     "Pyramid",
     "Segmenter",
-    "Sweep",
-    "SweptSegmenter",
     "classifier_spec",
     "create_classifier",
     "create_detector",

@@ -26,7 +26,7 @@ from fewpairs.types import Size
 
 
 @dataclass(frozen=True)
-class ClassifierWish:
+class ClassifierRequest:
     """What the user chooses about a classifier of the table."""
 
     attention: Attention | None
@@ -41,7 +41,7 @@ class ClassifierWish:
     """Of the architecture, by the names that its row of the table takes."""
 
 
-def swap_all(model: nn.Module, attention: Attention) -> nn.Module:
+def swap_every_layer(model: nn.Module, attention: Attention) -> nn.Module:
     """`model` with `attention` in all layers that form scores of their own.
 
     Raises:
@@ -58,7 +58,7 @@ def swap_all(model: nn.Module, attention: Attention) -> nn.Module:
     return model
 
 
-def from_timm(wish: ClassifierWish, *, name: str, any_size: bool = False, **options: Any) -> nn.Module:
+def from_timm(request: ClassifierRequest, *, name: str, any_size: bool = False, **options: Any) -> nn.Module:
     """timm's model of this name, with `options` of its own; `any_size` where it is not made for a size.
 
     Raises:
@@ -66,84 +66,88 @@ def from_timm(wish: ClassifierWish, *, name: str, any_size: bool = False, **opti
         CheckpointError: its weights cannot be fetched.
     """
     if not any_size:
-        options["img_size"] = wish.image_size[0] if wish.image_size[0] == wish.image_size[1] else wish.image_size
+        options["img_size"] = (
+            request.image_size[0] if request.image_size[0] == request.image_size[1] else request.image_size
+        )
     try:
         model: nn.Module = timm.create_model(
             name,
-            pretrained=wish.pretrained,
-            in_chans=wish.in_channels,
-            num_classes=wish.classes,
-            drop_path_rate=wish.drop_path,
+            pretrained=request.pretrained,
+            in_chans=request.in_channels,
+            num_classes=request.classes,
+            drop_path_rate=request.drop_path,
             **options,
         )
     except Exception as error:  # timm, huggingface_hub and the network raise many kinds
-        if not wish.pretrained:
-            what = f"{wish.image_size[0]}x{wish.image_size[1]} pixels ({type(error).__name__}: {first_line(error)})"
+        if not request.pretrained:
+            what = (
+                f"{request.image_size[0]}x{request.image_size[1]} pixels ({type(error).__name__}: {first_line(error)})"
+            )
             raise InputError(f"{name}: timm cannot build it for {what}; give another image_size") from error
         raise CheckpointError(
             f"{name}: timm could not give its weights ({type(error).__name__}: {first_line(error)}); download the file "
             "where there is a network and give its path as pretrained, or leave it out"
         ) from error
-    return model if wish.attention is None else swap_all(model, wish.attention)
+    return model if request.attention is None else swap_every_layer(model, request.attention)
 
 
-def build_cvt(wish: ClassifierWish, *, stages: Sequence[CvTStage]) -> nn.Module:
+def build_cvt(request: ClassifierRequest, *, stages: Sequence[CvTStage]) -> nn.Module:
     """CvT with the published strides; its dense attention divides by the root of the whole width."""
     return CvT(
         stages,
-        Softmax(scale_by="width") if wish.attention is None else wish.attention,
-        in_chans=wish.in_channels,
-        num_classes=wish.classes,
-        drop_path_rate=wish.drop_path,
+        Softmax(scale_by="width") if request.attention is None else request.attention,
+        in_chans=request.in_channels,
+        num_classes=request.classes,
+        drop_path_rate=request.drop_path,
     )
 
 
-def build_tokens(wish: ClassifierWish, *, kind: type[T2TViT] | type[SoViT], trunk: Trunk) -> nn.Module:
+def build_tokens(request: ClassifierRequest, *, kind: type[T2TViT] | type[SoViT], trunk: Trunk) -> nn.Module:
     """T2T-ViT or So-ViT."""
     return kind(
         trunk,
-        Softmax() if wish.attention is None else wish.attention,
-        img_size=wish.image_size,
-        in_chans=wish.in_channels,
-        num_classes=wish.classes,
-        drop_path_rate=wish.drop_path,
+        Softmax() if request.attention is None else request.attention,
+        img_size=request.image_size,
+        in_chans=request.in_channels,
+        num_classes=request.classes,
+        drop_path_rate=request.drop_path,
     )
 
 
-def build_vit_classifier(wish: ClassifierWish, *, config: ViTConfig) -> nn.Module:
+def build_vit_classifier(request: ClassifierRequest, *, config: ViTConfig) -> nn.Module:
     """A plain vision transformer of any size."""
     return build_vit(
         config,
-        Softmax() if wish.attention is None else wish.attention,
-        image_size=wish.image_size,
-        in_channels=wish.in_channels,
-        classes=wish.classes,
-        drop_path=wish.drop_path,
+        Softmax() if request.attention is None else request.attention,
+        image_size=request.image_size,
+        in_channels=request.in_channels,
+        classes=request.classes,
+        drop_path=request.drop_path,
     )
 
 
-def build_swin(wish: ClassifierWish, *, width: int, depths: tuple[int, ...], heads: tuple[int, ...]) -> nn.Module:
+def build_swin(request: ClassifierRequest, *, width: int, depths: tuple[int, ...], heads: tuple[int, ...]) -> nn.Module:
     """A small Swin of two stages: patches of 2; windows of half the first map, which are the whole of the second."""
     model = SwinTransformer(
-        img_size=wish.image_size,
+        img_size=request.image_size,
         patch_size=2,
-        window_size=tuple(-(-side // 4) for side in wish.image_size),
+        window_size=tuple(-(-side // 4) for side in request.image_size),
         embed_dim=width,
         depths=depths,
         num_heads=heads,
         mlp_ratio=3.0,
-        in_chans=wish.in_channels,
-        num_classes=wish.classes,
-        drop_path_rate=wish.drop_path,
+        in_chans=request.in_channels,
+        num_classes=request.classes,
+        drop_path_rate=request.drop_path,
     )
-    return model if wish.attention is None else swap_all(model, wish.attention)
+    return model if request.attention is None else swap_every_layer(model, request.attention)
 
 
-def build_linglo_classifier(wish: ClassifierWish, *, layout: LinGloLayout) -> nn.Module:
+def build_linglo_classifier(request: ClassifierRequest, *, layout: LinGloLayout) -> nn.Module:
     """LinGlo; its own attention is key-only."""
-    own = {} if wish.attention is None else {"attention": wish.attention}
-    shape = {"in_chans": wish.in_channels, "num_classes": wish.classes, "drop_path_rate": wish.drop_path}
-    return build_linglo(layout, {**wish.options, **own, **shape})
+    own = {} if request.attention is None else {"attention": request.attention}
+    shape = {"in_chans": request.in_channels, "num_classes": request.classes, "drop_path_rate": request.drop_path}
+    return build_linglo(layout, {**request.options, **own, **shape})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,21 +163,21 @@ class PvtShape:
     """Of the first embedding: PVTv2's 4 with a kernel of 7, or 2 with a kernel of 3, for small pictures."""
 
 
-def build_pvt(wish: ClassifierWish, *, shape: PvtShape) -> nn.Module:
+def build_pvt(request: ClassifierRequest, *, shape: PvtShape) -> nn.Module:
     """A small PVTv2 of timm's modules."""
     model = PyramidVisionTransformerV2(
-        in_chans=wish.in_channels,
-        num_classes=wish.classes,
+        in_chans=request.in_channels,
+        num_classes=request.classes,
         depths=shape.depths,
         embed_dims=shape.widths,
         num_heads=shape.heads,
         sr_ratios=shape.reductions,
         mlp_ratios=(shape.mlp_ratio,) * len(shape.widths),
-        drop_path_rate=wish.drop_path,
+        drop_path_rate=request.drop_path,
     )
     if shape.stem_stride != 4:
-        model.patch_embed = OverlapPatchEmbed(3, shape.stem_stride, wish.in_channels, shape.widths[0])
+        model.patch_embed = OverlapPatchEmbed(3, shape.stem_stride, request.in_channels, shape.widths[0])
         model.patch_embed.apply(model._init_weights)
         for info in model.feature_info:
             info["reduction"] = info["reduction"] * shape.stem_stride // 4
-    return model if wish.attention is None else swap_all(model, wish.attention)
+    return model if request.attention is None else swap_every_layer(model, request.attention)

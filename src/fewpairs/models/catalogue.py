@@ -10,9 +10,9 @@ from typing import Any, Literal
 from torch import nn
 
 from fewpairs.attention import VARIANTS, Variant, has_pairs, parse_variant, variant_name
-from fewpairs.cost.ledger import Ledger, ledger, trace
+from fewpairs.cost.breakdown import CostBreakdown, cost_breakdown, trace_model
+from fewpairs.cost.empty_weights import empty_weights
 from fewpairs.cost.tracing import Site
-from fewpairs.cost.weightless import weightless
 from fewpairs.errors import InputError, nearest
 from fewpairs.models import (
     CLASSIFIERS,
@@ -36,7 +36,7 @@ _OBJECTS = 80
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ModelEntry:
     """A model of one of the tables."""
 
     name: str
@@ -49,16 +49,16 @@ class Entry:
     detector, its classes."""
 
 
-CATALOGUE: dict[str, Entry] = {
-    **{name: Entry(name, "segmenter", spec.summary, spec.image_size, 3) for name, spec in MODELS.items()},
-    **{name: Entry(name, "encoder", spec.summary, spec.image_size, spec.classes) for name, spec in ENCODERS.items()},
-    **{name: Entry(name, "classifier", spec.summary, spec.image_size, 1000) for name, spec in CLASSIFIERS.items()},
-    **{name: Entry(name, "detector", spec.summary, _DETECTED, _OBJECTS) for name, spec in DETECTORS.items()},
+CATALOGUE: dict[str, ModelEntry] = {
+    **{name: ModelEntry(name, "segmenter", spec.summary, spec.image_size, 3) for name, spec in MODELS.items()},
+    **{name: ModelEntry(name, "encoder", row.summary, row.image_size, row.classes) for name, row in ENCODERS.items()},
+    **{name: ModelEntry(name, "classifier", row.summary, row.image_size, 1000) for name, row in CLASSIFIERS.items()},
+    **{name: ModelEntry(name, "detector", spec.summary, _DETECTED, _OBJECTS) for name, spec in DETECTORS.items()},
 }
 """All names. The published CvT is an encoder and a classifier at once, and is listed as a classifier."""
 
 
-def find(pattern: str) -> list[Entry]:
+def find_models(pattern: str) -> list[ModelEntry]:
     """The models whose names match a shell pattern.
 
     Raises:
@@ -85,22 +85,22 @@ class AttentionStage:
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedModel:
     """A model with one attention; no numbers where it cannot have it."""
 
-    entry: Entry
+    entry: ModelEntry
     parameters: int = 0
     macs: int = 0
     stages: tuple[AttentionStage, ...] = ()
     refused: str | None = None
 
 
-def own_attention(entry: Entry) -> str:
+def default_attention(entry: ModelEntry) -> str:
     """The name of the attention that a model has when none is asked for."""
-    return CLASSIFIERS[entry.name].own if entry.kind == "classifier" else "softmax"
+    return CLASSIFIERS[entry.name].default_attention if entry.kind == "classifier" else "softmax"
 
 
-def listing(entries: Sequence[Entry], attention: str | Variant | None = None) -> Iterator[Listed]:
+def list_costs(entries: Sequence[ModelEntry], attention: str | Variant | None = None) -> Iterator[ListedModel]:
     """What each model costs with one attention, or with its own, at its default size.
 
     `"knn"` takes each classifier's own k.
@@ -112,13 +112,13 @@ def listing(entries: Sequence[Entry], attention: str | Variant | None = None) ->
         parse_variant(attention)
     for entry in entries:
         try:
-            model = build(entry, attention or own_attention(entry), entry.image_size, entry.classes, 3)
+            model = build_entry(entry, attention or default_attention(entry), entry.image_size, entry.classes, 3)
         except InputError as error:
-            yield Listed(entry, refused=str(error))
+            yield ListedModel(entry, refused=str(error))
             continue
-        found = trace(model, entry.image_size)
+        found = trace_model(model, entry.image_size)
         stages = tuple(dict.fromkeys(_stage(site) for site in found.sites))
-        yield Listed(entry, sum(p.numel() for p in model.parameters()), found.macs.total(), stages)
+        yield ListedModel(entry, sum(p.numel() for p in model.parameters()), found.macs.total(), stages)
 
 
 def _stage(site: Site) -> AttentionStage:
@@ -136,7 +136,7 @@ class CostTable:
     channels: int
     classes: int
     """Output channels of a segmenter or classifier, classes of a detector; 0 for an encoder without a head."""
-    ledgers: dict[str, Ledger]
+    breakdowns: dict[str, CostBreakdown]
     refused: dict[str, str]
     """Attentions that the model cannot have, and why."""
 
@@ -153,14 +153,14 @@ class CostTable:
                     for term, row in cost.terms.items()
                 },
             }
-            for name, cost in self.ledgers.items()
+            for name, cost in self.breakdowns.items()
         }
         height, width = self.size
         about = {"model": self.model, "height": height, "width": width, "channels": self.channels}
         return {**about, "classes": self.classes, "attention": rows, "refused": self.refused}
 
 
-def compare(
+def compare_attentions(
     model: str,
     attentions: Sequence[str | Variant] | None = None,
     *,
@@ -192,20 +192,22 @@ def compare(
             f"{model} is no segmenter or detector, so encoder={encoder!r} has no place in it; leave it out"
         )
     classes = entry.classes if classes is None else classes
-    ledgers, refused = {}, {}
+    breakdowns, refused = {}, {}
     for attention in attentions or VARIANTS:
         label = _label(attention)
         try:
-            ledgers[label] = ledger(build(entry, attention, size, classes, channels, encoder), size, channels=channels)
+            breakdowns[label] = cost_breakdown(
+                build_entry(entry, attention, size, classes, channels, encoder), size, channels=channels
+            )
         except InputError as error:
             if attentions:
                 raise
             refused[label] = str(error)
         except (RuntimeError, AssertionError) as error:
             raise InputError(f"{model} does not run on {size[0]}x{size[1]} pixels: {str(error)[:200]}") from error
-    if not ledgers:
+    if not breakdowns:
         raise InputError("; ".join(refused.values()))
-    return CostTable(model, size, channels, classes, ledgers, refused)
+    return CostTable(model, size, channels, classes, breakdowns, refused)
 
 
 def _label(attention: str | Variant) -> str:
@@ -216,11 +218,11 @@ def _label(attention: str | Variant) -> str:
     return name if name in VARIANTS and attention == parse_variant(name) else str(attention)
 
 
-def build(
-    entry: Entry, attention: str | Variant, size: Size, classes: int, channels: int, encoder: str | None = None
+def build_entry(
+    entry: ModelEntry, attention: str | Variant, size: Size, classes: int, channels: int, encoder: str | None = None
 ) -> nn.Module:
     """The model of an entry, without weights; of a detector what can be counted. `encoder` for one that takes any."""
-    with weightless():
+    with empty_weights():
         if entry.kind == "classifier":
             return create_classifier(
                 entry.name, attention=attention, classes=classes, in_channels=channels, image_size=size

@@ -75,20 +75,20 @@ def _without(weights: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return {name.removeprefix(prefix): value for name, value in weights.items() if str(name).startswith(prefix)}
 
 
-def own_name(name: str, targets: Mapping[str, Tensor]) -> str:
+def swapped_name(name: str, targets: Mapping[str, Tensor]) -> str:
     """A dense timm model's name in the same model with other attention: key and value maps lie where all three lay."""
     keys_and_values = name.replace(".qkv.", ".kv.")
     return keys_and_values if name not in targets and keys_and_values in targets else name
 
 
-def is_own(weights: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> bool:
+def matches_model(weights: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> bool:
     """Whether most of the names are those of the model's own tensors, and its attention is where timm has it."""
     if any(".attn.attention." in name for name in targets):
         return False
-    return 2 * sum(own_name(name, targets) in targets for name in weights) > max(len(weights), len(targets))
+    return 2 * sum(swapped_name(name, targets) in targets for name in weights) > max(len(weights), len(targets))
 
 
-def recognise(weights: Mapping[str, Tensor]) -> Layout | None:
+def detect_layout(weights: Mapping[str, Tensor]) -> Layout | None:
     """Whose names these are, or None when nobody's that is known here."""
     if any(re.match(r"stage\d+\.blocks\.\d+\.attn\.conv_proj_k\.conv\.", name) for name in weights):
         return "Microsoft CvT"

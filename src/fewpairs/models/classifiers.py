@@ -16,10 +16,10 @@ from typing import Any
 from torch import nn
 
 from fewpairs.attention import Attention, ScaleBy, parse_attention, parse_variant
-from fewpairs.cost.ledger import trace
+from fewpairs.cost.breakdown import trace_model
 from fewpairs.errors import CheckpointError, InputError, nearest
 from fewpairs.models.architectures import (
-    ClassifierWish,
+    ClassifierRequest,
     PvtShape,
     build_cvt,
     build_linglo_classifier,
@@ -54,7 +54,7 @@ class ClassifierSpec:
     summary: str
     image_size: Size
     """Default (h, w) in pixels, that position tables and windows are made for."""
-    build: Callable[[ClassifierWish], nn.Module]
+    build: Callable[[ClassifierRequest], nn.Module]
     topk: int | float = 0.5
     """What `"knn"` keeps in every stage: a share of that stage's keys, or a number of them."""
     scale_by: ScaleBy = "head"
@@ -63,7 +63,7 @@ class ClassifierSpec:
     """The dense model in timm, with the tag of its weights where that is not timm's default."""
     options: tuple[str, ...] = ()
     """Names of what else can be chosen about the architecture."""
-    own: str = "softmax"
+    default_attention: str = "softmax"
     """The attention that it has when none is asked for."""
 
 
@@ -114,19 +114,21 @@ def create_classifier(
     fetch = pretrained is True
     if fetch and spec.timm_name is None:
         raise CheckpointError(f"{name}: there are no weights to fetch; give a file as pretrained, or leave it out")
-    wish = ClassifierWish(own_attention(spec, attention), classes, in_channels, size, drop_path, fetch, options or {})
-    model = spec.build(wish)
+    request = ClassifierRequest(
+        classifier_attention(spec, attention), classes, in_channels, size, drop_path, fetch, options or {}
+    )
+    model = spec.build(request)
     if size != spec.image_size:
-        _check_size(name, model, wish, spec.image_size)
+        _check_size(name, model, request, spec.image_size)
     if isinstance(pretrained, str | Path):
         load_pretrained(model, pretrained)
     return model
 
 
-def _check_size(name: str, model: nn.Module, wish: ClassifierWish, default: Size) -> None:
-    height, width = wish.image_size
+def _check_size(name: str, model: nn.Module, request: ClassifierRequest, default: Size) -> None:
+    height, width = request.image_size
     try:
-        trace(model, wish.image_size, channels=wish.in_channels)
+        trace_model(model, request.image_size, channels=request.in_channels)
     except (RuntimeError, AssertionError) as error:
         raise InputError(
             f"{name} does not run on {height}x{width} pixels ({first_line(error)}); its own size is "
@@ -134,7 +136,7 @@ def _check_size(name: str, model: nn.Module, wish: ClassifierWish, default: Size
         ) from error
 
 
-def own_attention(spec: ClassifierSpec, attention: Attention | str | None) -> Attention | None:
+def classifier_attention(spec: ClassifierSpec, attention: Attention | str | None) -> Attention | None:
     """The variant that a name stands for in this architecture: with its own k, its logits scaled as it scales them."""
     if not isinstance(attention, str):
         return attention
@@ -150,7 +152,7 @@ def _timm(summary: str, side: int, name: str, *, topk: int | float = 0.5, **opti
 
 def _linglo(summary: str, size: Size, layout: LinGloLayout) -> ClassifierSpec:
     return ClassifierSpec(
-        summary, size, partial(build_linglo_classifier, layout=layout), options=ARRANGE, own="keyonly"
+        summary, size, partial(build_linglo_classifier, layout=layout), options=ARRANGE, default_attention="keyonly"
     )
 
 

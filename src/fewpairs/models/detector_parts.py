@@ -47,7 +47,7 @@ class PyramidBackbone(nn.Module):
         return found
 
 
-class Sizing(GeneralizedRCNNTransform):
+class DetectorTransform(GeneralizedRCNNTransform):
     """Normalises and pads a batch; resizes only what is to be predicted, as training images come resized.
 
     Sides are rounded to whole pixels, at least one, and shrunk with antialiasing, as training images are. Masks are
@@ -127,31 +127,31 @@ class Proposals(RegionProposalNetwork):
         return boxes, scores
 
 
-class FullRetinaNetHead(RetinaNetHead):
+class Float32RetinaNetHead(RetinaNetHead):
     """Outputs in float32, so that boxes and losses lose nothing to a lower precision of the convolutions."""
 
     def forward(self, x: list[Tensor]) -> dict[str, Tensor]:
         return {name: value.float() for name, value in super().forward(x).items()}
 
 
-class FullRPNHead(RPNHead):
-    """As `FullRetinaNetHead`."""
+class Float32RPNHead(RPNHead):
+    """As `Float32RetinaNetHead`."""
 
     def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         objectness, deltas = super().forward(x)
         return [one.float() for one in objectness], [one.float() for one in deltas]
 
 
-class FullBoxPredictor(FastRCNNPredictor):
-    """As `FullRetinaNetHead`."""
+class Float32BoxPredictor(FastRCNNPredictor):
+    """As `Float32RetinaNetHead`."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         scores, deltas = super().forward(x)
         return scores.float(), deltas.float()
 
 
-class FullMaskPredictor(MaskRCNNPredictor):
-    """As `FullRetinaNetHead`."""
+class Float32MaskPredictor(MaskRCNNPredictor):
+    """As `Float32RetinaNetHead`."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x).float()

@@ -23,13 +23,13 @@ from fewpairs.attention import Attention
 from fewpairs.errors import InputError, nearest
 from fewpairs.models.detector import Detector
 from fewpairs.models.detector_parts import (
-    FullBoxPredictor,
-    FullMaskPredictor,
-    FullRetinaNetHead,
-    FullRPNHead,
+    DetectorTransform,
+    Float32BoxPredictor,
+    Float32MaskPredictor,
+    Float32RetinaNetHead,
+    Float32RPNHead,
     Proposals,
     PyramidBackbone,
-    Sizing,
     StridedAlign,
     StridedAnchors,
 )
@@ -138,12 +138,12 @@ def retinanet(encoder: Pyramid, classes: int, in_channels: int, options: Detecto
         backbone,
         classes,
         anchor_generator=anchors,
-        head=FullRetinaNetHead(options.width, per_place, classes, norm_layer=options.norm_layer),
+        head=Float32RetinaNetHead(options.width, per_place, classes, norm_layer=options.norm_layer),
         score_thresh=options.score_threshold,
         nms_thresh=options.nms_threshold,
         detections_per_img=options.detections,
     )
-    network.transform = _sizing(in_channels, options)
+    network.transform = _transform(in_channels, options)
     return Detector(network, in_channels=in_channels, background=0, masks=False)
 
 
@@ -154,7 +154,7 @@ def rcnn(encoder: Pyramid, classes: int, in_channels: int, options: DetectorOpti
     levels, finest = [str(level) for level in range(len(encoder.strides))], encoder.strides[0]
     proposals = Proposals(
         anchors,
-        FullRPNHead(options.width, anchors.num_anchors_per_location()[0]),
+        Float32RPNHead(options.width, anchors.num_anchors_per_location()[0]),
         fg_iou_thresh=0.7,
         bg_iou_thresh=0.3,
         batch_size_per_image=256,
@@ -166,7 +166,7 @@ def rcnn(encoder: Pyramid, classes: int, in_channels: int, options: DetectorOpti
     heads = RoIHeads(
         StridedAlign(levels, 7, finest),
         TwoMLPHead(options.width * 7 * 7, options.hidden),
-        FullBoxPredictor(options.hidden, classes + 1),
+        Float32BoxPredictor(options.hidden, classes + 1),
         fg_iou_thresh=0.5,
         bg_iou_thresh=0.5,
         batch_size_per_image=options.samples,
@@ -180,8 +180,8 @@ def rcnn(encoder: Pyramid, classes: int, in_channels: int, options: DetectorOpti
         width = options.width
         heads.mask_roi_pool = StridedAlign(levels, 14, finest)
         heads.mask_head = MaskRCNNHeads(width, (width,) * 4, 1, norm_layer=options.norm_layer)
-        heads.mask_predictor = FullMaskPredictor(width, width, classes + 1)
-    network = GeneralizedRCNN(backbone, proposals, heads, _sizing(in_channels, options))
+        heads.mask_predictor = Float32MaskPredictor(width, width, classes + 1)
+    network = GeneralizedRCNN(backbone, proposals, heads, _transform(in_channels, options))
     return Detector(network, in_channels=in_channels, background=1, masks=masks)
 
 
@@ -243,7 +243,7 @@ def _fpn(encoder: Pyramid, options: DetectorOptions, top: nn.Module) -> FeatureP
     return FeaturePyramidNetwork(list(encoder.channels), options.width, top, norm_layer=options.norm_layer)
 
 
-def _sizing(in_channels: int, options: DetectorOptions) -> Sizing:
+def _transform(in_channels: int, options: DetectorOptions) -> DetectorTransform:
     grey = [sum(IMAGENET_DEFAULT_MEAN) / 3] * in_channels, [sum(IMAGENET_DEFAULT_STD) / 3] * in_channels
     mean, std = (list(IMAGENET_DEFAULT_MEAN), list(IMAGENET_DEFAULT_STD)) if in_channels == 3 else grey
-    return Sizing(options.shorter, options.longer, mean, std)
+    return DetectorTransform(options.shorter, options.longer, mean, std)

@@ -14,7 +14,7 @@ from timm.models import register_model
 from torch import nn
 
 from fewpairs.attention import KNN
-from fewpairs.models.architectures import swap_all
+from fewpairs.models.architectures import swap_every_layer
 from fewpairs.models.classifiers import CLASSIFIERS, ClassifierSpec
 from fewpairs.models.encoders import timm_registry
 
@@ -34,7 +34,7 @@ def _entry_point(name: str, spec: ClassifierSpec) -> Callable[..., nn.Module]:
         variant = KNN(topk, scale_by=spec.scale_by)
         if name in timm_registry.default_cfgs:
             return timm.create_model(dense, pretrained=pretrained, attention=variant, **kwargs)
-        return swap_all(timm.create_model(dense, pretrained=pretrained, **kwargs), variant)
+        return swap_every_layer(timm.create_model(dense, pretrained=pretrained, **kwargs), variant)
 
     build.__name__ = build.__qualname__ = knn_name(name, spec.topk)
     build.__doc__ = f"{spec.summary} with k-NN attention; `topk` is a number of keys or a share of them."

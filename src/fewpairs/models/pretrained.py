@@ -15,9 +15,17 @@ from torch import Tensor, nn
 
 from fewpairs.attention import MultiHead
 from fewpairs.errors import CheckpointError
-from fewpairs.models.checkpoint_names import Layout, cvt_name, is_own, own_name, recognise, t2t_name, vit_name
+from fewpairs.models.adapt_weights import CLASSIFIER_NAMES, adapt_weights, drop_reason, may_be_new, position_tables
+from fewpairs.models.checkpoint_names import (
+    Layout,
+    cvt_name,
+    detect_layout,
+    matches_model,
+    swapped_name,
+    t2t_name,
+    vit_name,
+)
 from fewpairs.models.encoders import CvT, T2TViT
-from fewpairs.models.fitting import CLASSIFIERS, fit, may_be_new, position_tables, why_dropped
 from fewpairs.models.weights import read_weights, unnest
 
 Part = TypeVar("Part", bound=nn.Module)
@@ -71,13 +79,13 @@ def load_pretrained(
             keys that differ.
     """
     weights = dict(unnest(source)) if isinstance(source, Mapping) else read_weights(source)
-    layout = recognise(weights)
-    if layout in (None, "timm ViT") and is_own(weights, model.state_dict()):
+    layout = detect_layout(weights)
+    if layout in (None, "timm ViT") and matches_model(weights, model.state_dict()):
         layout = "the model's own"
     if layout is None:
         raise CheckpointError(
             "the checkpoint's names are not those of the model, nor of a timm or DeiT vision transformer, of CvT, "
-            f"T2T-ViT or a fewpairs model: {_some(weights)}"
+            f"T2T-ViT or a fewpairs model: {_join_limited(weights)}"
         )
     report = LoadReport(layout)
     ready = _fit_all(model, _in_model_names(model, weights, report), report, strict_shapes)
@@ -104,7 +112,7 @@ def _in_model_names(model: nn.Module, weights: dict[str, Tensor], report: LoadRe
         targets = model.state_dict()
         if isinstance(model, VisionTransformer):
             weights = _without_tokens(weights, model, report)
-        return {own_name(name, targets): (name, value) for name, value in weights.items()}
+        return {swapped_name(name, targets): (name, value) for name, value in weights.items()}
     if report.layout == "T2T-ViT":
         root, _ = _find(model, T2TViT, report.layout)
         report.dropped["pos_embed"] = "the positions are computed"
@@ -156,20 +164,20 @@ def _fit_all(model: nn.Module, named: Named, report: LoadReport, strict_shapes: 
     wrong: list[str] = []
     for name, (theirs, value) in named.items():
         if name not in targets:
-            why = why_dropped(name, targets, report.layout)
+            why = drop_reason(name, targets, report.layout)
             if why is None:
                 wrong.append(f"{theirs} {list(value.shape)} is not in the model")
             else:
                 report.dropped[theirs] = why
             continue
-        fitted, how = fit(name, value, targets[name], tables)
+        fitted, how = adapt_weights(name, value, targets[name], tables)
         if fitted is not None:
             ready[name] = fitted
             if how:
                 report.converted[name] = how
             else:
                 report.matched.append(name)
-        elif name.endswith(CLASSIFIERS) and not strict_shapes:
+        elif name.endswith(CLASSIFIER_NAMES) and not strict_shapes:
             report.dropped[theirs] = f"{value.shape[0]} classes, where the model has {targets[name].shape[0]}"
         else:
             wrong.append(f"{theirs} is {list(value.shape)}, and {list(targets[name].shape)} in the model{how}")
@@ -180,11 +188,13 @@ def _fit_all(model: nn.Module, named: Named, report: LoadReport, strict_shapes: 
         if name not in named and not may_be_new(name, report.layout)
     ]
     if wrong:
-        raise CheckpointError(f"the checkpoint belongs to another model; {len(wrong)} keys differ: {_some(wrong)}")
+        raise CheckpointError(
+            f"the checkpoint belongs to another model; {len(wrong)} keys differ: {_join_limited(wrong)}"
+        )
     return ready
 
 
-def _some(names: Iterable[str], limit: int = 6) -> str:
+def _join_limited(names: Iterable[str], limit: int = 6) -> str:
     names = list(names)
     more = f"; and {len(names) - limit} more" if len(names) > limit else ""
     return "; ".join(names[:limit]) + more

@@ -13,10 +13,10 @@ from timm.models import group_parameters
 from torch import Tensor, nn
 
 from fewpairs.attention import Attention, Softmax, Variant, parse_attention
-from fewpairs.cost.tracing import meta_twin
+from fewpairs.cost.tracing import meta_copy
 from fewpairs.errors import CheckpointError, InputError, nearest
-from fewpairs.models.architectures import swap_all
-from fewpairs.models.encoders.contract import Encoder
+from fewpairs.models.architectures import swap_every_layer
+from fewpairs.models.encoders.base import Encoder
 from fewpairs.models.pretrained import LoadReport, load_pretrained
 from fewpairs.models.segmenter import pad_to_multiple
 from fewpairs.models.weights import first_line
@@ -150,7 +150,7 @@ def create_pyramid(
         fixed = image_size
         body = _for_one_size(name, fetch, options, image_size, why)
     if not own and variant is not None and variant != Softmax():
-        swap_all(_whole(body), variant)
+        swap_every_layer(_whole(body), variant)
     pyramid = Pyramid(name, body, levels=levels, fixed=fixed)
     if isinstance(pretrained, str | Path):
         pyramid.load(pretrained)
@@ -209,7 +209,7 @@ def _for_one_size(name: str, fetch: bool, options: dict[str, Any], size: Size | 
 
 def _refusal(body: nn.Module, size: Size, channels: int) -> str | None:
     """Why the model does not run on images of this size; None when it does."""
-    twin = meta_twin(body).eval()
+    twin = meta_copy(body).eval()
     try:
         with torch.no_grad():
             maps = twin(torch.empty(1, channels, *size, device="meta"))

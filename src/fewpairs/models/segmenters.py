@@ -44,7 +44,7 @@ from fewpairs.types import Size
 
 
 @dataclass(frozen=True)
-class Wish:
+class SegmenterRequest:
     """What the user chooses about a model of the table."""
 
     attention: Attention
@@ -53,7 +53,7 @@ class Wish:
     image_size: Size
     auxiliary: bool
     drop_path: float
-    own: bool = False
+    keep_attention: bool = False
     """Whether no attention was asked for, so that an encoder keeps its own; `attention` is plain softmax then."""
     encoder: str | None = None
     """Name of the pyramid encoder, for the rows that take one."""
@@ -66,13 +66,13 @@ class ModelSpec:
     summary: str
     image_size: Size
     """Default (h, w) in pixels; the model takes any other too."""
-    build: Callable[[Wish], Segmenter]
+    build: Callable[[SegmenterRequest], Segmenter]
     encoder: str | None = None
     """For rows that take any pyramid encoder: the one that they have unless another is named."""
 
 
 @dataclass(frozen=True)
-class Head:
+class DecoderConfig:
     """A decoder, called as `make(channels, strides, classes)`, with the widths of its auxiliary heads."""
 
     make: Callable[..., nn.Module]
@@ -82,64 +82,70 @@ class Head:
     norm: Norm = "batch"
 
 
-def shares(depth: int, parts: Sequence[int], whole: int = 24) -> tuple[int, ...]:
+def scaled_layers(depth: int, parts: Sequence[int], whole: int = 24) -> tuple[int, ...]:
     """Block indices at `parts` of `whole`: SETR names layers 10, 15, 20, 24 of 24, which are 5, 8, 10, 12 of 12."""
     return tuple(sorted({max(1, int(depth * part / whole + 0.5)) - 1 for part in parts}))
 
 
-def vit_taps(depth: int, head: Head, auxiliary: bool) -> tuple[int, ...]:
+def vit_taps(depth: int, decoder: DecoderConfig, auxiliary: bool) -> tuple[int, ...]:
     """The blocks that a decoder and its auxiliary heads read: SETR's, scaled to the depth; the last is always one."""
-    if head.levels > 1:
-        return shares(depth, [24 * (level + 1) // head.levels for level in range(head.levels)])
-    return shares(depth, (10, 15, 20, 24)) if auxiliary else (depth - 1,)
+    if decoder.levels > 1:
+        return scaled_layers(depth, [24 * (level + 1) // decoder.levels for level in range(decoder.levels)])
+    return scaled_layers(depth, (10, 15, 20, 24)) if auxiliary else (depth - 1,)
 
 
-def assemble(encoder: Encoder, head: Head, wish: Wish, aux_levels: Sequence[int]) -> Segmenter:
+def build_segmenter(
+    encoder: Encoder, decoder: DecoderConfig, request: SegmenterRequest, aux_levels: Sequence[int]
+) -> Segmenter:
     """The segmenter of an encoder and a decoder, with auxiliary heads on the encoder's maps `aux_levels`."""
     aux = [
-        AuxiliaryHead(level, encoder.channels[level], wish.classes, width=head.aux_width, norm=head.norm)
-        for level in (aux_levels if wish.auxiliary else ())
+        AuxiliaryHead(level, encoder.channels[level], request.classes, width=decoder.aux_width, norm=decoder.norm)
+        for level in (aux_levels if request.auxiliary else ())
     ]
-    decoder = head.make(encoder.channels, encoder.strides, wish.classes, norm=head.norm)
-    return Segmenter(encoder, decoder, in_channels=wish.in_channels, out_channels=wish.classes, aux_heads=aux)
+    module = decoder.make(encoder.channels, encoder.strides, request.classes, norm=decoder.norm)
+    return Segmenter(encoder, module, in_channels=request.in_channels, out_channels=request.classes, aux_heads=aux)
 
 
-def setr(wish: Wish, *, vit: ViTConfig, head: Head) -> Segmenter:
+def setr(request: SegmenterRequest, *, vit: ViTConfig, decoder: DecoderConfig) -> Segmenter:
     """A plain vision transformer and one of SETR's decoders; auxiliary heads on every tapped block."""
-    taps = vit_taps(vit.depth, head, wish.auxiliary)
+    taps = vit_taps(vit.depth, decoder, request.auxiliary)
     transformer = build_vit(
-        vit, wish.attention, image_size=wish.image_size, in_channels=wish.in_channels, drop_path=wish.drop_path
+        vit,
+        request.attention,
+        image_size=request.image_size,
+        in_channels=request.in_channels,
+        drop_path=request.drop_path,
     )
-    return assemble(ViTEncoder(transformer, taps), head, wish, range(len(taps)))
+    return build_segmenter(ViTEncoder(transformer, taps), decoder, request, range(len(taps)))
 
 
-def conv_setr(wish: Wish, *, stem: StemConfig, vit: ViTConfig, head: Head) -> Segmenter:
+def conv_setr(request: SegmenterRequest, *, stem: StemConfig, vit: ViTConfig, decoder: DecoderConfig) -> Segmenter:
     """TransUNet's convolutional stem before the transformer; auxiliary heads on the transformer's blocks."""
-    taps = vit_taps(vit.depth, head, wish.auxiliary)
-    height, width = (-(-side // stem.stride) for side in wish.image_size)
+    taps = vit_taps(vit.depth, decoder, request.auxiliary)
+    height, width = (-(-side // stem.stride) for side in request.image_size)
     transformer = build_vit(
-        vit, wish.attention, image_size=(height, width), in_channels=stem.channels[-1], drop_path=wish.drop_path
+        vit, request.attention, image_size=(height, width), in_channels=stem.channels[-1], drop_path=request.drop_path
     )
-    encoder = HybridEncoder(build_stem(stem, wish.in_channels), transformer, taps)
+    encoder = HybridEncoder(build_stem(stem, request.in_channels), transformer, taps)
     first = len(encoder.channels) - len(taps)
-    return assemble(encoder, head, wish, range(first, len(encoder.channels)))
+    return build_segmenter(encoder, decoder, request, range(first, len(encoder.channels)))
 
 
-def cvt_setr(wish: Wish, *, stages: Sequence[CvTStage], head: Head) -> Segmenter:
+def cvt_setr(request: SegmenterRequest, *, stages: Sequence[CvTStage], decoder: DecoderConfig) -> Segmenter:
     """CvT without class token, keys and values at stride 1 for every attention; auxiliary heads on the later stages."""
-    encoder = CvTEncoder(stages, wish.attention, in_channels=wish.in_channels, drop_path=wish.drop_path)
-    return assemble(encoder, head, wish, range(1, len(stages)))
+    encoder = CvTEncoder(stages, request.attention, in_channels=request.in_channels, drop_path=request.drop_path)
+    return build_segmenter(encoder, decoder, request, range(1, len(stages)))
 
 
-def on_pyramid(wish: Wish, *, head: Head) -> Segmenter:
-    """A decoder on any pyramid; an auxiliary head on the coarsest map but one, as mmsegmentation's FCN head."""
+def pyramid_segmenter(request: SegmenterRequest, *, decoder: DecoderConfig) -> Segmenter:
+    """A decoder on any pyramid; with an auxiliary head on the second coarsest map, as mmsegmentation's FCN head."""
     encoder = create_pyramid(
-        str(wish.encoder),
-        attention=None if wish.own else wish.attention,
-        in_channels=wish.in_channels,
-        drop_path=wish.drop_path,
+        str(request.encoder),
+        attention=None if request.keep_attention else request.attention,
+        in_channels=request.in_channels,
+        drop_path=request.drop_path,
     )
-    return assemble(encoder, head, wish, [len(encoder.channels) - 2])
+    return build_segmenter(encoder, decoder, request, [len(encoder.channels) - 2])
 
 
 ENCODER = "pvt_v2_b0"
@@ -154,96 +160,102 @@ VIT_SMALL_1 = ViTConfig(width=128, depth=6, heads=4, patch=1)
 STEM_SMALL = StemConfig(units=(1, 1), channels=(64, 128), first=16, groups=8)
 CVT_SMALL = (CvTStage(32, 1, 1, 7, 4, 2), CvTStage(64, 2, 2), CvTStage(128, 4, 4, stride=1))
 
-NAIVE_BASE = Head(partial(NaiveDecoder, kernel=1))
-NAIVE = Head(NaiveDecoder)
-PUP = Head(PUPDecoder)
-MLA = Head(MLADecoder, levels=4)
-CUP = Head(CUPDecoder)
-SEMANTIC_FPN = Head(SemanticFPN, norm="group")
-UPERNET = Head(UperNet, norm="group")
-SEMANTIC_FPN_SMALL = Head(partial(SemanticFPN, width=64, branch=64), aux_width=64, norm="group")
-NAIVE_SMALL = Head(partial(NaiveDecoder, width=64), aux_width=64, norm="group")
-PUP_SMALL = Head(partial(PUPDecoder, width=64), aux_width=64, norm="group")
-MLA_SMALL = Head(partial(MLADecoder, width=64, head_width=32), levels=4, aux_width=64, norm="group")
-CUP_SMALL = Head(partial(CUPDecoder, widths=(64, 32, 16), hidden=128), aux_width=64, norm="group")
+NAIVE_BASE = DecoderConfig(partial(NaiveDecoder, kernel=1))
+NAIVE = DecoderConfig(NaiveDecoder)
+PUP = DecoderConfig(PUPDecoder)
+MLA = DecoderConfig(MLADecoder, levels=4)
+CUP = DecoderConfig(CUPDecoder)
+SEMANTIC_FPN = DecoderConfig(SemanticFPN, norm="group")
+UPERNET = DecoderConfig(UperNet, norm="group")
+SEMANTIC_FPN_SMALL = DecoderConfig(partial(SemanticFPN, width=64, branch=64), aux_width=64, norm="group")
+NAIVE_SMALL = DecoderConfig(partial(NaiveDecoder, width=64), aux_width=64, norm="group")
+PUP_SMALL = DecoderConfig(partial(PUPDecoder, width=64), aux_width=64, norm="group")
+MLA_SMALL = DecoderConfig(partial(MLADecoder, width=64, head_width=32), levels=4, aux_width=64, norm="group")
+CUP_SMALL = DecoderConfig(partial(CUPDecoder, widths=(64, 32, 16), hidden=128), aux_width=64, norm="group")
 
 MODELS: dict[str, ModelSpec] = {
     "setr_naive_vit_s16": ModelSpec(
-        "ViT-S/16, SETR-Naive decoder", (256, 256), partial(setr, vit=VIT_S16, head=NAIVE_BASE)
+        "ViT-S/16, SETR-Naive decoder", (256, 256), partial(setr, vit=VIT_S16, decoder=NAIVE_BASE)
     ),
     "setr_naive_vit_b16": ModelSpec(
-        "ViT-B/16, SETR-Naive decoder", (256, 256), partial(setr, vit=VIT_B16, head=NAIVE_BASE)
+        "ViT-B/16, SETR-Naive decoder", (256, 256), partial(setr, vit=VIT_B16, decoder=NAIVE_BASE)
     ),
-    "setr_naive_vit_l16": ModelSpec("ViT-L/16, SETR-Naive decoder", (256, 256), partial(setr, vit=VIT_L16, head=NAIVE)),
-    "setr_pup_vit_s16": ModelSpec("ViT-S/16, SETR-PUP decoder", (256, 256), partial(setr, vit=VIT_S16, head=PUP)),
-    "setr_pup_vit_b16": ModelSpec("ViT-B/16, SETR-PUP decoder", (256, 256), partial(setr, vit=VIT_B16, head=PUP)),
-    "setr_pup_vit_l16": ModelSpec("ViT-L/16, SETR-PUP decoder", (256, 256), partial(setr, vit=VIT_L16, head=PUP)),
-    "setr_mla_vit_s16": ModelSpec("ViT-S/16, SETR-MLA decoder", (256, 256), partial(setr, vit=VIT_S16, head=MLA)),
-    "setr_mla_vit_b16": ModelSpec("ViT-B/16, SETR-MLA decoder", (256, 256), partial(setr, vit=VIT_B16, head=MLA)),
-    "setr_mla_vit_l16": ModelSpec("ViT-L/16, SETR-MLA decoder", (256, 256), partial(setr, vit=VIT_L16, head=MLA)),
+    "setr_naive_vit_l16": ModelSpec(
+        "ViT-L/16, SETR-Naive decoder", (256, 256), partial(setr, vit=VIT_L16, decoder=NAIVE)
+    ),
+    "setr_pup_vit_s16": ModelSpec("ViT-S/16, SETR-PUP decoder", (256, 256), partial(setr, vit=VIT_S16, decoder=PUP)),
+    "setr_pup_vit_b16": ModelSpec("ViT-B/16, SETR-PUP decoder", (256, 256), partial(setr, vit=VIT_B16, decoder=PUP)),
+    "setr_pup_vit_l16": ModelSpec("ViT-L/16, SETR-PUP decoder", (256, 256), partial(setr, vit=VIT_L16, decoder=PUP)),
+    "setr_mla_vit_s16": ModelSpec("ViT-S/16, SETR-MLA decoder", (256, 256), partial(setr, vit=VIT_S16, decoder=MLA)),
+    "setr_mla_vit_b16": ModelSpec("ViT-B/16, SETR-MLA decoder", (256, 256), partial(setr, vit=VIT_B16, decoder=MLA)),
+    "setr_mla_vit_l16": ModelSpec("ViT-L/16, SETR-MLA decoder", (256, 256), partial(setr, vit=VIT_L16, decoder=MLA)),
     "conv_setr_cup_r50_vit_b16": ModelSpec(
         "R50 (3, 4, 9) stem, ViT-B, CUP decoder with skips: TransUNet",
         (256, 256),
-        partial(conv_setr, stem=R50, vit=VIT_B1, head=CUP),
+        partial(conv_setr, stem=R50, vit=VIT_B1, decoder=CUP),
     ),
     "conv_setr_pup_r50_vit_b16": ModelSpec(
         "R50 (3, 4, 9) stem, ViT-B, SETR-PUP decoder without skips",
         (256, 256),
-        partial(conv_setr, stem=R50, vit=VIT_B1, head=PUP),
+        partial(conv_setr, stem=R50, vit=VIT_B1, decoder=PUP),
     ),
     "cvt_setr_pup_cvt13": ModelSpec(
-        "CvT-13, keys and values at stride 1, SETR-PUP decoder", (256, 256), partial(cvt_setr, stages=CVT_13, head=PUP)
+        "CvT-13, keys and values at stride 1, SETR-PUP decoder",
+        (256, 256),
+        partial(cvt_setr, stages=CVT_13, decoder=PUP),
     ),
     "cvt_setr_pup_cvt21": ModelSpec(
-        "CvT-21, keys and values at stride 1, SETR-PUP decoder", (256, 256), partial(cvt_setr, stages=CVT_21, head=PUP)
+        "CvT-21, keys and values at stride 1, SETR-PUP decoder",
+        (256, 256),
+        partial(cvt_setr, stages=CVT_21, decoder=PUP),
     ),
     "semantic_fpn": ModelSpec(
         "any pyramid encoder, Semantic FPN decoder (256 and 128 wide)",
         (512, 512),
-        partial(on_pyramid, head=SEMANTIC_FPN),
+        partial(pyramid_segmenter, decoder=SEMANTIC_FPN),
         encoder=ENCODER,
     ),
     "upernet": ModelSpec(
         "any pyramid encoder, UperNet decoder (512 wide)",
         (512, 512),
-        partial(on_pyramid, head=UPERNET),
+        partial(pyramid_segmenter, decoder=UPERNET),
         encoder=ENCODER,
     ),
     "semantic_fpn_narrow": ModelSpec(
         "any pyramid encoder, Semantic FPN decoder 64 wide, for a CPU",
         (128, 128),
-        partial(on_pyramid, head=SEMANTIC_FPN_SMALL),
+        partial(pyramid_segmenter, decoder=SEMANTIC_FPN_SMALL),
         encoder=ENCODER,
     ),
     "setr_naive_small": ModelSpec(
         "small: ViT 128 wide, patch 8, SETR-Naive decoder",
         (64, 64),
-        partial(setr, vit=VIT_SMALL, head=NAIVE_SMALL),
+        partial(setr, vit=VIT_SMALL, decoder=NAIVE_SMALL),
     ),
     "setr_pup_small": ModelSpec(
         "small: ViT 128 wide, patch 8, SETR-PUP decoder",
         (64, 64),
-        partial(setr, vit=VIT_SMALL, head=PUP_SMALL),
+        partial(setr, vit=VIT_SMALL, decoder=PUP_SMALL),
     ),
     "setr_mla_small": ModelSpec(
         "small: ViT 128 wide, patch 8, SETR-MLA decoder",
         (64, 64),
-        partial(setr, vit=VIT_SMALL, head=MLA_SMALL),
+        partial(setr, vit=VIT_SMALL, decoder=MLA_SMALL),
     ),
     "conv_setr_cup_small": ModelSpec(
         "small: two ResNet stages, ViT 128 wide, CUP decoder with skips",
         (64, 64),
-        partial(conv_setr, stem=STEM_SMALL, vit=VIT_SMALL_1, head=CUP_SMALL),
+        partial(conv_setr, stem=STEM_SMALL, vit=VIT_SMALL_1, decoder=CUP_SMALL),
     ),
     "conv_setr_pup_small": ModelSpec(
         "small: two ResNet stages, ViT 128 wide, SETR-PUP decoder without skips",
         (64, 64),
-        partial(conv_setr, stem=STEM_SMALL, vit=VIT_SMALL_1, head=PUP_SMALL),
+        partial(conv_setr, stem=STEM_SMALL, vit=VIT_SMALL_1, decoder=PUP_SMALL),
     ),
     "cvt_setr_pup_small": ModelSpec(
         "small: CvT 32, 64, 128 wide to stride 8, SETR-PUP decoder",
         (64, 64),
-        partial(cvt_setr, stages=CVT_SMALL, head=PUP_SMALL),
+        partial(cvt_setr, stages=CVT_SMALL, decoder=PUP_SMALL),
     ),
 }
 """Every segmentation model by name. Paper sizes first, then small ones with group norm, for a CPU and small images."""
@@ -309,14 +321,14 @@ def create_segmenter(
             f"{name} has an encoder of its own, so encoder={encoder!r} is for others: {free}; leave it out"
         )
     model = spec.build(
-        Wish(
+        SegmenterRequest(
             Softmax() if attention is None else attention,
             classes,
             in_channels,
             size,
             auxiliary,
             drop_path,
-            own=attention is None,
+            keep_attention=attention is None,
             encoder=encoder or spec.encoder,
         )
     )

@@ -22,7 +22,7 @@ from fewpairs.kinds.classification.experiment import (
     LabelledData,
 )
 from fewpairs.kinds.classification.view import LabelledView
-from fewpairs.models.classifiers import CLASSIFIERS, own_attention
+from fewpairs.models.classifiers import CLASSIFIERS, classifier_attention
 from fewpairs.train import FitConfig, OptimizerConfig, ScheduleConfig
 
 IMAGES = 1_281_167
@@ -86,7 +86,7 @@ def knn(name: str) -> ClassificationExperiment:
 def trained(name: str, settings: Settings, attention: str) -> ClassificationExperiment:
     """DeiT's recipe with an architecture's settings; the attention has the architecture's scale and its own k."""
     epoch = IMAGES // settings.batch
-    chosen = own_attention(CLASSIFIERS[name], attention) or Softmax()
+    chosen = classifier_attention(CLASSIFIERS[name], attention) or Softmax()
     return ClassificationExperiment(
         name=f"{name}-{attention}",
         model=ClassifierConfig(name=name, attention=chosen, drop_path=settings.drop_path),

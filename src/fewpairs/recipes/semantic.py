@@ -13,7 +13,7 @@ from fewpairs.kinds.semantic.experiment import SemanticData, SemanticExperiment,
 from fewpairs.kinds.semantic.layouts.open import SemanticOptions
 from fewpairs.kinds.semantic.split import SemanticShares
 from fewpairs.kinds.semantic.view import SemanticView
-from fewpairs.models import Sweep
+from fewpairs.models import InferenceConfig
 from fewpairs.train import FitConfig, OptimizerConfig, ScheduleConfig
 
 HEART = {
@@ -64,7 +64,7 @@ def fpn_cityscapes(encoder: str) -> SemanticExperiment:
         model=SemanticModel(name="semantic_fpn", encoder=encoder, drop_path=0.1),
         data=SemanticData(kind="cityscapes", root="cityscapes"),
         view=SemanticView(size=(512, 1024), short=1024, long=2048, channels=3),
-        inference=Sweep(mode="slide", window=(512, 1024), stride=(341, 683)),
+        inference=InferenceConfig(mode="slide", window=(512, 1024), stride=(341, 683)),
         fit=_long(80_000, 8),
         optimizer=OptimizerConfig(name="adamw", lr=1e-4, weight_decay=1e-4),
         schedule=ScheduleConfig(name="poly", power=0.9),

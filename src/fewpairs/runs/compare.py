@@ -13,17 +13,17 @@ from typing import Any, cast
 
 import torch
 
-from fewpairs.cost import Ledger
+from fewpairs.cost import CostBreakdown
 from fewpairs.errors import InputError
 from fewpairs.kinds.kind import Built, Experiment
 from fewpairs.report import Comparison, Difference, Estimate, Row, StepTime
 from fewpairs.runs.config import to_dict, to_yaml
-from fewpairs.runs.provenance import WEIGHTS_NOTE, attention_name, curve, model_cost, note_data
+from fewpairs.runs.provenance import WEIGHTS_NOTE, attention_name, model_cost, score_curve, write_data_note
 from fewpairs.runs.step_cost import peak_bytes, time_steps, training_step
 from fewpairs.runs.training import evaluate, train
 from fewpairs.scoring.scoring import Scoring
 from fewpairs.train import Interrupted, RunFolder, describe_environment, read_history
-from fewpairs.train.environment import commit, hardware
+from fewpairs.train.environment import describe_hardware, source_commit
 from fewpairs.train.run_folder import Weights
 
 Runs = Mapping[str, Sequence[Sequence[Any]]]
@@ -34,7 +34,7 @@ ROUNDS = 15
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class ComparisonPlan:
     """What is compared, and how the difference is judged."""
 
     experiments: Mapping[str, Experiment]
@@ -73,13 +73,19 @@ class Plan:
         return next(iter(self.experiments.values())).scoring
 
     @property
-    def judged(self) -> str:
+    def headline_score(self) -> str:
         """The score that verdicts are about."""
         return self.headline or self.scoring.headline
 
 
 def compare(
-    plan: Plan, out: Path, *, title: str, command: str, progress: bool = True, say: Callable[[str], None] = print
+    plan: ComparisonPlan,
+    out: Path,
+    *,
+    title: str,
+    command: str,
+    progress: bool = True,
+    say: Callable[[str], None] = print,
 ) -> Comparison:
     """Trains what is not trained yet, scores it, measures the costs and puts it all into one `Comparison`.
 
@@ -127,7 +133,7 @@ def _run(experiment: Experiment, folder: Path, weights: Weights, built: Built, *
         resume = run.last.is_file()
         if not resume:
             run.create(text)
-            note_data(built, folder)
+            write_data_note(built, folder)
         train(experiment, run, resume=resume, progress=progress, built=built)
     file = folder / f"records-{weights}.jsonl"
     if not file.is_file() or file.stat().st_mtime < run.last.stat().st_mtime:
@@ -136,8 +142,8 @@ def _run(experiment: Experiment, folder: Path, weights: Weights, built: Built, *
     return experiment.scoring.load(file)
 
 
-def _report(plan: Plan, out: Path, built: Built, runs: Runs, *, title: str, command: str) -> Comparison:
-    scoring, headline = plan.scoring, plan.judged
+def _report(plan: ComparisonPlan, out: Path, built: Built, runs: Runs, *, title: str, command: str) -> Comparison:
+    scoring, headline = plan.scoring, plan.headline_score
     scoring.check(headline, built.task.classes)
     times, peaks, costs, device = _step_costs(plan)
     first = next(iter(plan.experiments))
@@ -168,7 +174,9 @@ def _report(plan: Plan, out: Path, built: Built, runs: Runs, *, title: str, comm
                     for key in dict.fromkeys((headline, *scoring.compared))
                 },
                 confusions=scoring.confusions(seeds[0]),
-                curves=tuple(curve(read_history(RunFolder(run_folder(out, name, seed))), seed) for seed in plan.seeds),
+                curves=tuple(
+                    score_curve(read_history(RunFolder(run_folder(out, name, seed))), seed) for seed in plan.seeds
+                ),
                 overlays=experiment.with_seed(plan.seeds[0]).pictures(
                     run_folder(out, name, plan.seeds[0]),
                     seeds[0],
@@ -181,8 +189,8 @@ def _report(plan: Plan, out: Path, built: Built, runs: Runs, *, title: str, comm
     return Comparison(
         title=title,
         command=command,
-        commit=commit(),
-        hardware=hardware(environment),
+        commit=source_commit(),
+        hardware=describe_hardware(environment),
         versions={"python": platform.python_version(), **environment["packages"]},
         data=built.description,
         classes=built.task.classes,
@@ -200,7 +208,9 @@ def _report(plan: Plan, out: Path, built: Built, runs: Runs, *, title: str, comm
     )
 
 
-def _step_costs(plan: Plan) -> tuple[dict[str, list[float]], dict[str, int], dict[str, Ledger], torch.device]:
+def _step_costs(
+    plan: ComparisonPlan,
+) -> tuple[dict[str, list[float]], dict[str, int], dict[str, CostBreakdown], torch.device]:
     """By experiment: seconds of training steps, the most bytes that one holds, and what one image costs."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     steps, peaks, costs = {}, {}, {}
@@ -219,7 +229,7 @@ def _milliseconds(seconds: Sequence[float]) -> StepTime:
     return StepTime(1000 * median(seconds), 1000 * lower, 1000 * upper)
 
 
-def _shared_settings(plan: Plan) -> dict[str, Any]:
+def _shared_settings(plan: ComparisonPlan) -> dict[str, Any]:
     """The settings that all experiments have in common, section by section."""
     first, *others = (to_dict(experiment) for experiment in plan.experiments.values())
 

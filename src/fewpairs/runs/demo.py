@@ -10,7 +10,7 @@ from fewpairs.attention import KV, KVPos, Softmax, Variant
 from fewpairs.kinds.segmentation.phantom.phantom import make_phantom
 from fewpairs.recipes.demo import demo
 from fewpairs.report import Comparison
-from fewpairs.runs.compare import Plan, compare
+from fewpairs.runs.compare import ComparisonPlan, compare
 
 CASES, SEED = 80, 0
 
@@ -29,7 +29,7 @@ def run_demo(
     recipe = demo() if steps is None else demo(steps)
     recipe = replace(recipe, data=replace(recipe.data, root=str(phantom), cache=str(out / "cache")))
     attentions: dict[str, Variant] = {"SETR-QKV": Softmax(), "SETR-KV": KV(), "SETR-KVPos": KVPos()}
-    plan = Plan(
+    plan = ComparisonPlan(
         experiments={
             label: replace(recipe, name=label, model=replace(recipe.model, attention=attention))
             for label, attention in attentions.items()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fewpairs.attention import Attention, Variant, variant_name
-from fewpairs.cost import Ledger, ledger
+from fewpairs.cost import CostBreakdown, cost_breakdown
 from fewpairs.kinds.kind import Built
 from fewpairs.report import Curve
 from fewpairs.train import History
@@ -25,14 +25,14 @@ WEIGHTS_NOTE: dict[Weights, str] = {
 }
 
 
-def note_data(built: Built, folder: Path) -> None:
+def write_data_note(built: Built, folder: Path) -> None:
     """Writes what a run has to know of its data when the files are elsewhere, such as classes, channels and split."""
     (folder / DATA_NOTE).write_text(json.dumps(built.note, indent=2) + "\n", encoding="utf-8")
 
 
-def model_cost(built: Built) -> Ledger:
+def model_cost(built: Built) -> CostBreakdown:
     """What one image of the training size costs in the model of an experiment."""
-    return ledger(built.costed or built.model, built.size, channels=built.channels)
+    return cost_breakdown(built.costed or built.model, built.size, channels=built.channels)
 
 
 def attention_name(attention: Attention | None) -> str:
@@ -54,7 +54,7 @@ def _named(variant: Variant) -> str:
     return f"{name} ({', '.join(changed)})" if changed else name
 
 
-def curve(history: History, seed: int) -> Curve:
+def score_curve(history: History, seed: int) -> Curve:
     """Loss and monitored score of a run by step."""
     scored = ((e.step, e.scores.get(history.monitor)) for e in history.evaluations)
     return Curve(

@@ -16,10 +16,17 @@ from fewpairs.errors import InputError
 from fewpairs.kinds.kind import Built, Experiment
 from fewpairs.report import Comparison, Estimate, Row, write_run
 from fewpairs.runs.config import load_experiment, merge, parse_override, to_dict, to_yaml, validate
-from fewpairs.runs.provenance import DATA_NOTE, WEIGHTS_NOTE, attention_name, curve, model_cost, note_data
+from fewpairs.runs.provenance import (
+    DATA_NOTE,
+    WEIGHTS_NOTE,
+    attention_name,
+    model_cost,
+    score_curve,
+    write_data_note,
+)
 from fewpairs.runs.training import PRETRAINED_NOTE, evaluate, train
 from fewpairs.train import History, RunFolder, describe_environment, leave_processes, load_weights
-from fewpairs.train.environment import commit, hardware
+from fewpairs.train.environment import describe_hardware, source_commit
 from fewpairs.train.run_folder import Weights, weights_file
 
 
@@ -69,7 +76,7 @@ def train_run(experiment: Experiment, folder: Path, *, resume: bool, overwrite: 
         run.create(to_yaml(experiment), overwrite=overwrite)
         for stale in (*folder.glob("records-*.jsonl"), folder / "report.html", folder / PRETRAINED_NOTE):
             stale.unlink(missing_ok=True)
-        note_data(built, folder)
+        write_data_note(built, folder)
     history = train(experiment, run, resume=resume, progress=progress, built=built)
     metric = evaluate(experiment, folder, weights="best", progress=progress, built=built)
     if first_process():
@@ -151,15 +158,15 @@ def write_run_report(
         peak_mib=history.peak_memory_bytes / 2**20,
         peak_of="most memory of the training process: tensors on a GPU, resident size on a CPU",
         per_seed={name: (value,) for name, value in scoring.scores(records).items()},
-        curves=(curve(history, seed),),
+        curves=(score_curve(history, seed),),
         confusions=scoring.confusions(records),
         overlays=experiment.pictures(folder, records, weights="best", headline=headline, built=built),
     )
     report = Comparison(
         title=experiment.name,
         command=f"fewpairs train {folder / 'config.yaml'}",
-        commit=commit(),
-        hardware=hardware(environment),
+        commit=source_commit(),
+        hardware=describe_hardware(environment),
         versions={"python": environment["python"], **environment["packages"]},
         data=built.description,
         classes=built.task.classes,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from fewpairs.attention import Core, Variant
-from fewpairs.cost.tracing import Trace, meta_twin
+from fewpairs.cost.tracing import Trace, meta_copy
 from fewpairs.errors import InputError
 from fewpairs.swap import accounts
 from fewpairs.swap.adapter import Adapter
@@ -41,7 +41,7 @@ def swap_attention(model: nn.Module, variant: Variants, *, where: Where = None, 
     found = find_layers(model)
     _check_known(model, found)
     plan = _plan(found, variant, where)
-    twin = meta_twin(model)
+    twin = meta_copy(model)
     size = accounts.input_size(twin)
     before, run_before, keys_before = accounts.parameters(twin), accounts.traced(twin, size), list(twin.state_dict())
     _carry_out(twin, plan.chosen)

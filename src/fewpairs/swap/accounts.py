@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from fewpairs.cost.ledger import trace
+from fewpairs.cost.breakdown import trace_model
 from fewpairs.cost.tracing import Trace
 from fewpairs.types import Size
 
@@ -21,7 +21,7 @@ def traced(twin: nn.Module, size: Size | None) -> Trace | None:
     if size is None:
         return None
     try:
-        return trace(twin, size, channels=_channels(twin))
+        return trace_model(twin, size, channels=_channels(twin))
     except (RuntimeError, AssertionError, ValueError, TypeError, KeyError, AttributeError):
         return None
 

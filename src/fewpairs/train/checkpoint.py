@@ -1,4 +1,4 @@
-"""Checkpoints: one safetensors file each, written atomically, read without ever unpickling code.
+"""Checkpoints are single safetensors files: they are written atomically, and reading them never unpickles code.
 
 A file holds tensors under the prefixes `model.`, `ema.`, `optimizer.<parameter>.` and `rng.<process>.`; everything else
 is JSON in its metadata entry `fewpairs` (`latchkey` in files that version 0.1.0 wrote under its first name).
@@ -31,10 +31,10 @@ Weights = Literal["model", "ema"]
 
 
 def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Write one safetensors file so that `path` holds either the previous checkpoint or the whole new one.
+    """Write one safetensors file; `path` holds either the previous checkpoint or the complete new one at any time.
 
-    The bytes go to a temporary file in the same folder, reach the disk, and only then take the name. Tensors that share
-    memory (tied weights) are stored once for each name.
+    A temporary file in the same folder is written, flushed to the disk and then renamed. Tensors that share memory
+    (tied weights) are stored once for each name.
 
     Raises:
         TrainingError: the disk is full or the folder cannot be written; the previous file is untouched.
@@ -63,7 +63,7 @@ def _not_written(path: Path, error: Exception) -> TrainingError:
     reason = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
     return TrainingError(
         f"could not write checkpoint {path}: {reason}; {kept}. "
-        f"Free disk space or mend the folder's permissions, then resume the run"
+        f"Free disk space or fix the folder's permissions, then resume the run"
     )
 
 
@@ -94,10 +94,10 @@ def _umask() -> int:
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors (on the CPU) and metadata of a checkpoint that fewpairs wrote.
+    """Return the tensors (on the CPU) and the metadata of a checkpoint that fewpairs wrote.
 
     Raises:
-        CheckpointError: no such file, or one that is truncated, pickled or not fewpairs'.
+        CheckpointError: the file is missing, truncated or pickled, or fewpairs did not write it.
     """
     tensors, metadata = _read_safetensors(path)
     if metadata is None:
@@ -106,7 +106,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """The JSON part of a checkpoint (step, scores, which weights it holds) without its tensors.
+    """Return the JSON part of a checkpoint (step, scores, which weights it holds) without its tensors.
 
     Raises:
         CheckpointError: as `read_checkpoint`.
@@ -119,17 +119,17 @@ def read_metadata(path: Path) -> dict[str, Any]:
 
 
 def load_weights(path: Path | str, model: nn.Module, *, weights: Weights | None = None) -> dict[str, Any]:
-    """Put a checkpoint's weights into `model`, all of them or none.
+    """Load a checkpoint's weights into `model`, all of them or none.
 
-    `best.safetensors` holds one set of weights, the ones that were evaluated. `last.safetensors` may hold two, with
-    the moving average: `weights` chooses, and None takes those that the run scores (`scored` in its metadata).
-    Plain state dicts are accepted too, as safetensors, or as `.pt`/`.pth` read by `torch.load(weights_only=True)`.
+    `best.safetensors` holds the weights that were evaluated. `last.safetensors` may also hold their moving average:
+    `weights` chooses, and None takes those that the run evaluates (`scored` in its metadata). Plain state dicts are
+    accepted too, as safetensors, or as `.pt`/`.pth` read by `torch.load(weights_only=True)`.
 
     Returns the checkpoint's metadata (`step`, `weights`, `scores`, ...), empty for a plain state dict.
 
     Raises:
-        CheckpointError: the file is missing, truncated, pickled code, or belongs to another model (the differing names
-            and shapes are listed).
+        CheckpointError: the file is missing or truncated, holds pickled code, or belongs to another model (the message
+            lists the names and shapes that differ).
     """
     path = Path(path)
     if path.suffix in _TORCH_SUFFIXES:
@@ -150,7 +150,7 @@ def load_weights(path: Path | str, model: nn.Module, *, weights: Weights | None 
 
 
 def with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose names begin with `prefix`, without it."""
+    """Return the tensors whose names begin with `prefix`, and strip it."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
@@ -175,7 +175,7 @@ def check_same_model(path: Path, model: nn.Module, state: Mapping[str, Tensor]) 
     ]
     if problems:
         raise CheckpointError(
-            f"{path} belongs to another model than this {type(model).__name__} "
+            f"{path} does not belong to this {type(model).__name__} "
             f"({len(own)} tensors in the model, {len(state)} in the file): {'; '.join(problems)}. "
             f"Build the model with the configuration beside the checkpoint"
         )
@@ -206,7 +206,7 @@ def _opened(path: Path) -> Any:
     except (SafetensorError, OSError) as error:
         size = path.stat().st_size
         raise CheckpointError(
-            f"{path} ({size} bytes) is truncated or no safetensors file ({error}); "
+            f"{path} ({size} bytes) is truncated or not a safetensors file ({error}); "
             f"use another checkpoint of the run, or copy this one again"
         ) from error
 
@@ -214,7 +214,7 @@ def _opened(path: Path) -> Any:
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
     with _opened(path) as file:
         metadata = _metadata(path, file.metadata())
-        return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118 (safe_open is no dict)
+        return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118 (safe_open is not a dict)
 
 
 def _metadata(path: Path, entries: Mapping[str, str] | None) -> dict[str, Any] | None:

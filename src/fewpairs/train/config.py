@@ -1,4 +1,4 @@
-"""What a training run is told: plain frozen data, checked on construction."""
+"""Settings of a training run: plain frozen data, checked on construction."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Device = Literal["auto", "cpu", "cuda"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitConfig:
-    """How long, how much at a time and how often.
+    """Length of the training, batch size, and intervals of evaluation, checkpoints and log.
 
-    One step sees `batch_size * accumulate * processes` images: the global batch, which is the same however it is cut.
+    One step uses `batch_size * accumulate * processes` images, the global batch.
     """
 
     steps: int
@@ -33,25 +33,25 @@ class FitConfig:
     ema: float | None = None
     """Decay of the exponential moving average of the weights; None keeps no average."""
     score_ema: bool = True
-    """Whether the average, where one is kept, is what is scored and called best; otherwise the weights themselves."""
+    """Whether evaluation uses the moving average (if `ema` is set) or the weights themselves."""
     repeats: int = 1
-    """How often an epoch shows each image it draws, augmented anew (repeated augmentation, arXiv 1901.09335)."""
+    """Augmented copies of each drawn image in an epoch (repeated augmentation, arXiv 1901.09335)."""
     evaluate_every: int = 200
     """Steps between evaluations; the last step is always evaluated."""
     checkpoint_every: int = 200
     """Steps between writes of `last.safetensors`; the last step is always written."""
     log_every: int = 10
     patience: int | None = None
-    """Evaluations in a row without a better score after which training stops; None never stops early."""
+    """Training stops after this many evaluations in a row without a better score; None never stops early."""
     monitor: str = "dice"
-    """The score that decides which weights are best."""
+    """Name of the score that decides which weights are best."""
     maximise: bool = True
     """Whether a higher monitored score is better."""
     workers: int = 0
     """Processes that load data; 0 loads in the training process."""
     seed: int = 0
     device: Device = "auto"
-    """`auto` takes a CUDA device where there is one."""
+    """`auto` takes a CUDA device if there is one."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "accumulate", "repeats", "evaluate_every", "checkpoint_every", "log_every"):
@@ -68,7 +68,7 @@ class FitConfig:
             _between(self, "ema", above=0.0, below=1.0)
         elif not self.score_ema:
             raise InputError(
-                "fit.score_ema is false, but fit.ema keeps no average that could be left unscored; set fit.ema to a "
+                "fit.score_ema is false, but fit.ema keeps no moving average; set fit.ema to a "
                 "decay such as 0.999, or leave fit.score_ema true"
             )
         if not self.monitor:
@@ -79,9 +79,9 @@ class FitConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimizerConfig:
-    """AdamW (betas 0.9 and 0.999) or SGD, with learning rates by depth.
+    """AdamW (betas 0.9 and 0.999) or SGD, with layer-wise learning rates.
 
-    Biases, normalisation weights and what `model.no_weight_decay()` names are not decayed.
+    Biases, normalisation weights and the parameters that `model.no_weight_decay()` names are not decayed.
     """
 
     name: OptimizerName = "adamw"
@@ -89,13 +89,13 @@ class OptimizerConfig:
     """Peak learning rate; `ScheduleConfig` scales it by step."""
     weight_decay: float = 0.05
     weight_decay_end: float | None = None
-    """What the weight decay reaches at the end, along half a cosine (as DINO's, arXiv 2104.14294); None keeps it."""
+    """Weight decay at the end, reached along half a cosine (as in DINO, arXiv 2104.14294); None keeps it constant."""
     momentum: float = 0.9
-    """Of SGD; AdamW does not use it."""
+    """Momentum of SGD; AdamW does not use it."""
     layer_decay: float = 1.0
-    """Each layer group's rate is this times that of the next one towards the output; 1 treats all layers alike."""
+    """Factor between the learning rate of a layer group and that of the next one towards the output; 1 is none."""
     head_lr: float = 1.0
-    """Multiplies the rate of the last layer group (decoder and head)."""
+    """Factor for the learning rate of the last layer group (decoder and head)."""
 
     def __post_init__(self) -> None:
         _one_of(self, "name", get_args(OptimizerName))
@@ -110,19 +110,19 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduleConfig:
-    """How the learning rate runs: in a line up to its peak for `warmup` steps, then down, not below `floor` of it."""
+    """Learning rate: it rises linearly to its peak for `warmup` steps, then falls to `floor` times the peak."""
 
     name: ScheduleName = "cosine"
     warmup: int = 0
-    """Steps."""
+    """Steps of the warm-up."""
     warmup_from: float = 0.0
-    """Fraction of the peak rate from which the line begins."""
+    """Fraction of the peak rate at which the warm-up begins."""
     power: float = 0.9
-    """Of the poly schedule, `(1 - progress) ** power`."""
+    """Exponent of the poly schedule, `(1 - progress) ** power`."""
     floor: float = 0.0
-    """Fraction of the peak rate that is approached at the end."""
+    """Fraction of the peak rate that the schedule ends at."""
     milestones: tuple[int, ...] = ()
-    """Of the step schedule: the steps from which on the rate is multiplied by `drop`, once each."""
+    """Steps at which the step schedule multiplies the rate by `drop`."""
     drop: float = 0.1
 
     def __post_init__(self) -> None:
@@ -131,7 +131,7 @@ class ScheduleConfig:
         _between(self, "warmup_from", least=0.0, below=1.0)
         if self.warmup_from and not self.warmup:
             raise InputError(
-                f"schedule.warmup_from is {self.warmup_from:g}, but schedule.warmup is 0 steps; give it some, or leave "
+                f"schedule.warmup_from is {self.warmup_from:g}, but schedule.warmup is 0 steps; set it, or leave "
                 "schedule.warmup_from at 0"
             )
         _between(self, "power", above=0.0)
@@ -140,11 +140,11 @@ class ScheduleConfig:
         if (self.name == "step") != bool(self.milestones):
             raise InputError(
                 f"schedule.name is {self.name!r} and schedule.milestones are {list(self.milestones)}; the step "
-                "schedule needs milestones such as [8000, 11000], and no other takes any"
+                "schedule needs milestones such as [8000, 11000], and no other schedule takes any"
             )
         if list(self.milestones) != sorted(set(self.milestones)) or any(at <= self.warmup for at in self.milestones):
             raise InputError(
-                f"schedule.milestones are {list(self.milestones)}; they must rise, and lie behind the warm-up of "
+                f"schedule.milestones are {list(self.milestones)}; they must increase, and come after the warm-up of "
                 f"{self.warmup} steps"
             )
 

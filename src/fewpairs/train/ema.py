@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 
 class Ema:
-    """Average of everything floating-point in a model's state dict (batch-norm statistics included).
+    """Average of all floating-point entries of a model's state dict, batch-norm statistics included.
 
-    Entries of other types (counters) follow the model. The decay warms up as `min(decay, (1 + t) / (10 + t))` at
-    update `t`, so that a short run's average is not its random start.
+    Other entries (counters) are copied. The decay warms up as `min(decay, (1 + t) / (10 + t))` at
+    update `t`, so that the average of a short run is not dominated by its initial weights.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -23,7 +23,7 @@ class Ema:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Move the average towards the model's present weights."""
+        """Move the average towards the model's current weights."""
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         averages: list[Tensor] = []
@@ -38,17 +38,17 @@ class Ema:
 
     @contextmanager
     def applied(self, model: nn.Module) -> Iterator[None]:
-        """Within the block the model holds the average; afterwards its own weights again, to the last bit."""
-        own = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        """Within the block the model holds the average; afterwards its own weights are restored bit by bit."""
+        weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
         self._copy(self.state, model)
         try:
             yield
         finally:
-            self._copy(own, model)
+            self._copy(weights, model)
 
     @torch.no_grad()
     def load(self, state: dict[str, Tensor], updates: int) -> None:
-        """Continue from a saved average."""
+        """Restore a saved average."""
         for name, average in self.state.items():
             average.copy_(state[name])
         self.updates = updates

@@ -1,4 +1,4 @@
-"""Software and hardware that results come from, as plain data and in words."""
+"""Software and hardware that results come from, as data and as text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PACKAGES = ("fewpairs", "torch", "torchvision", "timm", "accelerate", "monai", 
 
 
 def describe_environment() -> dict[str, Any]:
-    """Versions and hardware, as plain data."""
+    """Return versions and hardware as plain data."""
     import torch
 
     versions = {}
@@ -39,7 +39,7 @@ def describe_environment() -> dict[str, Any]:
 
 
 def processor_name() -> str | None:
-    """The processor's model, where the system tells (Linux)."""
+    """Return the processor's model; None if the system does not tell (other than Linux)."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -47,8 +47,8 @@ def processor_name() -> str | None:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), None)
 
 
-def hardware(environment: Mapping[str, Any]) -> str:
-    """The device that PyTorch computes on here."""
+def describe_hardware(environment: Mapping[str, Any]) -> str:
+    """Describe the device that PyTorch computes on."""
     import torch
 
     if environment["cuda_devices"]:
@@ -56,8 +56,8 @@ def hardware(environment: Mapping[str, Any]) -> str:
     return f"{environment['processor']}, {environment['cores']} cores, {torch.get_num_threads()} threads"
 
 
-def commit() -> str:
-    """The commit of the source tree in use, marked when files differ from it; the version when it is no checkout."""
+def source_commit() -> str:
+    """Return the commit of the source tree, marked if files differ from it; without a checkout, the version."""
     git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
         return subprocess.run(git, capture_output=True, text=True, check=True, timeout=10).stdout.strip()

@@ -1,4 +1,4 @@
-"""How an evaluation becomes a decision: which weights are best, and whether to stop."""
+"""Evaluation during training: scores, the best weights, and early stopping."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ from fewpairs.train.state import Position
 
 
 @dataclass(frozen=True, slots=True)
-class Referee:
-    """Scores a model on `items` whenever it is due; without items it never is."""
+class Evaluator:
+    """Score a model on `items` when an evaluation is due; without items none is."""
 
     score: Callable[[nn.Module, Items], Metric]
     items: Items | None
     config: FitConfig
 
     def due(self, step: int) -> bool:
-        """Whether the weights after `step` steps are to be scored."""
+        """Return whether the weights after `step` steps are evaluated."""
         return self.items is not None and (step == self.config.steps or step % self.config.evaluate_every == 0)
 
-    def rehearse(self, model: nn.Module) -> None:
-        """Score one item before training, so that what is wrong with scores shows now and not hours later.
+    def check_monitor(self, model: nn.Module) -> None:
+        """Score one item before training, so that mistakes in the evaluation show at once.
 
         Raises:
-            InputError: no items, or no score called `config.monitor` (the message lists those that there are).
+            InputError: there are no items, or no score is called `config.monitor` (the message lists the scores).
         """
         if self.items is None:
             return
         if len(self.items) == 0:
-            raise InputError("there is nothing to evaluate on; check the validation split, or evaluate on none")
+            raise InputError("there is nothing to evaluate on; check the validation split, or train without evaluation")
         scores = self.score(model, _First(self.items)).compute()
         if self.config.monitor not in scores:
             raise InputError(
-                f"fit.monitor is {self.config.monitor!r}, which no score is called; "
+                f"fit.monitor is {self.config.monitor!r}, but no score has that name; "
                 f"{nearest(self.config.monitor, scores)}"
             )
 
     def scores(self, model: nn.Module, ema: Ema | None) -> dict[str, Any]:
-        """For the log: `scores` of the moving average where it is scored (then `raw_scores` of the plain weights)."""
+        """Return log entries: `scores`, and `raw_scores` of the plain weights if `scores` are of the moving average."""
         if self.items is None:
             return {}
         started = time.perf_counter()
@@ -64,7 +64,7 @@ class Referee:
 
 @dataclass(frozen=True, slots=True)
 class _First:
-    """The first item alone, in every process."""
+    """Only the first item, in every process."""
 
     items: Items
 
@@ -75,23 +75,23 @@ class _First:
         return self.items[0]
 
 
-def in_float32(outputs: Any) -> Any:
-    """A model's outputs as a task judges them; what is no tensor, such as detections, a model gives in float32."""
+def to_float32(outputs: Any) -> Any:
+    """Convert a tensor of outputs to float32; other outputs, such as detections, are in float32 already."""
     return outputs.float() if isinstance(outputs, Tensor) else outputs
 
 
-def joined(parts: Iterable[Any]) -> Any:
-    """The predictions for the parts of an item, on the CPU: one tensor, or one list of what each image has."""
+def join_outputs(parts: Iterable[Any]) -> Any:
+    """Join the predictions for the parts of an item on the CPU: one tensor, or one list with an entry per image."""
     found = list(parts)
     if all(isinstance(part, Tensor) for part in found):
         return torch.cat([part.cpu() for part in found])
     return [one.to("cpu") for part in found for one in part]
 
 
-def judge(position: Position, score: float, config: FitConfig) -> bool:
-    """Enter the monitored score of step `position.step` into `position`; True when it is the best so far.
+def update_best(position: Position, score: float, config: FitConfig) -> bool:
+    """Note the monitored score of step `position.step` in `position`; return True if it is the best so far.
 
-    A score that is not a number never beats one that is.
+    A score that is not finite is never better than a finite one.
     """
     best, number = position.best_score, math.isfinite(score)
     better = position.best_step is None or (
@@ -103,6 +103,6 @@ def judge(position: Position, score: float, config: FitConfig) -> bool:
     return better
 
 
-def exhausted(position: Position, config: FitConfig) -> bool:
-    """Whether patience has run out."""
+def out_of_patience(position: Position, config: FitConfig) -> bool:
+    """Return whether `patience` evaluations have passed without a better score."""
     return config.patience is not None and position.misses >= config.patience

@@ -1,4 +1,4 @@
-"""What a training run returns."""
+"""The history that a training run returns."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ class Evaluation:
 
     step: int
     scores: dict[str, float | None]
-    """Of the weights that `best.safetensors` would hold: the moving average where one is kept."""
+    """Scores of the evaluated weights: the moving average if one is kept and evaluated."""
     raw_scores: dict[str, float | None] | None = None
-    """Of the weights without averaging, where an average is kept."""
+    """Scores of the plain weights if `scores` are those of the moving average."""
 
 
 @dataclass(slots=True)
 class History:
-    """The course of a run, earlier parts of a resumed one included."""
+    """Losses, evaluations and times of a run, including those before it was resumed."""
 
     monitor: str
     steps: int = 0
-    """Steps done."""
+    """Optimiser steps done."""
     steps_per_epoch: int | None = None
     """None before the first line of the log."""
     losses: list[tuple[int, float | None]] = field(default_factory=list)
-    """Step and mean loss since the line before."""
+    """Step, and mean loss since the previous log line."""
     evaluations: list[Evaluation] = field(default_factory=list)
     best_step: int | None = None
     best_score: float | None = None
     stopped_early: bool = False
     seconds: float = 0.0
-    """Wall-clock time in training, evaluation and writing."""
+    """Wall-clock time of training, evaluation and writing."""
     training_seconds: float = 0.0
-    """Wall-clock time in training steps alone."""
+    """Wall-clock time of the training steps only."""
     waiting_seconds: float = 0.0
-    """The part of `training_seconds` that was spent waiting for data."""
+    """Part of `training_seconds` spent waiting for data."""
     peak_memory_bytes: int = 0
-    """Largest memory held by tensors on a CUDA device; on a CPU the largest resident size of the process."""
+    """Peak memory of tensors on a CUDA device; on a CPU the peak resident size of the process."""
 
     @property
     def waiting_share(self) -> float:
@@ -51,7 +51,7 @@ class History:
         return self.training_seconds / self.steps if self.steps else 0.0
 
     def add(self, record: dict[str, Any]) -> None:
-        """Take over one line of the log."""
+        """Add one line of the log."""
         if record.get("epoch"):
             self.steps_per_epoch = round(record["step"] / record["epoch"])
         if "loss" in record:

@@ -1,4 +1,4 @@
-"""Parameter groups with their own learning rate and weight decay, and the optimiser over them."""
+"""Parameter groups with learning rates and weight decays of their own, and the optimiser."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ BETAS = (0.9, 0.999)
 
 
 def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
-    """Trainable parameters by learning-rate scale and weight decay.
+    """Group the trainable parameters by learning-rate scale and weight decay.
 
-    Each group has `params`, `names` (as in `model.named_parameters()`), `scale` (its rate is this times the scheduled
-    one), `decayed` (whether weight decay applies), `lr` and `weight_decay`. The layers come from
-    `model.layer_groups()`, lists of parameter names from input to output, the last one holding decoder and head; a
-    model without that method is a single layer.
+    Each group has `params`, `names` (as in `model.named_parameters()`), `scale` (factor of the scheduled rate),
+    `decayed` (whether weight decay applies), `lr` and `weight_decay`. The layers come from `model.layer_groups()`,
+    lists of parameter names from input to output, the last one with decoder and head; a model without that method
+    counts as one layer.
 
     Raises:
-        InputError: `layer_decay` or `head_lr` for a model without `layer_groups`, layers that do not hold every
-            trainable parameter exactly once, or a model with nothing to train.
+        InputError: the model has nothing to train, lacks the `layer_groups` that `layer_decay` and `head_lr` need, or
+            its layers do not hold every trainable parameter exactly once.
     """
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if not trainable:
         raise InputError(f"{type(model).__name__} has no trainable parameter; unfreeze some before training")
     scales = _scales(model, config, trainable)
-    undecayed = set(_listed(model, "no_weight_decay") or ())
+    undecayed = set(_call_optional(model, "no_weight_decay") or ())
     groups: dict[tuple[float, bool], dict[str, Any]] = {}
     for name, parameter in trainable.items():
         scale, decayed = key = scales[name], parameter.ndim > 1 and name not in undecayed
@@ -44,13 +44,13 @@ def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str
 
 def _scales(model: nn.Module, config: OptimizerConfig, trainable: Iterable[str]) -> dict[str, float]:
     trainable = set(trainable)
-    layers: list[list[str]] | None = _listed(model, "layer_groups")
+    layers: list[list[str]] | None = _call_optional(model, "layer_groups")
     if layers is None:
         for field in ("layer_decay", "head_lr"):
             if getattr(config, field) != 1.0:
                 raise InputError(
                     f"optimizer.{field} is {getattr(config, field)}, but {type(model).__name__} has no layer_groups() "
-                    f"that would tell its layers apart; set optimizer.{field} to 1"
+                    f"to tell its layers apart; set optimizer.{field} to 1"
                 )
         return dict.fromkeys(trainable, 1.0)
     scales: dict[str, float] = {}
@@ -63,29 +63,29 @@ def _scales(model: nn.Module, config: OptimizerConfig, trainable: Iterable[str])
     if missing := sorted(trainable - scales.keys()):
         raise InputError(
             f"{type(model).__name__}.layer_groups() leaves out {len(missing)} trainable parameters, such as "
-            f"{', '.join(missing[:3])}; every one must belong to a layer"
+            f"{', '.join(missing[:3])}; every parameter must belong to a layer"
         )
     return scales
 
 
-def _listed(model: nn.Module, method: str) -> Any:
-    """What an optional method of the model returns, None without it."""
+def _call_optional(model: nn.Module, method: str) -> Any:
+    """Return the result of an optional method of the model; None if it has no such method."""
     return getattr(model, method)() if hasattr(model, method) else None
 
 
 def build_optimizer(
     groups: list[dict[str, Any]], config: OptimizerConfig, *, fused: bool = True
 ) -> torch.optim.Optimizer:
-    """AdamW or SGD over the `parameter_groups` of a model; `fused` updates in one kernel (on CPU and CUDA)."""
+    """Build AdamW or SGD for the `parameter_groups` of a model; `fused` updates in one kernel (on CPU and CUDA)."""
     if config.name == "sgd":
         return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=fused)
     return torch.optim.AdamW(groups, lr=config.lr, betas=BETAS, fused=fused)
 
 
 def set_rates(optimizer: torch.optim.Optimizer, rate: float, weight_decay: float | None = None) -> None:
-    """Give every group its own share of the scheduled learning rate, and the decayed ones the scheduled weight decay.
+    """Set the learning rate of every group to `rate` times its scale, and the weight decay of the decayed groups.
 
-    None leaves the weight decay as it is.
+    None does not change the weight decay.
     """
     for group in optimizer.param_groups:
         group["lr"] = rate * group["scale"]

@@ -1,4 +1,4 @@
-"""The processes of a run: one alone, or several under `accelerate launch` or torchrun."""
+"""The processes of a run: one, or several under `accelerate launch` or torchrun."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from fewpairs.train.config import Device, Precision
 
 
 def resolve_device(name: Device | str, precision: Precision) -> torch.device:
-    """The device that `name` means here.
+    """Return the device that `name` stands for on this machine.
 
     Raises:
-        InputError: there is no such device, or it cannot compute in `precision`.
+        InputError: the machine has no such device, or it cannot compute in `precision`.
     """
     cuda = torch.cuda.is_available()
     device = torch.device(("cuda" if cuda else "cpu") if name == "auto" else name)
@@ -35,15 +35,15 @@ def resolve_device(name: Device | str, precision: Precision) -> torch.device:
 
 
 def start_processes(device: Device, precision: Precision, *, unused_parameters: bool = False) -> Accelerator:
-    """The accelerate engine of this run; joins the process group that a launcher prepared, if one did.
+    """Return the accelerator of this run; it joins the process group if a launcher started this process.
 
-    `unused_parameters` says that some parameters get no gradient, which data-parallel training must know beforehand.
+    `unused_parameters` tells data-parallel training that some parameters get no gradient.
 
     Raises:
         InputError: as `resolve_device`.
     """
     cpu = resolve_device(device, precision).type == "cpu"
-    # accelerate keeps one state a process and refuses another precision or device, which later runs may well ask for.
+    # accelerate keeps one state per process and refuses another precision or device, which a later run may need.
     GradientState._reset_state()
     AcceleratorState._reset_state(reset_partial_state=not distributed.is_initialized())
     return Accelerator(
@@ -56,7 +56,7 @@ def start_processes(device: Device, precision: Precision, *, unused_parameters: 
 
 
 def rank_and_world(device: torch.device) -> tuple[int, int]:
-    """Index of this process and their number; joins a launcher's group when nothing has done so before."""
+    """Return this process's index and the number of processes; join a launcher's group if that is not done yet."""
     if not distributed.is_initialized() and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         PartialState(cpu=device.type == "cpu")
     if not distributed.is_initialized():
@@ -65,10 +65,10 @@ def rank_and_world(device: torch.device) -> tuple[int, int]:
 
 
 @contextmanager
-def prepared(
+def prepare_training(
     accelerator: Accelerator, model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> Iterator[tuple[nn.Module, torch.optim.Optimizer]]:
-    """Model and optimiser as accelerate wraps them for precision and processes; afterwards `model` is bare again."""
+    """Wrap model and optimiser for precision and processes by accelerate; afterwards `model` is unwrapped again."""
     names = ("forward", "_original_forward", "_is_accelerate_prepared")
     before = {name: model.__dict__[name] for name in names if name in model.__dict__}
     try:
@@ -81,21 +81,21 @@ def prepared(
 
 
 def leave_processes() -> None:
-    """Leave the launcher's group, as a command's last act; alone, this does nothing."""
+    """Leave the launcher's process group at the end of a command; a single process does nothing."""
     if distributed.is_initialized():
         distributed.destroy_process_group()
         AcceleratorState._reset_state(reset_partial_state=True)
 
 
-def gathered(items: list[Any]) -> list[Any]:
-    """The items of all processes, in order of their index; every process must call this."""
+def gather_objects(items: list[Any]) -> list[Any]:
+    """Return the items of all processes, in the order of their indices; every process must call this."""
     if distributed.is_initialized() and distributed.get_world_size() > 1:
         return cast(list[Any], gather_object(items))
     return items
 
 
-def on_main(accelerator: Accelerator, action: Callable[[], object]) -> None:
-    """Let the first process do something that may fail; its FewpairsError is raised in all of them."""
+def run_on_main(accelerator: Accelerator, action: Callable[[], object]) -> None:
+    """Run `action` in the first process; a FewpairsError that it raises is raised in all processes."""
     failure: list[FewpairsError | None] = [None]
     if accelerator.is_main_process:
         try:
@@ -108,12 +108,12 @@ def on_main(accelerator: Accelerator, action: Callable[[], object]) -> None:
         raise failure[0]
 
 
-def share_batch_statistics(model: nn.Module, accelerator: Accelerator) -> nn.Module:
-    """With several processes on GPUs, make batch normalisation see the global batch; otherwise change nothing.
+def sync_batch_norm(model: nn.Module, accelerator: Accelerator) -> nn.Module:
+    """Make batch normalisation use the global batch if there are several processes on GPUs.
 
     Raises:
-        InputError: several processes on CPUs, where PyTorch cannot synchronise batch statistics, so that the result
-            would silently depend on the number of processes.
+        InputError: there are several processes on CPUs, where PyTorch cannot synchronise batch statistics, so that the
+            result would depend on the number of processes.
     """
     layers = [name for name, layer in model.named_modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
     if accelerator.num_processes == 1 or not layers:

@@ -1,4 +1,4 @@
-"""What a person sees of a running training: a bar on a terminal, plain lines elsewhere."""
+"""Display of a running training: a progress bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from rich.progress import (
 Item = TypeVar("Item")
 
 
-def tracked(items: Iterable[Item], description: str, *, total: int, enabled: bool) -> Iterable[Item]:
-    """The `total` items, with a progress bar on a terminal and a plain line before and after elsewhere."""
+def track_progress(items: Iterable[Item], description: str, *, total: int, enabled: bool) -> Iterable[Item]:
+    """Yield the `total` items and show progress: a bar on a terminal, elsewhere a line before and after."""
     if not enabled:
         return items
     console = Console(stderr=True)
     if console.is_terminal:
         return track(items, description=description, total=total, console=console)
-    return _announced(items, description, total, console)
+    return _with_lines(items, description, total, console)
 
 
-def _announced(items: Iterable[Item], description: str, total: int, console: Console) -> Iterator[Item]:
+def _with_lines(items: Iterable[Item], description: str, total: int, console: Console) -> Iterator[Item]:
     console.print(f"{description}: {total} ...", highlight=False, markup=False, soft_wrap=True)
     yield from items
     console.print(f"{description}: done", highlight=False, markup=False, soft_wrap=True)
 
 
-class Reporter:
-    """Writes to standard error, so that a command's output stays clean; `enabled=False` writes nothing."""
+class ProgressReporter:
+    """Show the progress of a training on standard error; `enabled=False` writes nothing."""
 
     def __init__(self, *, start: int, steps: int, enabled: bool, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True)
@@ -55,7 +55,7 @@ class Reporter:
             )
             self.task = self.bar.add_task("", total=steps, completed=start)
 
-    def __enter__(self) -> Reporter:
+    def __enter__(self) -> ProgressReporter:
         if self.bar:
             self.bar.start()
         return self
@@ -67,17 +67,17 @@ class Reporter:
             self.bar.stop()
 
     def step(self, step: int) -> None:
-        """One more step is done."""
+        """Show that `step` steps are done."""
         if self.bar:
             self.bar.update(self.task, completed=step)
 
     def evaluating(self) -> None:
-        """An evaluation begins, during which no step is done."""
+        """Show that an evaluation is running."""
         if self.bar:
             self.bar.update(self.task, description="evaluating ...")
 
     def record(self, record: dict[str, Any], monitor: str, best: float | None) -> None:
-        """Show a line of the log."""
+        """Show one log record."""
         parts = [
             f"loss {_number(record['loss'])}",
             f"lr {record['lr']:.1e}",

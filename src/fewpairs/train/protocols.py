@@ -1,4 +1,4 @@
-"""What training asks of batches, a task, its metric and evaluation items; any object with these members will do."""
+"""Protocols of batches, tasks, metrics and evaluation items; any object with these members fulfils them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor
 
 
 class Batch(Protocol):
-    """What a training step sees: `fewpairs.types.Batch`, `Labelled`, `Pictures`, or a task's own."""
+    """Input of a training step: `fewpairs.types.Batch`, `Labelled`, `Pictures`, or a type of the task."""
 
     @property
     def image(self) -> Any:
-        """What the model is called with: `[b c H W]`, a tuple of such, or images with all that their losses need."""
+        """Argument of the model: `[b c H W]`, a tuple of such tensors, or images together with their targets."""
         ...
 
     @property
@@ -25,16 +25,16 @@ class Batch(Protocol):
 
 
 class Item(Protocol):
-    """What an evaluation step sees: a whole scan, some labelled images, or one picture."""
+    """Input of an evaluation step: a whole scan, some labelled images, or one image."""
 
     @property
     def image(self) -> Tensor:
-        """`[s c H W]`, which goes through the model in parts."""
+        """`[s c H W]`; it goes through the model in parts."""
         ...
 
 
 class Metric(Protocol):
-    """Scores from records of single images or scans: neither batch size nor number of processes can change them."""
+    """Scores from records of single images or scans; batch size and number of processes do not change them."""
 
     @property
     def records(self) -> list[Any]: ...
@@ -47,22 +47,22 @@ class Metric(Protocol):
 
 
 class Task(Protocol):
-    """What is learnt: a loss for training, a prediction and a metric for evaluation."""
+    """A learning task: a loss for training, and a prediction and a metric for evaluation."""
 
     @property
     def auxiliary(self) -> bool:
-        """Whether `loss` wants the model called with `auxiliary=True`; other models are called with the image alone."""
+        """Whether training calls the model with `auxiliary=True`, because `loss` uses the auxiliary outputs."""
         ...
 
     def loss(self, outputs: Any, batch: Any, /) -> dict[str, Tensor]:
-        """Weighted terms, means over the batch; their sum is minimised."""
+        """Return weighted terms, means over the batch; training minimises their sum."""
         ...
 
     def predict(self, outputs: Any, item: Any, /) -> Any:
-        """What the metric wants of the model's float32 outputs for some of the item's images.
+        """Convert the model's float32 outputs for some of the item's images to predictions for the metric.
 
-        A tensor `[s ...]`, or a list of one dataclass an image (such as `fewpairs.types.Detections`) with a method
-        `to(device)`; what the metric is given is all of them in one.
+        They are a tensor `[s ...]`, or a list with one object per image (such as `fewpairs.types.Detections`) that has
+        a method `to(device)`. The metric gets the predictions for all images of the item, joined.
         """
         ...
 

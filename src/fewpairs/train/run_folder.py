@@ -1,4 +1,4 @@
-"""One run, one folder."""
+"""The folder of a run."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Weights = Literal["best", "last"]
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """Where a run keeps what it writes.
+    """Folder that holds the files of one run.
 
-    `config.yaml` (what was asked), `environment.json` (software and hardware), `metrics.jsonl` (the log),
+    `config.yaml` (settings), `environment.json` (software and hardware), `metrics.jsonl` (the log),
     `last.safetensors` (everything needed to resume) and `best.safetensors` (the weights that scored best).
     """
 
@@ -58,17 +58,17 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
-        """Whether the run reached its last step or stopped early."""
+        """Whether the run reached its last step or stopped early, by patience."""
         return self.last.exists() and bool(read_metadata(self.last).get("finished"))
 
     def create(self, config: str, *, overwrite: bool = False) -> None:
-        """Start a run here: make the folder and write `config` (YAML text) and the environment.
+        """Make the folder and write `config` (YAML text) and the environment.
 
-        `overwrite` removes what an earlier run left in the folder, and nothing else.
+        `overwrite` removes the files of an earlier run in the folder, and nothing else.
 
         Raises:
-            InputError: the folder holds something other than a run, or a run that `overwrite` was not given for, or
-                cannot be written.
+            InputError: the folder holds something other than a run, holds a run without `overwrite`, or cannot be
+                written.
         """
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"{self.path} is a file; name a folder for the run")
@@ -84,7 +84,7 @@ class RunFolder:
         if self.last.name in names and not overwrite:
             state = "a finished" if self.finished else "an unfinished"
             raise InputError(
-                f"{self.path} already holds {state} run; go on with `{self.resume_command}`, name another folder, "
+                f"{self.path} already holds {state} run; resume it with `{self.resume_command}`, name another folder, "
                 f"or replace it with --overwrite"
             )
         self._check_writable()
@@ -97,7 +97,7 @@ class RunFolder:
             raise self._unwritable(error) from error
 
     def open(self, *, resume: bool, settings: Mapping[str, Any]) -> None:
-        """Make the folder ready for training; one that `create` did not make is made now, with `settings` as config.
+        """Prepare the folder for training; create it with `settings` as config if `create` has not been called.
 
         Raises:
             InputError: as `create` and `check_resumable`.
@@ -110,12 +110,12 @@ class RunFolder:
             self._check_writable()
 
     def check_resumable(self) -> None:
-        """Raise InputError unless training can go on here."""
+        """Raise InputError unless training can be resumed from this folder."""
         if not self.config.exists():
             raise InputError(f"{self.path} holds no run to resume (no {self.config.name})")
         if not self.last.exists():
             raise InputError(
-                f"{self.path} has no {self.last.name}: its run stopped before the first checkpoint; start it anew"
+                f"{self.path} has no {self.last.name}: its run stopped before the first checkpoint; start it again"
             )
         self._check_writable()
 
@@ -134,7 +134,7 @@ class RunFolder:
 
 
 def weights_file(folder: Path, weights: Weights) -> Path:
-    """The checkpoint of a run: `best` by the monitored score, or `last` (its moving average where one is kept).
+    """Return the checkpoint of a run: `best` by the monitored score, or `last`.
 
     Raises:
         InputError: the run has no such checkpoint.

@@ -1,4 +1,4 @@
-"""Which images every step sees: a pure function of the seed, so that training can start anywhere."""
+"""The images of every step, as a pure function of the seed, so that training can start at any step."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from torch.utils.data import Sampler
 from fewpairs.errors import InputError
 
 Key = tuple[int, int]
-"""Epoch and index: a data set derives its augmentation from both, so that no epoch repeats the last.
+"""Epoch and index of a sample: its augmentation depends on both, so that epochs differ.
 
-With repeated augmentation the first number counts the rounds: copy r of an image in an epoch has `epoch * repeats + r`.
+With repeated augmentation, copy r of an image in an epoch has `epoch * repeats + r` in place of the epoch.
 """
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """How an epoch is cut into global batches, and these into forward passes of the processes.
+class BatchPlan:
+    """Division of an epoch into global batches, and of these into forward passes of the processes.
 
     Each epoch is one permutation of the data set, drawn from `(seed, epoch)`; an incomplete last global batch is
-    dropped. Process `rank` takes its slice of every forward pass, so the images of a step depend on the size of the
-    global batch alone and not on how it is cut into processes and accumulated passes.
+    dropped. Process `rank` takes its slice of every forward pass, so the images of a step depend only on the size of
+    the global batch, not on its division into processes and accumulated passes.
 
-    With `repeats` (repeated augmentation, arXiv 1901.09335; timm's `RepeatAugSampler`) an epoch is as long, but shows
-    only the first `size / repeats` images of its permutation, each so many times. The copies of an image are in one
-    global batch, unless its end cuts them off, and lie as far apart in it as they can: `repeats` or more forward passes
-    (processes times accumulated ones) never hold two of them in one.
+    With `repeats` (repeated augmentation, arXiv 1901.09335; timm's `RepeatAugSampler`) an epoch is as long, but
+    shows only the first `size / repeats` images of its permutation, each `repeats` times. The copies of an image are in
+    one global batch, unless its end cuts them off, and as far apart as possible: with `repeats` or more forward passes
+    (processes times accumulated passes) no pass holds two copies.
 
     Raises:
         InputError: the data set is smaller than one global batch.
@@ -52,7 +52,7 @@ class Plan:
 
     @property
     def global_batch(self) -> int:
-        """Images of one optimiser step, over all processes and accumulated passes."""
+        """Number of images in one optimiser step, over all processes and accumulated passes."""
         return self.batch_size * self.accumulate * self.world
 
     @property
@@ -60,11 +60,11 @@ class Plan:
         return self.size // self.global_batch
 
     def permutation(self, epoch: int) -> np.ndarray:
-        """The order in which `epoch` takes the images, `[size]`."""
+        """Return the order of the images in `epoch`, `[size]`."""
         return np.random.default_rng((self.seed, epoch)).permutation(self.size)
 
     def batch(self, step: int, index: int, rank: int) -> list[Key]:
-        """Keys of forward pass `index` of `step` on process `rank`."""
+        """Return the keys of forward pass `index` of `step` on process `rank`."""
         epoch, position = divmod(step, self.steps_per_epoch)
         return self._cut(self.permutation(epoch), epoch, position, index, rank)
 
@@ -72,18 +72,18 @@ class Plan:
         places = position * self.global_batch + np.arange(self.global_batch)
         copies = places % self.repeats
         start = (index * self.world + rank) * self.batch_size
-        # First copies first, then second ones: a stable sort keeps the images of each round in their order.
+        # First all first copies, then the second ones: a stable sort keeps the order of the images.
         mine = np.argsort(copies, kind="stable")[start : start + self.batch_size]
         return [(epoch * self.repeats + int(copies[at]), int(order[places[at] // self.repeats])) for at in mine]
 
 
-class Batches(Sampler[list[Key]]):
-    """The forward passes of process `rank` from step `start` up to, not including, step `stop`: lists of keys.
+class BatchSampler(Sampler[list[Key]]):
+    """Lists of keys, one for each forward pass of process `rank`, from step `start` to before step `stop`.
 
-    It runs through all epochs, so that loading never pauses where one ends.
+    The sampler runs through all epochs, so that loading does not pause between them.
     """
 
-    def __init__(self, plan: Plan, *, rank: int = 0, start: int = 0, stop: int) -> None:
+    def __init__(self, plan: BatchPlan, *, rank: int = 0, start: int = 0, stop: int) -> None:
         self.plan, self.rank, self.start, self.stop = plan, rank, start, stop
 
     def __len__(self) -> int:

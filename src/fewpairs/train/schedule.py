@@ -9,7 +9,7 @@ from fewpairs.train.config import OptimizerConfig, ScheduleConfig
 
 
 def check_schedule(config: ScheduleConfig, steps: int) -> None:
-    """Raise InputError when the warm-up leaves no step of `steps` for the schedule itself, or a milestone is none."""
+    """Raise InputError if the warm-up takes all `steps`, or if a milestone is not below `steps`."""
     if config.warmup >= steps:
         raise InputError(
             f"schedule.warmup is {config.warmup} steps, but training lasts only {steps}; make it shorter than fit.steps"
@@ -22,11 +22,11 @@ def check_schedule(config: ScheduleConfig, steps: int) -> None:
 
 
 def rate_factor(config: ScheduleConfig, step: int, steps: int) -> float:
-    """The share of the peak learning rate that step `step` (from 0) of `steps` uses, in (0, 1].
+    """Return the fraction of the peak learning rate at step `step` (from 0) of `steps`, in (0, 1].
 
-    Warm-up goes from `warmup_from` to 1 by `(step + 1) / warmup`, so that the first step already learns; cosine follows
-    SGDR (arXiv 1608.03983, equation 5, without restarts), poly the usual `(1 - progress) ** power` of semantic
-    segmentation, step the detectors' habit of multiplying the rate by `drop` at each milestone.
+    Warm-up goes from `warmup_from` to 1 by `(step + 1) / warmup`, so that the rate of the first step is not 0. Cosine
+    follows SGDR (arXiv 1608.03983, equation 5, without restarts), poly is the `(1 - progress) ** power` of semantic
+    segmentation, and step multiplies the rate by `drop` at each milestone, as detectors do.
     """
     if step < config.warmup:
         return config.warmup_from + (1 - config.warmup_from) * (step + 1) / config.warmup
@@ -40,7 +40,7 @@ def rate_factor(config: ScheduleConfig, step: int, steps: int) -> float:
 
 
 def weight_decay_at(config: OptimizerConfig, step: int, steps: int) -> float:
-    """The weight decay of step `step` (from 0) of `steps`, from `weight_decay` to `weight_decay_end` by half a cosine.
+    """Return the weight decay at step `step` (from 0) of `steps`: half a cosine between its two values.
 
     It has no warm-up, as in DINO (arXiv 2104.14294, appendix on the implementation).
     """

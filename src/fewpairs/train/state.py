@@ -1,4 +1,4 @@
-"""Everything that a resumed run needs to go on as if it had never stopped, as tensors and JSON."""
+"""The state of a run, as tensors and JSON, from which it resumes exactly."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from fewpairs.errors import CheckpointError
 from fewpairs.train.checkpoint import Weights, check_same_model, read_checkpoint, with_prefix, write_checkpoint
 from fewpairs.train.config import FitConfig
 from fewpairs.train.ema import Ema
-from fewpairs.train.log import plain
+from fewpairs.train.metrics_log import json_safe
 
 
 @dataclass(slots=True)
 class Position:
-    """How far a run has come."""
+    """Progress of a run."""
 
     step: int = 0
-    """Optimiser steps done; it fixes epoch, position in the epoch and learning rate."""
+    """Optimiser steps done; epoch, position in the epoch and learning rate follow from it."""
     best_step: int | None = None
     best_score: float | None = None
     misses: int = 0
@@ -36,25 +36,25 @@ class Position:
 
 @dataclass(slots=True)
 class TrainingState:
-    """The changing parts of a run: model, optimiser, moving average, gradient scaler and position."""
+    """The state of a run: model, optimiser, moving average, gradient scaler and position."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
     ema: Ema | None
     scaler: torch.amp.GradScaler | None
     identity: dict[str, Any]
-    """What must not change between the parts of a run: seed, batch sizes, processes, optimiser, ..."""
+    """Settings that must not change when a run is resumed: seed, batch sizes, processes, optimiser, ..."""
     position: Position = field(default_factory=Position)
     score_ema: bool = True
-    """Whether scores are those of the moving average, where there is one."""
+    """Whether the moving average is evaluated, if there is one."""
 
     @property
     def scored(self) -> Weights:
-        """Which weights the scores of this run belong to."""
+        """Which weights this run evaluates."""
         return "ema" if self.ema and self.score_ema else "model"
 
     def save_best(self, path: Path, monitor: str, scores: dict[str, float]) -> None:
-        """Write the weights that `scores` belong to (`weights` in the metadata says which these are).
+        """Write the evaluated weights and their `scores`; `weights` in the metadata says which weights these are.
 
         Raises:
             TrainingError: as `write_checkpoint`.
@@ -65,12 +65,12 @@ class TrainingState:
             "step": self.position.step,
             "weights": self.scored,
             "monitor": monitor,
-            "scores": plain(scores),
+            "scores": json_safe(scores),
         }
         write_checkpoint(path, {f"model.{name}": value for name, value in weights.items()}, metadata)
 
     def save_last(self, path: Path, rng: list[dict[str, Tensor]], config: FitConfig, *, finished: bool) -> None:
-        """Write everything; `rng` holds the random states of every process, `finished` whether training is over.
+        """Write the state; `rng` has the random states of each process, `finished` tells whether training is over.
 
         Raises:
             TrainingError: as `write_checkpoint`.
@@ -100,14 +100,14 @@ class TrainingState:
         write_checkpoint(path, tensors, metadata)
 
     def restore(self, path: Path, rank: int) -> None:
-        """Continue from `path`, random states of process `rank` included.
+        """Restore the state from `path`, including the random states of process `rank`.
 
         Raises:
-            CheckpointError: the file cannot be read, belongs to another model, or its run was set up differently.
+            CheckpointError: the file cannot be read, or belongs to another model or a run with other settings.
         """
         tensors, metadata = read_checkpoint(path)
         if metadata.get("kind") != "last":
-            raise CheckpointError(f"{path} holds weights only; training resumes from last.safetensors")
+            raise CheckpointError(f"{path} holds only weights; training resumes from last.safetensors")
         self._check_identity(path, metadata["identity"])
         weights = with_prefix(tensors, "model.")
         check_same_model(path, self.model, weights)
@@ -152,7 +152,7 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _named_parameters(optimizer: torch.optim.Optimizer) -> list[tuple[str, nn.Parameter]]:
-    """In the order in which the optimiser numbers them."""
+    """Return names and parameters in the optimiser's order."""
     return [
         (name, parameter)
         for group in optimizer.param_groups
@@ -161,15 +161,15 @@ def _named_parameters(optimizer: torch.optim.Optimizer) -> list[tuple[str, nn.Pa
 
 
 def seed_everything(seed: int, rank: int) -> None:
-    """Seed Python, NumPy and PyTorch, each process differently."""
-    own = int(np.random.SeedSequence((seed, rank)).generate_state(1)[0])
-    random.seed(own)
-    np.random.seed(own)
-    torch.manual_seed(own)
+    """Seed Python, NumPy and PyTorch, differently in each process."""
+    process_seed = int(np.random.SeedSequence((seed, rank)).generate_state(1)[0])
+    random.seed(process_seed)
+    np.random.seed(process_seed)
+    torch.manual_seed(process_seed)
 
 
 def capture_rng(device: torch.device) -> dict[str, Tensor]:
-    """The random states of this process as tensors."""
+    """Return the random states of this process as tensors."""
     _, words, gauss = random.getstate()
     _, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     states = {
@@ -186,7 +186,7 @@ def capture_rng(device: torch.device) -> dict[str, Tensor]:
 
 
 def restore_rng(states: dict[str, Tensor]) -> None:
-    """Undo everything that drew random numbers since `capture_rng`."""
+    """Set the random states to those of `capture_rng`."""
     gauss = states["python_gauss"].tolist()
     random.setstate((3, tuple(states["python"].tolist()), gauss[0] if gauss else None))
     position, has_gauss = states["numpy_position"].tolist()

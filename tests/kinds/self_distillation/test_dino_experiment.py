@@ -30,7 +30,7 @@ from fewpairs.runs.run import evaluate_run, load_run, train_run
 from fewpairs.runs.training import train
 from fewpairs.train import FitConfig, Interrupted, OptimizerConfig, RunFolder, ScheduleConfig, fit, read_log
 from fewpairs.train import evaluate as score
-from fewpairs.train.journal import Journal
+from fewpairs.train.recorder import RunRecorder
 
 COARSENESS = {"coarse": 2, "medium": 4, "fine": 8, "finest": 16}
 
@@ -134,15 +134,15 @@ def test_an_interrupted_run_ends_with_the_same_bits(
 ) -> None:
     one = experiment(textures, steps=4, accumulate=2, batch_size=4)
     run(one, tmp_path / "straight")
-    step = Journal.step
+    step = RunRecorder.step
 
-    def stopping(journal: Journal) -> None:
-        step(journal)
-        if journal.position.step == 2:
+    def stopping(recorder: RunRecorder) -> None:
+        step(recorder)
+        if recorder.position.step == 2:
             os.kill(os.getpid(), signal.SIGINT)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Journal, "step", stopping)
+        patched.setattr(RunRecorder, "step", stopping)
         with pytest.raises(Interrupted):
             run(one, tmp_path / "parts")
     run(one, tmp_path / "parts", resume=True)

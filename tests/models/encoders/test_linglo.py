@@ -12,8 +12,8 @@ from timm.models import PyramidVisionTransformerV2
 from timm.optim import param_groups_layer_decay
 
 from fewpairs.attention import KNN, KV, Core, KeyOnly, KVPos, ReducedProjection, Softmax
-from fewpairs.cost.ledger import totals, trace
-from fewpairs.cost.weightless import weightless
+from fewpairs.cost.breakdown import parameters_and_macs, trace_model
+from fewpairs.cost.empty_weights import empty_weights
 from fewpairs.errors import InputError
 from fewpairs.models.encoders import (
     LINGLO_B0,
@@ -51,15 +51,15 @@ class TestSize:
         ],
     )
     def test_million_parameters_and_thousand_million_multiply_adds(self, layout, parameters, macs):
-        with weightless():
-            counted = totals(LinGlo(layout, KeyOnly()), (224, 224))
+        with empty_weights():
+            counted = parameters_and_macs(LinGlo(layout, KeyOnly()), (224, 224))
         assert (f"{counted[0] / 1e6:.3f}", f"{counted[1] / 1e9:.2f}") == (parameters, macs)
 
     @pytest.mark.parametrize("layout", [LINGLO_B0, LINGLO_NANO, LINGLO_PICO, TINY])
     @pytest.mark.parametrize("name", ["alternating", "grafted", "attention", "convolution"])
     def test_parameters_follow_the_closed_form(self, layout, name):
         layout = arrange(layout, name)
-        with weightless():
+        with empty_weights():
             model = LinGlo(layout, KeyOnly(), in_chans=2, num_classes=7)
         assert sum(p.numel() for p in model.parameters()) == layout.parameters(in_chans=2, num_classes=7)
 
@@ -91,20 +91,20 @@ class TestSize:
             expected += stage.blocks.count("A") * (3 * n * d * d + 3 * n * d)
             expected += stage.blocks.count("C") * (2 * n * d * d + 9 * n * d)
             channels = d
-        with weightless():
+        with empty_weights():
             model = LinGlo(layout, KeyOnly(), num_classes=7)
-        assert trace(model, (height, width)).macs.total() == expected + 7 * channels
+        assert trace_model(model, (height, width)).macs.total() == expected + 7 * channels
 
     def test_cost_is_linear_in_the_pixels(self):
-        with weightless():
+        with empty_weights():
             model = LinGlo(LINGLO_B0, KeyOnly(), num_classes=0)
-        one, two, four = (totals(model, (64, side))[1] for side in (64, 128, 256))
+        one, two, four = (parameters_and_macs(model, (64, side))[1] for side in (64, 128, 256))
         assert (two, four) == (2 * one, 4 * one)
 
     def test_terms_of_the_ledger(self):
-        with weightless():
+        with empty_weights():
             model = LinGlo(TINY, KeyOnly(), num_classes=5)
-        macs = trace(model, (32, 32)).macs
+        macs = trace_model(model, (32, 32)).macs
         assert set(macs) == {"embedding", "convolutions", "projections", "scores", "values", "feed-forward", "head"}
         n, d = (64, 16, 4), (8, 16, 24)
         assert macs["scores"] == sum(a * b for a, b in zip(n, d, strict=True))
@@ -246,9 +246,9 @@ class TestReduction:
         torch.testing.assert_close(ours(x, Grid(8, 13)), theirs(x, (8, 13)))
 
     def test_keys_are_fewer(self):
-        with weightless():
+        with empty_weights():
             model = LinGlo(arrange(LINGLO_B0, reduction=True), KNN(0.5))
-        found = [(site.n, site.m) for site in trace(model, (224, 224)).sites]
+        found = [(site.n, site.m) for site in trace_model(model, (224, 224)).sites]
         assert list(dict.fromkeys(found)) == [(3136, 49), (784, 49), (196, 49), (49, 49)]
 
     @pytest.mark.parametrize("size", [(1, 1), (20, 33)])
@@ -268,7 +268,7 @@ class TestReduction:
 class TestTimm:
     @pytest.mark.parametrize("name", NAMES)
     def test_names(self, name):
-        with weightless():
+        with empty_weights():
             model = timm.create_model(name, num_classes=3, in_chans=1)
         assert model(torch.empty(2, 1, 32, 48, device="meta")).shape == (2, 3)
         assert "reconstruction" in timm.model_entrypoint(name).__doc__ or name in ("linglo_nano", "linglo_pico")
@@ -276,7 +276,7 @@ class TestTimm:
         assert model.get_parameter(model.pretrained_cfg["first_conv"] + ".weight").shape[1] == 1
 
     def test_arguments(self):
-        with weightless():
+        with empty_weights():
             model = timm.create_model("linglo_b0", layout="grafted", attention="knn", reduction=True, squeeze=0.25)
         assert [stage.blocks for stage in model.layout.stages] == ["CC", "CCCC", "AAAA", "AA"]
         assert {core.variant for core in model.modules() if isinstance(core, Core)} == {KNN()}
@@ -285,7 +285,7 @@ class TestTimm:
         model = timm.create_model("linglo_pico", features_only=True)
         assert (model.feature_info.channels(), model.feature_info.reduction()) == ([24, 48], [2, 4])
         assert [x.shape for x in model(image(28, 30))] == [(2, 24, 14, 15), (2, 48, 7, 8)]
-        with weightless():
+        with empty_weights():
             chosen = timm.create_model("linglo_b0", features_only=True, out_indices=(1, 3), in_chans=1)
         assert (chosen.feature_info.channels(), chosen.feature_info.reduction()) == ([64, 256], [8, 32])
         maps = chosen(torch.empty(1, 1, 65, 64, device="meta"))

@@ -23,7 +23,7 @@ from fewpairs.kinds.semantic.source import SemanticSource
 from fewpairs.kinds.semantic.split import SemanticShares, SemanticSplit, split_semantic
 from fewpairs.kinds.semantic.task import Semantic
 from fewpairs.kinds.semantic.view import SemanticView
-from fewpairs.models import Segmenter, Sweep, SweptSegmenter, create_segmenter, load_segmenter
+from fewpairs.models import InferenceConfig, InferenceSegmenter, Segmenter, create_segmenter, load_segmenter
 from fewpairs.report import Overlay
 from fewpairs.train import FitConfig, OptimizerConfig, ScheduleConfig
 from fewpairs.train.run_folder import Weights
@@ -80,7 +80,7 @@ class SemanticExperiment(Experiment):
     view: SemanticView = field(default_factory=SemanticView)
     augment: SemanticAugment | None = field(default_factory=SemanticAugment)
     task: SemanticTask = field(default_factory=SemanticTask)
-    inference: Sweep = field(default_factory=Sweep)
+    inference: InferenceConfig = field(default_factory=InferenceConfig)
     fit: FitConfig = field(default_factory=lambda: FitConfig(steps=1000, batch_size=16, monitor="miou"))
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
@@ -139,7 +139,7 @@ class SemanticExperiment(Experiment):
 
     def judged(self, model: nn.Module) -> nn.Module:
         """As `inference` says; during training images are seen whole and once."""
-        return SweptSegmenter(model, self.inference)
+        return InferenceSegmenter(model, self.inference)
 
     def _task(self, classes: tuple[str, ...]) -> Semantic:
         return Semantic(classes, auxiliary=self.task.auxiliary, aux_weight=self.task.aux_weight)

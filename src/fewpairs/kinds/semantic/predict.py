@@ -1,6 +1,6 @@
 """From picture files to label maps: a class for every pixel of each picture, at its own size.
 
-files -> pictures [1 c h w] -> SweptSegmenter -> labels [H W] -> NAME.png, overlays/NAME.png, predictions.json
+files -> pictures [1 c h w] -> InferenceSegmenter -> labels [H W] -> NAME.png, overlays/NAME.png, predictions.json
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Encoders: image in, maps out, attention as an argument."""
 
-from fewpairs.models.encoders.contract import Encoder
+from fewpairs.models.encoders.base import Encoder
 from fewpairs.models.encoders.cvt import CVT_13, CVT_21, CvT, CvTStage
 from fewpairs.models.encoders.cvt_encoder import CvTEncoder
 from fewpairs.models.encoders.hybrid import R50, HybridEncoder, StemConfig, build_stem

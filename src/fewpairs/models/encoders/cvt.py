@@ -21,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 
 from fewpairs.attention import Attention, ConvProjection, MultiHead, Variant, spread
 from fewpairs.models.encoders.staged import StagedClassifier, check_maps
-from fewpairs.models.encoders.vit import draw_linear
+from fewpairs.models.encoders.vit import init_linear
 from fewpairs.types import Grid
 
 
@@ -81,7 +81,7 @@ class CvTStageBlocks(nn.Module):
         self.cls_token = nn.Parameter(torch.empty(1, 1, width)) if class_token else None
         self.blocks = nn.ModuleList(blocks)
         self.grad_checkpointing = False
-        self.apply(draw_linear)
+        self.apply(init_linear)
         if self.cls_token is not None:
             trunc_normal_(self.cls_token, std=0.02)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from fewpairs.attention import Attention
-from fewpairs.models.encoders.contract import Encoder
+from fewpairs.models.encoders.base import Encoder
 from fewpairs.models.encoders.cvt import CvT, CvTStage
 
 

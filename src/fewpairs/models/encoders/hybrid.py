@@ -11,7 +11,7 @@ from timm.models.resnetv2 import ResNetV2
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from fewpairs.models.encoders.contract import Encoder
+from fewpairs.models.encoders.base import Encoder
 from fewpairs.models.encoders.vit import ViTEncoder
 
 

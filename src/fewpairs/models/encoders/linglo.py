@@ -22,7 +22,7 @@ from fewpairs.attention import Attention, Core, LinearProjection, MultiHead, Red
 from fewpairs.models.encoders.cvt import ConvEmbed, CvTStage, as_map
 from fewpairs.models.encoders.linglo_layout import LinGloLayout, LinGloStage, MBConvShape
 from fewpairs.models.encoders.staged import StagedClassifier, check_maps
-from fewpairs.models.encoders.vit import draw_linear
+from fewpairs.models.encoders.vit import init_linear
 from fewpairs.types import Grid
 
 _Norm = partial(nn.LayerNorm, eps=1e-6)
@@ -83,7 +83,7 @@ class LinGloBlocks(nn.Module):
         super().__init__()
         self.embed, self.blocks, self.norm = embed, nn.ModuleList(blocks), _Norm(width)
         self.grad_checkpointing = False
-        _draw(self)
+        _init_weights(self)
 
     def forward(self, image: Tensor) -> Tensor:
         x, grid = self.embed(image)
@@ -212,9 +212,9 @@ class LinGlo(StagedClassifier):
         }
 
 
-def _draw(module: nn.Module) -> None:
+def _init_weights(module: nn.Module) -> None:
     """PVTv2's initial weights, but for what a variant of attention draws itself."""
-    draw_linear(module)
+    init_linear(module)
     if isinstance(module, nn.Conv2d):
         fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
         nn.init.normal_(module.weight, std=(2.0 / fan_out) ** 0.5)
@@ -222,4 +222,4 @@ def _draw(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
     for child in module.children():
         if not isinstance(child, Core):
-            _draw(child)
+            _init_weights(child)

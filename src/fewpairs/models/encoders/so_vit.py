@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from fewpairs.attention import Attention, spread
 from fewpairs.models.encoders.token_vit import Tokenizer, TokenViT, Trunk
-from fewpairs.models.encoders.vit import draw_linear
+from fewpairs.models.encoders.vit import init_linear
 from fewpairs.types import Grid, Size
 
 SO_VIT_7 = Trunk(width=256, depth=7, heads=4, mlp_ratio=2.0)
@@ -127,7 +127,7 @@ class SoViT(TokenViT):
             drop_rate=drop_rate,
             drop_path_rate=drop_path_rate,
         )
-        self.second_order = SecondOrderPool(trunk.width, *covariance).apply(draw_linear)
+        self.second_order = SecondOrderPool(trunk.width, *covariance).apply(init_linear)
 
     def head_width(self) -> int:
         return self.embed_dim + self._covariance[0] * self._covariance[1]

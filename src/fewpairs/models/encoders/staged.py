@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from fewpairs.errors import InputError
-from fewpairs.models.encoders.vit import draw_linear
+from fewpairs.models.encoders.vit import init_linear
 
 
 class StagedClassifier(nn.Module):
@@ -127,7 +127,7 @@ class StagedClassifier(nn.Module):
         if classes < 1:
             return nn.Identity()
         head = nn.Linear(self.num_features, classes)
-        draw_linear(head)
+        init_linear(head)
         return head
 
 

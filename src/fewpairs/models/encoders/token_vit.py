@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from fewpairs.attention import LinearProjection, MultiHead, Variant
 from fewpairs.attention.kv import index_sinusoid
 from fewpairs.errors import InputError
-from fewpairs.models.encoders.vit import draw_linear
+from fewpairs.models.encoders.vit import init_linear
 from fewpairs.types import Grid, Size
 
 
@@ -108,7 +108,7 @@ class TokenViT(nn.Module, ABC):
             {"num_chs": trunk.width, "reduction": patch_embed.stride, "module": f"blocks.{i}"}
             for i in range(trunk.depth)
         ]
-        self.apply(draw_linear)
+        self.apply(init_linear)
         trunc_normal_(self.cls_token, std=0.02)
 
     @abstractmethod
@@ -207,7 +207,7 @@ class TokenViT(nn.Module, ABC):
             allowed = ", ".join(map(repr, self.pools))
             raise InputError(f"global_pool={global_pool!r} is not possible here; allowed: {allowed}")
         self.num_classes, self.global_pool = num_classes, self.global_pool if global_pool is None else global_pool
-        self.head = self._new_head(num_classes).apply(draw_linear).to(self.cls_token.device)
+        self.head = self._new_head(num_classes).apply(init_linear).to(self.cls_token.device)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Compute the blocks again in the backward pass rather than keep what they need."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fewpairs.attention import Attention, MultiHead, spread
 from fewpairs.errors import InputError
-from fewpairs.models.encoders.contract import Encoder
+from fewpairs.models.encoders.base import Encoder
 from fewpairs.types import Grid, Size
 
 
@@ -103,12 +103,12 @@ def build_vit(
     vit.patch_embed.register_forward_hook(place.note)
     for block, variant in zip(vit.blocks, variants, strict=True):
         mixed = MultiHead(config.width, config.heads, variant)
-        mixed.apply(draw_linear)
+        mixed.apply(init_linear)
         block.attn = BlockAttention(mixed, place)
     return vit
 
 
-def draw_linear(module: nn.Module) -> None:
+def init_linear(module: nn.Module) -> None:
     """timm's initial weights for a transformer's linear maps, to be given to `apply`."""
     if isinstance(module, nn.Linear):
         trunc_normal_(module.weight, std=0.02)

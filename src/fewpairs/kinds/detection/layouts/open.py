@@ -14,7 +14,7 @@ DetectionKind = Literal["coco", "voc", "nuclei-masks"]
 DETECTION_KINDS: tuple[DetectionKind, ...] = ("coco", "voc", "nuclei-masks")
 
 _HERE = "fewpairs.kinds.detection.layouts"
-_OF_ALL = ("classes", "train", "val", "test", "images", "on_error", "check_files")
+_OF_ALL: tuple[str, ...] = ("classes", "train", "val", "test", "images", "on_error", "check_files")
 _OF_ALL += ("val_fraction", "test_fraction", "seed")
 LAYOUTS = {
     "coco": Layout(f"{_HERE}.coco:open_coco", _OF_ALL),

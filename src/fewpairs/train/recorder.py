@@ -1,4 +1,4 @@
-"""Keeps the books of a run: log file, progress, history and the clock."""
+"""Recording of a run: log file, progress display, history and times."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ import torch
 
 from fewpairs.train.checkpoint import read_metadata
 from fewpairs.train.config import FitConfig
-from fewpairs.train.feed import Feed
+from fewpairs.train.dataloader import BatchLoader
 from fewpairs.train.history import History
-from fewpairs.train.log import MetricsLog, Record, plain, read_log
-from fewpairs.train.progress import Reporter
+from fewpairs.train.metrics_log import MetricsLog, Record, json_safe, read_log
+from fewpairs.train.progress import ProgressReporter
 from fewpairs.train.run_folder import RunFolder
 from fewpairs.train.state import Position
 
 
-class Journal:
-    """Only the first process (`main`) writes and prints; all of them keep time."""
+class RunRecorder:
+    """Record a run; all processes measure time, and only the first one (`main`) writes and prints."""
 
     def __init__(
-        self, run: RunFolder, config: FitConfig, position: Position, feed: Feed, *, main: bool, progress: bool
+        self, run: RunFolder, config: FitConfig, position: Position, batches: BatchLoader, *, main: bool, progress: bool
     ) -> None:
-        self.config, self.position, self.feed = config, position, feed
+        self.config, self.position, self.batches = config, position, batches
         self.history = History(config.monitor)
         self.log = MetricsLog(run.metrics, after=position.step) if main else None
         for record in self.log.kept if self.log else ():
             self.history.add(record)
-        self.reporter = Reporter(start=position.step, steps=config.steps, enabled=progress and main)
+        self.reporter = ProgressReporter(start=position.step, steps=config.steps, enabled=progress and main)
         self._earlier = position.seconds
         self._started = time.perf_counter()
-        if torch.cuda.is_available() and feed.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(feed.device)
+        if torch.cuda.is_available() and batches.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(batches.device)
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> RunRecorder:
         self.reporter.__enter__()
         self.open_window()
         return self
@@ -47,39 +47,39 @@ class Journal:
         self.reporter.__exit__(kind, error, trace)
 
     def step(self) -> None:
-        """One more step is done."""
+        """Record that a step is done."""
         self.reporter.step(self.position.step)
 
     def open_window(self) -> None:
-        """From here on time counts as training, until `close_window`."""
-        self._window = time.perf_counter(), self.feed.waited, self.position.step
+        """Start counting time as training time, until `close_window`."""
+        self._window = time.perf_counter(), self.batches.waited, self.position.step
 
     def close_window(self) -> Record:
-        """Seconds a step and the share of them spent waiting for data, since `open_window`."""
+        """Return seconds per step, and the share spent waiting for data, since `open_window`."""
         started, waited, step = self._window
-        spent, waiting = time.perf_counter() - started, self.feed.waited - waited
+        spent, waiting = time.perf_counter() - started, self.batches.waited - waited
         self.position.training_seconds += spent
         self.position.waiting_seconds += waiting
         return {"seconds_per_step": spent / (self.position.step - step), "waiting": waiting / spent}
 
     def write(self, record: Record) -> None:
-        """Log, remember and show one record."""
+        """Write one record to the log, add it to the history and show it."""
         at = self.position
         at.seconds = self._earlier + time.perf_counter() - self._started
-        at.peak_memory_bytes = max(at.peak_memory_bytes, _peak_memory(self.feed.device))
+        at.peak_memory_bytes = max(at.peak_memory_bytes, _peak_memory(self.batches.device))
         if self.log:
-            record = plain(record)
+            record = json_safe(record)
             self.log.append(record)
             self.history.add(record)
             self.reporter.record(record, self.config.monitor, self.position.best_score)
 
     def finish(self) -> History:
-        """The history of the whole run, its earlier parts included."""
+        """Return the history of the whole run, including its parts before it was resumed."""
         return _complete(self.history, self.position, early=self.position.step < self.config.steps)
 
 
 def read_history(run: RunFolder) -> History:
-    """The history of a run so far, from what its folder holds.
+    """Return the history of a run so far from its folder.
 
     Raises:
         CheckpointError: `last.safetensors` is missing or damaged.

@@ -13,19 +13,19 @@ from fewpairs.errors import TrainingError
 Record = dict[str, Any]
 
 
-def plain(value: Any) -> Any:
-    """`value` with numbers that JSON cannot hold (NaN, infinities) as None."""
+def json_safe(value: Any) -> Any:
+    """Return `value` with None in place of numbers that JSON cannot hold (NaN, infinities)."""
     if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
+        return {key: json_safe(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
+        return [json_safe(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
 
 
 class MetricsLog:
-    """Appends records to a file; with `after`, first drops the lines of later steps, and half-written ones."""
+    """Append records to a file, after dropping half-written lines and those of steps later than `after`."""
 
     def __init__(self, path: Path, *, after: int = 0) -> None:
         self.path = path
@@ -44,10 +44,10 @@ class MetricsLog:
             temporary.unlink(missing_ok=True)
 
     def append(self, record: Record) -> None:
-        """Write one line and hand it to the operating system.
+        """Append one line to the file.
 
         Raises:
-            TrainingError: the file cannot be written, as on a full disk.
+            TrainingError: the file cannot be written, for example because the disk is full.
         """
         try:
             with self.path.open("a", encoding="utf-8") as file:
@@ -58,19 +58,19 @@ class MetricsLog:
     def _failed(self, error: OSError) -> TrainingError:
         return TrainingError(
             f"could not write the log {self.path}: {error.strerror or error}; checkpoints written so far are intact. "
-            f"Free disk space or mend the folder's permissions, then resume the run"
+            f"Free disk space or fix the folder's permissions, then resume the run"
         )
 
 
 def _line(record: Record) -> str:
-    return json.dumps(plain(record), allow_nan=False) + "\n"
+    return json.dumps(json_safe(record), allow_nan=False) + "\n"
 
 
 def read_log(path: Path) -> list[Record]:
-    """The records of a log, without a last line that was cut off while it was written.
+    """Return the records of a log, without a last line that was cut off while it was written.
 
     Raises:
-        TrainingError: a line before the last is no record.
+        TrainingError: a line before the last one is not a record.
     """
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     records: list[Record] = []
@@ -82,6 +82,6 @@ def read_log(path: Path) -> list[Record]:
         except ValueError as error:
             if number == len(lines):
                 break
-            raise TrainingError(f"line {number} of {path} is no log record ({error}); mend or remove it") from error
+            raise TrainingError(f"line {number} of {path} is not a log record ({error}); fix or remove it") from error
         records.append(record)
     return records

@@ -1,4 +1,4 @@
-"""The ledger against the published counts, torch's own counter and what autograd really keeps."""
+"""The cost breakdown against the published counts, torch's own counter and what autograd keeps."""
 
 import itertools
 
@@ -9,11 +9,11 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from fewpairs.attention import KNN, KV, VARIANTS, KeyOnly, KVPos, LinearProjection, MultiHead, Softmax
-from fewpairs.cost import TERMS, ledger
-from fewpairs.cost.ledger import totals
+from fewpairs.cost import TERMS, cost_breakdown
+from fewpairs.cost.breakdown import parameters_and_macs
 from fewpairs.cost.memory import LiveBytes
 from fewpairs.models import create_encoder, create_segmenter
-from fewpairs.models.catalogue import compare
+from fewpairs.models.catalogue import compare_attentions
 from fewpairs.types import Grid
 
 CASES = [
@@ -43,7 +43,7 @@ PUBLISHED = [
 def test_known_counts(name, side, attention, parameters, macs):
     with torch.device("meta"):
         model = create_encoder(name, attention=VARIANTS[attention](), image_size=(side, side))
-    counted = totals(model, (side, side))
+    counted = parameters_and_macs(model, (side, side))
     assert f"{counted[0] / 1e6:.2f}" == parameters
     assert f"{counted[1] / 1e9:.2f}" == macs
 
@@ -64,10 +64,10 @@ def test_multiply_adds_agree_with_torchs_counter(name, attention):
     with torch.device("meta"):
         model = create_segmenter(name, attention=VARIANTS[attention](), classes=2, in_channels=1, auxiliary=True)
         counted = flops(model, torch.empty(1, 1, 41, 70))
-    macs = totals(model, (41, 70), channels=1)[1]
+    macs = parameters_and_macs(model, (41, 70), channels=1)[1]
     if attention == "kvpos":
         # torch leaves the product of the position table with a vector out
-        macs -= ledger(model, (41, 70), channels=1).terms["position"].macs
+        macs -= cost_breakdown(model, (41, 70), channels=1).terms["position"].macs
     assert counted == 2 * macs
 
 
@@ -75,7 +75,7 @@ def test_multiply_adds_agree_with_torchs_counter(name, attention):
 def test_key_neighbours_cost_what_softmax_costs(name):
     with torch.device("meta"):
         models = [create_segmenter(name, attention=variant, classes=2) for variant in (Softmax(), KNN(0.25), KNN(3))]
-    assert len({totals(model, (41, 70)) for model in models}) == 1
+    assert len({parameters_and_macs(model, (41, 70)) for model in models}) == 1
 
 
 @pytest.mark.parametrize("form", ["R1", "R1c", "R2", "R3", "R3-R2"])
@@ -83,7 +83,8 @@ def test_key_only_attention_costs_twice_as_much_for_twice_the_positions(form):
     with torch.device("meta"):
         layers = [MultiHead(16, 2, KeyOnly(form), project=LinearProjection) for _ in range(2)]
     one, two = (
-        ledger(_OnGrid(layer, side), (8, side), channels=16) for layer, side in zip(layers, (24, 48), strict=True)
+        cost_breakdown(_OnGrid(layer, side), (8, side), channels=16)
+        for layer, side in zip(layers, (24, 48), strict=True)
     )
     assert two.macs == 2 * one.macs
     assert two.saved_bytes - one.saved_bytes == pytest.approx(one.saved_bytes, rel=0.02)
@@ -107,13 +108,13 @@ def test_strided_keys_agree_with_torchs_counter(stride):
     with torch.device("meta"):
         model = create_encoder(stride)
         counted = flops(model, torch.empty(1, 3, 64, 80))
-    assert counted == 2 * totals(model, (64, 80))[1]
+    assert counted == 2 * parameters_and_macs(model, (64, 80))[1]
 
 
 @pytest.mark.parametrize(("name", "attention"), CASES)
 def test_saved_bytes_are_what_autograd_keeps(name, attention):
     model = create_segmenter(name, attention=VARIANTS[attention](), classes=2, in_channels=2, auxiliary=True)
-    cost = ledger(model, (40, 56), channels=2)
+    cost = cost_breakdown(model, (40, 56), channels=2)
     assert cost.saved_bytes == really_kept(model, torch.randn(1, 2, 40, 56), auxiliary=True)
 
 
@@ -134,7 +135,7 @@ class OneLayer(nn.Module):
 @pytest.mark.parametrize(("variant", "roles"), [(Softmax(), 3), (KV(), 2)])
 def test_terms_of_one_layer_by_hand(variant, roles):
     n, d, heads = 5 * 7, 32, 4
-    cost = ledger(OneLayer(variant), (5, 7), channels=32)
+    cost = cost_breakdown(OneLayer(variant), (5, 7), channels=32)
     assert {name: term.macs for name, term in cost.terms.items()} == {
         "projections": (roles + 1) * n * d * d,
         "scores": n * n * d,
@@ -148,14 +149,14 @@ def test_terms_of_one_layer_by_hand(variant, roles):
 
 
 def test_key_value_attention_saves_query_weights_and_nothing_else():
-    softmax, kv = (ledger(OneLayer(variant), (6, 6), channels=32) for variant in (Softmax(), KV()))
+    softmax, kv = (cost_breakdown(OneLayer(variant), (6, 6), channels=32) for variant in (Softmax(), KV()))
     assert softmax.parameters - kv.parameters == 32 * 32 + 32
     assert softmax.macs - kv.macs == 36 * 32 * 32
     assert softmax.saved_bytes - kv.saved_bytes == 4 * 36 * 32
 
 
 def test_position_weights_have_a_term():
-    cost = ledger(OneLayer(KVPos(d_pos=10)), (6, 6), channels=32)
+    cost = cost_breakdown(OneLayer(KVPos(d_pos=10)), (6, 6), channels=32)
     assert cost.terms["position"].parameters == 10
     assert cost.terms["position"].macs == 36 * 4
     assert cost.terms["position"].saved_bytes > 0
@@ -164,7 +165,7 @@ def test_position_weights_have_a_term():
 def test_the_model_is_left_as_it_is():
     model = create_segmenter("setr_naive_small", classes=1).eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    ledger(model, (16, 16))
+    cost_breakdown(model, (16, 16))
     assert not model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert not any(module._forward_hooks for module in model.decoder.modules())
@@ -172,7 +173,7 @@ def test_the_model_is_left_as_it_is():
 
 def test_terms_add_up_and_keep_their_order():
     model = create_segmenter("conv_setr_cup_small", attention=KVPos(), classes=3, auxiliary=True)
-    cost = ledger(model, (64, 64))
+    cost = cost_breakdown(model, (64, 64))
     assert cost.parameters == sum(p.numel() for p in model.parameters())
     assert list(cost.terms) == [name for name in TERMS if name in cost.terms]
     assert set(TERMS) - set(cost.terms) == {"convolutions", "head", "other"}
@@ -194,7 +195,7 @@ def test_inference_peak_by_hand():
             x = x.relu()
             return self.narrow(x)
 
-    assert ledger(Chain(), (10, 10), channels=1).inference_bytes == 4 * (200 + 200)
+    assert cost_breakdown(Chain(), (10, 10), channels=1).inference_bytes == 4 * (200 + 200)
 
 
 def test_live_bytes_fall_again():
@@ -213,7 +214,9 @@ def test_live_bytes_fall_again():
 
 def test_memory_grows_linearly_with_fused_attention():
     """No term is quadratic in the number of tokens: the scores are never held."""
-    one, four = (compare("vit_s16", ["softmax"], size=side).ledgers["softmax"] for side in ((128, 128), (256, 256)))
+    one, four = (
+        compare_attentions("vit_s16", ["softmax"], size=side).breakdowns["softmax"] for side in ((128, 128), (256, 256))
+    )
     assert four.terms["scores"].saved_bytes == 4 * one.terms["scores"].saved_bytes
     assert four.saved_bytes == pytest.approx(4 * one.saved_bytes, rel=0.01)
     assert four.terms["scores"].macs == 16 * one.terms["scores"].macs

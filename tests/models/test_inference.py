@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fewpairs.errors import InputError
-from fewpairs.models import Sweep, SweptSegmenter
-from fewpairs.models.sweep import _starts
+from fewpairs.models import InferenceConfig, InferenceSegmenter
+from fewpairs.models.inference import _starts
 
 
 class Pointwise(nn.Module):
@@ -43,7 +43,7 @@ class Sided(nn.Module):
 def test_sliding_a_pointwise_model_is_the_model_itself(height, width, window, share, windows, batch):
     stride = tuple(max(1, int(side * share)) for side in window)
     model, image = Pointwise(), torch.randn(batch, 1, height, width)
-    swept = SweptSegmenter(model, Sweep(mode="slide", window=window, stride=stride, windows=windows))
+    swept = InferenceSegmenter(model, InferenceConfig(mode="slide", window=window, stride=stride, windows=windows))
     assert torch.allclose(swept(image), Pointwise()(image), atol=1e-5)
     assert max(shape[0] for shape in model.seen) <= windows * batch
     assert {shape[-2:] for shape in model.seen} == {(min(height, window[0]), min(width, window[1]))}
@@ -56,23 +56,23 @@ def test_windows_cover_a_side_and_stay_inside(length, window, step):
     assert covered == set(range(length))
 
 
-def test_a_plain_sweep_is_the_model():
+def test_plain_inference_is_the_model():
     image = torch.randn(1, 1, 7, 9)
-    assert torch.equal(SweptSegmenter(Pointwise(), Sweep())(image), Pointwise()(image))
+    assert torch.equal(InferenceSegmenter(Pointwise(), InferenceConfig())(image), Pointwise()(image))
 
 
 def test_mirrored_views_are_mirrored_back():
     image = torch.randn(1, 1, 6, 8)
-    pointwise = SweptSegmenter(Pointwise(), Sweep(flip=True))(image)
+    pointwise = InferenceSegmenter(Pointwise(), InferenceConfig(flip=True))(image)
     assert torch.allclose(pointwise.exp(), Pointwise()(image).softmax(dim=1), atol=1e-6)
-    sided = SweptSegmenter(Sided(), Sweep(flip=True))(image)
+    sided = InferenceSegmenter(Sided(), InferenceConfig(flip=True))(image)
     assert torch.allclose(sided, sided.flip(-1), atol=1e-6)
 
 
 def test_ratios_average_probabilities_at_the_size_of_the_image():
     image = torch.randn(1, 1, 12, 16)
     model = Pointwise()
-    found = SweptSegmenter(model, Sweep(ratios=(0.5, 1.0, 1.75), flip=True))(image)
+    found = InferenceSegmenter(model, InferenceConfig(ratios=(0.5, 1.0, 1.75), flip=True))(image)
     assert found.shape == (1, 3, 12, 16)
     assert torch.allclose(found.exp().sum(dim=1), torch.ones(1, 12, 16), atol=1e-5)
     assert [shape[-2:] for shape in model.seen] == [(6, 8)] * 2 + [(12, 16)] * 2 + [(21, 28)] * 2
@@ -81,7 +81,7 @@ def test_ratios_average_probabilities_at_the_size_of_the_image():
 def test_broken_outputs_stay_broken():
     image = torch.zeros(1, 1, 4, 4)
     image[0, 0, 1, 2] = float("nan")
-    assert not SweptSegmenter(Pointwise(), Sweep(flip=True))(image)[0, :, 1, 2].isfinite().any()
+    assert not InferenceSegmenter(Pointwise(), InferenceConfig(flip=True))(image)[0, :, 1, 2].isfinite().any()
 
 
 @pytest.mark.parametrize(
@@ -97,9 +97,9 @@ def test_broken_outputs_stay_broken():
 )
 def test_settings_out_of_range_are_refused(options, message):
     with pytest.raises(InputError, match=message):
-        Sweep(**options)
+        InferenceConfig(**options)
 
 
 def test_the_stride_is_two_thirds_unless_given():
-    assert Sweep(window=(512, 512)).step == (341, 341)
-    assert Sweep(window=(1, 2)).step == (1, 1)
+    assert InferenceConfig(window=(512, 512)).step == (341, 341)
+    assert InferenceConfig(window=(1, 2)).step == (1, 1)

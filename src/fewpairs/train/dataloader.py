@@ -1,4 +1,4 @@
-"""Batches for the training loop, and how long it waited for them."""
+"""Batches for the training loop, and the time that it waits for them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from fewpairs.errors import FewpairsError
+from fewpairs.train.interruption import ignore_in_worker
 from fewpairs.train.protocols import Batch, Items
-from fewpairs.train.sampler import Batches, Key
-from fewpairs.train.signals import ignore_in_worker
+from fewpairs.train.sampler import BatchSampler, Key
 
 Collate = Callable[[Sequence[Any]], Batch]
 
 
 class KeyedDataset(Protocol):
-    """A data set whose samples depend on epoch and index alone, and on no global random state."""
+    """A data set whose samples depend only on epoch and index, not on a global random state."""
 
     def __len__(self) -> int: ...
 
@@ -29,14 +29,14 @@ class KeyedDataset(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """A user's mistake found in a loading process, on its way to the training process."""
+    """A FewpairsError that a loading process passes to the training process."""
 
     kind: type[FewpairsError]
     message: str
 
 
 @dataclass(frozen=True, slots=True)
-class _Guarded(Dataset[Any]):
+class _CatchErrors(Dataset[Any]):
     dataset: KeyedDataset | Items
 
     def __getitem__(self, key: Any) -> Any:
@@ -47,7 +47,7 @@ class _Guarded(Dataset[Any]):
 
 
 @dataclass(frozen=True, slots=True)
-class _Collated:
+class _CollateOrFail:
     collate: Collate
 
     def __call__(self, samples: Sequence[Any]) -> Batch | _Failure:
@@ -57,13 +57,13 @@ class _Collated:
         return self.collate(samples)
 
 
-class Feed:
-    """Hands out the batches of a plan on `device`; `waited` counts the seconds in which none was ready."""
+class BatchLoader:
+    """Load the batches of a plan onto `device`; `waited` counts the seconds spent waiting for them."""
 
     def __init__(
         self,
         dataset: KeyedDataset,
-        batches: Batches,
+        batches: BatchSampler,
         collate: Collate,
         *,
         device: torch.device,
@@ -71,22 +71,22 @@ class Feed:
     ) -> None:
         self.device, self.waited = device, 0.0
         loader: DataLoader[Any] = DataLoader(
-            _Guarded(dataset),
+            _CatchErrors(dataset),
             batch_sampler=batches,
-            collate_fn=_Collated(collate),
+            collate_fn=_CollateOrFail(collate),
             num_workers=workers,
             worker_init_fn=_start_worker if workers else None,
             # A generator of its own: the loader's seeds must not advance the global one, which resuming restores.
             generator=torch.Generator().manual_seed(batches.plan.seed),
             pin_memory=device.type == "cuda",
         )
-        self._batches: Iterator[Batch | _Failure] = _started(loader)
+        self._batches: Iterator[Batch | _Failure] = _iterate(loader)
 
     def next(self) -> Batch:
-        """The next batch.
+        """Return the next batch.
 
         Raises:
-            FewpairsError: what the data set raised, also when it did so in a loading process.
+            FewpairsError: the data set raised it, in this or in a loading process.
         """
         started = time.perf_counter()
         batch = next(self._batches)
@@ -97,34 +97,34 @@ class Feed:
 
 
 def load_items(items: Items, indices: Iterable[int], workers: int) -> Iterator[Any]:
-    """`items[index]` for each index in turn; `workers` processes read ahead, 0 reads when asked.
+    """Yield `items[index]` for each index; `workers` processes read ahead, 0 reads on demand.
 
     Raises:
-        FewpairsError: what an item raised, also when it did so in a loading process.
+        FewpairsError: an item raised it, in this or in a loading process.
     """
     loader: DataLoader[Any] = DataLoader(
-        _Guarded(items),
+        _CatchErrors(items),
         batch_size=None,
         sampler=list(indices),
-        collate_fn=_as_it_is,
+        collate_fn=_unchanged,
         num_workers=workers,
         worker_init_fn=_start_worker if workers else None,
         generator=torch.Generator().manual_seed(0),
     )
-    for item in _started(loader):
+    for item in _iterate(loader):
         if isinstance(item, _Failure):
             raise item.kind(item.message)
         yield item
 
 
-def _started(loader: DataLoader[Any]) -> Iterator[Any]:
+def _iterate(loader: DataLoader[Any]) -> Iterator[Any]:
     with warnings.catch_warnings():
         # Python 3.12 warns of any fork beside threads; the loader's processes run none of PyTorch's thread pool.
         warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
         return iter(loader)
 
 
-def _as_it_is(item: Any) -> Any:
+def _unchanged(item: Any) -> Any:
     return item
 
 

@@ -9,24 +9,24 @@ from torch import Tensor
 from train_toy import ToyData, collate
 
 from fewpairs.errors import DataError
-from fewpairs.train.feed import Feed
-from fewpairs.train.sampler import Batches, Plan
+from fewpairs.train.dataloader import BatchLoader
+from fewpairs.train.sampler import BatchPlan, BatchSampler
 
-PLAN = Plan(size=12, batch_size=4, accumulate=2, seed=1)
+PLAN = BatchPlan(size=12, batch_size=4, accumulate=2, seed=1)
 
 
-def make_feed(data: ToyData, workers: int, stop: int = 3) -> Feed:
-    return Feed(data, Batches(PLAN, stop=stop), collate, device=torch.device("cpu"), workers=workers)
+def make_loader(data: ToyData, workers: int, stop: int = 3) -> BatchLoader:
+    return BatchLoader(data, BatchSampler(PLAN, stop=stop), collate, device=torch.device("cpu"), workers=workers)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_in_the_order_of_the_plan_whatever_loads_them(workers: int) -> None:
-    feed, data = make_feed(ToyData(12), workers), ToyData(12)
+    loader, data = make_loader(ToyData(12), workers), ToyData(12)
     before = torch.get_rng_state()
     for step in range(3):
         for index in range(2):
             keys = PLAN.batch(step, index, 0)
-            batch = feed.next()
+            batch = loader.next()
             assert batch.ids == tuple(f"image-{number}" for _, number in keys)
             assert torch.equal(batch.image, torch.stack([data[key][0] for key in keys]))
     assert torch.equal(torch.get_rng_state(), before)
@@ -41,7 +41,7 @@ class Unreadable(ToyData):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_bad_file_is_one_sentence_from_a_loading_process_too(workers: int) -> None:
     with pytest.raises(DataError) as error:
-        make_feed(Unreadable(12), workers).next()
+        make_loader(Unreadable(12), workers).next()
     assert str(error.value) == f"image {PLAN.batch(0, 0, 0)[0][1]} is truncated"
 
 
@@ -53,6 +53,6 @@ class Slow(ToyData):
 
 
 def test_waiting_is_measured() -> None:
-    feed = make_feed(Slow(12), workers=0)
-    feed.next()
-    assert feed.waited >= 4 * 0.02
+    loader = make_loader(Slow(12), workers=0)
+    loader.next()
+    assert loader.waited >= 4 * 0.02

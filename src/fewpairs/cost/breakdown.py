@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from fewpairs.cost.fused import FusedAttention
 from fewpairs.cost.memory import LiveBytes, SavedBytes
 from fewpairs.cost.terms import TERMS, assign_terms
-from fewpairs.cost.tracing import Trace, meta_twin, traced
+from fewpairs.cost.tracing import Trace, meta_copy, traced
 from fewpairs.errors import InputError
 from fewpairs.types import Size
 
 
 @dataclass(frozen=True, slots=True)
-class Term:
-    """One row of a ledger."""
+class TermCost:
+    """Cost of one term; `saved_bytes` are the activations kept for the backward pass."""
 
     parameters: int = 0
     macs: int = 0
@@ -28,19 +28,19 @@ class Term:
 
 
 @dataclass(frozen=True, slots=True)
-class Ledger:
-    """What one image costs.
+class CostBreakdown:
+    """Cost of one image.
 
     `macs` counts the multiply-adds of linear maps, convolutions and attention products, as the literature does; norms,
-    activations, softmax, additions and resizing are left out. `saved_bytes` is the training peak: the bytes of distinct
+    activations, softmax, additions and resizing do not count. `saved_bytes` is the training peak: the bytes of distinct
     tensors that autograd keeps from the forward pass for the backward pass, for one image in float32 with PyTorch's
-    fused attention, auxiliary heads running; weights, their gradients, the optimiser's state and the image are left
-    out. `inference_bytes` is the most bytes of tensors that are alive at once without gradients; workspaces inside
-    single kernels are left out.
+    fused attention and auxiliary heads; weights, their gradients, the optimiser's state and the image do not count.
+    `inference_bytes` is the peak of bytes of tensors alive at once without gradients; workspaces inside kernels do not
+    count.
     """
 
-    terms: dict[str, Term]
-    """Only terms that the model has, in the order of `TERMS`."""
+    terms: dict[str, TermCost]
+    """The terms that the model has, in the order of `TERMS`."""
     inference_bytes: int
 
     @property
@@ -56,16 +56,16 @@ class Ledger:
         return sum(term.saved_bytes for term in self.terms.values())
 
 
-def ledger(model: nn.Module, size: Size, *, channels: int = 3) -> Ledger:
-    """The cost of `model` for one image of `size` (h, w) in pixels, from shapes alone: nothing is computed.
+def cost_breakdown(model: nn.Module, size: Size, *, channels: int = 3) -> CostBreakdown:
+    """Return the cost of `model` for one image of `size` (h, w) in pixels, from shapes only.
 
-    `model` may lie on any device; it is left as it is. All matrix products and convolutions are counted, those of
-    `Core` modules as their variant says.
+    `model` may be on any device and is not changed. All matrix products and convolutions count, those of `Core`
+    modules by the formulas of their variant.
 
     Raises:
-        InputError: the image is so small that batch norm could not train on it alone.
+        InputError: the image is so small that batch norm cannot train on it alone.
     """
-    model = meta_twin(model)
+    model = meta_copy(model)
     terms, image = assign_terms(model), torch.empty(1, channels, *size, device="meta")
     try:
         with SavedBytes(model.train(), image, terms) as saved:
@@ -74,25 +74,25 @@ def ledger(model: nn.Module, size: Size, *, channels: int = 3) -> Ledger:
         if "more than 1 value per channel" not in str(error):
             raise
         raise InputError(
-            f"{size[0]}x{size[1]} pixels are too few: one of the model's maps has a single place, on which batch "
+            f"{size[0]}x{size[1]} pixels are too few: one of the model's maps has a single position, on which batch "
             "norm cannot train; give a larger size"
         ) from error
-    macs, parameters = trace(model, size, channels=channels).macs, _parameters(model, terms)
-    rows = {name: Term(parameters[name], macs[name], saved.by_term[name]) for name in TERMS}
+    macs, parameters = trace_model(model, size, channels=channels).macs, _parameters(model, terms)
+    rows = {name: TermCost(parameters[name], macs[name], saved.by_term[name]) for name in TERMS}
     with torch.no_grad(), FusedAttention(), LiveBytes() as live:
         model.eval()(image)
-    return Ledger({name: row for name, row in rows.items() if row != Term()}, live.peak)
+    return CostBreakdown({name: row for name, row in rows.items() if row != TermCost()}, live.peak)
 
 
-def totals(model: nn.Module, size: Size, *, channels: int = 3) -> tuple[int, int]:
-    """Parameters and multiply-adds of `ledger`, without the memory and so in less time."""
-    return sum(p.numel() for p in model.parameters()), trace(model, size, channels=channels).macs.total()
+def parameters_and_macs(model: nn.Module, size: Size, *, channels: int = 3) -> tuple[int, int]:
+    """Return parameters and multiply-adds, as in `cost_breakdown`, but faster because memory is not computed."""
+    return sum(p.numel() for p in model.parameters()), trace_model(model, size, channels=channels).macs.total()
 
 
-def trace(model: nn.Module, size: Size, *, channels: int = 3) -> Trace:
-    """Multiply-adds by term, and where attention happens with how many queries and keys, auxiliary heads running."""
+def trace_model(model: nn.Module, size: Size, *, channels: int = 3) -> Trace:
+    """Return multiply-adds by term and the attention sites with their queries and keys, with auxiliary heads."""
     if not all(tensor.is_meta for tensor in chain(model.parameters(), model.buffers())):
-        model = meta_twin(model)
+        model = meta_copy(model)
     training = [module for module in model.modules() if module.training]
     try:
         with traced(model.eval(), assign_terms(model)) as found:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fewpairs.models.checkpoint_names import Layout
 
-CLASSIFIERS = tuple(
+CLASSIFIER_NAMES = tuple(
     f"{name}.{what}" for name in ("classify", "head", "head_dist", "head.fc") for what in ("weight", "bias")
 )
 """How the names of last layers end, whose shape follows the number of classes."""
@@ -32,7 +32,7 @@ def position_tables(model: nn.Module) -> Tables:
     }
 
 
-def fit(name: str, value: Tensor, target: Tensor, tables: Tables) -> tuple[Tensor | None, str]:
+def adapt_weights(name: str, value: Tensor, target: Tensor, tables: Tables) -> tuple[Tensor | None, str]:
     """The tensor in the target's shape and what was done to it, or None and why not; "" for nothing to say."""
     if value.shape == target.shape:
         return value, ""
@@ -55,7 +55,7 @@ def fit(name: str, value: Tensor, target: Tensor, tables: Tables) -> tuple[Tenso
     return None, ""
 
 
-def why_dropped(name: str, targets: Mapping[str, Tensor], layout: Layout) -> str | None:
+def drop_reason(name: str, targets: Mapping[str, Tensor], layout: Layout) -> str | None:
     """Why the model can do without this tensor of the checkpoint, or None when it cannot be the same model."""
     block, found, rest = name.partition(".project.")
     if found and rest.split(".")[1] == "q" and any(target.startswith(f"{block}.project.") for target in targets):
@@ -63,12 +63,12 @@ def why_dropped(name: str, targets: Mapping[str, Tensor], layout: Layout) -> str
     if ".core." in name:
         return "weights that only the checkpoint's attention has"
     if layout == "fewpairs":
-        if name.endswith(CLASSIFIERS):
+        if name.endswith(CLASSIFIER_NAMES):
             return "part of the classifier, which the model has not"
         return "a head for deep supervision, which the model has not" if name.startswith("aux_heads.") else None
     if name.endswith("cls_token"):
         return "the model has no class token"
-    if _is_final_norm(name) or name.endswith(CLASSIFIERS) or "pre_logits" in name:
+    if _is_final_norm(name) or name.endswith(CLASSIFIER_NAMES) or "pre_logits" in name:
         return "part of the classifier, which the model has not"
     return None
 
@@ -79,7 +79,7 @@ def may_be_new(name: str, layout: Layout) -> bool:
         return True
     if layout == "fewpairs":
         return False
-    return name.startswith("decoder.") or name.endswith(CLASSIFIERS) or _is_final_norm(name)
+    return name.startswith("decoder.") or name.endswith(CLASSIFIER_NAMES) or _is_final_norm(name)
 
 
 def _is_final_norm(name: str) -> bool:

@@ -19,7 +19,7 @@ Mode = Literal["whole", "slide"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sweep:
+class InferenceConfig:
     """Settings of an inference.
 
     Attributes:
@@ -70,20 +70,20 @@ class Sweep:
         return self.ratios == (1.0,) and not self.flip
 
 
-class SweptSegmenter(nn.Module):
-    """`[b c H W]` -> logits `[b k H W]` of a segmenter that goes over the image as `sweep` says.
+class InferenceSegmenter(nn.Module):
+    """`[b c H W]` -> logits `[b k H W]` of a segmenter that goes over the image as `config` says.
 
     Averaged probabilities come back as their logarithm, so that the likeliest class is that of the logits. In `slide`
-    mode the model's own tensors are those of `sweep.windows` windows, however large the image; what grows with it is
+    mode the model's own tensors are those of `config.windows` windows, however large the image; what grows with it is
     one sum of logits.
     """
 
-    def __init__(self, segmenter: nn.Module, sweep: Sweep) -> None:
+    def __init__(self, segmenter: nn.Module, config: InferenceConfig) -> None:
         super().__init__()
-        self.segmenter, self.sweep = segmenter, sweep
+        self.segmenter, self.config = segmenter, config
 
     def forward(self, image: Tensor) -> Tensor:
-        if self.sweep.plain:
+        if self.config.plain:
             return self._logits(image)
         total: Tensor | None = None
         for seen, mirrored in self._seen(image):
@@ -93,30 +93,30 @@ class SweptSegmenter(nn.Module):
             likely = (logits.flip(-1) if mirrored else logits).softmax(dim=1)
             total = likely if total is None else total + likely
         assert total is not None  # there is at least one ratio
-        times = len(self.sweep.ratios) * (1 + self.sweep.flip)
+        times = len(self.config.ratios) * (1 + self.config.flip)
         return (total / times).clamp(min=torch.finfo(torch.float32).tiny).log()
 
     def _seen(self, image: Tensor) -> Iterator[tuple[Tensor, bool]]:
         """The image at every ratio, and mirrored; whether it is."""
-        for ratio in self.sweep.ratios:
+        for ratio in self.config.ratios:
             size = tuple(max(1, round(side * ratio)) for side in image.shape[-2:])
             resized = image
             if size != tuple(image.shape[-2:]):
                 resized = F.interpolate(image, size=size, mode="bilinear", align_corners=False, antialias=ratio < 1)
             yield resized, False
-            if self.sweep.flip:
+            if self.config.flip:
                 yield resized.flip(-1), True
 
     def _logits(self, image: Tensor) -> Tensor:
-        if self.sweep.mode == "whole":
+        if self.config.mode == "whole":
             logits: Tensor = self.segmenter(image)
             return logits
-        sides = [min(side, window) for side, window in zip(image.shape[-2:], self.sweep.window, strict=True)]
-        corners = list(product(*map(_starts, image.shape[-2:], sides, self.sweep.step)))
+        sides = [min(side, window) for side, window in zip(image.shape[-2:], self.config.window, strict=True)]
+        corners = list(product(*map(_starts, image.shape[-2:], sides, self.config.step)))
         total: Tensor | None = None
         times = torch.zeros(image.shape[-2:], device=image.device)
-        for start in range(0, len(corners), self.sweep.windows):
-            some = corners[start : start + self.sweep.windows]
+        for start in range(0, len(corners), self.config.windows):
+            some = corners[start : start + self.config.windows]
             crops = torch.cat([image[..., top : top + sides[0], left : left + sides[1]] for top, left in some])
             for (top, left), logits in zip(some, self.segmenter(crops).float().split(len(image)), strict=True):
                 if total is None:

@@ -1,4 +1,4 @@
-"""What the steps cost: loss terms and gradient norms, kept on the device until somebody must know."""
+"""Loss terms and gradient norms of the steps, kept on the device until they are read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fewpairs.errors import TrainingError
-from fewpairs.train.processes import gathered
+from fewpairs.train.processes import gather_objects
 from fewpairs.train.run_folder import RunFolder
 
 _MOST_PENDING = 50
@@ -24,12 +24,12 @@ class _Pass:
     terms: dict[str, Tensor]
 
 
-class Ledger:
-    """Collects the loss terms of every forward pass and notices the step at which one stopped being finite.
+class LossLog:
+    """Collect the loss terms of every forward pass, and find the first step at which one is not finite.
 
-    Reading a number from a GPU stalls it, so numbers are read together: at every step with `eager` (on a CPU, where
-    that costs nothing), otherwise when they are logged, before anything is saved, and at least every 50 steps. Images'
-    names are kept until then, so that the failing batch is named even when it is found later.
+    Reading a number from a GPU stalls it, so numbers are read together: at every step with `eager` (for a CPU),
+    otherwise when they are logged, before a checkpoint is saved, and at least every 50 steps. The images' names are
+    kept until then, so that the message can name the failing batch.
     """
 
     def __init__(self, run: RunFolder, *, eager: bool, scaled: bool) -> None:
@@ -40,22 +40,22 @@ class Ledger:
         self._counts: dict[str, int] = defaultdict(int)
 
     def add(self, terms: Mapping[str, Tensor], ids: tuple[str, ...]) -> None:
-        """Note one forward pass."""
+        """Add one forward pass."""
         self._passes.append(_Pass(ids, {name: value.detach().float() for name, value in terms.items()}))
 
     def close(self, step: int, norm: Tensor) -> None:
-        """Note the end of step `step` (from 1) with the norm of its whole gradient."""
+        """End step `step` (from 1), whose whole gradient has the norm `norm`."""
         self._pending.append((step, self._passes, norm.detach().float()))
         self._passes = []
         if self.eager or len(self._pending) >= _MOST_PENDING:
             self.check()
 
     def check(self) -> None:
-        """Read what is pending; with several processes, all of them must call this.
+        """Read the pending numbers; if there are several processes, all must call this.
 
         Raises:
-            TrainingError: a loss was not finite, or a gradient was not although nothing scales it (fp16's loss scaling
-                meets infinite gradients by design, and skips their step).
+            TrainingError: a loss is not finite, or a gradient is not and loss scaling is off (fp16's loss scaling skips
+                steps with infinite gradients by design).
         """
         flat = [value for _, passes, _ in self._pending for one in passes for value in one.terms.values()]
         flat += [norm for _, _, norm in self._pending]
@@ -77,7 +77,7 @@ class Ledger:
                 ids = ", ".join(name for one in passes for name in one.ids)
                 failures.append((step, f"the gradient is not finite (norm {norm}) for batch {ids}"))
         self._pending = []
-        everywhere = gathered(failures)
+        everywhere = gather_objects(failures)
         if everywhere:
             self._fail(everywhere)
 
@@ -87,7 +87,7 @@ class Ledger:
 
     def _fail(self, failures: list[tuple[int, str]]) -> None:
         first = min(step for step, _ in failures)
-        # Once a loss is not finite, neither is its gradient: name the cause and not its consequence.
+        # If a loss is not finite, neither is its gradient: name the loss, which is the cause.
         reasons = sorted((reason for step, reason in failures if step == first), key=lambda r: r.startswith("the grad"))
         kept = (
             f"{self.run.last} keeps the last good state" if self.run.last.exists() else "no checkpoint was written yet"
@@ -98,14 +98,14 @@ class Ledger:
         )
 
     def drain(self) -> dict[str, Any]:
-        """Means since the last call, over steps, passes and processes: `loss`, `terms`, `grad_norm`."""
+        """Return means since the last call, over steps, passes and processes: `loss`, `terms`, `grad_norm`."""
         self.check()
         sums: dict[str, float] = defaultdict(float)
         counts: dict[str, int] = defaultdict(int)
-        for own_sums, own_counts in gathered([(dict(self._sums), dict(self._counts))]):
-            for name in own_sums:
-                sums[name] += own_sums[name]
-                counts[name] += own_counts[name]
+        for rank_sums, rank_counts in gather_objects([(dict(self._sums), dict(self._counts))]):
+            for name in rank_sums:
+                sums[name] += rank_sums[name]
+                counts[name] += rank_counts[name]
         self._sums.clear()
         self._counts.clear()
         means = {name: sums[name] / counts[name] for name in sums}

@@ -1,4 +1,4 @@
-"""Stop at a step's end when asked by Ctrl-C or SIGTERM, at once when asked again."""
+"""Ctrl-C and SIGTERM: the first stops training at the end of a step, the second at once."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(TrainingError):  # noqa: N818 (named for what happened, as KeyboardInterrupt is)
-    """Training was stopped from outside after saving its state; the message holds the command that resumes it."""
+    """Training was stopped by a signal and its state was saved; the message has the command that resumes it."""
 
 
 class StopRequest:
     """Within the block the first SIGINT or SIGTERM sets `signal`, the second raises KeyboardInterrupt.
 
-    Installed in the main thread only, where Python allows handlers; elsewhere the block changes nothing. The previous
-    handlers come back at its end. A launcher and the terminal may both deliver one and the same Ctrl-C, so repeats
-    within `debounce` seconds count as one.
+    Handlers are installed in the main thread only (Python allows no others), and the previous ones are restored at the
+    end. A launcher and the terminal may both deliver the same Ctrl-C, so signals within `debounce` seconds count as
+    one.
     """
 
     def __init__(self, *, announce: bool = True, debounce: float = 0.0) -> None:
@@ -51,11 +51,11 @@ class StopRequest:
             raise KeyboardInterrupt
         self.signal, self._first = signal.Signals(number).name, time.monotonic()
         if self.announce:
-            # A handler may interrupt a write to sys.stderr, whose buffer must not be entered twice.
+            # A handler may interrupt a write to sys.stderr, whose buffer is not reentrant.
             os.write(2, b"\nStopping: the step is finished and its state saved. Once more aborts at once.\n")
 
 
 def ignore_in_worker() -> None:
-    """For processes that load data: the terminal's Ctrl-C is the training process's business, SIGTERM ends them."""
+    """Set the signal handlers of a loading process: it ignores Ctrl-C, and SIGTERM ends it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -14,7 +14,7 @@ from train_toy import same_bits, toy_fit, toy_model
 
 from fewpairs.train import Interrupted, RunFolder, read_metadata
 from fewpairs.train.checkpoint import read_checkpoint
-from fewpairs.train.signals import StopRequest
+from fewpairs.train.interruption import StopRequest
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
