@@ -14,8 +14,8 @@ DetectionKind = Literal["coco", "voc", "nuclei-masks"]
 DETECTION_KINDS: tuple[DetectionKind, ...] = ("coco", "voc", "nuclei-masks")
 
 _HERE = "fewpairs.kinds.detection.layouts"
-_OF_ALL = ("classes", "train", "val", "test", "images", "on_error", "check_files")
-_OF_ALL += ("val_fraction", "test_fraction", "seed")
+_SPLIT = ("train", "val", "test", "val_fraction", "test_fraction", "seed")
+_OF_ALL = ("classes", "images", "on_error", "check_files", *_SPLIT)
 LAYOUTS = {
     "coco": Layout(f"{_HERE}.coco:open_coco", _OF_ALL),
     "voc": Layout(f"{_HERE}.voc:open_voc", (*_OF_ALL, "annotations", "difficult", "first_pixel")),
@@ -41,7 +41,7 @@ def open_detection(kind: str, root: Path | str, options: DetectionOptions | None
 
 
 def detect_detection(root: Path | str) -> DetectionKind | None:
-    """The layout of the folder `root`, judged by the names in it; None if it has none of them."""
+    """The layout of the folder `root`, recognised by the names in it; None if it has none of them."""
     from fewpairs.kinds.detection.layouts import coco_files, label_maps, voc
 
     root = Path(root)
