@@ -173,10 +173,10 @@ def _orientation(picture: Image.Image) -> int:
         return 1
     try:
         tags = picture.tag_v2 if isinstance(picture, TiffImageFile) else picture.getexif()
-        tag = tags.get(_ORIENTATION)
+        tag: Any = tags.get(_ORIENTATION)
     except Exception:  # a damaged EXIF block makes Pillow raise nearly anything, and does no harm to the pixels
         return 1
-    return int(tag) if tag in range(1, 9) else 1
+    return tag if isinstance(tag, int) and 1 <= tag <= 8 else 1
 
 
 def _colour(picture: Image.Image) -> Image.Image:

@@ -47,7 +47,7 @@ def test_all_are_named_at_once(damaged: Path) -> None:
         "val0.png",
     ]
     lines = str(caught.value).splitlines()
-    assert lines[0] == f"3 of 21 images of {damaged} cannot be read; mend or delete them:"
+    assert lines[0] == f"3 of 21 images of {damaged} cannot be read; fix or delete them:"
     assert lines[1].endswith("train0.png is empty (0 bytes)")
 
 

@@ -35,7 +35,7 @@ class DamagedImagesError(DataError):
         shown = "".join(f"\n  {problem}" for problem in self.problems[:SHOWN])
         more = f"\n  and {len(self.problems) - SHOWN} more" if len(self.problems) > SHOWN else ""
         super().__init__(
-            f"{len(self.problems)} of {checked} images of {name} cannot be read; mend or delete them:{shown}{more}"
+            f"{len(self.problems)} of {checked} images of {name} cannot be read; fix or delete them:{shown}{more}"
         )
 
 

@@ -61,7 +61,7 @@ class DamagedAnnotationsError(DataError):
         count = sum(map(len, findings.values()))
         shown = "".join(f"\n  {sentence(kind, places, done=False)}" for kind, places in findings.items())
         super().__init__(
-            f"{name}: {count} thing{'' if count == 1 else 's'} wrong with its annotations; mend them, or leave out "
+            f"{name}: {count} thing{'' if count == 1 else 's'} wrong with its annotations; fix them, or leave out "
             f"what is concerned with on_error=skip:{shown}"
         )
 

@@ -30,7 +30,7 @@ def coco_results(
 ) -> list[dict[str, Any]]:
     """The detections of one image as COCO's results: box as x, y, width, height, and the mask in packed runs.
 
-    pycocotools reads the area of a detection from its box where it has one, also to judge masks; to have masks judged
+    pycocotools reads the area of a detection from its box where it has one, even when it scores masks; to score masks
     with their own areas, as here, leave `bbox` out of what you give it.
 
     Args:

@@ -50,7 +50,7 @@ def check_scenes(
         DataError: some are wrong.
     """
     problems, _, _ = _looked_at(source, files, decode=decode, progress=progress)
-    fail_on(problems, "mend these files, or take each image and its mask out of the folders")
+    fail_on(problems, "fix these files, or remove each image together with its mask")
 
 
 def look_over_scenes(source: SemanticSource, *, decode: bool = False, progress: bool = True) -> SceneOverview:

@@ -74,7 +74,7 @@ def open_labelled(
 
 
 def detect_labelled(root: Path | str) -> str | None:
-    """The layout of the folder `root`, judged by the names in it; None if it has none of them.
+    """The layout of the folder `root`, recognised by the names in it; None if it has none of them.
 
     A torchvision data set is not recognised: its name must be given.
     """

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from fewpairs.data.files import listed
 from fewpairs.errors import DataError, InputError, nearest
 from fewpairs.kinds.detection.findings import DetectionCheck
 from fewpairs.kinds.detection.gathering import RawImage, RawObject, gather
@@ -56,8 +57,8 @@ def open_coco(root: Path, options: DetectionOptions) -> DetectionSource:
     for other in opened[1:]:
         if other.names != opened[0].names:
             raise DataError(
-                f"{other.path} has the categories {_listed(other.names)}, {opened[0].path} has "
-                f"{_listed(opened[0].names)}; all parts must have the same ids and names"
+                f"{other.path} has the categories {_shown(other.names)}, {opened[0].path} has "
+                f"{_shown(opened[0].names)}; all parts must have the same ids and names"
             )
     ids = _chosen(opened[0].names, options)
     images: list[RawImage] = []
@@ -181,6 +182,5 @@ def _image_folder(root: Path, one: _Opened, options: DetectionOptions) -> str:
     return "" if best == "." else best
 
 
-def _listed(names: Mapping[int, str], shown: int = 8) -> str:
-    items: Sequence[str] = [f"{number} {name}" for number, name in names.items()]
-    return ", ".join(items[:shown]) + (f" and {len(items) - shown} more" if len(items) > shown else "")
+def _shown(names: Mapping[int, str]) -> str:
+    return listed([f"{number} {name}" for number, name in names.items()], 8)

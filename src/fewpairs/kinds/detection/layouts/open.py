@@ -41,7 +41,7 @@ def open_detection(kind: str, root: Path | str, options: DetectionOptions | None
 
 
 def detect_detection(root: Path | str) -> DetectionKind | None:
-    """The layout of the folder `root`, judged by the names in it; None if it has none of them."""
+    """The layout of the folder `root`, recognised by the names in it; None if it has none of them."""
     from fewpairs.kinds.detection.layouts import coco_files, label_maps, voc
 
     root = Path(root)

@@ -97,7 +97,7 @@ class ImageFolder:
                     turned[image.name] = header.orientation
             except DataError as error:
                 problems.append(str(error))
-        fail_on(problems, "mend these files, or take each image and its mask out of the folders")
+        fail_on(problems, "fix these files, or remove each image together with its mask")
         self._channels, self.notes = most, turned_notes(turned)
         return scans
 
@@ -137,7 +137,7 @@ class ImageFolder:
             shown = ", ".join(f"({c >> 16}, {c >> 8 & 255}, {c & 255})" for c in unknown[:5])
             raise DataError(
                 f"{path} holds {len(unknown)} colours that are neither black nor of a class, as {shown}; "
-                "smoothed or lossy masks must be mended first"
+                "smoothed or lossy masks must be fixed first"
             )
         return from_labels(codes, tuple((code,) for code in colours))
 

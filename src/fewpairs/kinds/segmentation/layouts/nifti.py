@@ -95,7 +95,7 @@ class Nifti:
                 scans.append(scan)
             except DataError as error:
                 problems.append(str(error))
-        fail_on(problems, "mend these files, or take each image and its label out of the folders")
+        fail_on(problems, "fix these files, or remove each image together with its label")
         return scans
 
     def read(self, scan: ScanFiles) -> tuple[NDArray[Any], BitMask]:

@@ -72,7 +72,7 @@ def open_source(kind: str, root: Path | str, options: SourceOptions | None = Non
 
 
 def detect_kind(root: Path | str) -> str:
-    """The layout of the folder `root`, judged by the names in it.
+    """The layout of the folder `root`, recognised by the names in it.
 
     Raises:
         InputError: no layout is recognised.

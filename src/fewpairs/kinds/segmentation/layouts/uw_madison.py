@@ -147,7 +147,7 @@ class UWMadison:
             for day in _folders(case, _SCAN, f"{case.name}_day{{D}}", problems)
             if day.name not in self.exclude and (scan := self._scan(case.name, day, problems)) is not None
         ]
-        fail_on(problems, "rename, mend or remove what does not follow the layout")
+        fail_on(problems, "rename, fix or remove what does not follow the layout")
         if not scans:
             raise DataError(f"{folder} holds no scans (expected case{{C}}/case{{C}}_day{{D}}/scans/*.png)")
         self._check_rows(scans)
@@ -235,7 +235,7 @@ class UWMadison:
                         rows[name][label] = text
         except (UnicodeDecodeError, csv.Error) as error:
             raise DataError(f"{self.table} is not a readable CSV file ({error})") from None
-        fail_on(problems, f"mend {self.table.name}")
+        fail_on(problems, f"fix {self.table.name}")
         return rows
 
     def _check_rows(self, scans: list[ScanFiles]) -> None:
