@@ -17,7 +17,7 @@ from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.semantic.experiment import SemanticExperiment
 from fewpairs.recipes import RECIPES
 from fewpairs.runs.config import load_experiment, to_yaml, validate
-from fewpairs.runs.run import evaluate_run, load_run, train_run, with_inference
+from fewpairs.runs.run import evaluate_run, load_run, train_run, with_settings
 
 CLASSES = ("ground", "disc", "bar")
 
@@ -114,7 +114,7 @@ def test_evaluate_prints_scores_and_takes_other_inference(run: Path, call: Calla
     assert wrong.status == 2
     assert "inference.flop" in wrong.err
     with pytest.raises(InputError, match="has no settings of inference"):
-        with_inference(load_experiment("setr_kv_small"), ["flip=true"])
+        with_settings(load_experiment("setr_kv_small"), "inference", ["flip=true"])
 
 
 def test_predict_writes_label_maps_overlays_and_records(
