@@ -39,9 +39,9 @@ def _option(flag: Flag, meant: Sequence[str]) -> inspect.Parameter:
     )
     value: Any = StrEnum(flag.key, {choice: choice for choice in flag.choices}) if flag.choices else flag.type
     if flag.repeated:
-        value = list.__class_getitem__(value)
+        value = list[value]
     absent = False if flag.type is bool else None
-    annotation = Annotated[value if absent is False else value | None, option]
+    annotation = Annotated[value if absent is False else value | None, option]  # type: ignore[valid-type]  # at runtime
     return inspect.Parameter(flag.key, inspect.Parameter.KEYWORD_ONLY, default=absent, annotation=annotation)
 
 
