@@ -55,7 +55,6 @@ def volume(tmp_path: Path) -> Path:
 def test_masks_are_those_of_the_trained_model(
     call: Callable[..., Any], folder: Path, volume: Path, experiment: SegmentationExperiment, tmp_path: Path
 ) -> None:
-    from fewpairs.kinds.segmentation.predict import Predictor
     from fewpairs.kinds.segmentation.volumes import Volume
     from fewpairs.runs.run import load_run
 
@@ -67,7 +66,7 @@ def test_masks_are_those_of_the_trained_model(
     assert written["outputs"] == [str(tmp_path / "out" / "scan.nii.gz")]
     loaded = load_run(folder)
     image = Volume.open(volume, axis=0).read()
-    masks = Predictor(loaded.model, loaded.task, experiment.view, device="cpu")(image)
+    masks = loaded.predictor(device="cpu")(image)
     assert written["voxels"] == {name: int(masks[:, j].sum()) for j, name in enumerate(CLASSES)}
     labels = nibabel.load(tmp_path / "out" / "scan.nii.gz")
     assert np.array_equal(labels.affine, nibabel.load(volume).affine)
@@ -132,7 +131,6 @@ def test_a_wrong_call_is_one_message_with_status_2(
 
 
 def test_prediction_equals_evaluation(folder: Path, experiment: SegmentationExperiment) -> None:
-    from fewpairs.kinds.segmentation.predict import Predictor
     from fewpairs.runs.run import load_run
 
     loaded = load_run(folder)
@@ -140,5 +138,5 @@ def test_prediction_equals_evaluation(folder: Path, experiment: SegmentationExpe
     inputs, geometry = experiment.view.apply(image, intensity_statistics(image))
     with torch.no_grad():
         evaluated = loaded.task.masks(loaded.model(inputs[:4]), geometry).numpy()
-    masks = Predictor(loaded.model, loaded.task, experiment.view, batch_size=4, device="cpu")(image)
+    masks = loaded.predictor(batch_size=4, device="cpu")(image)
     assert np.array_equal(masks[:4], evaluated)

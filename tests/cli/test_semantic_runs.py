@@ -157,20 +157,15 @@ def test_predict_refuses_what_it_cannot_do(run: Path, scenes: Path, tmp_path: Pa
 
 
 def test_predicted_labels_are_those_that_are_scored(run: Path, scenes: Path) -> None:
-    from fewpairs.kinds.semantic.predict import Labeller
-
     loaded = load_run(run)
     settings = loaded.experiment
     assert isinstance(settings, SemanticExperiment)
-    colours = tuple(tuple(colour) for colour in loaded.note["colours"])
-    labeller = Labeller(
-        settings.judged(loaded.model), loaded.task, settings.view.with_channels(3), colours, device="cpu"
-    )
+    predictor = loaded.predictor(device="cpu")
     metric = loaded.task.metric()
     built = settings.build(progress=False)
     for place, item in enumerate(built.validation):
         with Image.open(scenes / "images" / "val" / f"{100 + place}.png") as picture:
-            labels = labeller(picture.convert("RGB"))
+            labels = predictor(picture.convert("RGB"))
         metric.update(torch.from_numpy(labels)[None], item)
     assert metric.records == evaluate_run(run, progress=False)[1]
 

@@ -89,7 +89,7 @@ def _check(predictor: Predictor[S, T, R, P], sources: Sequence[S], output: Outpu
     inputs = {file.resolve() for source in sources for file in source.files}
     for path in files:
         if path.resolve() in inputs:
-            raise InputError(f"{path} is one of the inputs and would be overwritten; choose another folder with --out")
+            raise InputError(f"{path} is one of the {predictor.noun}s and would be overwritten; choose another folder")
     there = [path for path in files if path.exists()]
     if there and not output.overwrite:
         are = f" and {len(there) - 1} more exist" if len(there) > 1 else " exists"
