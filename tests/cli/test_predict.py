@@ -130,6 +130,30 @@ def test_a_wrong_call_is_one_message_with_status_2(
     assert not (tmp_path / "out").exists()
 
 
+def test_an_option_of_another_kind_is_refused(call: Callable[..., Any], folder: Path, volume: Path) -> None:
+    from fewpairs.errors import InputError
+    from fewpairs.runs.run import load_run
+
+    words = ["predict", str(folder), str(volume), "--out", "none", "--top", "3", "--threshold", "0"]
+    answer = call(*words)
+    assert answer.status == 2
+    assert f"--top, --threshold: no option for {folder}, which predicts masks; leave it out" in answer.err
+    with pytest.raises(InputError, match=r"--roi-size: no option for .*, which predicts masks"):
+        load_run(folder).predictor(roi_size=(8, 8))
+
+
+def test_a_run_that_predicts_nothing_is_refused(folder: Path) -> None:
+    from dataclasses import replace
+
+    from fewpairs.errors import InputError
+    from fewpairs.kinds.self_distillation.experiment import DinoExperiment
+    from fewpairs.runs.run import load_run
+
+    loaded = replace(load_run(folder), experiment=DinoExperiment())
+    with pytest.raises(InputError, match=r"kind self-distillation, which predicts no masks, classes or objects$"):
+        loaded.predictor()
+
+
 def test_prediction_equals_evaluation(folder: Path, experiment: SegmentationExperiment) -> None:
     from fewpairs.runs.run import load_run
 
