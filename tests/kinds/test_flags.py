@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from fewpairs import kinds
 from fewpairs.cli.predict import with_flags
-from fewpairs.kinds import KINDS, prediction_flags
+from fewpairs.kinds import KINDS, PREDICTIONS, experiment_kind, prediction_flags
 from fewpairs.kinds.flags import Flag
 
 COLOUR = Flag("--line-colour", str, "What lines are drawn in.", choices=("red", "blue"))
@@ -21,9 +19,8 @@ WIDTHS = Flag("--width", int, "Widths of lines.", least=1, repeated=True)
 
 
 def test_the_table_names_the_classes() -> None:
-    for name, kind in KINDS.items():
-        assert kind.experiment.kind == name
-        assert bool(kind.flags) <= (kind.predicts is not None)
+    assert all(experiment_kind(name).kind == name for name in KINDS)
+    assert set(PREDICTIONS) <= set(KINDS)
 
 
 def test_a_name_means_one_option() -> None:
@@ -38,8 +35,8 @@ def test_a_name_means_one_option() -> None:
 @pytest.fixture
 def offered(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """A command with the options of all kinds, after one of them got two more."""
-    changed = replace(KINDS["detection"], flags=(*KINDS["detection"].flags, COLOUR, WIDTHS))
-    monkeypatch.setitem(kinds.KINDS, "detection", changed)
+    predicts, flags = PREDICTIONS["detection"]
+    monkeypatch.setitem(PREDICTIONS, "detection", (predicts, (*flags, COLOUR, WIDTHS)))
 
     def command(run: str, **flags: Any) -> None:
         typer.echo(repr({name: value for name, value in flags.items() if value}))

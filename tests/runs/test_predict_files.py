@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fewpairs.data.atomic import atomic_path
-from fewpairs.data.images import read_image
+from fewpairs.data.pictures import read_image
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.predictor import (
     Failure,

@@ -21,9 +21,9 @@ from fewpairs.kinds.predictor import Failure, OutputFolder, Prediction, Predicto
 from fewpairs.kinds.segmentation.intensity import intensity_statistics
 from fewpairs.kinds.segmentation.readers import InputFiles, InputImage, find_inputs, read_input
 from fewpairs.kinds.segmentation.sheet import contact_sheet
+from fewpairs.kinds.segmentation.source import SUFFIXES
 from fewpairs.kinds.segmentation.task import Segmentation
 from fewpairs.kinds.segmentation.view import View
-from fewpairs.kinds.segmentation.source import SUFFIXES
 from fewpairs.kinds.segmentation.writers import SubmissionRow, submission_rows, write_masks, write_submission
 from fewpairs.models import Segmenter
 from fewpairs.train.processes import evaluation_mode
