@@ -55,7 +55,6 @@ def volume(tmp_path: Path) -> Path:
 def test_masks_are_those_of_the_trained_model(
     call: Callable[..., Any], folder: Path, volume: Path, experiment: SegmentationExperiment, tmp_path: Path
 ) -> None:
-    from fewpairs.kinds.segmentation.predict import Predictor
     from fewpairs.kinds.segmentation.volumes import Volume
     from fewpairs.runs.run import load_run
 
@@ -67,7 +66,7 @@ def test_masks_are_those_of_the_trained_model(
     assert written["outputs"] == [str(tmp_path / "out" / "scan.nii.gz")]
     loaded = load_run(folder)
     image = Volume.open(volume, axis=0).read()
-    masks = Predictor(loaded.model, loaded.task, experiment.view, device="cpu")(image)
+    masks = loaded.predictor(device="cpu")(image)
     assert written["voxels"] == {name: int(masks[:, j].sum()) for j, name in enumerate(CLASSES)}
     labels = nibabel.load(tmp_path / "out" / "scan.nii.gz")
     assert np.array_equal(labels.affine, nibabel.load(volume).affine)
@@ -131,8 +130,31 @@ def test_a_wrong_call_is_one_message_with_status_2(
     assert not (tmp_path / "out").exists()
 
 
+def test_an_option_of_another_kind_is_refused(call: Callable[..., Any], folder: Path, volume: Path) -> None:
+    from fewpairs.errors import InputError
+    from fewpairs.runs.run import load_run
+
+    words = ["predict", str(folder), str(volume), "--out", "none", "--top", "3", "--threshold", "0"]
+    answer = call(*words)
+    assert answer.status == 2
+    assert f"--top, --threshold: no option for {folder}, which predicts masks; leave it out" in answer.err
+    with pytest.raises(InputError, match=r"--roi-size: no option for .*, which predicts masks"):
+        load_run(folder).predictor(roi_size=(8, 8))
+
+
+def test_a_run_that_predicts_nothing_is_refused(folder: Path) -> None:
+    from dataclasses import replace
+
+    from fewpairs.errors import InputError
+    from fewpairs.kinds.self_distillation.experiment import DinoExperiment
+    from fewpairs.runs.run import load_run
+
+    loaded = replace(load_run(folder), experiment=DinoExperiment())
+    with pytest.raises(InputError, match=r"kind self-distillation, which predicts no masks, classes or objects$"):
+        loaded.predictor()
+
+
 def test_prediction_equals_evaluation(folder: Path, experiment: SegmentationExperiment) -> None:
-    from fewpairs.kinds.segmentation.predict import Predictor
     from fewpairs.runs.run import load_run
 
     loaded = load_run(folder)
@@ -140,5 +162,5 @@ def test_prediction_equals_evaluation(folder: Path, experiment: SegmentationExpe
     inputs, geometry = experiment.view.apply(image, intensity_statistics(image))
     with torch.no_grad():
         evaluated = loaded.task.masks(loaded.model(inputs[:4]), geometry).numpy()
-    masks = Predictor(loaded.model, loaded.task, experiment.view, batch_size=4, device="cpu")(image)
+    masks = loaded.predictor(batch_size=4, device="cpu")(image)
     assert np.array_equal(masks[:4], evaluated)

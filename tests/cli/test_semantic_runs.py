@@ -17,7 +17,7 @@ from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.semantic.experiment import SemanticExperiment
 from fewpairs.recipes import RECIPES
 from fewpairs.runs.config import load_experiment, to_yaml, validate
-from fewpairs.runs.run import evaluate_run, load_run, train_run, with_inference
+from fewpairs.runs.run import evaluate_run, load_run, train_run, with_settings
 
 CLASSES = ("ground", "disc", "bar")
 
@@ -114,7 +114,7 @@ def test_evaluate_prints_scores_and_takes_other_inference(run: Path, call: Calla
     assert wrong.status == 2
     assert "inference.flop" in wrong.err
     with pytest.raises(InputError, match="has no settings of inference"):
-        with_inference(load_experiment("setr_kv_small"), ["flip=true"])
+        with_settings(load_experiment("setr_kv_small"), "inference", ["flip=true"])
 
 
 def test_predict_writes_label_maps_overlays_and_records(
@@ -157,20 +157,15 @@ def test_predict_refuses_what_it_cannot_do(run: Path, scenes: Path, tmp_path: Pa
 
 
 def test_predicted_labels_are_those_that_are_scored(run: Path, scenes: Path) -> None:
-    from fewpairs.kinds.semantic.predict import Labeller
-
     loaded = load_run(run)
     settings = loaded.experiment
     assert isinstance(settings, SemanticExperiment)
-    colours = tuple(tuple(colour) for colour in loaded.note["colours"])
-    labeller = Labeller(
-        settings.judged(loaded.model), loaded.task, settings.view.with_channels(3), colours, device="cpu"
-    )
+    predictor = loaded.predictor(device="cpu")
     metric = loaded.task.metric()
     built = settings.build(progress=False)
     for place, item in enumerate(built.validation):
         with Image.open(scenes / "images" / "val" / f"{100 + place}.png") as picture:
-            labels = labeller(picture.convert("RGB"))
+            labels = predictor(picture.convert("RGB"))
         metric.update(torch.from_numpy(labels)[None], item)
     assert metric.records == evaluate_run(run, progress=False)[1]
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    import torch
     from rich.console import Console
     from torch import nn
 
@@ -69,6 +68,7 @@ def inspect(
 
     from fewpairs.cli.cost import parse_size
     from fewpairs.inspection import inspect_attention, write_page
+    from fewpairs.train.processes import resolve_device
 
     console = Console()
     wanted, points = parse_layers(layers), parse_queries(queries)
@@ -81,7 +81,7 @@ def inspect(
         else:
             named = {"classes": classes, "channels": channels, "pretrained": pretrained, "seed": seed}
             opened, subject, seen = _open_named(model, image, spec, pixels, weights, named)
-        opened.to(_device(device))
+        opened.to(resolve_device(device))
     with console.status("looking at every layer"):
         study = inspect_attention(
             opened,
@@ -221,16 +221,6 @@ def _spec(attention: str | None) -> Any:
             f"--attention {attention!r} must be a name, such as knn or knn100, or YAML, such as "
             "'{name: knn, topk: 0.25}' or '[knn100, knn50]' for one a stage"
         ) from None
-
-
-def _device(name: str) -> torch.device:
-    from fewpairs.errors import InputError
-    from fewpairs.train.processes import resolve_device
-
-    try:
-        return resolve_device(name, "fp32")
-    except RuntimeError as error:
-        raise InputError(f"device={name!r} is none that PyTorch knows: auto, cpu, cuda, cuda:0, ...") from error
 
 
 def _print(console: Console, study: Inspection) -> None:

@@ -6,6 +6,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from fewpairs.errors import InputError, nearest
+from fewpairs.kinds.classification.flags import FLAGS as CLASSIFICATION_FLAGS
+from fewpairs.kinds.detection.flags import FLAGS as DETECTION_FLAGS
+from fewpairs.kinds.flags import Flag
+from fewpairs.kinds.segmentation.flags import FLAGS as SEGMENTATION_FLAGS
+from fewpairs.kinds.semantic.flags import FLAGS as SEMANTIC_FLAGS
 
 if TYPE_CHECKING:
     from fewpairs.kinds.kind import Experiment
@@ -18,6 +23,14 @@ KINDS = {
     "semantic": "fewpairs.kinds.semantic.experiment:SemanticExperiment",
 }
 """`module:class` of every kind of experiment, by what a YAML file calls it."""
+
+PREDICTIONS: dict[str, tuple[str, tuple[Flag, ...]]] = {
+    "segmentation": ("masks", SEGMENTATION_FLAGS),
+    "classification": ("classes", CLASSIFICATION_FLAGS),
+    "detection": ("objects", DETECTION_FLAGS),
+    "semantic": ("label maps", SEMANTIC_FLAGS),
+}
+"""What runs of a kind predict of new files, with their options of `fewpairs predict`; other kinds predict nothing."""
 
 DEFAULT_KIND = "segmentation"
 """The kind of a YAML file that names none."""
@@ -34,3 +47,12 @@ def experiment_kind(name: str) -> type[Experiment]:
     module, _, attribute = KINDS[name].partition(":")
     kind: type[Experiment] = getattr(import_module(module), attribute)
     return kind
+
+
+def prediction_flags() -> dict[Flag, tuple[str, ...]]:
+    """Each option that not every kind has, with what the runs that have it predict."""
+    meant: dict[Flag, tuple[str, ...]] = {}
+    for predicts, flags in PREDICTIONS.values():
+        for flag in flags:
+            meant[flag] = (*meant.get(flag, ()), predicts)
+    return meant

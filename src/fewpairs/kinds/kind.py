@@ -12,6 +12,7 @@ from torch import nn
 
 from fewpairs.data.description import DataDescription
 from fewpairs.errors import InputError
+from fewpairs.kinds.predictor import Predictor
 from fewpairs.report import Overlay
 from fewpairs.scoring.scoring import Scoring
 from fewpairs.train import FitConfig, OptimizerConfig, ScheduleConfig
@@ -87,9 +88,21 @@ class Experiment(ABC):
         """Pictures of what a run got right and wrong, for its report; none where the kind has none."""
         return ()
 
-    def judged(self, model: nn.Module) -> nn.Module:
+    def inference_model(self, model: nn.Module) -> nn.Module:
         """The model as it is finally scored and used: it may see an image more than once, or in parts."""
         return model
+
+    def predictor(
+        self, note: Mapping[str, Any], model: nn.Module, task: Any, **flags: Any
+    ) -> Predictor[Any, Any, Any, Any]:
+        """What predicts new files, of a run's `Built.note` with its restored model and task.
+
+        `flags` are `device` and those that the table `PREDICTIONS` lists for the kind, as `batch_size=4`.
+
+        Raises:
+            InputError: this kind predicts nothing, or the value of a flag is out of its range.
+        """
+        raise InputError(f"runs of the kind {self.kind} predict no masks, classes or objects")
 
     def training_task(self, built: Built) -> Any:
         """The task for scores during training; a kind may leave out what is slow and not monitored."""

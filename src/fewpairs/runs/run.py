@@ -13,7 +13,9 @@ from typing import Any
 from torch import nn
 
 from fewpairs.errors import InputError
+from fewpairs.kinds import PREDICTIONS
 from fewpairs.kinds.kind import Built, Experiment
+from fewpairs.kinds.predictor import Predictor
 from fewpairs.report import Comparison, Estimate, Row, write_run
 from fewpairs.runs.config import load_experiment, merge, parse_override, to_dict, to_yaml, validate
 from fewpairs.runs.provenance import (
@@ -34,6 +36,7 @@ from fewpairs.train.run_folder import Weights, weights_file
 class LoadedRun:
     """A trained model with what is needed to use it."""
 
+    folder: Path
     model: nn.Module
     """In evaluation mode, on the CPU."""
     task: Any
@@ -45,6 +48,29 @@ class LoadedRun:
     def classes(self) -> tuple[str, ...]:
         """What the model was trained to tell apart."""
         return tuple(self.task.classes)
+
+    def predictor(self, **flags: Any) -> Predictor[Any, Any, Any, Any]:
+        """What predicts new files with this run; `flags` are those of `fewpairs predict`, as `batch_size=4`.
+
+        Raises:
+            InputError: the run's kind predicts nothing, has no such flag, or the value of one is out of its range.
+        """
+        experiment = self.experiment
+        if experiment.kind not in PREDICTIONS:
+            raise InputError(
+                f"{self.folder} is a run of the kind {experiment.kind}, which predicts no masks, classes or objects"
+            )
+        predicts, declared = PREDICTIONS[experiment.kind]
+        known = {flag.key: flag for flag in declared}
+        stray = [f"--{name.replace('_', '-')}" for name in flags if name not in (*known, "device")]
+        if stray:
+            raise InputError(
+                f"{', '.join(stray)}: no option for {self.folder}, which predicts {predicts}; leave it out"
+            )
+        for name, flag in known.items():
+            if flag.section is not None and name in flags:
+                experiment = with_settings(experiment, flag.section, flags.pop(name))
+        return experiment.predictor(self.note, self.model, self.task, **flags)
 
 
 def run_settings(folder: Path) -> Experiment:
@@ -96,29 +122,30 @@ def evaluate_run(
 ) -> tuple[Experiment, list[Any]]:
     """Scores a run's weights on its validation data; the records, which it keeps beside the weights.
 
-    With changes of its `inference` (see `with_inference`) nothing is kept: the run's own records stay.
+    With changes of its `inference` (see `with_settings`) nothing is kept: the run's own records stay.
     """
-    file, experiment = weights_file(folder, weights), with_inference(run_settings(folder), inference)
+    file, experiment = weights_file(folder, weights), with_settings(run_settings(folder), "inference", inference)
     records = evaluate(experiment, folder, weights=weights, progress=progress).records
     if not inference:
         experiment.scoring.save(records, file.with_name(f"records-{weights}.jsonl"))
     return experiment, records
 
 
-def with_inference(experiment: Experiment, changes: Sequence[str]) -> Any:
-    """The experiment with other inference settings (flip, scales, windows), such as `["flip=true", "ratios=[0.5, 1]"]`.
+def with_settings(experiment: Experiment, section: str, changes: Sequence[str]) -> Experiment:
+    """The experiment with other settings in a section that a flag may change, as `["flip=true", "ratios=[0.5, 1]"]`.
 
     Raises:
-        InputError: a setting that is not known or out of its range, or a kind of experiment without such settings.
+        InputError: a setting that is not known or out of its range, or a kind of experiment without that section.
     """
     if not changes:
         return experiment
-    if not hasattr(experiment, "inference"):
+    having = [name for name, (_, flags) in PREDICTIONS.items() if any(flag.section == section for flag in flags)]
+    if experiment.kind not in having:
         raise InputError(
-            f"--inference {changes[0]}: a run of the kind {experiment.kind} has no inference settings; only runs of "
-            "the kind semantic have them"
+            f"--{section} {changes[0]}: a run of the kind {experiment.kind} has no {section} settings; only runs of "
+            f"the kind {', '.join(having)} have them"
         )
-    return validate(merge(to_dict(experiment), [parse_override(f"inference.{text}") for text in changes]))
+    return validate(merge(to_dict(experiment), [parse_override(f"{section}.{text}") for text in changes]))
 
 
 def load_run(folder: Path, weights: Weights = "best") -> LoadedRun:
@@ -137,7 +164,7 @@ def load_run(folder: Path, weights: Weights = "best") -> LoadedRun:
             f"{folder / DATA_NOTE} is missing or damaged, so the classes are not known; train again, or restore it"
         ) from None
     load_weights(file, model)
-    return LoadedRun(model.eval(), task, experiment, note)
+    return LoadedRun(folder, model.eval(), task, experiment, note)
 
 
 def write_run_report(

@@ -52,7 +52,7 @@ def evaluate(
     built = experiment.build(progress=progress) if built is None else built
     load_weights(weights_file(folder, weights), built.model)
     return evaluate_model(
-        experiment.judged(built.model),
+        experiment.inference_model(built.model),
         built.task,
         built.validation,
         device=experiment.fit.device,

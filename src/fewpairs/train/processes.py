@@ -17,14 +17,17 @@ from fewpairs.errors import FewpairsError, InputError
 from fewpairs.train.config import Device, Precision
 
 
-def resolve_device(name: Device | str, precision: Precision) -> torch.device:
+def resolve_device(name: Device | str, precision: Precision = "fp32") -> torch.device:
     """Return the device that `name` stands for on this machine.
 
     Raises:
         InputError: the machine has no such device, or it cannot compute in `precision`.
     """
     cuda = torch.cuda.is_available()
-    device = torch.device(("cuda" if cuda else "cpu") if name == "auto" else name)
+    try:
+        device = torch.device(("cuda" if cuda else "cpu") if name == "auto" else name)
+    except RuntimeError as error:
+        raise InputError(f"device={name!r} is none that PyTorch knows: auto, cpu, cuda, cuda:0, ...") from error
     if device.type == "cuda" and not cuda:
         raise InputError(f"device is {str(name)!r}, but PyTorch sees no CUDA device here; use device=cpu")
     if precision == "fp16" and device.type != "cuda":
@@ -32,6 +35,18 @@ def resolve_device(name: Device | str, precision: Precision) -> torch.device:
     if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
         raise InputError(f"{torch.cuda.get_device_name(device)} cannot compute in bf16; use precision=fp16 or fp32")
     return device
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module, device: str) -> Iterator[torch.device]:
+    """Put the model on a device (see `resolve_device`) in evaluation mode; afterwards its own mode is restored."""
+    resolved = resolve_device(device)
+    was_training = model.training
+    model.to(resolved).eval()
+    try:
+        yield resolved
+    finally:
+        model.train(was_training)
 
 
 def start_processes(device: Device, precision: Precision, *, unused_parameters: bool = False) -> Accelerator:

@@ -16,14 +16,13 @@ from fewpairs.kinds.classification.predict import (
     RECORDS,
     SHEET,
     TABLE,
-    ClassificationError,
-    Classifier,
-    ClassOutput,
+    ClassificationPredictor,
     class_titles,
-    classify_files,
 )
 from fewpairs.kinds.classification.task import Classification
 from fewpairs.kinds.classification.view import LabelledView
+from fewpairs.kinds.predictor import OutputFolder
+from fewpairs.runs.predict import PredictionError, predict_files
 
 CLASSES = ("dark", "grey", "bright")
 VIEW = LabelledView((8, 8), channels=1, mean=(0.0,), std=(1.0,), crop_pct=1.0)
@@ -44,8 +43,8 @@ class Brightness(nn.Module):
         return -20 * (image.mean((1, 2, 3))[:, None] - centre).abs()
 
 
-def classifier(**options: object) -> Classifier:
-    return Classifier(Brightness(), Classification(CLASSES), VIEW, device="cpu", **options)  # type: ignore[arg-type]
+def classifier(**options: object) -> ClassificationPredictor:
+    return ClassificationPredictor(Brightness(), Classification(CLASSES), VIEW, device="cpu", **options)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -71,7 +70,7 @@ EXPECTED = {"0.png": 0, "1.png": 1, "2.png": 2, "3.png": 0, "4.tif": 1, "5.bmp":
 
 def test_a_folder_of_pictures(shades: Path, tmp_path: Path) -> None:
     made, out = classifier(batch_size=3), tmp_path / "out"
-    written = classify_files(made, [shades], ClassOutput(out), progress=False)
+    written = predict_files(made, [shades], OutputFolder(out), progress=False)
     assert {item.path.name: CLASSES.index(item.guesses[0].name) for item in written} == EXPECTED
     assert made.model.seen == [3, 3, 1]
     rows = table(out)
@@ -105,7 +104,7 @@ def test_of_equal_classes_the_first_is_named() -> None:
         def forward(self, image: Tensor) -> Tensor:
             return torch.zeros(len(image), 3)
 
-    made = Classifier(Same(), Classification(CLASSES), VIEW, device="cpu")
+    made = ClassificationPredictor(Same(), Classification(CLASSES), VIEW, device="cpu")
     assert [guess.name for guess in made.rank(torch.zeros(1, 1, 8, 8))[0]] == list(CLASSES)
 
 
@@ -121,35 +120,35 @@ def test_the_model_is_used_in_evaluation_and_left_as_it_was() -> None:
 def test_files_that_fail_are_named_at_the_end(shades: Path, tmp_path: Path) -> None:
     (shades / "2.png").write_bytes(b"")
     (shades / "deep" / "5.bmp").write_bytes((shades / "deep" / "5.bmp").read_bytes()[:80])
-    with pytest.raises(ClassificationError) as caught:
-        classify_files(classifier(batch_size=2), [shades], ClassOutput(tmp_path / "out"), progress=False)
+    with pytest.raises(PredictionError) as caught:
+        predict_files(classifier(batch_size=2), [shades], OutputFolder(tmp_path / "out"), progress=False)
     message = str(caught.value).splitlines()
     assert message[0] == "2 of 7 pictures failed; the classes of the other 5 are written:"
     assert message[1].strip() == f"{shades / '2.png'} is empty (0 bytes)"
     assert "5.bmp is not a readable picture" in message[2]
     assert len(table(tmp_path / "out")) == len(caught.value.written) == 5
     failed = json.loads((tmp_path / "out" / RECORDS).read_text())["failed"]
-    assert [item["path"] for item in failed] == [str(failure.path) for failure in caught.value.failures]
+    assert [item["path"] for item in failed] == [str(failure.inputs[0]) for failure in caught.value.failures]
 
 
 def test_when_nothing_can_be_read(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("x")
-    with pytest.raises(ClassificationError, match=r"^1 of 1 picture failed:\n  .*a\.png is not a readable picture"):
-        classify_files(classifier(), [tmp_path / "a.png"], ClassOutput(tmp_path / "out"), progress=False)
+    with pytest.raises(PredictionError, match=r"^1 of 1 picture failed:\n  .*a\.png is not a readable picture"):
+        predict_files(classifier(), [tmp_path / "a.png"], OutputFolder(tmp_path / "out"), progress=False)
     assert not (tmp_path / "out" / SHEET).exists()
 
 
 def test_files_that_are_there_are_not_replaced_unasked(shades: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    classify_files(classifier(), [shades], ClassOutput(out, sheet=False), progress=False)
+    predict_files(classifier(), [shades], OutputFolder(out, overlays=False), progress=False)
     assert sorted(path.name for path in out.iterdir()) == [TABLE, RECORDS]
     with pytest.raises(InputError, match=r"predictions\.csv and 1 more exist already; .* replace with --overwrite"):
-        classify_files(classifier(), [shades], ClassOutput(out), progress=False)
-    classify_files(classifier(), [shades / "1.png"], ClassOutput(out, overwrite=True), progress=False)
+        predict_files(classifier(), [shades], OutputFolder(out), progress=False)
+    predict_files(classifier(), [shades / "1.png"], OutputFolder(out, overwrite=True), progress=False)
     assert len(table(out)) == 1
     (shades / "1.png").rename(shades / SHEET)
     with pytest.raises(InputError, match=r"sheet\.png is one of the pictures and would be overwritten"):
-        classify_files(classifier(), [shades], ClassOutput(shades, overwrite=True), progress=False)
+        predict_files(classifier(), [shades], OutputFolder(shades, overwrite=True), progress=False)
 
 
 def test_a_sheet_shows_some_of_many(tmp_path: Path) -> None:
@@ -157,7 +156,7 @@ def test_a_sheet_shows_some_of_many(tmp_path: Path) -> None:
     folder.mkdir()
     for number in range(60):
         Image.new("L", (4, 4), number).save(folder / f"{number:02d}.png")
-    classify_files(classifier(), [folder], ClassOutput(tmp_path / "out"), progress=False)
+    predict_files(classifier(), [folder], OutputFolder(tmp_path / "out"), progress=False)
     with Image.open(tmp_path / "out" / SHEET) as sheet:
         assert sheet.size == (6 * 172 + 12, 8 * (160 + 3 * 17 + 24) + 12), "48 of them"
 
@@ -190,11 +189,11 @@ def test_settings_that_do_not_fit(shades: Path) -> None:
         with pytest.raises(InputError, match=f"{next(iter(options))}=0: give at least 1"):
             classifier(**options)
     with pytest.raises(InputError, match="leaves the number of channels open"):
-        Classifier(Brightness(), Classification(CLASSES), LabelledView((8, 8)))
+        ClassificationPredictor(Brightness(), Classification(CLASSES), LabelledView((8, 8)))
     with pytest.raises(InputError, match="2 classes need a model"):
-        Classifier(Brightness(), Classification(("a", "b")), VIEW, device="cpu")(torch.zeros(1, 1, 8, 8))
+        ClassificationPredictor(Brightness(), Classification(("a", "b")), VIEW, device="cpu")(torch.zeros(1, 1, 8, 8))
     with pytest.raises(InputError, match="device='gpu9'"):
-        Classifier(Brightness(), Classification(CLASSES), VIEW, device="gpu9")(torch.zeros(1, 1, 8, 8))
+        ClassificationPredictor(Brightness(), Classification(CLASSES), VIEW, device="gpu9")(torch.zeros(1, 1, 8, 8))
 
 
 def test_wordnet_numbers_have_words() -> None:

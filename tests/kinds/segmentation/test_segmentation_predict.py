@@ -16,12 +16,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 from fewpairs.errors import InputError
+from fewpairs.kinds.predictor import OutputFolder
 from fewpairs.kinds.segmentation.layouts.uw_madison import UWMadison
 from fewpairs.kinds.segmentation.phantom.phantom import make_phantom
-from fewpairs.kinds.segmentation.predict import Output, PredictionError, Predictor, predict_files
+from fewpairs.kinds.segmentation.predict import SegmentationPredictor
 from fewpairs.kinds.segmentation.rle import rle_decode
 from fewpairs.kinds.segmentation.task import Segmentation
 from fewpairs.kinds.segmentation.view import View
+from fewpairs.runs.predict import PredictionError, predict_files
 
 CLASSES = ("bright", "very_bright")
 
@@ -41,9 +43,9 @@ class Brightness(nn.Module):
         return torch.stack([middle - 0.3, middle - 0.6], dim=1) * 50
 
 
-def predictor(view: View, *, channels: int = 1, **options: object) -> Predictor:
+def predictor(view: View, *, channels: int = 1, **options: object) -> SegmentationPredictor:
     segmenter = Brightness(channels * view.stack)
-    return Predictor(segmenter, Segmentation(CLASSES), view, device="cpu", **options)  # type: ignore[arg-type]
+    return SegmentationPredictor(segmenter, Segmentation(CLASSES), view, device="cpu", **options)  # type: ignore[arg-type]
 
 
 def expected(image: np.ndarray) -> np.ndarray:
@@ -74,8 +76,8 @@ def test_windows_of_any_kind_give_the_masks_of_the_whole(
     masks = predict(image)
     assert masks.dtype == np.bool_
     assert np.array_equal(masks, expected(image))
-    assert {shape[2:] for shape in predict.segmenter.seen} == {window}  # type: ignore[union-attr]
-    assert max(shape[0] for shape in predict.segmenter.seen) <= batch  # type: ignore[union-attr]
+    assert {shape[2:] for shape in predict.model.seen} == {window}  # type: ignore[union-attr]
+    assert max(shape[0] for shape in predict.model.seen) <= batch  # type: ignore[union-attr]
 
 
 def test_what_fits_takes_the_path_of_evaluation() -> None:
@@ -86,7 +88,7 @@ def test_what_fits_takes_the_path_of_evaluation() -> None:
 
         inputs, geometry = view.apply(image, intensity_statistics(image))
         with torch.no_grad():
-            evaluated = predict.task.masks(predict.segmenter.eval()(inputs), geometry).numpy()
+            evaluated = predict.task.masks(predict.model.eval()(inputs), geometry).numpy()
         assert np.array_equal(predict(image), evaluated)
 
 
@@ -94,14 +96,14 @@ def test_neighbours_are_stacked_before_windows_are_cut() -> None:
     image = picture((20, 30), slices=5)
     predict = predictor(View((8, 8), fit="pad", stack=3, step=2))
     assert np.array_equal(predict(image), expected(image))
-    assert {shape[1] for shape in predict.segmenter.seen} == {3}  # type: ignore[union-attr]
+    assert {shape[1] for shape in predict.model.seen} == {3}  # type: ignore[union-attr]
 
 
 def test_the_model_is_left_in_the_mode_that_it_was_in() -> None:
     predict = predictor(View((8, 8)))
-    predict.segmenter.train()
+    predict.model.train()
     predict(picture((8, 8)))
-    assert predict.segmenter.training
+    assert predict.model.training
 
 
 @pytest.mark.parametrize(
@@ -149,9 +151,9 @@ def save_picture(path: Path, size: tuple[int, int] = (11, 13), seed: int = 0) ->
 def test_a_volume_keeps_its_affine_spacing_and_voxel_order(tmp_path: Path, suffix: str) -> None:
     voxels = save_volume(tmp_path / f"scan{suffix}")
     (written,) = predict_files(
-        predictor(View((8, 8), fit="pad")),
+        predictor(View((8, 8), fit="pad"), separate=True),
         [tmp_path / f"scan{suffix}"],
-        Output(tmp_path / "out", separate=True, overlays=False),
+        OutputFolder(tmp_path / "out", overlays=False),
         progress=False,
     )
     assert [path.name for path in written.outputs] == ["scan.nii.gz", "scan_bright.nii.gz", "scan_very_bright.nii.gz"]
@@ -172,7 +174,7 @@ def test_a_volume_keeps_its_affine_spacing_and_voxel_order(tmp_path: Path, suffi
 def test_pictures_become_label_pictures_of_their_size(tmp_path: Path) -> None:
     images = {name: save_picture(tmp_path / "in" / f"{name}.png", seed=seed) for seed, name in enumerate("ab")}
     written = predict_files(
-        predictor(View((8, 8), fit="pad")), [tmp_path / "in"], Output(tmp_path / "out"), progress=False
+        predictor(View((8, 8), fit="pad")), [tmp_path / "in"], OutputFolder(tmp_path / "out"), progress=False
     )
     for item in written:
         (path,) = item.outputs
@@ -196,7 +198,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_tree_becomes_one_submission(tree: Path, tmp_path: Path) -> None:
     task = Segmentation(("large_bowel", "small_bowel"))
     predict = replace(predictor(View((16, 16), fit="pad")), task=task)
-    written = predict_files(predict, [tree], Output(tmp_path, overlays=False), progress=False)
+    written = predict_files(predict, [tree], OutputFolder(tmp_path, overlays=False), progress=False)
     source = UWMadison(tree)
     with (tmp_path / "submission.csv").open(newline="") as file:
         rows = {(row["id"], row["class"]): row["predicted"] for row in csv.DictReader(file)}
@@ -210,8 +212,8 @@ def test_a_tree_becomes_one_submission(tree: Path, tmp_path: Path) -> None:
 
 
 def test_a_tree_may_become_pictures(tree: Path, tmp_path: Path) -> None:
-    predict = predictor(View((16, 16), fit="pad"))
-    output = Output(tmp_path, format="png", overlays=False)
+    predict = predictor(View((16, 16), fit="pad"), format="png")
+    output = OutputFolder(tmp_path, overlays=False)
     written = predict_files(predict, [tree], output, progress=False)
     assert all(len(item.outputs) == 4 for item in written)
     assert not (tmp_path / "submission.csv").exists()
@@ -229,7 +231,7 @@ def test_damaged_files_are_named_and_the_others_kept(tmp_path: Path) -> None:
         predict_files(
             predictor(View((8, 8), fit="pad")),
             [tmp_path / "in"],
-            Output(tmp_path / "out", overlays=False),
+            OutputFolder(tmp_path / "out", overlays=False),
             progress=False,
         )
     message = str(caught.value)
@@ -250,20 +252,20 @@ def test_a_damaged_slice_costs_its_scan_alone(tree: Path, tmp_path: Path) -> Non
     task = Segmentation(("large_bowel", "small_bowel"))
     predict = replace(predictor(View((16, 16), fit="pad")), task=task)
     with pytest.raises(PredictionError, match="1 of 2 scans failed"):
-        predict_files(predict, [copy], Output(tmp_path / "out", overlays=False), progress=False)
+        predict_files(predict, [copy], OutputFolder(tmp_path / "out", overlays=False), progress=False)
     lines = (tmp_path / "out" / "submission.csv").read_text().splitlines()
     assert len(lines) == 1 + 2 * len(other.slice_ids)
     for file in other.files:
         file.write_bytes(b"\x89PNG")
     with pytest.raises(PredictionError, match="2 of 2 scans failed:"):
-        predict_files(predict, [copy], Output(tmp_path / "none", overlays=False), progress=False)
+        predict_files(predict, [copy], OutputFolder(tmp_path / "none", overlays=False), progress=False)
     assert not (tmp_path / "none").exists()
 
 
 def test_nothing_is_replaced_unless_asked(tmp_path: Path) -> None:
     save_picture(tmp_path / "in" / "a.png")
     predict = predictor(View((8, 8), fit="pad"))
-    output = Output(tmp_path / "out", overlays=False)
+    output = OutputFolder(tmp_path / "out", overlays=False)
     (first,) = predict_files(predict, [tmp_path / "in"], output, progress=False)
     first.outputs[0].write_text("mine")
     with pytest.raises(InputError, match=r"a\.png exists already; choose another folder, or replace with --overwrite"):
@@ -277,11 +279,11 @@ def test_nothing_is_replaced_unless_asked(tmp_path: Path) -> None:
 def test_an_input_is_never_overwritten(tmp_path: Path) -> None:
     save_picture(tmp_path / "in" / "a.png")
     before = (tmp_path / "in" / "a.png").read_bytes()
-    with pytest.raises(InputError, match="would be overwritten by its own masks"):
+    with pytest.raises(InputError, match="is one of the scans and would be overwritten"):
         predict_files(
             predictor(View((8, 8))),
             [tmp_path / "in" / "a.png"],
-            Output(tmp_path / "in", overwrite=True),
+            OutputFolder(tmp_path / "in", overwrite=True),
             progress=False,
         )
     assert (tmp_path / "in" / "a.png").read_bytes() == before
@@ -291,23 +293,28 @@ def test_a_format_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     save_picture(tmp_path / "a.png")
     with pytest.raises(InputError, match=r"format='nifti' does not fit .*a\.png, whose masks can be written as png"):
         predict_files(
-            predictor(View((8, 8))), [tmp_path / "a.png"], Output(tmp_path / "out", format="nifti"), progress=False
+            predictor(View((8, 8)), format="nifti"),
+            [tmp_path / "a.png"],
+            OutputFolder(tmp_path / "out"),
+            progress=False,
         )
 
 
 def test_a_scan_with_other_channels_is_a_failure_of_its_own(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "colour.png")
     with pytest.raises(PredictionError, match=r"colour\.png has 3 channels; the model was trained on images with 1"):
-        predict_files(predictor(View((8, 8))), [tmp_path / "colour.png"], Output(tmp_path / "out"), progress=False)
+        predict_files(
+            predictor(View((8, 8))), [tmp_path / "colour.png"], OutputFolder(tmp_path / "out"), progress=False
+        )
 
 
 def test_the_plan_of_files_is_what_is_written(tmp_path: Path, tree: Path) -> None:
-    from fewpairs.kinds.segmentation.readers import find_inputs
-
     save_picture(tmp_path / "in" / "a.png")
     save_volume(tmp_path / "in" / "v.nii")
     inputs = [tmp_path / "in", tree]
-    output = Output(tmp_path / "out", format=None, separate=True)
-    planned = {path for item in find_inputs(inputs) for path in output.files(item, CLASSES)}
-    predict_files(predictor(View((8, 8), fit="pad")), inputs, output, progress=False)
+    output, predict = OutputFolder(tmp_path / "out"), predictor(View((8, 8), fit="pad"), separate=True)
+    sources = predict.find(inputs)
+    planned = {path for source in sources for path in predict.outputs(source, output)}
+    planned.update(predict.shared_outputs(sources, output))
+    predict_files(predict, inputs, output, progress=False)
     assert {path for path in (tmp_path / "out").rglob("*") if path.is_file()} == planned

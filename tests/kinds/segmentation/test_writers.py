@@ -20,7 +20,7 @@ from fewpairs.kinds.segmentation.layouts.uw_madison import UWMadison
 from fewpairs.kinds.segmentation.losses import exclusive_target
 from fewpairs.kinds.segmentation.readers import find_inputs, read_input
 from fewpairs.kinds.segmentation.rle import rle_decode
-from fewpairs.kinds.segmentation.writers import label_map, write_masks, write_submission
+from fewpairs.kinds.segmentation.writers import SubmissionRow, label_map, submission_rows, write_masks, write_submission
 
 
 def test_the_last_class_wins_where_they_overlap_as_in_training() -> None:
@@ -98,27 +98,27 @@ def test_masks_of_another_shape_are_refused(tmp_path: Path) -> None:
 def test_a_submission_holds_what_the_table_held(phantom_once: Path, tmp_path: Path) -> None:
     source = UWMadison(phantom_once)
     scans = source.scans()
-    slices = []
+    rows: list[SubmissionRow] = []
     for scan in scans:
         masks = unpack(source.read(scan)[1], 3)
-        slices += list(zip(scan.slice_ids, masks, strict=True))
-    write_submission(tmp_path / "submission.csv", slices, source.classes)
+        rows += submission_rows(scan.slice_ids, masks)
+    write_submission(tmp_path / "submission.csv", rows, source.classes)
     with (tmp_path / "submission.csv").open(newline="") as file:
-        rows = list(csv.reader(file))
-    assert rows[0] == ["id", "class", "predicted"]
+        lines = list(csv.reader(file))
+    assert lines[0] == ["id", "class", "predicted"]
     with (phantom_once / "train.csv").open(newline="") as file:
-        assert sorted(rows[1:]) == sorted(list(csv.reader(file))[1:])
-    assert any(rle_decode(row[2], scans[0].size).any() for row in rows[1:25])
+        assert sorted(lines[1:]) == sorted(list(csv.reader(file))[1:])
+    assert any(rle_decode(row[2], scans[0].size).any() for row in lines[1:25])
 
 
 def test_a_failed_submission_leaves_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "submission.csv"
     path.write_text("old")
-    mask = np.zeros((1, 2, 2), bool)
+    row = ("x", ("1 2",))
     with pytest.raises(InputError, match="slice x is predicted twice"):
-        write_submission(path, [("x", mask), ("x", mask)], ("a",))
+        write_submission(path, [row, row], ("a",))
     with pytest.raises(InputError, match="1 masks for the 2 classes"):
-        write_submission(path, [("x", mask)], ("a", "b"))
+        write_submission(path, [row], ("a", "b"))
     assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["submission.csv"]
 

@@ -20,6 +20,7 @@ from fewpairs.kinds.classification.check import check_images
 from fewpairs.kinds.classification.dataset import LabelledChunks, LabelledCollate, LabelledDataset
 from fewpairs.kinds.classification.layouts.open import LabelledKind, LabelledOptions, open_labelled
 from fewpairs.kinds.classification.pictures import show_mistakes
+from fewpairs.kinds.classification.predict import ClassificationPredictor
 from fewpairs.kinds.classification.scoring import ClassificationScoring
 from fewpairs.kinds.classification.source import LabelledSource
 from fewpairs.kinds.classification.split import LabelledShares, LabelledSplit, split_labelled
@@ -156,6 +157,9 @@ class ClassificationExperiment(Experiment):
         self, folder: Path, records: Sequence[Any], *, weights: Weights, headline: str, built: Built | None = None
     ) -> tuple[Overlay, ...]:
         return show_mistakes(self, folder, records, weights=weights, headline=headline, built=built)
+
+    def predictor(self, note: Mapping[str, Any], model: nn.Module, task: Any, **flags: Any) -> ClassificationPredictor:
+        return ClassificationPredictor(model, task, self.view.with_channels(int(note["channels"])), **flags)
 
     def _task(self, classes: tuple[str, ...]) -> Classification:
         return Classification(classes, loss=self.task.loss, smoothing=self.task.smoothing)

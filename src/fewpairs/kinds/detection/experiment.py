@@ -9,6 +9,7 @@ from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
+from torch import nn
 
 from fewpairs.attention import Attention
 from fewpairs.data.description import DataDescription
@@ -17,6 +18,7 @@ from fewpairs.kinds.detection.dataset import DetectionDataset, PictureItems, col
 from fewpairs.kinds.detection.layouts.open import DetectionKind, open_detection
 from fewpairs.kinds.detection.options import DetectionOptions
 from fewpairs.kinds.detection.pictures import show_objects
+from fewpairs.kinds.detection.predict import DetectionPredictor
 from fewpairs.kinds.detection.scoring import DetectionScoring
 from fewpairs.kinds.detection.source import DetectionRecords, DetectionSource
 from fewpairs.kinds.detection.task import Detection
@@ -220,6 +222,10 @@ class DetectionExperiment(Experiment):
         self, folder: Path, records: Sequence[Any], *, weights: Weights, headline: str, built: Built | None = None
     ) -> tuple[Overlay, ...]:
         return show_objects(self, folder, records, weights=weights, headline=headline, built=built)
+
+    def predictor(self, note: Mapping[str, Any], model: nn.Module, task: Any, **flags: Any) -> DetectionPredictor:
+        category_of = dict(zip(task.classes, note["category_ids"], strict=True))
+        return DetectionPredictor(cast(Detector, model), task, self.view, category_of, **flags)
 
     @property
     def _counted(self) -> int:

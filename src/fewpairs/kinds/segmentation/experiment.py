@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
 
 import torch
+from torch import nn
 
 from fewpairs.attention import Attention, Softmax
 from fewpairs.data.description import DataDescription
@@ -20,6 +21,7 @@ from fewpairs.kinds.segmentation.dataset import ScanDataset, SliceDataset, colla
 from fewpairs.kinds.segmentation.empty import EmptyRule
 from fewpairs.kinds.segmentation.layouts.open import SourceOptions, open_source
 from fewpairs.kinds.segmentation.pictures import show_cases
+from fewpairs.kinds.segmentation.predict import SegmentationPredictor
 from fewpairs.kinds.segmentation.preparation import prepare
 from fewpairs.kinds.segmentation.scoring import SegmentationScoring
 from fewpairs.kinds.segmentation.split import Split, split_cases, split_listed
@@ -161,6 +163,11 @@ class SegmentationExperiment(Experiment):
         self, folder: Path, records: Sequence[Any], *, weights: Weights, headline: str, built: Built | None = None
     ) -> tuple[Overlay, ...]:
         return show_cases(self, folder, records, weights=weights, headline=headline, built=built)
+
+    def predictor(self, note: Mapping[str, Any], model: nn.Module, task: Any, **flags: Any) -> SegmentationPredictor:
+        trained = self.data.source.axis
+        options = {"axis": 2 if trained is None else trained} | flags
+        return SegmentationPredictor(cast(Segmenter, model), task, self.view, **options)
 
     def _segmenter(self, task: Segmentation, channels: int) -> Segmenter:
         """The model with fresh weights drawn from `fit.seed`; `channels` are an image's own."""

@@ -83,8 +83,17 @@ def write_index_png(path: Path, labels: NDArray[np.unsignedinteger[Any]], classe
         picture.save(temporary, format="PNG")
 
 
-def write_submission(path: Path, slices: Iterable[tuple[str, NDArray[np.bool_]]], classes: Sequence[str]) -> None:
-    """Masks `[k H W]` by slice id, at native size -> a UW-Madison submission: `id,class,predicted`, run-length encoded.
+SubmissionRow = tuple[str, tuple[str, ...]]
+"""The id of a slice, and the run-length encoding of each class's mask."""
+
+
+def submission_rows(slice_ids: Sequence[str], masks: NDArray[np.bool_]) -> tuple[SubmissionRow, ...]:
+    """Masks `[s k H W]` at native size -> a row for each slice."""
+    return tuple((name, tuple(map(rle_encode, planes))) for name, planes in zip(slice_ids, masks, strict=True))
+
+
+def write_submission(path: Path, rows: Iterable[SubmissionRow], classes: Sequence[str]) -> None:
+    """Rows of slices -> a UW-Madison submission: `id,class,predicted`.
 
     Raises:
         InputError: a slice twice, or masks for another number of classes.
@@ -94,13 +103,13 @@ def write_submission(path: Path, slices: Iterable[tuple[str, NDArray[np.bool_]]]
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["id", "class", "predicted"])
-        for name, masks in slices:
+        for name, masks in rows:
             if name in seen:
                 raise InputError(f"slice {name} is predicted twice; a submission has each once")
             if len(masks) != len(classes):
                 raise InputError(f"slice {name} has {len(masks)} masks for the {len(classes)} classes {list(classes)}")
             seen.add(name)
-            table.writerows([name, label, rle_encode(mask)] for label, mask in zip(classes, masks, strict=True))
+            table.writerows([name, label, runs] for label, runs in zip(classes, masks, strict=True))
 
 
 def _palette(classes: int) -> list[int]:

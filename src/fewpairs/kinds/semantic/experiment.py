@@ -18,6 +18,7 @@ from fewpairs.kinds.semantic.check import check_scenes
 from fewpairs.kinds.semantic.dataset import Scenes, SemanticDataset, collate_labels
 from fewpairs.kinds.semantic.layouts.open import SemanticKind, SemanticOptions, open_semantic
 from fewpairs.kinds.semantic.pictures import show_scenes
+from fewpairs.kinds.semantic.predict import SemanticPredictor
 from fewpairs.kinds.semantic.scoring import SemanticScoring
 from fewpairs.kinds.semantic.source import SemanticSource
 from fewpairs.kinds.semantic.split import SemanticShares, SemanticSplit, split_semantic
@@ -137,9 +138,18 @@ class SemanticExperiment(Experiment):
     ) -> tuple[Overlay, ...]:
         return show_scenes(self, folder, records, weights=weights, headline=headline, built=built)
 
-    def judged(self, model: nn.Module) -> nn.Module:
+    def inference_model(self, model: nn.Module) -> nn.Module:
         """As `inference` says; during training images are seen whole and once."""
         return InferenceSegmenter(model, self.inference)
+
+    def predictor(self, note: Mapping[str, Any], model: nn.Module, task: Any, **flags: Any) -> SemanticPredictor:
+        return SemanticPredictor(
+            self.inference_model(model),
+            task,
+            self.view.with_channels(int(note["channels"])),
+            tuple((red, green, blue) for red, green, blue in note["colours"]),
+            **flags,
+        )
 
     def _task(self, classes: tuple[str, ...]) -> Semantic:
         return Semantic(classes, auxiliary=self.task.auxiliary, aux_weight=self.task.aux_weight)

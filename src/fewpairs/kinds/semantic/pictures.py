@@ -40,7 +40,7 @@ def show_scenes(
         return ()
     built = experiment.build(progress=False) if built is None else built
     load_weights(weights_file(folder, weights), built.model)
-    model = experiment.judged(built.model).cpu().eval()
+    model = experiment.inference_model(built.model).cpu().eval()
     validation = cast(Scenes, built.validation)
     places = {files.id: place for place, files in enumerate(validation.files)}
     overlays = []

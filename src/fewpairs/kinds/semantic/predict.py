@@ -5,10 +5,10 @@ files -> pictures [1 c h w] -> InferenceSegmenter -> labels [H W] -> NAME.png, o
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -17,30 +17,50 @@ from PIL import Image
 from torch import nn
 
 from fewpairs.data.atomic import atomic_path
-from fewpairs.data.pictures import find_pictures, read_image
-from fewpairs.data.progress import track
-from fewpairs.errors import DataError, FewpairsError, InputError
+from fewpairs.data.pictures import read_image
+from fewpairs.errors import InputError
+from fewpairs.kinds.predictor import Failure, OutputFolder, PictureFile, PicturePredictor, Prediction, write_records
 from fewpairs.kinds.semantic.label_maps import label_overlay, paletted
 from fewpairs.kinds.semantic.names import Colour
 from fewpairs.kinds.semantic.task import Semantic
 from fewpairs.kinds.semantic.view import SemanticView
-from fewpairs.train.processes import resolve_device
+from fewpairs.train.processes import evaluation_mode
 from fewpairs.types import IGNORE
 
 RECORDS, OVERLAYS = "predictions.json", "overlays"
 
 
 @dataclass(frozen=True)
-class Labeller:
+class PredictedLabels(Prediction):
+    """What one picture became."""
+
+    path: Path
+    output: Path
+    """The label map: a picture with a palette, whose stored numbers are the labels."""
+    overlay: Path | None
+    pixels: dict[str, int]
+    """Their number by class, the most frequent first; classes that were not found are left out."""
+
+    def summary(self) -> str:
+        total = max(1, sum(self.pixels.values()))
+        shares = ", ".join(f"{name} {100 * count / total:.1f} %" for name, count in list(self.pixels.items())[:5])
+        return f"{self.output}  {self.path.name}: {shares or 'no class'}"
+
+
+@dataclass(frozen=True)
+class SemanticPredictor(PicturePredictor[Image.Image, NDArray[np.uint8], PredictedLabels]):
     """A segmenter with all that a new picture needs to become a label map."""
 
+    doing: ClassVar[str] = "segmenting"
+    kept: ClassVar[str] = "the label maps of the other {} are written"
+
     model: nn.Module
-    """`[b c h w]` -> logits `[b k h w]`, swept over the picture as its experiment says (`Experiment.judged`)."""
+    """`[b c h w]` -> logits `[b k h w]`, swept over the picture as `Experiment.inference_model` says."""
     task: Semantic
     view: SemanticView
     """That of the training, with its channels: `view.with_channels(3)`."""
     colours: tuple[Colour, ...]
-    """Of the classes, in pictures of label maps."""
+    """Those of the classes, in pictures of label maps."""
     device: str = "auto"
     """A torch device; "auto" takes a CUDA device where there is one."""
 
@@ -54,144 +74,46 @@ class Labeller:
         Raises:
             InputError: a device that is not there.
         """
-        device = _device(self.device)
-        was_training = self.model.training
-        self.model.to(device).eval()
-        try:
-            with torch.inference_mode():
-                logits = self.model(self.view.apply(picture)[None].to(device))
-                labels = self.task.labels(logits, (picture.height, picture.width))[0]
-        finally:
-            self.model.train(was_training)
+        with evaluation_mode(self.model, self.device) as device, torch.inference_mode():
+            logits = self.model(self.view.apply(picture)[None].to(device))
+            labels = self.task.labels(logits, (picture.height, picture.width))[0]
         return labels.cpu().numpy()
 
+    def shared_outputs(self, sources: Sequence[PictureFile], output: OutputFolder) -> list[Path]:
+        return [output.folder / RECORDS]
 
-@dataclass(frozen=True, slots=True)
-class Mapped:
-    """What one picture became."""
+    def outputs(self, source: PictureFile, output: OutputFolder) -> list[Path]:
+        """The label map and, unless left out, the picture under it."""
+        name = f"{source.path.stem}.png"
+        return [output.folder / name, *([output.folder / OVERLAYS / name] if output.overlays else [])]
 
-    path: Path
-    output: Path
-    """The label map: a picture with a palette, whose stored numbers are the labels."""
-    overlay: Path | None
-    pixels: dict[str, int]
-    """Of each class that was found, the most frequent first."""
+    def read(self, source: PictureFile) -> Image.Image:
+        return read_image(source.path)
 
+    def predict(self, images: Sequence[Image.Image]) -> list[NDArray[np.uint8]]:
+        return [self(picture) for picture in images]
 
-@dataclass(frozen=True, slots=True)
-class Unmapped:
-    """A file that could not be segmented, and why."""
-
-    path: Path
-    message: str
-
-
-class LabellingError(FewpairsError):
-    """Some files failed (exit status 1); the label maps of the others are written and listed in `written`."""
-
-    def __init__(self, failures: Sequence[Unmapped], written: Sequence[Mapped]) -> None:
-        self.failures, self.written = tuple(failures), tuple(written)
-        lines = "".join(f"\n  {failure.message}" for failure in failures)
-        kept = f"; the label maps of the other {len(written)} are written" if written else ""
-        total = len(failures) + len(written)
-        super().__init__(f"{len(failures)} of {total} picture{'s' if total != 1 else ''} failed{kept}:{lines}")
-
-
-@dataclass(frozen=True, slots=True)
-class LabelOutput:
-    """Where label maps go: `NAME.png`, `predictions.json` and, unless left out, `overlays/NAME.png`."""
-
-    folder: Path
-    overlays: bool = True
-    overwrite: bool = False
-
-    def label_map(self, path: Path) -> Path:
-        """The label map of a picture."""
-        return self.folder / f"{path.stem}.png"
-
-    def overlay(self, path: Path) -> Path | None:
-        """The picture under its label map."""
-        return self.folder / OVERLAYS / f"{path.stem}.png" if self.overlays else None
-
-
-def label_files(
-    labeller: Labeller, inputs: Sequence[Path | str], output: LabelOutput, *, progress: bool = True
-) -> list[Mapped]:
-    """Segment files and folders of pictures, and write label maps, overlays and a record of them.
-
-    Raises:
-        InputError: no pictures, two of one name, or files that are there already.
-        LabellingError: files that cannot be read; raised at the end, when the others are written.
-    """
-    paths = find_pictures(inputs)
-    _check(paths, output)
-    work = _Work(labeller, output)
-    for path in track(paths, "segmenting", enabled=progress):
-        work.segment(path)
-    content = {
-        "classes": list(labeller.task.classes),
-        "colours": [list(colour) for colour in labeller.colours],
-        "segmented": [asdict(item) for item in work.written],
-        "failed": [asdict(item) for item in work.failures],
-    }
-    with atomic_path(output.folder / RECORDS) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")
-    if work.failures:
-        raise LabellingError(work.failures, work.written)
-    return work.written
-
-
-@dataclass
-class _Work:
-    """Pictures done so far: what they became, and what went wrong."""
-
-    labeller: Labeller
-    output: LabelOutput
-    written: list[Mapped] = field(default_factory=list)
-    failures: list[Unmapped] = field(default_factory=list)
-
-    def segment(self, path: Path) -> None:
-        try:
-            picture = read_image(path)
-        except DataError as error:
-            self.failures.append(Unmapped(path, str(error)))
-            return
-        labels, classes, colours = self.labeller(picture), self.labeller.task.classes, self.labeller.colours
-        with atomic_path(self.output.label_map(path)) as temporary:
-            paletted(labels, colours).save(temporary, format="PNG", optimize=True)
-        overlay = self.output.overlay(path)
-        if overlay is not None:
+    def write(
+        self, source: PictureFile, image: Image.Image, result: NDArray[np.uint8], output: OutputFolder
+    ) -> PredictedLabels:
+        classes = self.task.classes
+        target, *overlays = self.outputs(source, output)
+        with atomic_path(target) as temporary:
+            paletted(result, self.colours).save(temporary, format="PNG", optimize=True)
+        for overlay in overlays:
+            drawn = label_overlay(np.asarray(image), result, classes, self.colours, title=source.path.name)
             with atomic_path(overlay) as temporary:
-                label_overlay(np.asarray(picture), labels, classes, colours, title=path.name).save(
-                    temporary, format="PNG"
-                )
-        counts = np.bincount(labels[labels != IGNORE], minlength=len(classes))
+                drawn.save(temporary, format="PNG")
+        counts = np.bincount(result[result != IGNORE], minlength=len(classes))
         order = sorted(np.flatnonzero(counts).tolist(), key=lambda place: -counts[place])
         pixels = {classes[place]: int(counts[place]) for place in order}
-        self.written.append(Mapped(path, self.output.label_map(path), overlay, pixels))
+        return PredictedLabels(source.path, target, overlays[0] if overlays else None, pixels)
 
-
-def _check(paths: Sequence[Path], output: LabelOutput) -> None:
-    """Raise InputError when an output would replace an input, another output, or a file that is there."""
-    inputs = {path.resolve() for path in paths}
-    planned: dict[Path, Path] = {}
-    for path in paths:
-        target = output.label_map(path)
-        other = planned.setdefault(target, path)
-        if other is not path:
-            raise InputError(f"{path} and {other} would both become {target}; predict them separately")
-    files = [output.folder / RECORDS, *planned, *(over for path in paths if (over := output.overlay(path)))]
-    for file in files:
-        if file.resolve() in inputs:
-            raise InputError(f"{file} is one of the pictures and would be overwritten; choose another folder")
-    there = [file for file in files if file.exists()]
-    if there and not output.overwrite:
-        are = f" and {len(there) - 1} more exist" if len(there) > 1 else " exists"
-        raise InputError(f"{there[0]}{are} already; choose another folder, or replace with --overwrite")
-
-
-def _device(name: str) -> torch.device:
-    try:
-        return resolve_device(name, "fp32")
-    except RuntimeError as error:
-        raise InputError(f"device={name!r} is none that PyTorch knows: auto, cpu, cuda, cuda:0, ...") from error
+    def finish(self, written: list[PredictedLabels], failures: list[Failure], output: OutputFolder) -> None:
+        content = {
+            "classes": self.task.classes,
+            "colours": self.colours,
+            "segmented": written,
+            "failed": failures,
+        }
+        write_records(output.folder / RECORDS, content)

@@ -1,0 +1,96 @@
+"""New files through a trained run: one loop for every kind of experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from fewpairs.data.progress import track
+from fewpairs.errors import DataError, FewpairsError, InputError
+from fewpairs.kinds.predictor import Failure, OutputFolder, Prediction, Predictor, Source
+
+S = TypeVar("S", bound=Source)
+P = TypeVar("P", bound=Prediction)
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class PredictionError(FewpairsError):
+    """Some files failed (exit status 1); what the others became is written and listed in `written`."""
+
+    def __init__(
+        self,
+        failures: Sequence[Failure],
+        written: Sequence[Prediction],
+        *,
+        noun: str = "picture",
+        kept: str = "the other {} are written",
+    ) -> None:
+        self.failures, self.written = tuple(failures), tuple(written)
+        lines = "".join(f"\n  {failure.message}" for failure in failures)
+        rest = f"; {kept.format(len(written))}" if written else ""
+        total = len(failures) + len(written)
+        super().__init__(f"{len(failures)} of {total} {noun}{'s' if total != 1 else ''} failed{rest}:{lines}")
+
+
+def predict_files(
+    predictor: Predictor[S, T, R, P], inputs: Sequence[Path | str], output: OutputFolder, *, progress: bool = True
+) -> list[P]:
+    """Predicts files and folders and writes what they become, then the records of all of them.
+
+    All that can be checked is checked before the first file is read.
+
+    Raises:
+        InputError: no images, two inputs of one name, files that are there already, or outputs onto inputs.
+        PredictionError: files that cannot be read or written; raised at the end, when the others are done.
+    """
+    sources = predictor.find(inputs)
+    _check(predictor, sources, output)
+    written: list[P] = []
+    failures: list[Failure] = []
+    size = predictor.read_at_once
+    batches = [sources[start : start + size] for start in range(0, len(sources), size)]
+    for batch in track(batches, predictor.doing, enabled=progress):
+        read: list[tuple[S, T]] = []
+        for source in batch:
+            with _collected(failures, source):
+                read.append((source, predictor.read(source)))
+        results = predictor.predict([image for _, image in read]) if read else []
+        for (source, image), result in zip(read, results, strict=True):
+            with _collected(failures, source):
+                written.append(predictor.write(source, image, result, output))
+    predictor.finish(written, failures, output)
+    if failures:
+        raise PredictionError(failures, written, noun=predictor.noun, kept=predictor.kept)
+    return written
+
+
+@contextmanager
+def _collected(failures: list[Failure], source: Source) -> Iterator[None]:
+    """A DataError becomes one of the failures."""
+    try:
+        yield
+    except DataError as error:
+        failures.append(Failure(source.files, str(error), source.id))
+
+
+def _check(predictor: Predictor[S, T, R, P], sources: Sequence[S], output: OutputFolder) -> None:
+    """Raise InputError when an output would replace an input, another output, or a file that is there."""
+    if output.folder.exists() and not output.folder.is_dir():
+        raise InputError(f"{output.folder} is a file; name a folder for the results")
+    files = dict.fromkeys(predictor.shared_outputs(sources, output), "the records")
+    for source in sources:
+        name = str(source.files[0])
+        for path in predictor.outputs(source, output):
+            if (other := files.setdefault(path, name)) != name:
+                raise InputError(f"{name} and {other} would both become {path}; predict them separately")
+    inputs = {file.resolve() for source in sources for file in source.files}
+    for path in files:
+        if path.resolve() in inputs:
+            raise InputError(f"{path} is one of the {predictor.noun}s and would be overwritten; choose another folder")
+    there = [path for path in files if path.exists()]
+    if there and not output.overwrite:
+        are = f" and {len(there) - 1} more exist" if len(there) > 1 else " exists"
+        raise InputError(f"{there[0]}{are} already; choose another folder, or replace with --overwrite")
