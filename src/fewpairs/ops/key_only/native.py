@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from fewpairs.ops import native
+from fewpairs.ops.dispatch import refuse_export
 from fewpairs.ops.native.layout import TensorArgument, address, argument, rows, side_by_side
 from fewpairs.ops.register import Operator, register
 
@@ -49,9 +50,7 @@ def refuse_native(k: Tensor, v: Tensor, saliency: Tensor, **_options: Any) -> st
         return f"it takes float32 and bfloat16, not {k.dtype}"
     if not all(k.shape):
         return "a dimension is of size zero"
-    if torch.compiler.is_exporting() or torch.jit.is_tracing():
-        return "an exported graph may hold only PyTorch's own operators"
-    return LIBRARY.unavailable()
+    return refuse_export() or LIBRARY.unavailable()
 
 
 def key_only_attention(

@@ -12,15 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fewpairs.ops.dispatch import refuse_export
 from fewpairs.ops.key_only import passes
 from fewpairs.ops.register import Operator, register
 
 
 def refuse_streaming(k: Tensor, v: Tensor, saliency: Tensor, **_options: Any) -> str | None:
     """Why the stream cannot run these arguments, or None."""
-    if torch.compiler.is_exporting() or torch.jit.is_tracing():
-        return "an exported graph may hold only PyTorch's own operators"
-    return None
+    return refuse_export()
 
 
 def pool(k: Tensor, v: Tensor, saliency: Tensor, *, mask: Tensor | None) -> Tensor:

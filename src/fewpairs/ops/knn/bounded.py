@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fewpairs.ops.dispatch import refuse_export
 from fewpairs.ops.knn import blocks
 from fewpairs.ops.register import Operator, register
 
@@ -17,9 +18,7 @@ def refuse_bounded(
     q: Tensor, k: Tensor, v: Tensor, *, topk: int, bias: Tensor | None, scale: float, metric: str
 ) -> str | None:
     """Why the blocks cannot run these arguments, or None."""
-    if torch.compiler.is_exporting() or torch.jit.is_tracing():
-        return "an exported graph may hold only PyTorch's own operators"
-    return None
+    return refuse_export()
 
 
 def run_bounded(

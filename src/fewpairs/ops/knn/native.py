@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from fewpairs.ops import native
+from fewpairs.ops.dispatch import refuse_export
 from fewpairs.ops.native.layout import TensorArgument, address, argument, rows, side_by_side
 from fewpairs.ops.register import Operator, register
 
@@ -62,9 +63,7 @@ def refuse_native(
         return f"it takes float32 and bfloat16, not {q.dtype}"
     if metric != "dot":
         return f"it chooses keys by their scores (metric='dot'), not by metric={metric!r}"
-    if torch.compiler.is_exporting() or torch.jit.is_tracing():
-        return "an exported graph may hold only PyTorch's own operators"
-    return LIBRARY.unavailable()
+    return refuse_export() or LIBRARY.unavailable()
 
 
 def run_native(q: Tensor, k: Tensor, v: Tensor, *, topk: int, bias: Tensor | None, scale: float, metric: str) -> Tensor:

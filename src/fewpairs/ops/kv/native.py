@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fewpairs.ops import native
+from fewpairs.ops.dispatch import refuse_export
 from fewpairs.ops.native.layout import TensorArgument, address, argument, rows, side_by_side
 from fewpairs.ops.register import Operator, register
 
@@ -53,9 +54,7 @@ def refuse_native(
         return f"it takes k and v both in float32 or both in bfloat16, not in {k.dtype} and {v.dtype}"
     if not all((*k.shape, v.shape[-1])):
         return "a dimension is of size zero"
-    if torch.compiler.is_exporting() or torch.jit.is_tracing():
-        return "an exported graph may hold only PyTorch's own operators"
-    return LIBRARY.unavailable()
+    return refuse_export() or LIBRARY.unavailable()
 
 
 def run_native(

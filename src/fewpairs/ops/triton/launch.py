@@ -42,5 +42,5 @@ def launch(kernel: Any, programs: int, like: Tensor, *args: Any, **options: Any)
     Multiplications and additions may be contracted, whatever Triton's own default is: see `fewpairs.ops.triton.tiles`.
     """
     if programs:
-        with torch.cuda.device_of(like):
+        with torch.cuda.device_of(like):  # type: ignore[no-untyped-call]  # PyTorch's own gap
             kernel[(programs,)](*args, enable_fp_fusion=True, **options)
