@@ -13,14 +13,14 @@ from torch import Tensor
 from fewpairs.errors import InputError
 from fewpairs.ops import key_only_attention
 from fewpairs.ops.dispatch import KernelRefused
-from fewpairs.ops.key_only import cpu, reference
+from fewpairs.ops.key_only import native, reference
 
 KINDS = ("vector", "logits", "channels")
 
 
 @pytest.fixture(autouse=True)
 def _compiled() -> None:
-    reason = cpu.LIBRARY.unavailable()
+    reason = native.LIBRARY.unavailable()
     if reason is not None:
         pytest.skip(reason)
 
@@ -69,7 +69,7 @@ def check(
     each gradient passes.
     """
     options = options or {"mask": None, "gate": None}
-    ours = results(cpu.key_only_attention, tensors, options, dtype)
+    ours = results(native.key_only_attention, tensors, options, dtype)
     truth = results(reference.key_only_attention, tensors, options, torch.float64)
     peers = results(reference.key_only_attention, tensors, options, dtype)
     k, _, saliency = (t.double() for t in tensors)
@@ -164,7 +164,7 @@ def test_the_number_of_threads_changes_no_bit(threads: Any, shape: tuple[int, in
     found = []
     for count in (1, 2):
         threads(count)
-        found.append(results(cpu.key_only_attention, tensors, options, torch.float32))
+        found.append(results(native.key_only_attention, tensors, options, torch.float32))
     assert all(torch.equal(one, two) for one, two in zip(*found, strict=True))
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fewpairs.ops import knn_attention, softmax_attention
-from fewpairs.ops.knn import KERNELS, cpu, kept
+from fewpairs.ops.knn import KERNELS, kept, native
 
 ALL = [kernel.name for kernel in KERNELS if kernel.name not in ("native", "triton")]
 """Those that take float64; the others stand to their tests in `test_knn_native.py` and `test_triton_*.py`."""
@@ -95,7 +95,7 @@ def test_permuting_keys_changes_nothing_and_permuting_queries_permutes(kernel: s
     exact(knn_attention(q[:, :, queries], k, v, topk=0.4, kernel=kernel), out[:, :, queries])
 
 
-@pytest.mark.parametrize("kernel", [*([] if cpu.LIBRARY.unavailable() else ["native"]), *ALL])
+@pytest.mark.parametrize("kernel", [*([] if native.LIBRARY.unavailable() else ["native"]), *ALL])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_ties_go_to_the_lower_index(kernel: str, dtype: torch.dtype) -> None:
     q, v = torch.randn(1, 2, 5, 8, dtype=dtype), torch.randn(1, 2, 40, 8, dtype=dtype)

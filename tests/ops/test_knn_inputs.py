@@ -10,9 +10,9 @@ from torch import Tensor
 
 from fewpairs.errors import InputError
 from fewpairs.ops import knn_attention
-from fewpairs.ops.knn import KERNELS, cpu
+from fewpairs.ops.knn import KERNELS, native
 
-ABSENT = {"triton", "native" if cpu.LIBRARY.unavailable() else ""}
+ABSENT = {"triton", "native" if native.LIBRARY.unavailable() else ""}
 ALL = [kernel.name for kernel in KERNELS if kernel.name not in ABSENT]
 """On a CPU; Triton's are tested in `test_triton_*.py`."""
 

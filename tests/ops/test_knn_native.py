@@ -13,16 +13,16 @@ from torch import Tensor
 
 from fewpairs.errors import InputError
 from fewpairs.ops import knn_attention
-from fewpairs.ops.knn import cpu, kept, reference
+from fewpairs.ops.knn import kept, native, reference
 
-pytestmark = pytest.mark.skipif(bool(cpu.LIBRARY.unavailable()), reason=str(cpu.LIBRARY.unavailable()))
+pytestmark = pytest.mark.skipif(bool(native.LIBRARY.unavailable()), reason=str(native.LIBRARY.unavailable()))
 
 
 @pytest.fixture(params=["lists", "cut"])
 def remembered(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """What the forward pass leaves the backward one: lists always, or the cut always."""
-    monkeypatch.setattr(cpu, "LISTS_AT_LEAST", 2**40 if request.param == "lists" else 0)
-    monkeypatch.setattr(cpu, "LISTS_AT_MOST", 0.0)
+    monkeypatch.setattr(native, "LISTS_AT_LEAST", 2**40 if request.param == "lists" else 0)
+    monkeypatch.setattr(native, "LISTS_AT_MOST", 0.0)
     return str(request.param)
 
 
@@ -56,7 +56,7 @@ def as_exact(tensors: list[Tensor], bias: Tensor | None, topk: int) -> None:
     floating = bias is not None and bias.is_floating_point()
     wide = results(reference.masked, [t.double() for t in tensors], bias.double() if floating else bias, **options)
     plain = results(reference.masked, tensors, bias, **options)
-    ours = results(cpu.run_native, tensors, bias, **options)
+    ours = results(native.run_native, tensors, bias, **options)
     for got, peer, truth in zip(ours, plain, wide, strict=True):
         size = max(truth.abs().max().item(), wide[0].abs().max().item() * 1e-3)
         allowed = 2 * (peer - truth).abs().max().item() + 4e-6 * size
@@ -127,7 +127,7 @@ def test_thread_counts_give_the_same_bits(dtype: torch.dtype, remembered: str) -
             for threads in (1, 2, 3):
                 torch.set_num_threads(threads)
                 inputs, given_ = [t.to(dtype) for t in tensors], None if each is None else each.to(dtype)
-                found.append(results(cpu.run_native, inputs, given_, topk=9, scale=0.3, metric="dot"))
+                found.append(results(native.run_native, inputs, given_, topk=9, scale=0.3, metric="dot"))
             for other in found[1:]:
                 assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
 
@@ -136,9 +136,9 @@ def test_both_ways_to_remember_give_the_same_bits(monkeypatch: pytest.MonkeyPatc
     tensors = [torch.randn(2, 3, 90, 40) for _ in range(3)]
     found = []
     for least in (0, 2**40):
-        monkeypatch.setattr(cpu, "LISTS_AT_LEAST", least)
-        monkeypatch.setattr(cpu, "LISTS_AT_MOST", 0.0)
-        found.append(results(cpu.run_native, tensors, None, topk=31, scale=0.3, metric="dot"))
+        monkeypatch.setattr(native, "LISTS_AT_LEAST", least)
+        monkeypatch.setattr(native, "LISTS_AT_MOST", 0.0)
+        found.append(results(native.run_native, tensors, None, topk=31, scale=0.3, metric="dot"))
     assert torch.equal(found[0][0], found[1][0])
     for lists, cut in zip(found[0][1:], found[1][1:], strict=True):
         torch.testing.assert_close(lists, cut, rtol=1e-4, atol=1e-6)
@@ -164,7 +164,7 @@ def chosen(scores: Tensor, topk: int) -> Tensor:
     """The keys that the kernel keeps of a row of scores, `[m]` bool."""
     m = scores.numel()
     q, k = torch.zeros(1, 1, 1, 8), torch.zeros(1, 1, m, 8)
-    out = cpu.run_native(
+    out = native.run_native(
         q, k, torch.eye(m)[None, None], topk=topk, bias=scores.view(1, 1, 1, m), scale=1.0, metric="dot"
     )
     return out.flatten() > 0
@@ -211,7 +211,7 @@ def test_rows_that_are_not_normal(kind: str, m: int) -> None:
 def test_large_scores_do_not_overflow_the_statistics() -> None:
     scores = torch.randn(300) * 1e30
     q, k = torch.zeros(1, 1, 1, 8), torch.zeros(1, 1, 300, 8)
-    out = cpu.run_native(
+    out = native.run_native(
         q, k, torch.eye(300)[None, None], topk=3, bias=scores.view(1, 1, 1, -1), scale=1.0, metric="dot"
     )
     assert out.flatten()[scores.argmax()] == pytest.approx(1.0)
@@ -285,4 +285,4 @@ def test_no_images_heads_or_queries(sizes: tuple[int, int, int]) -> None:
 )
 def test_what_it_cannot_run_it_says(change: Callable[[Tensor], Tensor], sentence: str) -> None:
     q, k, v = (change(torch.randn(1, 1, 6, 8)) for _ in range(3))
-    assert cpu.refuse_native(q, k, v, topk=3, bias=None, scale=1.0, metric="dot") == sentence
+    assert native.refuse_native(q, k, v, topk=3, bias=None, scale=1.0, metric="dot") == sentence

@@ -13,14 +13,14 @@ from torch import Tensor
 from fewpairs.errors import InputError
 from fewpairs.ops import kv_attention
 from fewpairs.ops.dispatch import KernelRefused
-from fewpairs.ops.kv import cpu, reference
+from fewpairs.ops.kv import native, reference
 
 OPTIONS = ("plain", "gain", "negative", "zero", "by_head", "gone", "bias", "mask", "all")
 
 
 @pytest.fixture(autouse=True)
 def _compiled() -> None:
-    reason = cpu.LIBRARY.unavailable()
+    reason = native.LIBRARY.unavailable()
     if reason is not None:
         pytest.skip(reason)
 
@@ -74,7 +74,7 @@ def check(tensors: list[Tensor], options: dict[str, Any] | None = None, dtype: t
     a number. The gain's is a sum over all pairs, each multiplied by its score.
     """
     scale, options = tensors[0].shape[-1] ** -0.5, options or {"gain": None, "key_bias": None, "bias": None}
-    ours = results(cpu.run_native, tensors, options, scale, dtype)
+    ours = results(native.run_native, tensors, options, scale, dtype)
     truth = results(reference.kv_attention, tensors, options, scale, torch.float64)
     peers = results(reference.kv_attention, tensors, options, scale, dtype)
     logit = float((tensors[0].double() @ tensors[0].double().mT).abs().max()) * scale
@@ -167,7 +167,7 @@ def test_the_number_of_threads_changes_no_bit(threads: Any, shape: tuple[int, in
     found = []
     for count in (1, 2):
         threads(count)
-        found.append(results(cpu.run_native, tensors, options, 0.25, torch.float32))
+        found.append(results(native.run_native, tensors, options, 0.25, torch.float32))
     assert all(torch.equal(one, two) for one, two in zip(*found, strict=True))
 
 

@@ -17,10 +17,10 @@ triton = pytest.importorskip("triton")
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 
-from fewpairs.ops.gpu.refusal import INTERPRETED  # noqa: E402
-from fewpairs.ops.key_only import gpu_launch as key_only  # noqa: E402
-from fewpairs.ops.knn import gpu_launch as knn  # noqa: E402
-from fewpairs.ops.kv import gpu_launch as kv  # noqa: E402
+from fewpairs.ops.key_only import triton_launch as key_only  # noqa: E402
+from fewpairs.ops.knn import triton_launch as knn  # noqa: E402
+from fewpairs.ops.kv import triton_launch as kv  # noqa: E402
+from fewpairs.ops.triton.refusal import INTERPRETED  # noqa: E402
 
 pytestmark = pytest.mark.skipif(INTERPRETED, reason="the interpreter is on")
 

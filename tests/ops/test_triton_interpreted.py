@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fewpairs.ops.gpu.refusal import INTERPRETED
+from fewpairs.ops.triton.refusal import INTERPRETED
 
 pytest.importorskip("triton")
 pytestmark = pytest.mark.skipif(INTERPRETED, reason="this is the process of its own")

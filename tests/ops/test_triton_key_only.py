@@ -54,10 +54,10 @@ def test_output_and_gradients_of_more_positions(device: str, n: int, d: int, opt
 
 
 def test_shares_of_the_positions_are_joined(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fewpairs.ops.key_only import gpu_launch
+    from fewpairs.ops.key_only import triton_launch
 
-    monkeypatch.setattr(gpu_launch, "ROWS", 16)
-    assert gpu_launch.shares(1, 200) == (64, 4)
+    monkeypatch.setattr(triton_launch, "ROWS", 16)
+    assert triton_launch.shares(1, 200) == (64, 4)
     tensors, options = case(200, 16, "mask", b=2, h=1)
     tensors[0][:, :, 130:] *= 3  # the largest logits come last
     assert_as_exact_as_its_dtype(KERNELS, tensors, options, torch.float32, device, 40.0)

@@ -11,7 +11,7 @@ from triton_cases import DEVICES, DTYPES, assert_as_exact_as_its_dtype, named
 
 from fewpairs.errors import InputError
 from fewpairs.ops import knn_attention
-from fewpairs.ops.knn import KERNELS, gpu, kept, reference
+from fewpairs.ops.knn import KERNELS, kept, reference, triton
 from fewpairs.ops.knn.selection import Cut, inside
 
 pytestmark = pytest.mark.parametrize("device", DEVICES)
@@ -91,10 +91,10 @@ def cut(q: Tensor, k: Tensor, topk: int, bias: Tensor | None, device: str) -> tu
 @pytest.mark.parametrize("chip", [64, 0], ids=["on_chip", "streaming"])
 def test_the_cut_keeps_exactly_the_keys_of_the_rule(device: str, chip: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ties, constant rows, keys that are there twice, and rows of fewer keys than are wanted."""
-    from fewpairs.ops.knn import gpu_launch
+    from fewpairs.ops.knn import triton_launch
 
-    monkeypatch.setattr(gpu_launch, "ON_CHIP", chip)
-    monkeypatch.setattr(gpu_launch, "tiles", lambda *_, **__: {"ROWS": 16, "KEYS": 32})
+    monkeypatch.setattr(triton_launch, "ON_CHIP", chip)
+    monkeypatch.setattr(triton_launch, "tiles", lambda *_, **__: {"ROWS": 16, "KEYS": 32})
     q, k = whole_numbers(1, 1, 12, 16), whole_numbers(1, 1, 50, 16)
     q[:, :, ::4] = 0
     k[:, :, 1::2] = k[:, :, ::2]
@@ -123,7 +123,7 @@ def test_a_row_without_keys_is_zero(device: str) -> None:
     q, k, v = (t.float().to(device).requires_grad_() for t in case(3, 20, 16, 5, "plain", b=1, h=1)[0])
     mask = torch.ones(1, 1, 3, 20, dtype=torch.bool, device=device)
     mask[..., 1, :] = False
-    out = gpu.run_triton(q, k, v, topk=5, bias=mask, scale=SCALE, metric="dot")
+    out = triton.run_triton(q, k, v, topk=5, bias=mask, scale=SCALE, metric="dot")
     assert not out[:, :, 1].any()
     out.sum().backward()
     assert all(t.grad is not None and t.grad.isfinite().all() for t in (q, k, v))
@@ -137,7 +137,7 @@ def test_strides_of_every_kind(device: str) -> None:
     bias = (whole_numbers(1, 1, 20, 9).float() / 8).to(device).mT
     options: dict[str, Any] = {"topk": 7, "bias": bias, "scale": SCALE, "metric": "dot"}
     expected = reference.masked(q, k, v, **options)
-    torch.testing.assert_close(gpu.run_triton(q, k, v, **options), expected)
+    torch.testing.assert_close(triton.run_triton(q, k, v, **options), expected)
 
 
 @pytest.mark.slow
@@ -157,9 +157,9 @@ def test_a_second_derivative_is_refused_with_the_kernel_that_has_one(device: str
 
 def test_no_work_is_no_launch(device: str) -> None:
     q, k = torch.empty(0, 2, 3, 16, device=device), torch.empty(0, 2, 5, 16, device=device)
-    assert gpu.run_triton(q, k, k, topk=2, bias=None, scale=1.0, metric="dot").shape == (0, 2, 3, 16)
+    assert triton.run_triton(q, k, k, topk=2, bias=None, scale=1.0, metric="dot").shape == (0, 2, 3, 16)
     q, k = torch.empty(1, 2, 0, 16, device=device), torch.randn(1, 2, 5, 16, device=device, requires_grad=True)
-    gpu.run_triton(q, k, k, topk=2, bias=None, scale=1.0, metric="dot").sum().backward()
+    triton.run_triton(q, k, k, topk=2, bias=None, scale=1.0, metric="dot").sum().backward()
     assert k.grad is not None
     assert not k.grad.any()
 

@@ -11,7 +11,7 @@ from triton_cases import DEVICES, DTYPES, assert_as_exact_as_its_dtype, named
 
 from fewpairs.errors import InputError
 from fewpairs.ops import kv_attention
-from fewpairs.ops.kv import KERNELS, gpu
+from fewpairs.ops.kv import KERNELS, triton
 
 pytestmark = pytest.mark.parametrize("device", DEVICES)
 
@@ -60,7 +60,7 @@ def test_a_row_that_is_not_a_number_spoils_no_other(device: str) -> None:
     (k, v), options = case(6, 16, "plain", b=1, h=1)
     bias = torch.zeros(1, 1, 6, 6)
     bias[0, 0, 1, 3], bias[0, 0, 4, 2] = torch.nan, torch.inf
-    out = gpu.run_triton(k.float().to(device), v.float().to(device), **options | {"bias": bias.to(device)})
+    out = triton.run_triton(k.float().to(device), v.float().to(device), **options | {"bias": bias.to(device)})
     expected = kv_attention(k.float(), v.float(), bias=bias, kernel="reference")
     assert out.isnan().all(-1).cpu().squeeze().tolist() == [False, True, False, False, True, False]
     torch.testing.assert_close(out.cpu(), expected, equal_nan=True)
@@ -71,7 +71,7 @@ def test_strides_of_every_kind(device: str) -> None:
     v = torch.randn(1, 3, 20, 9, device=device).mT.expand(2, 3, 9, 20)
     bias = torch.randn(2, 1, 9, 9, device=device).mT
     options: dict[str, Any] = {"gain": None, "key_bias": None, "bias": bias, "scale": 0.25}
-    torch.testing.assert_close(gpu.run_triton(k, v, **options), KERNELS[-1].run(k, v, **options))
+    torch.testing.assert_close(triton.run_triton(k, v, **options), KERNELS[-1].run(k, v, **options))
 
 
 @pytest.mark.slow

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from fewpairs.ops import kv_attention
 from fewpairs.ops.dispatch import KernelRefused
-from fewpairs.ops.gpu import refusal
-from fewpairs.ops.gpu.refusal import refuse_arguments
-from fewpairs.ops.key_only import gpu as key_only
-from fewpairs.ops.knn import gpu as knn
-from fewpairs.ops.kv import gpu as kv
+from fewpairs.ops.key_only import triton as key_only
+from fewpairs.ops.knn import triton as knn
+from fewpairs.ops.kv import triton as kv
+from fewpairs.ops.triton import refusal
+from fewpairs.ops.triton.refusal import refuse_arguments
 
 pytestmark = pytest.mark.skipif(refusal.INTERPRETED, reason="the interpreter is on")
 
@@ -90,8 +90,9 @@ def test_no_exported_graph_holds_them() -> None:
 def test_triton_is_imported_by_the_first_kernel_alone() -> None:
     code = (
         "import sys, torch; from fewpairs.ops import kv_attention; x = torch.zeros(1, 1, 3, 4); kv_attention(x, x); "
-        "assert not any(name.startswith('fewpairs') and 'gpu_' in name for name in sys.modules); "
-        "assert 'fewpairs.ops.gpu.tiles' not in sys.modules"
+        "loaded = {name.rpartition('.')[2] for name in sys.modules if name.startswith('fewpairs')}; "
+        "assert {name for name in loaded if name.startswith('triton_')} == {'triton_shapes'}; "
+        "assert 'fewpairs.ops.triton.tiles' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fewpairs.ops.dispatch import Kernel
-from fewpairs.ops.gpu.refusal import INTERPRETED
+from fewpairs.ops.triton.refusal import INTERPRETED
 
 DEVICES = [
     pytest.param("cuda", marks=pytest.mark.gpu),

@@ -122,6 +122,14 @@ struct Placed {
   }
 };
 
+// As the kernels take it.
+template <class T>
+fewpairs::Tensor tensor(const Placed<T>& x) {
+  fewpairs::Tensor y{static_cast<void*>(x.memory.get()), {}, sizeof(T) == 2};
+  for (int i = 0; i < 4; ++i) y.step[i] = x.size[i] == 1 ? 0 : x.step[i];
+  return y;
+}
+
 // `[b h n d]` in one of the orders that tensors come in. Several heads or images may share an input's memory.
 template <class T>
 Placed<T> placed(Random& random, int64_t b, int64_t h, int64_t n, int64_t d, bool input) {

@@ -7,13 +7,6 @@ using namespace sanitize;
 
 namespace {
 
-template <class T>
-fewpairs::StretchTensor tensor(const Placed<T>& x) {
-  fewpairs::StretchTensor y{static_cast<void*>(x.memory.get()), {}, sizeof(T) == 2};
-  for (int i = 0; i < 4; ++i) y.step[i] = x.step[i];
-  return y;
-}
-
 // What one run wrote. T: of keys and values, S: of the saliency.
 template <class T, class S>
 struct Results {
@@ -46,7 +39,7 @@ struct Case {
     p.v = tensor(v), p.gate = tensor(gated ? gate : k), p.saliency = tensor(saliency);
     if (masked) p.mask = tensor(mask);
     p.pooled = to.pooled.get(), p.log_sum = to.log_sum.get();
-    const fewpairs::StretchTensor out = tensor(to.out);
+    const fewpairs::Tensor out = tensor(to.out);
     if (fewpairs_key_only_forward(&p, &out)) fail("the forward pass fails", which);
     if (!backward) return to;
     fewpairs::KeyOnlyGradients g{};

@@ -7,11 +7,6 @@ using namespace sanitize;
 
 namespace {
 
-template <class T>
-fewpairs::Tensor tensor(const Placed<T>& x) {
-  return {static_cast<void*>(x.memory.get()), x.step[0], x.step[1], x.step[2]};
-}
-
 enum class Keep { nothing, lists, cuts };
 
 // What one run wrote.

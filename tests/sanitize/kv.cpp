@@ -7,13 +7,6 @@ using namespace sanitize;
 
 namespace {
 
-template <class T>
-fewpairs::KvTensor tensor(const Placed<T>& x) {
-  fewpairs::KvTensor y{static_cast<void*>(x.memory.get()), {}};
-  for (int i = 0; i < 4; ++i) y.step[i] = x.size[i] == 1 ? 0 : x.step[i];
-  return y;
-}
-
 // What one run wrote.
 template <class T>
 struct Results {
@@ -50,7 +43,7 @@ struct Case {
     if (bias_kind == fewpairs::Bias::mask) take(mask);
     if (bias_kind == fewpairs::Bias::single) take(single);
     if (bias_kind == fewpairs::Bias::half) take(half);
-    const fewpairs::KvTensor out = tensor(to.out);
+    const fewpairs::Tensor out = tensor(to.out);
     if (fewpairs_kv_forward(&p, &out)) fail("the forward pass fails", which);
     if (!backward) return to;
     if (learns[0] && gain.count) to.dgain = Memory<double>(b * h);

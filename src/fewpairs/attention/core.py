@@ -50,7 +50,8 @@ class Core(nn.Module):
         if not has_pairs(self.variant) or (self.fused_attn and not (self.training and self.attn_drop.p > 0)):
             return self.mix(*roles) if bias is None else self.mix(*roles, bias=bias)
         *logits, values = roles
-        return self.attn_drop(self.weights(*logits, bias=bias)) @ values
+        mixed: Tensor = self.attn_drop(self.weights(*logits, bias=bias)) @ values
+        return mixed
 
     def weights(self, *roles: Tensor, bias: Tensor | None = None) -> Tensor:
         """The attention weights `[b h n m]` of the roles without the values: what values of the identity become.

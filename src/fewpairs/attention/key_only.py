@@ -172,7 +172,7 @@ def rows_agree(mask: Tensor) -> bool:
 
 def over_grid(convolution: nn.Conv2d, heads: Tensor, grid: Grid) -> Tensor:
     """A convolution over the places of `[b h n d]`; prefix tokens, which have none, pass as they are."""
-    prefix, places = heads.split([grid.prefix, grid.h * grid.w], dim=2)
+    prefix, places = torch.split(heads, [grid.prefix, grid.h * grid.w], dim=2)
     image = convolution(rearrange(places, "b h (y x) d -> b (h d) y x", y=grid.h))
     mapped = rearrange(image, "b (h d) y x -> b h (y x) d", h=heads.shape[1])
     return torch.cat([prefix, mapped], dim=2) if grid.prefix else mapped

@@ -62,4 +62,5 @@ class MultiHead(nn.Module):
     def forward(self, x: Float[Tensor, "b n c"], grid: Grid) -> Float[Tensor, "b n c"]:
         bias = None if self.bias is None else self.bias(grid).unsqueeze(0)
         mixed = self.core(*self.project(x, grid), bias=bias, grid=grid)
-        return self.dropout(self.out(rearrange(mixed, "b h n d -> b n (h d)")))
+        out: Tensor = self.dropout(self.out(rearrange(mixed, "b h n d -> b n (h d)")))
+        return out

@@ -84,13 +84,14 @@ class ConvProjection(nn.Module):
         return self.stride_kv // self.stride_q
 
     def forward(self, x: Float[Tensor, "b n c"], grid: Grid) -> tuple[Tensor, ...]:
-        prefix, places = x.split([grid.prefix, grid.h * grid.w], dim=1)
+        prefix, places = torch.split(x, [grid.prefix, grid.h * grid.w], dim=1)
         image = rearrange(places, "b (h w) c -> b c h w", h=grid.h)
 
         def heads(role: str) -> Tensor:
             mapped = rearrange(self.norm[role](self.conv[role](image)), "b c h w -> b (h w) c")
             tokens = self.linear[role](torch.cat([prefix, mapped], dim=1) if grid.prefix else mapped)
-            return rearrange(tokens, "b n (h d) -> b h n d", h=self.heads)
+            parted: Tensor = rearrange(tokens, "b n (h d) -> b h n d", h=self.heads)
+            return parted
 
         return tuple(heads(role) for role in self.roles)
 
@@ -125,7 +126,7 @@ class ReducedProjection(nn.Module):
         return self.ratio
 
     def forward(self, x: Float[Tensor, "b n c"], grid: Grid) -> tuple[Tensor, ...]:
-        prefix, places = x.split([grid.prefix, grid.h * grid.w], dim=1)
+        prefix, places = torch.split(x, [grid.prefix, grid.h * grid.w], dim=1)
         image = rearrange(places, "b (h w) c -> b c h w", h=grid.h)
         below, beside = max(self.ratio - grid.h, 0), max(self.ratio - grid.w, 0)
         if below or beside:

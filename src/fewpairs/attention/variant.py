@@ -56,7 +56,8 @@ def check_scale(scale_by: str) -> None:
 
 def logit_scale(scale_by: ScaleBy, heads: int, dim_head: int) -> float:
     """One over the root of the head's width, or of all heads' (CvT and the published KV transformer)."""
-    return float(dim_head if scale_by == "head" else heads * dim_head) ** -0.5
+    scale: float = float(dim_head if scale_by == "head" else heads * dim_head) ** -0.5
+    return scale
 
 
 def pair_terms(n: int, m: int, heads: int, dim_head: int) -> dict[str, int]:

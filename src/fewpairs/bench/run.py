@@ -1,4 +1,4 @@
-"""The benchmark: case by case the check, then the race, then the scales; a result is kept as soon as it is known."""
+"""The benchmark: case by case the check, then the race, then the memory; a result is kept as soon as it is known."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from fewpairs.bench.goals import judged
 from fewpairs.bench.machine import about
 from fewpairs.bench.models import check_name
 from fewpairs.bench.operators import BASELINES
+from fewpairs.bench.peak_memory import METHODS, MemoryNotMeasured, PeakMemory
 from fewpairs.bench.sets import Selection
 from fewpairs.bench.statistics import as_data, summarise
 from fewpairs.bench.timing import CLOCKS, Race, failure, may_fail, race
-from fewpairs.bench.weighing import METHODS, Scales, WeighingFailed
 from fewpairs.errors import FewpairsError, InputError
 from fewpairs.train.progress import track_progress
 
@@ -74,10 +74,10 @@ def measure(selection: Selection, options: Options, file: Path | None = None) ->
             contenders(case, passed, kernels=options.kernels, against=against)
     work = Work(options, against, about(), Results(), file)
     try:
-        with Scales(torch.get_num_threads()) as scales:
+        with PeakMemory(torch.get_num_threads()) as memory:
             total = len(selection.cases)
             for case in track_progress(selection.cases, "measuring", total=total, enabled=options.progress):
-                work.case(case, scales)
+                work.case(case, memory)
     except KeyboardInterrupt:
         work.results.interrupted = True
     for record in judged(selection.goals, work.results.of("measured")):
@@ -113,8 +113,8 @@ class Work:
             with self.file.open("a", encoding="utf-8") as out:
                 out.write(json.dumps(record) + "\n")
 
-    def case(self, case: Case, scales: Scales) -> None:
-        """Check, race and scales of one case.
+    def case(self, case: Case, memory: PeakMemory) -> None:
+        """Check, race and memory of one case.
 
         A kernel that fails the check refuses the whole case; a baseline that does is left out of it.
         """
@@ -139,7 +139,7 @@ class Work:
                     present.append(one)
                 else:
                     self.left_out(case, passed, one.name, reason)
-            self.passed(case, passed, present, checked, scales)
+            self.passed(case, passed, present, checked, memory)
 
     def checked(self, one: Contender) -> Checked | None:
         """Its check; a kernel that raises has failed it.
@@ -158,9 +158,9 @@ class Work:
             raise CheckFailed(f"{one.name}: {failure(error)}") from error
 
     def passed(
-        self, case: Case, passed: Pass, present: list[Contender], checked: dict[str, Checked | None], scales: Scales
+        self, case: Case, passed: Pass, present: list[Contender], checked: dict[str, Checked | None], memory: PeakMemory
     ) -> None:
-        """Time and memory of one pass; a contender that left the race is not weighed either."""
+        """Time and memory of one pass; the memory of a contender that left the race is not measured either."""
         run = self.raced(case, passed, present) if case.timed else Race({}, {})
         for name, why in run.left_out.items():
             self.left_out(case, passed, name, why)
@@ -179,7 +179,7 @@ class Work:
                 if isinstance(case, ModelCase):
                     record["images_per_second"] = case.batch / spreads[one.name].median
             if self.options.memory:
-                record |= self.weighed(case, passed, one, scales)
+                record |= self.peak_memory(case, passed, one, memory)
             self.keep(record)
             self.options.say(line(record))
 
@@ -189,11 +189,11 @@ class Work:
         steps = {one.name: one.prepare(passed) for one in present}
         return race(steps, device=case.device, seconds=options.seconds, rounds=options.rounds, limit=options.limit)
 
-    def weighed(self, case: Case, passed: Pass, one: Contender, scales: Scales) -> Record:
+    def peak_memory(self, case: Case, passed: Pass, one: Contender, memory: PeakMemory) -> Record:
         """Peak bytes and how they were found; a sentence where they were not."""
         try:
-            return {"peak_bytes": scales.weigh(case, one, passed), "peak_bytes_by": METHODS[case.device]}
-        except WeighingFailed as error:
+            return {"peak_bytes": memory.measure(case, one, passed), "peak_bytes_by": METHODS[case.device]}
+        except MemoryNotMeasured as error:
             self.left_out(case, passed, one.name, f"no memory: {error}")
             return {"peak_bytes": None}
 

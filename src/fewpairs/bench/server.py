@@ -1,4 +1,4 @@
-"""The helping process that weighs on a CPU: one request a line in JSON from standard input, one answer a line.
+"""The helping process that measures memory on a CPU: one request a line in JSON from standard input, one answer a line.
 
 python -m fewpairs.bench.server
 """

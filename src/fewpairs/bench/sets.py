@@ -102,12 +102,12 @@ def _gpu() -> CaseSet:
     for case, passed in product(timed, passes):
         goals.append(Goal(case.name, passed, "time", 2.0, "flash"))
         goals.append(Goal(case.name, passed, "speed", 5.0, "published"))
-    weighed = [_knn(16, 6, n, n // share, timed=False, **place) for share, n in product((2, 16), (1024, 2048, 4096))]
+    measured = [_knn(16, 6, n, n // share, timed=False, **place) for share, n in product((2, 16), (1024, 2048, 4096))]
     for share, passed in product((2, 16), passes):
         first, last = (_knn(16, 6, n, n // share, **place).name for n in (1024, 4096))
         goals.append(Goal(first, passed, "growth", 1.1, until=last))
     known = {case.name for case in timed}
-    cases = (*timed, *(case for case in weighed if case.name not in known))
+    cases = (*timed, *(case for case in measured if case.name not in known))
     summary = "k-NN attention on a GPU in bfloat16, from 197 to 4,096 tokens, with a bound each; needs CUDA"
     return CaseSet(summary, cases, tuple(goals))
 
@@ -123,6 +123,16 @@ def _lengths() -> CaseSet:
     return CaseSet(summary, tuple(cases), against=("sdpa", "flash", "published", "copy"))
 
 
+def _published() -> CaseSet:
+    timed = ((32, 3, 197, 100), (1, 6, 196, 98), (1, 6, 784, 256), (1, 6, 3136, 256), (1, 1, 16384, 256))
+    cases = [_knn(*shape) for shape in timed]
+    cases += [_knn(1, 6, n, 256, timed=False) for n in (8192, 16384)]
+    summary = (
+        "k-NN attention from 196 to 16,384 tokens against the published arithmetic; with --kernels bounded the study"
+    )
+    return CaseSet(summary, tuple(cases), against=("sdpa", "published"))
+
+
 def _quick() -> CaseSet:
     cases = (_knn(2, 6, 197, 100), _knn(1, 6, 1024, 64), OperatorCase("kv", 1, 6, 1024, 64))
     more = (OperatorCase("key_only", 1, 1, 16384, 64), OperatorCase("softmax", 2, 6, 197, 64))
@@ -130,7 +140,13 @@ def _quick() -> CaseSet:
     return CaseSet(summary, (*cases, *more), against=("sdpa", "flash", "published", "copy"))
 
 
-SETS: dict[str, CaseSet] = {"quick": _quick(), "goals": _goals(), "lengths": _lengths(), "gpu": _gpu()}
+SETS: dict[str, CaseSet] = {
+    "quick": _quick(),
+    "goals": _goals(),
+    "lengths": _lengths(),
+    "knn": _published(),
+    "gpu": _gpu(),
+}
 
 
 @dataclass(frozen=True)

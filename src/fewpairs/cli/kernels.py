@@ -16,9 +16,9 @@ OPERATORS = ("softmax", "knn", "kv", "key_only", "global_key")
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 BIASES = ("none", "float", "bool", "key")
 LIBRARIES = {
-    "knn": "fewpairs.ops.knn.cpu",
-    "kv": "fewpairs.ops.kv.cpu",
-    "key_only": "fewpairs.ops.key_only.cpu",
+    "knn": "fewpairs.ops.knn.native",
+    "kv": "fewpairs.ops.kv.native",
+    "key_only": "fewpairs.ops.key_only.native",
 }
 """Where the C++ library of an operator is declared; the others have none."""
 

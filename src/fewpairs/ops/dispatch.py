@@ -62,8 +62,19 @@ def explain(kernels: Sequence[Kernel], *args: Any, **options: Any) -> list[tuple
     return lines
 
 
+def refuse_export() -> str | None:
+    """Why an operator that is not PyTorch's own may not run, or None: a graph is being exported."""
+    if torch.compiler.is_exporting() or _is_tracing():
+        return "an exported graph may hold only PyTorch's own operators"
+    return None
+
+
 def readable(tensor: Tensor) -> bool:
     """Whether the numbers in `tensor` can be looked at now: not on the meta device, nor while a graph is recorded."""
-    if tensor.is_meta or torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if tensor.is_meta or torch.compiler.is_compiling() or _is_tracing():
         return False
     return not (tensor.is_cuda and torch.cuda.is_current_stream_capturing())
+
+
+def _is_tracing() -> bool:
+    return bool(torch.jit.is_tracing())  # type: ignore[no-untyped-call]  # PyTorch's own gap

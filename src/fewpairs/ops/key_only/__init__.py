@@ -17,11 +17,11 @@ from torch import Tensor
 
 from fewpairs.errors import InputError
 from fewpairs.ops.dispatch import Kernel, choose, never
-from fewpairs.ops.key_only import cpu, gpu, reference, streaming
+from fewpairs.ops.key_only import native, reference, streaming, triton
 
 KERNELS = (
-    Kernel("native", cpu.refuse_native, cpu.key_only_attention),
-    Kernel("triton", gpu.refuse_triton, gpu.key_only_attention),
+    Kernel("native", native.refuse_native, native.key_only_attention),
+    Kernel("triton", triton.refuse_triton, triton.key_only_attention),
     Kernel("streaming", streaming.refuse_streaming, streaming.key_only_attention),
     Kernel("reference", never, reference.key_only_attention),
 )

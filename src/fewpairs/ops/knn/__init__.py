@@ -20,11 +20,11 @@ from torch import Tensor
 from fewpairs.ops.dispatch import Kernel, choose, never, readable
 from fewpairs.ops.knn import inputs, reference
 from fewpairs.ops.knn.bounded import refuse_bounded, run_bounded
-from fewpairs.ops.knn.cpu import refuse_native, run_native
-from fewpairs.ops.knn.gpu import refuse_triton, run_triton
 from fewpairs.ops.knn.inputs import check_metric, check_topk, effective_topk
 from fewpairs.ops.knn.masked import run_masked
+from fewpairs.ops.knn.native import refuse_native, run_native
 from fewpairs.ops.knn.selection import Cut, inside, kept, ranking, select
+from fewpairs.ops.knn.triton import refuse_triton, run_triton
 
 Metric = Literal["dot", "euclidean"]
 

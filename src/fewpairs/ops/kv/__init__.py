@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from fewpairs.ops.dispatch import Kernel, choose, never
-from fewpairs.ops.kv import cpu, gpu, reference
+from fewpairs.ops.kv import native, reference, triton
 
 
 def refuse_fused(
@@ -94,8 +94,8 @@ def run_folded(
 
 
 KERNELS = (
-    Kernel("native", cpu.refuse_native, cpu.run_native),
-    Kernel("triton", gpu.refuse_triton, gpu.run_triton),
+    Kernel("native", native.refuse_native, native.run_native),
+    Kernel("triton", triton.refuse_triton, triton.run_triton),
     Kernel("fused", refuse_fused, run_fused),
     Kernel("folded", refuse_folded, run_folded),
     Kernel("reference", never, reference.kv_attention),

@@ -1,8 +1,30 @@
-"""How the C++ kernels want tensors `[b h n d]` to lie, and how they leave them."""
+"""How the C++ kernels want tensors `[b h n d]` to lie, how they are told, and how they leave results."""
 
 from __future__ import annotations
 
+import ctypes
+
+import torch
 from torch import Tensor
+
+
+class TensorArgument(ctypes.Structure):
+    """A tensor of up to four dimensions as `csrc/tensor.h` reads it; all zeros where there is none."""
+
+    _fields_ = (("at", ctypes.c_void_p), ("step", ctypes.c_int64 * 4), ("is_half", ctypes.c_int32))
+
+
+def argument(x: Tensor | None) -> TensorArgument:
+    """Where `x` lies, which must live as long as the result; a dimension of size one is not stepped through."""
+    if x is None:
+        return TensorArgument()
+    steps = (0 if size == 1 else step for size, step in zip(x.shape, x.stride(), strict=True))
+    return TensorArgument(x.data_ptr(), (ctypes.c_int64 * 4)(*steps), x.dtype == torch.bfloat16)
+
+
+def address(x: Tensor | None) -> int | None:
+    """Where the numbers of a contiguous tensor lie; None, a null pointer, where there are none."""
+    return x.data_ptr() if x is not None and x.numel() else None
 
 
 def rows(x: Tensor) -> Tensor:

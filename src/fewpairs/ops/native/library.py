@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 
@@ -23,6 +23,13 @@ from fewpairs.ops.native.compiler import Unavailable
 
 HEADERS = Path(__file__).parents[1] / "csrc"
 """Headers that all sources share."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _constant(function: F) -> F:
+    """Let `torch.compile` call the function while it records, and take its answer as a constant."""
+    return cast(F, torch.compiler.assume_constant_result(function))  # type: ignore[no-untyped-call]  # PyTorch's own gap
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,7 @@ class Library:
     _reason: str | None = field(default=None, init=False, repr=False)
     _functions: dict[tuple[Any, ...], Callable[..., int]] = field(default_factory=dict, init=False, repr=False)
 
-    @torch.compiler.assume_constant_result
+    @_constant
     def unavailable(self) -> str | None:
         """Why the functions cannot be had, in one sentence; None when they can.
 

@@ -44,7 +44,8 @@ def _without_queries(project: Any) -> nn.Module:
             setattr(
                 kept, name, nn.ModuleDict({role: part for role, part in kept._modules[name].items() if role != "q"})
             )
-    return kept
+    layer: nn.Module = kept
+    return layer
 
 
 def _heads(layer: Any) -> tuple[int, int]:

@@ -92,7 +92,7 @@ class AdoptedInterface(Adopted):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Of a copy, or of a layer read from a file in a process that has swapped nothing yet."""
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]  # PyTorch's own gap
         register_core()
 
     def answer(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, *, maps: bool) -> Answer:

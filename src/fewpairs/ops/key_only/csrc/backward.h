@@ -122,7 +122,7 @@ inline int backward(const KeyOnlyProblem& problem, const KeyOnlyGradients& g) {
   float* const sums = scratch.floats(plan.wide * plan.tasks());
   float* const all_known = scratch.floats(Known::size(plan) * plan.heads());
   if (!scratch.ok()) return no_memory;
-  for (const StretchTensor* x : {&g.dk, &g.dv, &g.dgate}) Written::spread(*x, plan.numbers());
+  for (const Tensor* x : {&g.dk, &g.dv, &g.dgate}) Written::spread(*x, plan.numbers());
   if (problem.kind == channels) Written::spread(g.dlogits, plan.numbers());
   auto add_up = [&](int64_t task, int thread) {
     sum_gated(plan, g, task / plan.segments, task % plan.segments, Room(rooms + own * thread, plan),

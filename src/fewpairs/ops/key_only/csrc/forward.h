@@ -118,7 +118,7 @@ inline void join(const Plan& plan, int64_t head, float* states, float* pooled, f
 }
 
 inline void gate_segment(const Plan& plan, int64_t head, int64_t segment, const Room& room, const float* pooled,
-                         const StretchTensor& result) {
+                         const Tensor& result) {
   const Rows gate = plan.rows(plan.p.gate, head);
   Written out = plan.written(result, head, room[1]);
   for (int64_t first = segment * plan.positions; first < plan.end(segment); first += ROWS) {
@@ -132,7 +132,7 @@ inline void gate_segment(const Plan& plan, int64_t head, int64_t segment, const 
   Written::finish();
 }
 
-inline int forward(const KeyOnlyProblem& problem, const StretchTensor& out) {
+inline int forward(const KeyOnlyProblem& problem, const Tensor& out) {
   const Plan plan(problem);
   const int64_t own = Room::size(plan), kept = plan.wide + plan.own;
   Scratch scratch;

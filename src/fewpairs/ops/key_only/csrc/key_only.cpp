@@ -9,7 +9,7 @@
 #include "backward.h"
 #include "forward.h"
 
-extern "C" int fewpairs_key_only_forward(const fewpairs::KeyOnlyProblem* problem, const fewpairs::StretchTensor* out) {
+extern "C" int fewpairs_key_only_forward(const fewpairs::KeyOnlyProblem* problem, const fewpairs::Tensor* out) {
   return fewpairs::forward(*problem, *out);
 }
 

@@ -8,13 +8,13 @@ namespace fewpairs {
 struct KeyOnlyProblem {
   int64_t b, h, n, d;
   int32_t kind, threads;
-  StretchTensor k, v, gate, saliency, mask;  // mask: bytes [b h n] or null
+  Tensor k, v, gate, saliency, mask;  // mask: bytes [b h n] or null
   float* pooled;                             // [b h d]
   float* log_sum;                            // [b h] or, where every channel has its own logits, [b h d]
 };
 
 struct KeyOnlyGradients {
-  StretchTensor grad, dk, dv, dgate, dlogits;  // null where there is none
+  Tensor grad, dk, dv, dgate, dlogits;  // null where there is none
   double* dvector;                             // [h d] or null
   int32_t gate_is_key;
 };
@@ -36,8 +36,8 @@ struct Plan {
   int64_t tasks() const { return heads() * segments; }
   int64_t end(int64_t segment) const { return std::min(p.n, (segment + 1) * positions); }
   int64_t numbers() const { return heads() * p.n * p.d; }
-  Rows rows(const StretchTensor& x, int64_t head) const { return Rows(x, head / p.h, head % p.h, p.d); }
-  Written written(const StretchTensor& x, int64_t head, float* room) const {
+  Rows rows(const Tensor& x, int64_t head) const { return Rows(x, head / p.h, head % p.h, p.d); }
+  Written written(const Tensor& x, int64_t head, float* room) const {
     return Written(x, head / p.h, head % p.h, p.d, room, numbers() >= AROUND_CACHE);
   }
   bool counts(int64_t head, int64_t position) const {
@@ -53,7 +53,7 @@ inline void clear(float* from, int64_t count) { std::memset(from, 0, sizeof(floa
 inline void read_vector(const Plan& plan, int64_t head, float* to) {
   clear(to, plan.wide);
   if (plan.p.kind != vector) return;
-  const StretchTensor& x = plan.p.saliency;
+  const Tensor& x = plan.p.saliency;
   const Rows rows(x, 0, head % plan.p.h, plan.p.d);
   for (int64_t p = 0; p < plan.p.d; ++p) {
     const void* at = rows.place(rows.at, p * x.step[3]);

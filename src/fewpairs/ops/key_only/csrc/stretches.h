@@ -6,17 +6,10 @@
 #include <unistd.h>
 
 #include "parallel.h"
+#include "tensor.h"
 #include "vector.h"
 
 namespace fewpairs {
-
-// As `cpu.py` lays it out: a tensor [b h n d] (or [b h n], then the last step is unused) with its steps in numbers,
-// which are 0 where it is shared.
-struct StretchTensor {
-  void* at;
-  int64_t step[4];
-  int32_t is_half;
-};
 
 constexpr int64_t ROWS = 32;               // positions at once: some vectors of logits, a few pages of keys
 constexpr int64_t SEGMENT = 1 << 16;       // numbers of the keys in a segment, which fit a core's cache
@@ -37,7 +30,7 @@ struct Rows {
   int64_t step, d;
   bool is_half;
 
-  Rows(const StretchTensor& x, int64_t b, int64_t h, int64_t width)
+  Rows(const Tensor& x, int64_t b, int64_t h, int64_t width)
       : at(nullptr), step(x.step[2]), d(width), is_half(x.is_half) {
     if (x.at) at = place(x.at, b * x.step[0] + h * x.step[1]);
   }
@@ -79,7 +72,7 @@ struct Written {
   float* to = nullptr;
   int64_t step = 0;
 
-  Written(const StretchTensor& x, int64_t b, int64_t h, int64_t d, float* buffer, bool many)
+  Written(const Tensor& x, int64_t b, int64_t h, int64_t d, float* buffer, bool many)
       : rows(x, b, h, d), room(buffer), in_place(!rows.is_half && whole(d) == d), past_caches(false) {
 #if defined(__AVX512F__) || defined(__AVX2__)
     past_caches = many && in_place && reinterpret_cast<uintptr_t>(rows.at) % sizeof(Vec) == 0 && rows.step % W == 0;
@@ -92,7 +85,7 @@ struct Written {
   }
   // Asks for large pages for new memory of the whole tensor, `numbers` from its start on: to be given 16 MiB in pages
   // of 4 KiB takes longer than to read and write them all.
-  static void spread(const StretchTensor& x, int64_t numbers) {
+  static void spread(const Tensor& x, int64_t numbers) {
     if (!x.at || numbers < AROUND_CACHE) return;
     const uintptr_t page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
     const uintptr_t from = (reinterpret_cast<uintptr_t>(x.at) + page - 1) / page * page;

@@ -25,7 +25,7 @@ class Backward {
     Rooms<Room> rooms(p_.threads);
     if (segments_ == 1) {
       // Heads that share a bias which learns are one task, so that its gradient is summed in one order.
-      const int64_t images = g_.dbias && p_.bias.image == 0 ? p_.b : 1, together = g_.dbias && p_.bias.head == 0 ? p_.h : 1;
+      const int64_t images = g_.dbias && p_.bias.step[0] == 0 ? p_.b : 1, together = g_.dbias && p_.bias.step[1] == 0 ? p_.h : 1;
       parallel(heads / (images * together), p_.threads, [&](int64_t task, int thread) {
         Room* room = rooms.get(thread, [&](Scratch& scratch) { return Room(*this, scratch, true); });
         if (!room) return failure_.set(no_memory);
@@ -100,9 +100,9 @@ class Backward {
     std::memset(share.dk, 0, sizeof(float) * p_.m * keys_wide_);
     std::memset(share.dv, 0, sizeof(float) * p_.m * values_wide_);
     const T* from = place<const T>(p_.k, image, head);
-    pack_rows(from, p_.k.row, p_.m, p_.d, room.keys);
-    pack_rows(place<const T>(p_.v, image, head), p_.v.row, p_.m, p_.e, room.values);
-    if (room.panels) pack_transposed(from, p_.k.row, p_.m, p_.d, room.panels);
+    pack_rows(from, p_.k.step[2], p_.m, p_.d, room.keys);
+    pack_rows(place<const T>(p_.v, image, head), p_.v.step[2], p_.m, p_.e, room.values);
+    if (room.panels) pack_transposed(from, p_.k.step[2], p_.m, p_.d, room.panels);
     for (int64_t first = start; first < end; first += room.rows) {
       const int64_t count = std::min(room.rows, end - first);
       recall(image, head, first, count, room);
@@ -117,8 +117,8 @@ class Backward {
 
   // Rows' queries, gradients and lists.
   void recall(int64_t image, int64_t head, int64_t first, int64_t count, Room& room) {
-    pack_rows(place<const T>(p_.q, image, head, first), p_.q.row, count, p_.d, room.queries);
-    pack_rows(place<const T>(g_.grad, image, head, first), g_.grad.row, count, p_.e, room.sent);
+    pack_rows(place<const T>(p_.q, image, head, first), p_.q.step[2], count, p_.d, room.queries);
+    pack_rows(place<const T>(g_.grad, image, head, first), g_.grad.step[2], count, p_.e, room.sent);
     std::memset(room.changes, 0, sizeof(float) * count * keys_wide_);
     if (room.panels) room.block.make(image, head, first, count, room.panels);
     for (int64_t r = 0; r < count; ++r) {
@@ -169,7 +169,7 @@ class Backward {
       const float mean = room.mean[r];
       for (int64_t i = 0; i < kept; ++i) slope[i] = weight[i] * (slope[i] - mean);
       if (g_.dbias) {
-        float* dbias = g_.dbias + image * p_.bias.image + head * p_.bias.head + (first + r) * p_.m;
+        float* dbias = g_.dbias + image * p_.bias.step[0] + head * p_.bias.step[1] + (first + r) * p_.m;
         for (int64_t i = 0; i < kept; ++i) dbias[index[i]] += slope[i];
       }
       for (int64_t i = 0; i < kept; ++i) slope[i] *= p_.scale;

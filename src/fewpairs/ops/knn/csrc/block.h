@@ -29,7 +29,7 @@ class Block {
     const int64_t filled = (count + FLAT - 1) / FLAT * FLAT;
     const T* from = place<const T>(p_.q, image, head, first);
     for (int64_t r = 0; r < filled; ++r)
-      for (int64_t c = 0; c < p_.d; ++c) queries_[r * p_.d + c] = r < count ? widen(from[r * p_.q.row + c]) : 0.0f;
+      for (int64_t c = 0; c < p_.d; ++c) queries_[r * p_.d + c] = r < count ? widen(from[r * p_.q.step[2] + c]) : 0.0f;
     multiply(filled, wide_ / W, p_.d, {queries_, p_.d, 1}, panels(keys, p_.d), p_.scale, false, scores_, step_);
     for (int64_t r = 0; r < count; ++r) finish(image, head, first + r, scores_ + r * step_);
   }

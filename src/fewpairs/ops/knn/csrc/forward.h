@@ -35,8 +35,8 @@ int forward(const KnnProblem& p, Tensor out) {
     Desk<T>* desk = desks.get(thread, [&](Scratch& scratch) { return Desk<T>(p, scratch); });
     if (!desk) return failure.set(no_memory);
     auto& [keys, values, block, factor, means] = *desk;
-    pack_transposed(place<const T>(p.k, image, head), p.k.row, p.m, p.d, keys);
-    pack_rows(place<const T>(p.v, image, head), p.v.row, p.m, p.e, values);
+    pack_transposed(place<const T>(p.k, image, head), p.k.step[2], p.m, p.d, keys);
+    pack_rows(place<const T>(p.v, image, head), p.v.step[2], p.m, p.e, values);
     for (int64_t first = start; first < end; first += block.rows()) {
       const int64_t count = std::min(block.rows(), end - first), row = (image * p.h + head) * p.n + first;
       block.make(image, head, first, count, keys);

@@ -2,17 +2,12 @@
 #pragma once
 
 #include "../../csrc/gemm.h"
+#include "../../csrc/tensor.h"
 
 namespace fewpairs {
 
 enum Number : int32_t { float32 = 0, brain16 = 1 };
 enum Biased : int32_t { unbiased = 0, added = 1, allowed = 2 };
-
-// A tensor `[b h n d]` with its columns side by side: how many numbers apart images, heads and rows lie.
-struct Tensor {
-  void* at;
-  int64_t image, head, row;
-};
 
 // What both passes are told.
 struct KnnProblem {
@@ -52,12 +47,12 @@ inline int64_t keys_of_tile(const KnnProblem& p, int64_t wide, int64_t room) {
 
 template <class T>
 const T* place(const Tensor& x, int64_t image, int64_t head, int64_t row = 0) {
-  return static_cast<const T*>(x.at) + image * x.image + head * x.head + row * x.row;
+  return static_cast<const T*>(x.at) + image * x.step[0] + head * x.step[1] + row * x.step[2];
 }
 
 template <class T>
 T* place(Tensor& x, int64_t image, int64_t head, int64_t row = 0) {
-  return static_cast<T*>(x.at) + image * x.image + head * x.head + row * x.row;
+  return static_cast<T*>(x.at) + image * x.step[0] + head * x.step[1] + row * x.step[2];
 }
 
 template <class T>

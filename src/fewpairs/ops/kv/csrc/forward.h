@@ -163,7 +163,7 @@ void finish(const Shape& s, const Symmetric& f, float* sums, const float* totals
 }
 
 template <class T>
-int forward(const KvProblem& problem, const KvTensor& result_tensor) {
+int forward(const KvProblem& problem, const Tensor& result_tensor) {
   const Shape s(problem);
   const Heads<const T> k(problem.k), v(problem.v);
   const Heads<T> out(result_tensor);

@@ -3,14 +3,9 @@
 
 #include "gemm.h"
 #include "parallel.h"
+#include "tensor.h"
 
 namespace fewpairs {
-
-// As `cpu.py` lays them out: a tensor with its steps in numbers, which are 0 where it is shared.
-struct KvTensor {
-  void* at;
-  int64_t step[4];
-};
 
 struct KvProblem {
   int64_t b, h, n, d, e;
@@ -19,13 +14,13 @@ struct KvProblem {
   const float* gain;      // [h] or null
   const float* key_bias;  // [n], for each head key_bias_step further on, or null
   int64_t key_bias_step;
-  KvTensor k, v, bias;
+  Tensor k, v, bias;
   float* highest;  // [b h n]: the number that was taken from each row's scores before their exponentials
   float* totals;   // [b h n]: the sum of these
 };
 
 struct KvGradients {
-  KvTensor out, grad, dk, dv;
+  Tensor out, grad, dk, dv;
   double* dgain;      // [b h] or null
   double* dkey_bias;  // zeros [n] or [h n], or null
   float* dbias;       // [bias_b bias_h n n] or null
@@ -49,7 +44,7 @@ template <class T>
 struct Heads {
   T* at;
   const int64_t* step;
-  explicit Heads(const KvTensor& x) : at(static_cast<T*>(x.at)), step(x.step) {}
+  explicit Heads(const Tensor& x) : at(static_cast<T*>(x.at)), step(x.step) {}
   T* head(int64_t head, const Shape& s) const { return at + head / s.h * step[0] + head % s.h * step[1]; }
 };
 

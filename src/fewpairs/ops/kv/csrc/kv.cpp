@@ -2,7 +2,7 @@
 #include "backward.h"
 #include "forward.h"
 
-extern "C" int fewpairs_kv_forward(const fewpairs::KvProblem* problem, const fewpairs::KvTensor* out) {
+extern "C" int fewpairs_kv_forward(const fewpairs::KvProblem* problem, const fewpairs::Tensor* out) {
   using namespace fewpairs;
   return problem->is_half ? forward<bfloat16>(*problem, *out) : forward<float>(*problem, *out);
 }

@@ -25,18 +25,18 @@ METHODS = {
 }
 
 
-class WeighingFailed(FewpairsError):  # noqa: N818  (the name reads as what happened)
+class MemoryNotMeasured(FewpairsError):  # noqa: N818  (the name reads as what happened)
     """A measurement of memory gave no number; the text says why."""
 
 
-class Scales:
-    """Weighs contenders, one at a time; a context, at whose end the helping process ends."""
+class PeakMemory:
+    """Measures contenders, one at a time; a context, at whose end the helping process ends."""
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
         self._server: subprocess.Popen[str] | None = None
 
-    def __enter__(self) -> Scales:
+    def __enter__(self) -> PeakMemory:
         return self
 
     def __exit__(
@@ -46,17 +46,17 @@ class Scales:
             self._server.kill()
             self._server.communicate()
 
-    def weigh(self, case: Case, one: Contender, passed: Pass) -> int:
+    def measure(self, case: Case, one: Contender, passed: Pass) -> int:
         """Bytes that one run holds at its peak beyond inputs, weights and what else was there before.
 
         Raises:
-            WeighingFailed: there is no such number here.
+            MemoryNotMeasured: there is no such number here.
         """
         if case.device == "cuda":
             try:
                 return _on_cuda(one, passed)
             except torch.OutOfMemoryError as error:
-                raise WeighingFailed(failure(error)) from None
+                raise MemoryNotMeasured(failure(error)) from None
         server = self._started()
         request = {"case": case.name, "contender": one.name, "pass": passed, "threads": self.threads}
         try:
@@ -66,7 +66,9 @@ class Scales:
         except (OSError, ValueError):
             answer = {}
         if "peak" not in answer:
-            raise WeighingFailed(answer.get("why", "the process that weighs it was ended, as when memory runs out"))
+            raise MemoryNotMeasured(
+                answer.get("why", "the process that measures it was ended, as when memory runs out")
+            )
         return int(answer["peak"])
 
     def _started(self) -> subprocess.Popen[str]:

@@ -12,8 +12,8 @@ from typing import no_type_check
 import triton
 import triton.language as tl
 
-from fewpairs.ops.gpu.tiles import head_base, logits, product, tile
-from fewpairs.ops.knn.gpu_search import LOWEST, narrow, normal_guess, number, pivot, searching, start
+from fewpairs.ops.knn.triton_search import LOWEST, narrow, normal_guess, number, pivot, searching, start
+from fewpairs.ops.triton.tiles import head_base, logits, product, tile
 
 
 @triton.jit

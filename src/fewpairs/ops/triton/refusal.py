@@ -8,6 +8,8 @@ import os
 import torch
 from torch import Tensor
 
+from fewpairs.ops.dispatch import refuse_export
+
 MISSING = importlib.util.find_spec("triton") is None
 INTERPRETED = os.environ.get("TRITON_INTERPRET", "") not in ("", "0")
 """Whether Triton was told to run kernels on the CPU, one operation after another, as tests do."""
@@ -21,8 +23,8 @@ OLDEST = 8
 def refuse_arguments(tensors: tuple[Tensor, ...], widths: tuple[int, ...]) -> str | None:
     """Why Triton kernels cannot run these tensors, whose heads have these widths, or None."""
     first = tensors[0]
-    if torch.compiler.is_exporting() or torch.jit.is_tracing():
-        return "an exported graph may hold only PyTorch's own operators"
+    if (reason := refuse_export()) is not None:
+        return reason
     if MISSING:
         return "Triton is not installed"
     if INTERPRETED:

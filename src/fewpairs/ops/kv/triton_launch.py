@@ -1,4 +1,4 @@
-"""Which Triton kernels key-value attention launches, and with what blocks: what `fewpairs.ops.kv.gpu` registers."""
+"""Which Triton kernels key-value attention launches, and with what blocks: what `fewpairs.ops.kv.triton` registers."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fewpairs.ops.gpu.launch import blocks, launch, padded, pairs, rows
-from fewpairs.ops.kv.gpu import empty_gradients, empty_results
-from fewpairs.ops.kv.gpu_backward import of_bias, of_keys, row_means
-from fewpairs.ops.kv.gpu_forward import attend
+from fewpairs.ops.kv.triton_backward import of_bias, of_keys, row_means
+from fewpairs.ops.kv.triton_forward import attend
+from fewpairs.ops.kv.triton_shapes import empty_gradients, empty_results
+from fewpairs.ops.triton.launch import blocks, launch, padded, pairs, rows
 
 
 def plan(width: int, size: int, *, backward: bool) -> dict[str, int]:
@@ -42,7 +42,7 @@ def _terms(
 def forward(
     k: Tensor, v: Tensor, gain: Tensor | None, key_bias: Tensor | None, bias: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """See `fewpairs.ops.kv.gpu.empty_results`."""
+    """See `fewpairs.ops.kv.triton_shapes.empty_results`."""
     (b, h, n, d), e = k.shape, v.shape[3]
     out, log_sum, rest = empty_results(k, v)
     k, v = rows(k), rows(v)
@@ -70,7 +70,7 @@ def backward(
     scale: float,
     bias_learns: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """See `fewpairs.ops.kv.gpu.empty_gradients`."""
+    """See `fewpairs.ops.kv.triton_shapes.empty_gradients`."""
     (b, h, n, d), e = k.shape, v.shape[3]
     dk, dv, d_gain, d_key_bias, dbias = empty_gradients(grad, k, v, gain, key_bias, bias, bias_learns)
     grad, k, v = rows(grad), rows(k), rows(v)

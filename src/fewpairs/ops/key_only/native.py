@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fewpairs.errors import InputError
 from fewpairs.ops import native
-from fewpairs.ops.native.layout import rows, side_by_side
+from fewpairs.ops.dispatch import refuse_export
+from fewpairs.ops.native.layout import TensorArgument, address, argument, rows, side_by_side
+from fewpairs.ops.register import Operator, register
 
 LIBRARY = native.Library("key_only", Path(__file__).parent / "csrc" / "key_only.cpp")
 DTYPES = (torch.float32, torch.bfloat16)
@@ -24,22 +25,18 @@ KINDS = {2: 0, 3: 1, 4: 2}
 """What the saliency is, by its dimensions, as the C++ source numbers it: a vector a head, logits, logits a channel."""
 
 
-class _Tensor(ctypes.Structure):
-    _fields_ = (("at", ctypes.c_void_p), ("step", ctypes.c_int64 * 4), ("is_half", ctypes.c_int32))
-
-
 class _Problem(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("b", "h", "n", "d")),
         *((name, ctypes.c_int32) for name in ("kind", "threads")),
-        *((name, _Tensor) for name in ("k", "v", "gate", "saliency", "mask")),
+        *((name, TensorArgument) for name in ("k", "v", "gate", "saliency", "mask")),
         *((name, ctypes.c_void_p) for name in ("pooled", "log_sum")),
     )
 
 
 class _Gradients(ctypes.Structure):
     _fields_ = (
-        *((name, _Tensor) for name in ("grad", "dk", "dv", "dgate", "dlogits")),
+        *((name, TensorArgument) for name in ("grad", "dk", "dv", "dgate", "dlogits")),
         ("dvector", ctypes.c_void_p),
         ("gate_is_key", ctypes.c_int32),
     )
@@ -53,9 +50,7 @@ def refuse_native(k: Tensor, v: Tensor, saliency: Tensor, **_options: Any) -> st
         return f"it takes float32 and bfloat16, not {k.dtype}"
     if not all(k.shape):
         return "a dimension is of size zero"
-    if torch.compiler.is_exporting() or torch.jit.is_tracing():
-        return "an exported graph may hold only PyTorch's own operators"
-    return LIBRARY.unavailable()
+    return refuse_export() or LIBRARY.unavailable()
 
 
 def key_only_attention(
@@ -67,37 +62,23 @@ def key_only_attention(
     return out
 
 
-torch.library.define(
-    "fewpairs::key_only_native_forward",
-    "(Tensor? k, Tensor v, Tensor saliency, Tensor? mask, Tensor? gate) -> (Tensor, Tensor, Tensor)",
-)
-torch.library.define(
-    "fewpairs::key_only_native_backward",
-    "(Tensor grad, Tensor? k, Tensor v, Tensor saliency, Tensor? mask, Tensor? gate, Tensor pooled, Tensor log_sum)"
-    " -> (Tensor, Tensor, Tensor, Tensor)",
-)
-
-
-@torch.library.impl("fewpairs::key_only_native_forward", "cpu")
 def _forward(
     k: Tensor | None, v: Tensor, saliency: Tensor, mask: Tensor | None, gate: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     out, pooled, log_sum = _forward_shapes(k, v, saliency)
     inputs = _Inputs(k, v, saliency, mask, gate)
-    call = LIBRARY.function("fewpairs_key_only_forward", ctypes.POINTER(_Problem), ctypes.POINTER(_Tensor))
+    call = LIBRARY.function("fewpairs_key_only_forward", ctypes.POINTER(_Problem), ctypes.POINTER(TensorArgument))
     problem = inputs.problem(pooled, log_sum)
-    native.check(call(ctypes.byref(problem), ctypes.byref(_tensor(out))), "key-only attention")
+    native.check(call(ctypes.byref(problem), ctypes.byref(argument(out))), "key-only attention")
     return out, pooled, log_sum
 
 
-@torch.library.register_fake("fewpairs::key_only_native_forward")
 def _forward_shapes(_k: Tensor | None, v: Tensor, saliency: Tensor, *_options: Any) -> tuple[Tensor, Tensor, Tensor]:
     b, h, _, d = v.shape
     logs = (b, h, d) if saliency.ndim == 4 else (b, h)
     return side_by_side(v), v.new_empty((b, h, d), dtype=torch.float32), v.new_empty(logs, dtype=torch.float32)
 
 
-@torch.library.impl("fewpairs::key_only_native_backward", "cpu")
 def _backward(
     grad: Tensor,
     k: Tensor | None,
@@ -113,9 +94,9 @@ def _backward(
     vector = saliency.new_zeros(saliency.shape, dtype=torch.float64) if saliency.ndim == 2 else None
     dlogits = dsaliency if dsaliency.dtype in DTYPES else dsaliency.float()
     gradients = _Gradients(
-        *(_tensor(x) for x in (grad, None if k is None else dk, dv, None if gate is None else dgate)),
-        _tensor(dlogits if vector is None else None),
-        None if vector is None else vector.data_ptr(),
+        *(argument(x) for x in (grad, None if k is None else dk, dv, None if gate is None else dgate)),
+        argument(dlogits if vector is None else None),
+        address(vector),
         gate is None,
     )
     call = LIBRARY.function("fewpairs_key_only_backward", ctypes.POINTER(_Problem), ctypes.POINTER(_Gradients))
@@ -124,7 +105,6 @@ def _backward(
     return dk, dv, (dlogits if vector is None else vector).to(saliency.dtype), dgate
 
 
-@torch.library.register_fake("fewpairs::key_only_native_backward")
 def _backward_shapes(
     _grad: Tensor, k: Tensor | None, v: Tensor, saliency: Tensor, _mask: Tensor | None, gate: Tensor | None, *_: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -137,28 +117,23 @@ def _backward_shapes(
     )
 
 
-def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    ctx.save_for_backward(*inputs, *output[1:])
-    ctx.mark_non_differentiable(*output[1:])
-    ctx.set_materialize_grads(False)
-
-
-def _differentiate(ctx: Any, grad: Tensor | None, *_unused: Tensor | None) -> tuple[Tensor | None, ...]:
-    if grad is None:
-        return (None,) * 5
-    k, gate = ctx.saved_tensors[0], ctx.saved_tensors[4]
-    dk, dv, dsaliency, dgate = torch.ops.fewpairs.key_only_native_backward(grad, *ctx.saved_tensors)
-    return None if k is None else dk, dv, dsaliency, None, None if gate is None else dgate
-
-
-def _refuse_second(_ctx: Any, *_grads: Tensor) -> None:
-    raise InputError(
-        "key-only attention in C++ has no second derivative; call key_only_attention with kernel='reference', which has"
-    )
-
-
-torch.library.register_autograd("fewpairs::key_only_native_forward", _differentiate, setup_context=_remember)
-torch.library.register_autograd("fewpairs::key_only_native_backward", _refuse_second)
+register(
+    Operator(
+        "key_only_native_forward(Tensor? k, Tensor v, Tensor saliency, Tensor? mask, Tensor? gate)"
+        " -> (Tensor out, Tensor pooled, Tensor log_sum)",
+        _forward,
+        _forward_shapes,
+    ),
+    Operator(
+        "key_only_native_backward(Tensor grad, Tensor? k, Tensor v, Tensor saliency, Tensor? mask, Tensor? gate,"
+        " Tensor pooled, Tensor log_sum) -> (Tensor d_k, Tensor d_v, Tensor d_saliency, Tensor d_gate)",
+        _backward,
+        _backward_shapes,
+    ),
+    refusal="key-only attention in C++ has no second derivative; call key_only_attention with kernel='reference', "
+    "which has",
+    device="cpu",
+)
 
 
 class _Inputs:
@@ -172,21 +147,13 @@ class _Inputs:
             self.saliency = rows(self.saliency)
 
     def problem(self, pooled: Tensor, log_sum: Tensor) -> _Problem:
-        saliency = _tensor(self.saliency)
+        saliency = argument(self.saliency)
         if self.saliency.ndim == 2:
             saliency.step = (ctypes.c_int64 * 4)(0, self.saliency.stride(0), 0, self.saliency.stride(1))
         return _Problem(
             *self.v.shape,
             *(KINDS[self.saliency.ndim], torch.get_num_threads()),
-            *(_tensor(x) for x in (self.k, self.v, self.k if self.gate is None else self.gate)),
-            *(saliency, _tensor(self.mask)),
+            *(argument(x) for x in (self.k, self.v, self.k if self.gate is None else self.gate)),
+            *(saliency, argument(self.mask)),
             *(pooled.data_ptr(), log_sum.data_ptr()),
         )
-
-
-def _tensor(x: Tensor | None) -> _Tensor:
-    """Where `x` lies."""
-    if x is None:
-        return _Tensor()
-    steps = (*x.stride(), 0, 0)[:4]
-    return _Tensor(x.data_ptr(), (ctypes.c_int64 * 4)(*steps), x.dtype == torch.bfloat16)

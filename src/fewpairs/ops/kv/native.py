@@ -13,18 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fewpairs.errors import InputError
 from fewpairs.ops import native
-from fewpairs.ops.native.layout import rows, side_by_side
+from fewpairs.ops.dispatch import refuse_export
+from fewpairs.ops.native.layout import TensorArgument, address, argument, rows, side_by_side
+from fewpairs.ops.register import Operator, register
 
 LIBRARY = native.Library("kv", Path(__file__).parent / "csrc" / "kv.cpp")
 DTYPES = (torch.float32, torch.bfloat16)
 BIASES = (None, torch.bool, torch.float32, torch.bfloat16)
 """What may be added to the pairs, in the order of the C++ source."""
-
-
-class _Tensor(ctypes.Structure):
-    _fields_ = (("at", ctypes.c_void_p), ("step", ctypes.c_int64 * 4))
 
 
 class _Problem(ctypes.Structure):
@@ -34,14 +31,14 @@ class _Problem(ctypes.Structure):
         *((name, ctypes.c_int32) for name in ("is_half", "bias_kind", "threads")),
         *((name, ctypes.c_void_p) for name in ("gain", "key_bias")),
         ("key_bias_step", ctypes.c_int64),
-        *((name, _Tensor) for name in ("k", "v", "bias")),
+        *((name, TensorArgument) for name in ("k", "v", "bias")),
         *((name, ctypes.c_void_p) for name in ("highest", "totals")),
     )
 
 
 class _Gradients(ctypes.Structure):
     _fields_ = (
-        *((name, _Tensor) for name in ("out", "grad", "dk", "dv")),
+        *((name, TensorArgument) for name in ("out", "grad", "dk", "dv")),
         *((name, ctypes.c_void_p) for name in ("dgain", "dkey_bias", "dbias")),
         *((name, ctypes.c_int64) for name in ("bias_b", "bias_h")),
     )
@@ -57,9 +54,7 @@ def refuse_native(
         return f"it takes k and v both in float32 or both in bfloat16, not in {k.dtype} and {v.dtype}"
     if not all((*k.shape, v.shape[-1])):
         return "a dimension is of size zero"
-    if torch.compiler.is_exporting() or torch.jit.is_tracing():
-        return "an exported graph may hold only PyTorch's own operators"
-    return LIBRARY.unavailable()
+    return refuse_export() or LIBRARY.unavailable()
 
 
 def run_native(
@@ -72,19 +67,6 @@ def run_native(
     return out
 
 
-torch.library.define(
-    "fewpairs::kv_native_forward",
-    "(Tensor k, Tensor v, Tensor? gain, Tensor? key_bias, Tensor? bias, float scale) -> (Tensor, Tensor, Tensor)",
-)
-torch.library.define(
-    "fewpairs::kv_native_backward",
-    "(Tensor grad, Tensor k, Tensor v, Tensor? gain, Tensor? key_bias, Tensor? bias, Tensor out, Tensor highest,"
-    " Tensor totals, float scale, bool gain_learns, bool key_bias_learns, bool bias_learns)"
-    " -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
-)
-
-
-@torch.library.impl("fewpairs::kv_native_forward", "cpu")
 def _forward(
     k: Tensor, v: Tensor, gain: Tensor | None, key_bias: Tensor | None, bias: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -92,18 +74,16 @@ def _forward(
     k, v = rows(k), rows(v)
     terms = _Terms(k, gain, key_bias, bias)
     problem = _problem(k, v, terms, scale, highest, totals)
-    call = LIBRARY.function("fewpairs_kv_forward", ctypes.POINTER(_Problem), ctypes.POINTER(_Tensor))
-    native.check(call(ctypes.byref(problem), ctypes.byref(_tensor(out))), "key-value attention")
+    call = LIBRARY.function("fewpairs_kv_forward", ctypes.POINTER(_Problem), ctypes.POINTER(TensorArgument))
+    native.check(call(ctypes.byref(problem), ctypes.byref(argument(out))), "key-value attention")
     return out, highest, totals
 
 
-@torch.library.register_fake("fewpairs::kv_native_forward")
 def _forward_shapes(k: Tensor, v: Tensor, *_options: Any) -> tuple[Tensor, Tensor, Tensor]:
     highest, totals = (k.new_empty(k.shape[:3], dtype=torch.float32) for _ in range(2))
     return side_by_side(v), highest, totals
 
 
-@torch.library.impl("fewpairs::kv_native_backward", "cpu")
 def _backward(
     grad: Tensor,
     k: Tensor,
@@ -126,8 +106,8 @@ def _backward(
     dkey_bias = _room(terms.key_bias, key_bias_learns, torch.float64)
     dbias = _room(terms.bias, bias_learns, torch.float32)
     gradients = _Gradients(
-        *(_tensor(x) for x in (out, grad, dk, dv)),
-        *(x if x is None else x.data_ptr() for x in (dgain, dkey_bias, dbias)),
+        *(argument(x) for x in (out, grad, dk, dv)),
+        *(address(x) for x in (dgain, dkey_bias, dbias)),
         *((1, 1) if bias is None else bias.shape[:2]),
     )
     problem = _problem(k, v, terms, scale, highest, totals)
@@ -139,7 +119,6 @@ def _backward(
     return dk, dv, *others
 
 
-@torch.library.register_fake("fewpairs::kv_native_backward")
 def _backward_shapes(
     grad: Tensor,
     k: Tensor,
@@ -154,29 +133,23 @@ def _backward_shapes(
     return side_by_side(k), side_by_side(v), *others
 
 
-def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    ctx.save_for_backward(*inputs[:5], *output)
-    ctx.scale = inputs[5]
-    ctx.mark_non_differentiable(*output[1:])
-    ctx.set_materialize_grads(False)
-
-
-def _differentiate(ctx: Any, grad: Tensor | None, *_unused: Tensor | None) -> tuple[Tensor | None, ...]:
-    if grad is None:
-        return (None,) * 6
-    learns = ctx.needs_input_grad[2:5]
-    dk, dv, *others = torch.ops.fewpairs.kv_native_backward(grad, *ctx.saved_tensors, ctx.scale, *learns)
-    return dk, dv, *(x if learned else None for x, learned in zip(others, learns, strict=True)), None
-
-
-def _refuse_second(_ctx: Any, *_grads: Tensor) -> None:
-    raise InputError(
-        "key-value attention in C++ has no second derivative; call kv_attention with kernel='reference', which has"
-    )
-
-
-torch.library.register_autograd("fewpairs::kv_native_forward", _differentiate, setup_context=_remember)
-torch.library.register_autograd("fewpairs::kv_native_backward", _refuse_second)
+register(
+    Operator(
+        "kv_native_forward(Tensor k, Tensor v, Tensor? gain, Tensor? key_bias, Tensor? bias, float scale)"
+        " -> (Tensor out, Tensor highest, Tensor totals)",
+        _forward,
+        _forward_shapes,
+    ),
+    Operator(
+        "kv_native_backward(Tensor grad, Tensor k, Tensor v, Tensor? gain, Tensor? key_bias, Tensor? bias, Tensor out,"
+        " Tensor highest, Tensor totals, float scale, bool gain_learns, bool key_bias_learns, bool bias_learns)"
+        " -> (Tensor d_k, Tensor d_v, Tensor d_gain, Tensor d_key_bias, Tensor d_bias)",
+        _backward,
+        _backward_shapes,
+    ),
+    refusal="key-value attention in C++ has no second derivative; call kv_attention with kernel='reference', which has",
+    device="cpu",
+)
 
 
 class _Terms:
@@ -201,14 +174,6 @@ def _shaped(gradient: Tensor | None, like: Tensor | None, k: Tensor) -> Tensor:
     return gradient.to(like.dtype).reshape(like.shape)
 
 
-def _tensor(x: Tensor | None) -> _Tensor:
-    """Where `x` lies; a dimension of size one is not stepped through."""
-    if x is None:
-        return _Tensor()
-    steps = (0 if size == 1 else step for size, step in zip(x.shape, x.stride(), strict=True))
-    return _Tensor(x.data_ptr(), (ctypes.c_int64 * 4)(*steps))
-
-
 def _problem(k: Tensor, v: Tensor, terms: _Terms, scale: float, highest: Tensor, totals: Tensor) -> _Problem:
     """`terms` must live as long as it."""
     gain, key_bias, bias = terms.gain, terms.key_bias, terms.bias
@@ -216,8 +181,8 @@ def _problem(k: Tensor, v: Tensor, terms: _Terms, scale: float, highest: Tensor,
         *(*k.shape, v.shape[-1]),
         scale,
         *(k.dtype == torch.bfloat16, BIASES.index(None if bias is None else bias.dtype), torch.get_num_threads()),
-        *(None if x is None else x.data_ptr() for x in (gain, key_bias)),
+        *(address(x) for x in (gain, key_bias)),
         0 if key_bias is None or len(key_bias) == 1 else k.shape[2],
-        *(_tensor(x) for x in (k, v, bias)),
+        *(argument(x) for x in (k, v, bias)),
         *(highest.data_ptr(), totals.data_ptr()),
     )

@@ -16,8 +16,8 @@ from typing import no_type_check
 import triton
 import triton.language as tl
 
-from fewpairs.ops.gpu.tiles import head_base, logits, product, put, tile
-from fewpairs.ops.knn.gpu_mix import stays
+from fewpairs.ops.knn.triton_mix import stays
+from fewpairs.ops.triton.tiles import head_base, logits, product, put, tile
 
 
 @triton.jit

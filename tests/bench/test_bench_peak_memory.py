@@ -10,7 +10,7 @@ import pytest
 
 from fewpairs.bench.cases import OperatorCase, parse_case
 from fewpairs.bench.contenders import contender, contenders
-from fewpairs.bench.weighing import Scales, WeighingFailed
+from fewpairs.bench.peak_memory import MemoryNotMeasured, PeakMemory
 from fewpairs.numbers import duration, size
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
@@ -20,16 +20,16 @@ SCORES = 2 * 1024 * 1024 * 4
 
 @linux
 @pytest.mark.slow
-def test_a_fresh_process_weighs_what_one_run_holds() -> None:
-    with Scales(threads=1) as scales:
-        dense = scales.weigh(CASE, contender(CASE, "published"), "forward")
-        fused = scales.weigh(CASE, contender(CASE, "sdpa"), "forward")
+def test_a_fresh_process_measures_what_one_run_holds() -> None:
+    with PeakMemory(threads=1) as memory:
+        dense = memory.measure(CASE, contender(CASE, "published"), "forward")
+        fused = memory.measure(CASE, contender(CASE, "sdpa"), "forward")
         assert 1.5 * SCORES < dense < 4 * SCORES
         assert fused < SCORES / 2
         nobody = replace(contender(CASE, "sdpa"), name="nobody")
-        with pytest.raises(WeighingFailed, match="nobody"):
-            scales.weigh(CASE, nobody, "forward")
-        assert scales.weigh(CASE, contender(CASE, "sdpa"), "training") > 0, "one failure does not end the helper"
+        with pytest.raises(MemoryNotMeasured, match="nobody"):
+            memory.measure(CASE, nobody, "forward")
+        assert memory.measure(CASE, contender(CASE, "sdpa"), "training") > 0, "one failure does not end the helper"
 
 
 @linux

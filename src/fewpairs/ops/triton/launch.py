@@ -39,8 +39,8 @@ def pairs(bias: Tensor | None, shape: tuple[int, int, int, int], stand_in: Tenso
 def launch(kernel: Any, programs: int, like: Tensor, *args: Any, **options: Any) -> None:
     """Run `programs` instances on the device of `like`; none where there is no work.
 
-    Multiplications and additions may be contracted, whatever Triton's own default is: see `fewpairs.ops.gpu.tiles`.
+    Multiplications and additions may be contracted, whatever Triton's own default is: see `fewpairs.ops.triton.tiles`.
     """
     if programs:
-        with torch.cuda.device_of(like):
+        with torch.cuda.device_of(like):  # type: ignore[no-untyped-call]  # PyTorch's own gap
             kernel[(programs,)](*args, enable_fp_fusion=True, **options)

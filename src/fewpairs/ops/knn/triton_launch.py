@@ -1,4 +1,4 @@
-"""Which Triton kernels k-NN attention launches, and with what blocks: what `fewpairs.ops.knn.gpu` registers."""
+"""Which Triton kernels k-NN attention launches, and with what blocks: what `fewpairs.ops.knn.triton` registers."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fewpairs.ops.gpu.launch import blocks, launch, padded, pairs, rows
-from fewpairs.ops.knn.blocks import empty_gradients
-from fewpairs.ops.knn.gpu import empty_results
-from fewpairs.ops.knn.gpu_backward import of_bias, of_keys, of_queries
-from fewpairs.ops.knn.gpu_mix import mix
-from fewpairs.ops.knn.gpu_select import select_on_chip, select_streaming
+from fewpairs.ops.knn.triton_backward import of_bias, of_keys, of_queries
+from fewpairs.ops.knn.triton_mix import mix
+from fewpairs.ops.knn.triton_select import select_on_chip, select_streaming
+from fewpairs.ops.knn.triton_shapes import empty_gradients, empty_results
+from fewpairs.ops.triton.launch import blocks, launch, padded, pairs, rows
 
 ON_CHIP = 2048
 """Up to how many keys a block of whole score rows is held in registers."""
@@ -56,7 +55,7 @@ def _fits(q: Tensor, m: int) -> bool:
 def forward(
     q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, topk: int, scale: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """See `fewpairs.ops.knn.gpu.empty_results`."""
+    """See `fewpairs.ops.knn.triton_shapes.empty_results`."""
     (b, h, n, d), m, e = q.shape, k.shape[2], v.shape[3]
     out, threshold, last, log_sum = empty_results(q, k, v)
     highest = torch.empty_like(log_sum)
@@ -96,9 +95,9 @@ def backward(
     scale: float,
     bias_learns: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of q, k, v and the bias (of no elements where it does not learn)."""
+    """See `fewpairs.ops.knn.triton_shapes.empty_gradients`."""
     (b, h, n, d), m, e = q.shape, k.shape[2], v.shape[3]
-    dq, dk, dv, dbias = empty_gradients(q, k, v, bias if bias_learns else None)
+    dq, dk, dv, dbias = empty_gradients(grad, q, k, v, bias, bias_learns)
     means = torch.empty_like(log_sum)
     grad, q, k, v = rows(grad), rows(q), rows(k), rows(v)
     data, bias_strides, kind = pairs(bias, (b, h, n, m), q)

@@ -12,7 +12,7 @@ from typing import no_type_check
 import triton
 import triton.language as tl
 
-from fewpairs.ops.gpu.tiles import head_base, put, tile
+from fewpairs.ops.triton.tiles import head_base, put, tile
 
 
 @triton.jit

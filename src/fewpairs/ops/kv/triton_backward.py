@@ -16,8 +16,8 @@ from typing import no_type_check
 import triton
 import triton.language as tl
 
-from fewpairs.ops.gpu.tiles import head_base, product, put, tile
-from fewpairs.ops.kv.gpu_forward import biased, factor_of
+from fewpairs.ops.kv.triton_forward import biased, factor_of
+from fewpairs.ops.triton.tiles import head_base, product, put, tile
 
 
 @triton.jit

@@ -12,7 +12,7 @@ from typing import no_type_check
 import triton
 import triton.language as tl
 
-from fewpairs.ops.gpu.refusal import INTERPRETED
+from fewpairs.ops.triton.refusal import INTERPRETED
 
 WIDEN = tl.constexpr(INTERPRETED)
 """The interpreter holds bfloat16 as integers and multiplies these; in float32 the products are the same."""

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fewpairs.ops.gpu.launch import blocks, launch, padded, rows
-from fewpairs.ops.key_only.gpu import empty_gradients, empty_results
-from fewpairs.ops.key_only.gpu_kernels import combine, gather_back, let_through, pool, spread_back
+from fewpairs.ops.key_only.triton_kernels import combine, gather_back, let_through, pool, spread_back
+from fewpairs.ops.key_only.triton_shapes import empty_gradients, empty_results
+from fewpairs.ops.triton.launch import blocks, launch, padded, rows
 
 ROWS = 64
 PROGRAMS = 1024
@@ -42,7 +42,7 @@ def _mask(mask: Tensor | None, stand_in: Tensor) -> tuple[Tensor, list[int], boo
 def forward(
     k: Tensor, v: Tensor, saliency: Tensor, mask: Tensor | None, gate: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """See `fewpairs.ops.key_only.gpu.empty_results`."""
+    """See `fewpairs.ops.key_only.triton_shapes.empty_results`."""
     b, h, n, d = k.shape
     out, pooled, log_sum = empty_results(k, v, saliency)
     k, v = rows(k), rows(v)
@@ -79,7 +79,7 @@ def backward(
     pooled: Tensor,
     log_sum: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """See `fewpairs.ops.key_only.gpu.empty_gradients`."""
+    """See `fewpairs.ops.key_only.triton_shapes.empty_gradients`."""
     b, h, n, d = k.shape
     dk, dv, d_saliency, d_gate = empty_gradients(grad, k, v, saliency, mask, gate, pooled, log_sum)
     grad, k, v = rows(grad), rows(k), rows(v)

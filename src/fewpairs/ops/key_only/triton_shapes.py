@@ -1,0 +1,34 @@
+"""What the Triton kernels of key-only attention write, before it is written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def empty_results(k: Tensor, v: Tensor, saliency: Tensor, *_options: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Room for the output, the pooled value `[b h d]`, and the weights' log-sum `[b h 1]` or `[b h d]`."""
+    b, h, _, d = k.shape
+    single = torch.float32
+    return (
+        v.new_empty(v.shape),
+        v.new_empty((b, h, d), dtype=single),
+        v.new_empty((b, h, d if saliency.ndim == 4 else 1), dtype=single),
+    )
+
+
+def empty_gradients(
+    grad: Tensor,
+    k: Tensor,
+    v: Tensor,
+    saliency: Tensor,
+    mask: Tensor | None,
+    gate: Tensor | None,
+    pooled: Tensor,
+    log_sum: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Room for the gradients of keys, values, saliency and gate (of no elements where the keys are the gate)."""
+    d_gate = k.new_empty(0) if gate is None else gate.new_empty(gate.shape)
+    return k.new_empty(k.shape), v.new_empty(v.shape), saliency.new_empty(saliency.shape), d_gate
