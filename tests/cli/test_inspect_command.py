@@ -181,7 +181,7 @@ def test_attention_as_yaml(call: Any, photo: Path, tmp_path: Path) -> None:
         (["vit_nano", "--attention", "knn0"], "topk=0"),
         (["vit_nano", "--attention", "[knn"], "must be a name, such as knn or knn100, or YAML"),
         (["vit_nano", "--size", "a"], "--size 'a' must be height and width"),
-        (["vit_nano", "--pretrained"], "there are no weights to fetch"),
+        (["vit_nano", "--pretrained"], "there are no weights to download"),
         (["vit_nano", "--pretrained", "--weights", "x.pth"], "two sources of weights"),
         (["vit_nano", "--weights", "nowhere.pth"], "nowhere.pth: there is no such file"),
         (["vit_nano", "--device", "gpu"], "device='gpu' is none that PyTorch knows"),

@@ -133,7 +133,7 @@ def test_detectors_are_counted_with_their_heads_on_any_encoder():
     masks = compare_attentions("mask_rcnn", ["softmax"], encoder="linglo_nano", **small).breakdowns["softmax"]
     boxes = compare_attentions("faster_rcnn", ["softmax"], encoder="linglo_nano", **small).breakdowns["softmax"]
     assert masks.macs > boxes.macs
-    with pytest.raises(InputError, match="no segmenter or detector"):
+    with pytest.raises(InputError, match="not a segmenter or detector"):
         compare_attentions("vit_nano", ["softmax"], encoder="linglo_nano")
 
 

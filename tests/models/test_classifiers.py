@@ -280,7 +280,7 @@ class TestPretrained:
         monkeypatch.setattr("timm.models._builder.load_pretrained", offline)
         with pytest.raises(CheckpointError, match=r"no network.*give its path"):
             built("deit_tiny_patch16_224", pretrained=True)
-        with pytest.raises(CheckpointError, match="no weights to fetch"):
+        with pytest.raises(CheckpointError, match="no weights to download"):
             built("so_vit_7", pretrained=True)
 
     def test_dino_is_the_default_of_the_small_vit(self):

@@ -148,7 +148,7 @@ def test_what_the_detector_cannot_use_is_one_message() -> None:
         model.eval()(torch.rand(1, 3, 0, 5))
     with pytest.raises(InputError, match="no image"):
         model(())
-    with pytest.raises(InputError, match="boxes alone; use faster_rcnn"):
+    with pytest.raises(InputError, match="only boxes; use faster_rcnn"):
         model.train()(pictures(objects(masks=False)))
 
 

@@ -51,10 +51,10 @@ def test_anchors_are_those_of_the_publications_and_lie_at_the_maps_strides() -> 
         ({"longer": 100}, "longer=100 must be at least 800"),
         ({"score_threshold": 1.5}, "score_threshold=1.5 must be from 0 to 1"),
         ({"norm": "batch"}, "norm='batch' is not known; known: none, group"),
-        ({"anchor_sizes": ((8.0,), (16.0, 20.0))}, "equally many sizes"),
-        ({"anchor_sizes": ()}, "equally many sizes"),
+        ({"anchor_sizes": ((8.0,), (16.0, 20.0))}, "the same number of sizes"),
+        ({"anchor_sizes": ()}, "the same number of sizes"),
         ({"anchor_sizes": ((0.0,),)}, "above 0"),
-        ({"anchor_ratios": ()}, "one ratio at least"),
+        ({"anchor_ratios": ()}, "one ratio"),
         ({"anchor_ratios": (float("nan"),)}, "above 0"),
         ({"detections": 0}, "detections=0 must be at least 1"),
     ],
@@ -71,7 +71,7 @@ def test_names_and_numbers_that_make_no_detector_are_refused() -> None:
         create_detector("retinanet", classes=0)
     with pytest.raises(InputError, match="has no pyramid"):
         create_detector("retinanet", encoder="vit_tiny_patch16_224", classes=1)
-    with pytest.raises(InputError, match="sizes for 1 maps, and there are 5, of strides 8, 16, 32, 64, 128"):
+    with pytest.raises(InputError, match="sizes for 1 maps, but there are 5, of strides 8, 16, 32, 64, 128"):
         create_detector("retinanet", encoder="linglo_nano", classes=1, options=DetectorOptions(anchor_sizes=((8.0,),)))
 
 

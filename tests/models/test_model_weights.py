@@ -94,7 +94,7 @@ def test_any_other_bytes_are_refused(tmp_path, content, suffix):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ({"epoch": 3, "b": torch.ones(1)}, "no tensors: epoch"),
+        ({"epoch": 3, "b": torch.ones(1)}, "not tensors: epoch"),
         ({}, "no tensors by name"),
         ([1, 2], "no tensors by name"),
     ],

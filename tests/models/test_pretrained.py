@@ -217,7 +217,7 @@ def different(**changes):
         (lambda: different(patch_size=4), r"patch_embed\.proj\.weight is \[24, 3, 4, 4\]"),
         (lambda: different(init_values=1e-5), r"ls1\.gamma \[24\] is not in the model"),
         (lambda: create_segmenter("setr_naive_small", classes=1).state_dict(), "keys differ"),
-        (lambda: published_cvt().state_dict(), "the model has no CvT inside"),
+        (lambda: published_cvt().state_dict(), "the model contains no CvT"),
         (lambda: {"conv1.weight": torch.zeros(1)}, "names are not those of"),
         (dict, "names are not those of"),
     ],

@@ -108,7 +108,7 @@ def test_plain_softmax_leaves_timms_model_as_it_is():
         ("vit_tiny_patch16_224", {}, "has no pyramid: its maps have strides 16, 16"),
         ("so_vit_7", {}, "has no pyramid: its maps have stride 16"),
         ("resnet19", {}, "did you mean 'resnet18'"),
-        ("maxvit_tiny_tf_224", {}, "one size alone"),
+        ("maxvit_tiny_tf_224", {}, "only one size"),
         ("pit_ti_224", {"image_size": (64, 64)}, "does not run on 64x64 pixels .*stride 8 has 7x7 places"),
         ("resnet18", {"attention": "kv"}, "ResNet has no attention layer"),
         ("pvt_v2_b0", {"attention": "kv"}, "attention layers cannot have KV"),
@@ -126,7 +126,7 @@ def test_a_model_for_one_size_takes_no_other():
     with torch.device("meta"):
         pyramid = create_pyramid("maxvit_tiny_tf_224", image_size=(224, 224)).eval()
         assert pyramid(torch.empty(1, 3, 224, 224))[0].shape == (1, 64, 56, 56)
-        with pytest.raises(InputError, match="224x224 pixels alone"):
+        with pytest.raises(InputError, match="only images of 224x224 pixels"):
             pyramid(torch.empty(1, 3, 224, 200))
 
 

@@ -1,4 +1,4 @@
-"""One tensor of a checkpoint into one of a model, and which of either may go without a partner."""
+"""Adaptation of checkpoint tensors to a model's shapes, and rules for tensors that only one of them has."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from fewpairs.models.checkpoint_names import Layout
 CLASSIFIER_NAMES = tuple(
     f"{name}.{what}" for name in ("classify", "head", "head_dist", "head.fc") for what in ("weight", "bias")
 )
-"""How the names of last layers end, whose shape follows the number of classes."""
+"""Suffixes of the names of classification layers, whose shape depends on the number of classes."""
 
 _ROLE_MAPS = ("project.linear.weight", "project.linear.bias", "attn.kv.weight", "attn.kv.bias")
 
 Tables = dict[str, tuple[tuple[int, int], int]]
-"""Position tables of a model: name -> rows and columns of its grid, and the number of prefix tokens before it."""
+"""Position tables of a model: name -> (rows, columns) of the grid, and number of prefix tokens."""
 
 
 def position_tables(model: nn.Module) -> Tables:
-    """The learned position tables of all vision transformers inside `model`."""
+    """Return the learned position tables of all vision transformers in `model`."""
     return {
         f"{name}.pos_embed".lstrip("."): (tuple(part.patch_embed.grid_size), part.num_prefix_tokens)
         for name, part in model.named_modules()
@@ -33,7 +33,7 @@ def position_tables(model: nn.Module) -> Tables:
 
 
 def adapt_weights(name: str, value: Tensor, target: Tensor, tables: Tables) -> tuple[Tensor | None, str]:
-    """The tensor in the target's shape and what was done to it, or None and why not; "" for nothing to say."""
+    """Return the tensor in the target's shape and the conversion done, or None and the reason; "" for neither."""
     if value.shape == target.shape:
         return value, ""
     if name.endswith(_ROLE_MAPS) and value.shape[1:] == target.shape[1:]:
@@ -56,25 +56,25 @@ def adapt_weights(name: str, value: Tensor, target: Tensor, tables: Tables) -> t
 
 
 def drop_reason(name: str, targets: Mapping[str, Tensor], layout: Layout) -> str | None:
-    """Why the model can do without this tensor of the checkpoint, or None when it cannot be the same model."""
+    """Return why this tensor of the checkpoint may be dropped; None if it shows that the models differ."""
     block, found, rest = name.partition(".project.")
     if found and rest.split(".")[1] == "q" and any(target.startswith(f"{block}.project.") for target in targets):
-        return "query weights, which key-value attention has not"
+        return "query weights, which key-value attention does not have"
     if ".core." in name:
         return "weights that only the checkpoint's attention has"
     if layout == "fewpairs":
         if name.endswith(CLASSIFIER_NAMES):
-            return "part of the classifier, which the model has not"
-        return "a head for deep supervision, which the model has not" if name.startswith("aux_heads.") else None
+            return "part of the classifier, which the model does not have"
+        return "a head for deep supervision, which the model does not have" if name.startswith("aux_heads.") else None
     if name.endswith("cls_token"):
         return "the model has no class token"
     if _is_final_norm(name) or name.endswith(CLASSIFIER_NAMES) or "pre_logits" in name:
-        return "part of the classifier, which the model has not"
+        return "part of the classifier, which the model does not have"
     return None
 
 
 def may_be_new(name: str, layout: Layout) -> bool:
-    """Whether a tensor of the model may be missing from a checkpoint of this layout."""
+    """Return whether a tensor of the model may be missing from a checkpoint of this layout."""
     if ".core." in name or name.startswith("aux_heads."):
         return True
     if layout == "fewpairs":
@@ -83,5 +83,5 @@ def may_be_new(name: str, layout: Layout) -> bool:
 
 
 def _is_final_norm(name: str) -> bool:
-    """Whether this is the norm before a classifier, which some models have before the pooling and some after it."""
+    """Return whether this is the norm before a classifier; some models have it before the pooling, some after it."""
     return name.split(".")[-2:-1] in (["norm"], ["fc_norm"]) and ".blocks." not in name and "embed" not in name

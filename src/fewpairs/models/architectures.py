@@ -1,4 +1,4 @@
-"""How each architecture is built as a classifier with any attention: by timm and a swap, or from our own encoders."""
+"""Builders of the classifiers: timm's models with swapped attention, or our own encoders."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ from fewpairs.types import Size
 
 @dataclass(frozen=True)
 class ClassifierRequest:
-    """What the user chooses about a classifier of the table."""
+    """The user's choices for a classifier of the table."""
 
     attention: Attention | None
-    """None for the architecture's own dense attention."""
+    """None keeps the architecture's own dense attention."""
     classes: int
     in_channels: int
     image_size: Size
     drop_path: float
     pretrained: bool
-    """Whether timm fetches its weights."""
+    """Whether timm downloads weights."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Of the architecture, by the names that its row of the table takes."""
+    """Options of the architecture, by the names in its row of the table."""
 
 
 def swap_every_layer(model: nn.Module, attention: Attention) -> nn.Module:
-    """`model` with `attention` in all layers that form scores of their own.
+    """Put `attention` into all layers of `model` that form scores, and return the model.
 
     Raises:
-        InputError: one of these cannot have the variant.
+        InputError: one of these layers cannot have the variant.
     """
     able = {layer.name for layer in describe(model) if layer.reason_left_alone is None}
     receipt = swap_attention(model, attention)
@@ -53,17 +53,17 @@ def swap_every_layer(model: nn.Module, attention: Attention) -> nn.Module:
     if refused:
         raise InputError(
             f"{len(refused)} of {len(able)} attention layers cannot have {attention}: {refused[0].name}, because "
-            f"{refused[0].reason}; to put it into the others alone, use fewpairs.swap_attention on the dense model"
+            f"{refused[0].reason}; to put it into only the others, use fewpairs.swap_attention on the dense model"
         )
     return model
 
 
 def from_timm(request: ClassifierRequest, *, name: str, any_size: bool = False, **options: Any) -> nn.Module:
-    """timm's model of this name, with `options` of its own; `any_size` where it is not made for a size.
+    """Build timm's model of this name with timm's `options`; `any_size` says that it takes no image size.
 
     Raises:
-        InputError: timm cannot build it so.
-        CheckpointError: its weights cannot be fetched.
+        InputError: timm cannot build it with these choices.
+        CheckpointError: its weights cannot be downloaded.
     """
     if not any_size:
         options["img_size"] = (
@@ -85,14 +85,14 @@ def from_timm(request: ClassifierRequest, *, name: str, any_size: bool = False, 
             )
             raise InputError(f"{name}: timm cannot build it for {what}; give another image_size") from error
         raise CheckpointError(
-            f"{name}: timm could not give its weights ({type(error).__name__}: {first_line(error)}); download the file "
+            f"{name}: timm could not load its weights ({type(error).__name__}: {first_line(error)}); download the file "
             "where there is a network and give its path as pretrained, or leave it out"
         ) from error
     return model if request.attention is None else swap_every_layer(model, request.attention)
 
 
 def build_cvt(request: ClassifierRequest, *, stages: Sequence[CvTStage]) -> nn.Module:
-    """CvT with the published strides; its dense attention divides by the root of the whole width."""
+    """Build CvT with the published strides; its dense attention divides logits by the root of the whole width."""
     return CvT(
         stages,
         Softmax(scale_by="width") if request.attention is None else request.attention,
@@ -103,7 +103,7 @@ def build_cvt(request: ClassifierRequest, *, stages: Sequence[CvTStage]) -> nn.M
 
 
 def build_tokens(request: ClassifierRequest, *, kind: type[T2TViT] | type[SoViT], trunk: Trunk) -> nn.Module:
-    """T2T-ViT or So-ViT."""
+    """Build T2T-ViT or So-ViT."""
     return kind(
         trunk,
         Softmax() if request.attention is None else request.attention,
@@ -115,7 +115,7 @@ def build_tokens(request: ClassifierRequest, *, kind: type[T2TViT] | type[SoViT]
 
 
 def build_vit_classifier(request: ClassifierRequest, *, config: ViTConfig) -> nn.Module:
-    """A plain vision transformer of any size."""
+    """Build a plain vision transformer of any size."""
     return build_vit(
         config,
         Softmax() if request.attention is None else request.attention,
@@ -127,7 +127,7 @@ def build_vit_classifier(request: ClassifierRequest, *, config: ViTConfig) -> nn
 
 
 def build_swin(request: ClassifierRequest, *, width: int, depths: tuple[int, ...], heads: tuple[int, ...]) -> nn.Module:
-    """A small Swin of two stages: patches of 2; windows of half the first map, which are the whole of the second."""
+    """Build a small Swin of two stages with patches of 2; a window is half the first map and the whole second map."""
     model = SwinTransformer(
         img_size=request.image_size,
         patch_size=2,
@@ -144,15 +144,15 @@ def build_swin(request: ClassifierRequest, *, width: int, depths: tuple[int, ...
 
 
 def build_linglo_classifier(request: ClassifierRequest, *, layout: LinGloLayout) -> nn.Module:
-    """LinGlo; its own attention is key-only."""
-    own = {} if request.attention is None else {"attention": request.attention}
+    """Build LinGlo, by default with key-only attention."""
+    attention = {} if request.attention is None else {"attention": request.attention}
     shape = {"in_chans": request.in_channels, "num_classes": request.classes, "drop_path_rate": request.drop_path}
-    return build_linglo(layout, {**request.options, **own, **shape})
+    return build_linglo(layout, {**request.options, **attention, **shape})
 
 
 @dataclass(frozen=True, kw_only=True)
 class PvtShape:
-    """A small PVTv2: the settings of each stage."""
+    """Settings of each stage of a small PVTv2."""
 
     widths: tuple[int, ...]
     heads: tuple[int, ...]
@@ -160,11 +160,11 @@ class PvtShape:
     reductions: tuple[int, ...]
     mlp_ratio: float
     stem_stride: int = 4
-    """Of the first embedding: PVTv2's 4 with a kernel of 7, or 2 with a kernel of 3, for small pictures."""
+    """Stride of the first embedding: PVTv2's 4 with a kernel of 7, or 2 with a kernel of 3 for small images."""
 
 
 def build_pvt(request: ClassifierRequest, *, shape: PvtShape) -> nn.Module:
-    """A small PVTv2 of timm's modules."""
+    """Build a small PVTv2 from timm's modules."""
     model = PyramidVisionTransformerV2(
         in_chans=request.in_channels,
         num_classes=request.classes,

@@ -1,4 +1,4 @@
-"""Models by name, of every kind, with what they cost: a list of them, and one with several attentions side by side."""
+"""Catalogue of all models by name, with their costs: a list of models, and one model with several attentions."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from fewpairs.types import Size
 Kind = Literal["segmenter", "encoder", "classifier", "detector"]
 
 _DETECTED = (800, 1280)
-"""Pixels of an image by which the publications count detectors on COCO, and its classes."""
+"""Image size in pixels with which publications count detectors on COCO."""
 _OBJECTS = 80
 
 
 @dataclass(frozen=True, slots=True)
 class ModelEntry:
-    """A model of one of the tables."""
+    """One model of the catalogue."""
 
     name: str
     kind: Kind
@@ -45,8 +45,7 @@ class ModelEntry:
     image_size: Size
     """Default (h, w) in pixels."""
     classes: int
-    """Output channels that it is counted with: 3 for a segmenter, else the published number, 0 for no head; of a
-    detector, its classes."""
+    """Output channels for the count: 3 for a segmenter, otherwise the published number, 0 for no head."""
 
 
 CATALOGUE: dict[str, ModelEntry] = {
@@ -55,14 +54,14 @@ CATALOGUE: dict[str, ModelEntry] = {
     **{name: ModelEntry(name, "classifier", row.summary, row.image_size, 1000) for name, row in CLASSIFIERS.items()},
     **{name: ModelEntry(name, "detector", spec.summary, _DETECTED, _OBJECTS) for name, spec in DETECTORS.items()},
 }
-"""All names. The published CvT is an encoder and a classifier at once, and is listed as a classifier."""
+"""All models. The published CvT is both an encoder and a classifier, and is listed as a classifier."""
 
 
 def find_models(pattern: str) -> list[ModelEntry]:
-    """The models whose names match a shell pattern.
+    """Return the models whose names match a shell pattern.
 
     Raises:
-        InputError: there are none; the message offers the nearest name.
+        InputError: no name matches; the message offers the nearest one.
     """
     found = [entry for name, entry in CATALOGUE.items() if fnmatchcase(name, pattern)]
     if not found:
@@ -72,21 +71,21 @@ def find_models(pattern: str) -> list[ModelEntry]:
 
 @dataclass(frozen=True, slots=True)
 class AttentionStage:
-    """Layers of a model with the same tokens."""
+    """Attention layers of a model with the same numbers of tokens."""
 
     queries: int
     keys: int
     windows: int
-    """How many times the layer runs on so many tokens, for one image."""
+    """Number of windows that the layer runs on for one image."""
     topk: int | None
-    """How many keys each query keeps; None for all."""
+    """Number of keys that each query keeps; None keeps all."""
     pairs: bool = True
-    """Whether queries meet keys at all; False for key-only attention."""
+    """Whether query-key pairs are formed; False for key-only attention."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListedModel:
-    """A model with one attention; no numbers where it cannot have it."""
+    """A model with one attention; `refused` says why it cannot have that attention."""
 
     entry: ModelEntry
     parameters: int = 0
@@ -96,14 +95,14 @@ class ListedModel:
 
 
 def default_attention(entry: ModelEntry) -> str:
-    """The name of the attention that a model has when none is asked for."""
+    """Return the name of the attention that a model has by default."""
     return CLASSIFIERS[entry.name].default_attention if entry.kind == "classifier" else "softmax"
 
 
 def list_costs(entries: Sequence[ModelEntry], attention: str | Variant | None = None) -> Iterator[ListedModel]:
-    """What each model costs with one attention, or with its own, at its default size.
+    """Yield the cost of each model at its default size, with one attention or with the model's default.
 
-    `"knn"` takes each classifier's own k.
+    `"knn"` uses each classifier's own k.
 
     Raises:
         InputError: the attention is unknown.
@@ -129,7 +128,7 @@ def _stage(site: Site) -> AttentionStage:
 
 @dataclass(frozen=True, slots=True)
 class CostTable:
-    """Ledgers of one model by the name of the attention; the first is what the others are compared with."""
+    """Costs of one model by the name of the attention; the first is the reference."""
 
     model: str
     size: Size
@@ -138,10 +137,10 @@ class CostTable:
     """Output channels of a segmenter or classifier, classes of a detector; 0 for an encoder without a head."""
     breakdowns: dict[str, CostBreakdown]
     refused: dict[str, str]
-    """Attentions that the model cannot have, and why."""
+    """Attentions that the model cannot have, and the reasons."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain numbers, for JSON; bytes are for one image in float32."""
+        """Return plain numbers for JSON; bytes are for one image in float32."""
         rows = {
             name: {
                 "parameters": cost.parameters,
@@ -169,17 +168,17 @@ def compare_attentions(
     channels: int = 3,
     encoder: str | None = None,
 ) -> CostTable:
-    """The cost of a model, by name, with each attention; with all that it can have for None.
+    """Return the cost of a model, by name, with each of `attentions`; None takes all that the model can have.
 
     Args:
         attentions: names or variants; `"knn"` takes a classifier's own k.
         size: (h, w) in pixels; the model's default when None.
         classes: output channels; 3 for a segmenter and the published number otherwise when None.
-        encoder: of a model that takes any (`semantic_fpn`, `upernet`, detectors); its own default when None.
+        encoder: encoder of `semantic_fpn`, `upernet` and detectors; the model's default when None.
 
     Raises:
-        InputError: an unknown model or attention, one of `attentions` that the model cannot have, or a size on which it
-            does not run.
+        InputError: the model or an attention is unknown, the model cannot have one of `attentions`, or it does not run
+            on images of this size.
     """
     if model not in CATALOGUE:
         raise InputError(f"model {model!r} is not known; {nearest(model, CATALOGUE)}")
@@ -188,9 +187,7 @@ def compare_attentions(
     if min(*size, channels) < 1:
         raise InputError(f"size={size[0]},{size[1]} and channels={channels} must be 1 or more")
     if encoder is not None and entry.kind not in ("segmenter", "detector"):
-        raise InputError(
-            f"{model} is no segmenter or detector, so encoder={encoder!r} has no place in it; leave it out"
-        )
+        raise InputError(f"{model} is not a segmenter or detector, so it takes no encoder={encoder!r}; leave it out")
     classes = entry.classes if classes is None else classes
     breakdowns, refused = {}, {}
     for attention in attentions or VARIANTS:
@@ -211,7 +208,7 @@ def compare_attentions(
 
 
 def _label(attention: str | Variant) -> str:
-    """A name as it was given; for a variant its name where that says all of it."""
+    """Return a name as given; for a variant, its name if that determines it."""
     if isinstance(attention, str):
         return attention if attention not in VARIANTS and attention.lower() not in VARIANTS else attention.lower()
     name = variant_name(attention)
@@ -221,7 +218,7 @@ def _label(attention: str | Variant) -> str:
 def build_entry(
     entry: ModelEntry, attention: str | Variant, size: Size, classes: int, channels: int, encoder: str | None = None
 ) -> nn.Module:
-    """The model of an entry, without weights; of a detector what can be counted. `encoder` for one that takes any."""
+    """Build the model of an entry without weights; of a detector, the part whose products can be counted."""
     with empty_weights():
         if entry.kind == "classifier":
             return create_classifier(

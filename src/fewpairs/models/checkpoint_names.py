@@ -1,4 +1,4 @@
-"""Names of the same weights in other people's files."""
+"""Conversion of weight names in checkpoints of other projects."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ _VIT_RULES = (
 
 
 def cvt_name(name: str) -> str:
-    """A name of microsoft/CvT (`stage0.blocks.0.attn.conv_proj_q.conv.weight`) in our `CvT`; our names stay."""
+    """Convert a name of microsoft/CvT (`stage0.blocks.0.attn.conv_proj_q.conv.weight`) to our `CvT`."""
     return _rename(name, _CVT_RULES) if name.startswith("stage") else name
 
 
 def vit_name(name: str) -> str:
-    """A name of a timm or DeiT vision transformer in one from `build_vit`."""
+    """Convert a name of a timm or DeiT vision transformer to a model from `build_vit`."""
     return _rename(name, _VIT_RULES)
 
 
 def t2t_name(name: str) -> str:
-    """A name of yitu-opensource/T2T-ViT (`tokens_to_token.attention1.attn.qkv.weight`) in our `T2TViT`."""
+    """Convert a name of yitu-opensource/T2T-ViT (`tokens_to_token.attention1.attn.qkv.weight`) to our `T2TViT`."""
     return _rename(name, _T2T_RULES)
 
 
@@ -53,10 +53,10 @@ def _rename(name: str, rules: tuple[tuple[str, str], ...]) -> str:
 
 
 def distilled_encoder(weights: Mapping[str, Any], part: Literal["teacher", "student"] = "teacher") -> Mapping[str, Any]:
-    """The encoder of a self-distillation run, by its own names and without the head; other weights come back as given.
+    """Return the encoder weights of a self-distillation run, without the head; other weights are returned unchanged.
 
-    Knows DINO's training checkpoints (a dictionary each for teacher and student, with names that begin
-    `module.backbone.` or `backbone.`), one of these dictionaries alone, and the weights of our `DinoPair`
+    Recognised are DINO's training checkpoints (one dictionary each for teacher and student, with names that begin
+    `module.backbone.` or `backbone.`), one of these dictionaries, and the weights of our `DinoPair`
     (`teacher.encoder.`).
     """
     ours = _without(weights, f"{part}.encoder.")
@@ -71,25 +71,25 @@ def distilled_encoder(weights: Mapping[str, Any], part: Literal["teacher", "stud
 
 
 def _without(weights: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """What is called by this prefix, without it."""
+    """Return the weights whose names begin with `prefix`, and strip it."""
     return {name.removeprefix(prefix): value for name, value in weights.items() if str(name).startswith(prefix)}
 
 
 def swapped_name(name: str, targets: Mapping[str, Tensor]) -> str:
-    """A dense timm model's name in the same model with other attention: key and value maps lie where all three lay."""
+    """Convert a name of a dense timm model to the model with swapped attention, which may have only keys and values."""
     keys_and_values = name.replace(".qkv.", ".kv.")
     return keys_and_values if name not in targets and keys_and_values in targets else name
 
 
 def matches_model(weights: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> bool:
-    """Whether most of the names are those of the model's own tensors, and its attention is where timm has it."""
+    """Return whether most names are those of the model's tensors, and its attention is where timm has it."""
     if any(".attn.attention." in name for name in targets):
         return False
     return 2 * sum(swapped_name(name, targets) in targets for name in weights) > max(len(weights), len(targets))
 
 
 def detect_layout(weights: Mapping[str, Tensor]) -> Layout | None:
-    """Whose names these are, or None when nobody's that is known here."""
+    """Return the layout that the names belong to; None if it is unknown."""
     if any(re.match(r"stage\d+\.blocks\.\d+\.attn\.conv_proj_k\.conv\.", name) for name in weights):
         return "Microsoft CvT"
     if any(re.match(r"stages\.\d+\.blocks\.\d+\.attn\.project\.conv\.", name) for name in weights):

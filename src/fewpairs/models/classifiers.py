@@ -1,4 +1,4 @@
-"""The classifiers by name: a literal table, and the function that turns a row into a module with any attention.
+"""Table of classifiers by name, and the function that builds one with any attention.
 
 Where timm has the architecture, timm builds it and `swap_attention` exchanges its attention; CvT, T2T-ViT, So-ViT and
 LinGlo are our own. All map `[b in_channels H W] -> [b classes]` and have timm's interface.
@@ -49,22 +49,22 @@ from fewpairs.types import Size
 
 @dataclass(frozen=True)
 class ClassifierSpec:
-    """A row of the table."""
+    """One row of the table of classifiers."""
 
     summary: str
     image_size: Size
-    """Default (h, w) in pixels, that position tables and windows are made for."""
+    """Default (h, w) in pixels; position tables and windows are made for it."""
     build: Callable[[ClassifierRequest], nn.Module]
     topk: int | float = 0.5
-    """What `"knn"` keeps in every stage: a share of that stage's keys, or a number of them."""
+    """Keys that `"knn"` keeps in each stage: a number, or a fraction of the stage's keys."""
     scale_by: ScaleBy = "head"
-    """What the architecture divides its logits by the root of."""
+    """The architecture divides logits by the square root of this width."""
     timm_name: str | None = None
-    """The dense model in timm, with the tag of its weights where that is not timm's default."""
+    """Name of the dense model in timm, with the tag of its weights if it is not timm's default."""
     options: tuple[str, ...] = ()
-    """Names of what else can be chosen about the architecture."""
+    """Names of the architecture's further options."""
     default_attention: str = "softmax"
-    """The attention that it has when none is asked for."""
+    """Attention of the published architecture."""
 
 
 def create_classifier(
@@ -78,7 +78,7 @@ def create_classifier(
     pretrained: str | Path | bool | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> nn.Module:
-    """A classifier by its name in `CLASSIFIERS`.
+    """Build a classifier by its name in `CLASSIFIERS`.
 
     Args:
         attention: None for the architecture as published; a name (`"knn"` takes the row's own k), a variant, or a
@@ -87,13 +87,12 @@ def create_classifier(
         image_size: (h, w) in pixels that the model is made for; the row's when None.
         drop_path: stochastic depth of the last block, rising from 0 at the first.
         pretrained: True for timm's weights, or a file, see `load_pretrained`.
-        options: what else the architecture can be told; for LinGlo those of `fewpairs.models.encoders.arrange`, such as
+        options: options of the architecture; for LinGlo those of `fewpairs.models.encoders.arrange`, such as
             `{"layout": "grafted"}`.
 
     Raises:
-        InputError: an unknown name or option, a number out of its range, or attention that some layer of the model
-            cannot have.
-        CheckpointError: weights that cannot be fetched, or do not fit.
+        InputError: a name or option is unknown, a number is out of range, or some layer cannot have the attention.
+        CheckpointError: weights cannot be downloaded, or do not fit.
     """
     spec = classifier_spec(name)
     size = image_size or spec.image_size
@@ -113,7 +112,7 @@ def create_classifier(
             raise InputError(f"{name} has no option {option!r}; {known}")
     fetch = pretrained is True
     if fetch and spec.timm_name is None:
-        raise CheckpointError(f"{name}: there are no weights to fetch; give a file as pretrained, or leave it out")
+        raise CheckpointError(f"{name}: there are no weights to download; give a file as pretrained, or leave it out")
     request = ClassifierRequest(
         classifier_attention(spec, attention), classes, in_channels, size, drop_path, fetch, options or {}
     )
@@ -137,7 +136,7 @@ def _check_size(name: str, model: nn.Module, request: ClassifierRequest, default
 
 
 def classifier_attention(spec: ClassifierSpec, attention: Attention | str | None) -> Attention | None:
-    """The variant that a name stands for in this architecture: with its own k, its logits scaled as it scales them."""
+    """Return the variant for a name, with the architecture's own k and logit scale."""
     if not isinstance(attention, str):
         return attention
     options: dict[str, Any] = {"name": attention, **({"topk": spec.topk} if attention == "knn" else {})}
@@ -240,7 +239,7 @@ CLASSIFIERS: dict[str, ClassifierSpec] = {
 
 
 def classifier_spec(name: str) -> ClassifierSpec:
-    """The row of the table.
+    """Return the row of the table.
 
     Raises:
         InputError: there is no such classifier; the message offers the nearest name.
@@ -251,5 +250,5 @@ def classifier_spec(name: str) -> ClassifierSpec:
 
 
 def list_classifiers(pattern: str = "*") -> list[str]:
-    """Names of classifiers that match a shell pattern, such as `deit*`."""
+    """Return the names of classifiers that match a shell pattern, such as `deit*`."""
     return [name for name in CLASSIFIERS if fnmatchcase(name, pattern)]

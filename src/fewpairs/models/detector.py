@@ -1,4 +1,4 @@
-"""Encoder, feature pyramid, torchvision's heads: losses in training, boxes (and masks) in evaluation."""
+"""Detector with torchvision's heads: losses in training, boxes (and masks) in evaluation."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ _TERMS = {
     "loss_objectness": "proposal_class",
     "loss_rpn_box_reg": "proposal_box",
 }
-"""What torchvision calls the losses, and what they are called here."""
+"""torchvision's names of the losses -> ours."""
 
 
 class Detector(nn.Module):
     """`Pictures` -> losses by name in training; images -> a `Detections` each, in their own pixels, in evaluation.
 
-    Images are `[c H W]` float in 0..1, of any size from one pixel on and each of its own. In training they are taken as
-    they are; in evaluation resized, see `DetectorOptions.shorter`. Objects of crowds and boxes without area are not
-    learnt. Images without any object teach the background, and give no loss of boxes.
+    Images are `[c H W]` float in 0..1, of any sizes from one pixel on. Training uses their sizes as given; evaluation
+    resizes them, see `DetectorOptions.shorter`. Training ignores crowds and boxes without area. Images without objects
+    train the background and give no box loss.
 
     Args:
         network: torchvision's `RetinaNet`, or a `GeneralizedRCNN`, on a `PyramidBackbone`.
-        in_channels: of the images.
-        background: how many labels of the network come before those of the classes: 1 with a softmax, else 0.
+        in_channels: channels of the images.
+        background: number of the network's labels before those of the classes: 1 with a softmax, otherwise 0.
         masks: whether the network gives masks.
     """
 
@@ -52,20 +52,20 @@ class Detector(nn.Module):
 
     @property
     def encoder(self) -> Pyramid:
-        """The part that comes with pretrained weights."""
+        """The encoder, which may have pretrained weights."""
         return self.backbone.encoder
 
     def forward(self, image: Pictures | Tensor | Sequence[Tensor]) -> dict[str, Tensor] | list[Detections]:
-        """Losses `class`, `box`, and of an R-CNN `mask`, `proposal_class`, `proposal_box`, each a mean in float32.
+        """Return the losses `class`, `box`, and of an R-CNN `mask`, `proposal_class`, `proposal_box`: float32 means.
 
-        In evaluation: detections, at most `DetectorOptions.detections` an image.
+        In evaluation return detections, at most `DetectorOptions.detections` per image.
 
         Args:
-            image: in training `Pictures`; in evaluation these, `[s c H W]` or a sequence of `[c H W]`.
+            image: `Pictures`; in evaluation also `[s c H W]` or a sequence of `[c H W]`.
 
         Raises:
-            InputError: images of other channels or without pixels, training without objects' truth, or a detector of
-                masks on objects without them.
+            InputError: images have other channels or no pixels, the true objects are missing, or they lack masks that
+                the detector needs.
         """
         images = self._checked(image)
         if self.training:
@@ -77,7 +77,7 @@ class Detector(nn.Module):
         return [self._detections(found) for found in self.network(images)]
 
     def layer_groups(self) -> list[list[str]]:
-        """Names of all parameters by layer, from input to output: embedding, each block, ..., FPN and heads."""
+        """Return names of all parameters by layer, from input to output: embedding, each block, ..., FPN and heads."""
         left, root = [name for name, _ in self.named_parameters()], "network.backbone.encoder."
         groups = []
         for prefixes in self.encoder.layer_prefixes():
@@ -87,7 +87,7 @@ class Detector(nn.Module):
         return [*filter(None, groups), left]
 
     def no_weight_decay(self) -> set[str]:
-        """Names of parameters that no weight decay should shrink although they have more than one dimension."""
+        """Return names of parameters with more than one dimension that have no weight decay."""
         return {f"network.backbone.encoder.{name}" for name in self.encoder.no_weight_decay()}
 
     def _checked(self, image: Pictures | Tensor | Sequence[Tensor]) -> list[Tensor]:
@@ -100,18 +100,18 @@ class Detector(nn.Module):
                     "made"
                 )
         if not images:
-            raise InputError("the detector got no image; give one at least")
+            raise InputError("the detector got no image; give at least one")
         return images
 
     def _target(self, objects: Objects) -> dict[str, Tensor]:
-        """The truth of one image as torchvision wants it."""
+        """Convert the truth of one image to torchvision's format."""
         with_area = (objects.boxes[:, 2:] > objects.boxes[:, :2]).all(dim=1)
         kept = objects.take(~objects.crowd & with_area)
         target = {"boxes": kept.boxes.float(), "labels": kept.labels + self.background}
         if self.masks:
             if kept.masks is None:
                 raise InputError(
-                    "a detector of masks learns from objects with masks, and these have boxes alone; use faster_rcnn "
+                    "a mask detector trains on objects with masks, and these have only boxes; use faster_rcnn "
                     "or retinanet, or data with masks"
                 )
             target["masks"] = kept.masks.to(torch.uint8)

@@ -1,4 +1,4 @@
-"""The part of a detector whose products can be counted: all but what depends on what an image shows."""
+"""The part of a detector whose products can be counted, because it does not depend on the image content."""
 
 from __future__ import annotations
 
@@ -11,21 +11,20 @@ from fewpairs.models.detector import Detector
 from fewpairs.models.segmenter import pad_to_multiple
 
 PROPOSALS = 1000
-"""Boxes that an R-CNN looks into, of an image that is predicted."""
+"""Proposals per image that an R-CNN classifies in prediction."""
 
 _DIVISOR = 32
-"""Of the padded height and width of torchvision's batches."""
+"""torchvision pads height and width of batches to multiples of this."""
 
 
 class CountedDetector(nn.Module):
     """Encoder, FPN and heads of a detector, run on an image `[b c H W]` of the resized size.
 
-    RetinaNet's heads run on every place. Of an R-CNN, the proposals' head does; the box head runs on 1000 cuts of each
-    image, the mask head on as many as there are detections at most; in training on `DetectorOptions.samples`, and a
-    quarter of these. What cuts, sorts and suppresses boxes depends on the image and forms no products of matrices: it
-    is left out.
+    RetinaNet's heads and an R-CNN's proposal head run on every position. In prediction the box head runs on 1000 boxes
+    per image and the mask head on the maximum number of detections; in training they run on `DetectorOptions.samples`
+    boxes and on a quarter of these. RoIAlign, sorting and suppression form no matrix products and are left out.
 
-    Shares its modules with the detector.
+    The modules are shared with the detector.
     """
 
     def __init__(self, detector: Detector) -> None:
@@ -45,7 +44,7 @@ class CountedDetector(nn.Module):
         self.samples = rois.fg_bg_sampler.batch_size_per_image
 
     def forward(self, image: Tensor) -> list[Any]:
-        """What each head gives."""
+        """Return the outputs of each head."""
         maps = enumerate(self.encoder(pad_to_multiple(image, _DIVISOR)))
         fused = self.decoder(OrderedDict((str(level), one) for level, one in maps))
         found = [self.heads["dense"](list(fused.values()))]

@@ -1,7 +1,7 @@
-"""What torchvision's detectors lack here: any pyramid encoder below the FPN, known strides, full precision at the end.
+"""Parts of torchvision's detectors with changes: any pyramid encoder, known strides, and outputs in float32.
 
-Heads, anchors, proposals, RoIAlign, non-maximum suppression and the pyramid network are torchvision's; the classes of
-this file change single steps of them and say which.
+Heads, anchors, proposals, RoIAlign, non-maximum suppression and the FPN are torchvision's; each class of this module
+says which step it changes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from fewpairs.models.pyramid import Pyramid
 
 _PASTED = 16
-"""Masks brought to the image's size at once, which bounds the memory of a prediction."""
+"""Number of masks resized to the image's size at once; it bounds the memory of a prediction."""
 
 
 class PyramidBackbone(nn.Module):
@@ -48,10 +48,10 @@ class PyramidBackbone(nn.Module):
 
 
 class DetectorTransform(GeneralizedRCNNTransform):
-    """Normalises and pads a batch; resizes only what is to be predicted, as training images come resized.
+    """Normalise and pad a batch, and resize images in evaluation; training images have their size already.
 
-    Sides are rounded to whole pixels, at least one, and shrunk with antialiasing, as training images are. Masks are
-    pasted and decided a few at a time.
+    Sides are rounded to whole pixels (at least one) and shrunk with antialiasing, as training images are. Masks are
+    pasted and thresholded a few at a time.
     """
 
     def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor] | None]:
@@ -67,7 +67,7 @@ class DetectorTransform(GeneralizedRCNNTransform):
     def postprocess(
         self, result: list[dict[str, Tensor]], image_shapes: list[Any], original_image_sizes: list[Any]
     ) -> list[dict[str, Tensor]]:
-        """Boxes in pixels of the image as it was given, and masks `[o H W]` bool of its size."""
+        """Return boxes in pixels of the original image, and masks `[o H W]` bool of its size."""
         if self.training:
             return result
         for found, shape, native in zip(result, image_shapes, original_image_sizes, strict=True):
@@ -81,9 +81,9 @@ class DetectorTransform(GeneralizedRCNNTransform):
 
 
 class StridedAnchors(AnchorGenerator):
-    """Anchors at the strides that the maps have; torchvision's divides sizes, which rounding of small maps falsifies.
+    """Anchors at the maps' strides, which torchvision computes from sizes and gets wrong for small, rounded maps.
 
-    They are in float32 whatever the precision of the maps.
+    They are in float32 for any precision of the maps.
     """
 
     def __init__(self, sizes: Sequence[Sequence[float]], ratios: Sequence[float], strides: Sequence[int]) -> None:
@@ -99,7 +99,7 @@ class StridedAnchors(AnchorGenerator):
 
 
 class StridedAlign(MultiScaleRoIAlign):
-    """RoIAlign over maps of a known first stride; torchvision's guesses it from the images' sizes without padding."""
+    """RoIAlign on maps of a known first stride; torchvision's estimates it from the images' sizes without padding."""
 
     def __init__(self, levels: Sequence[str], size: int, stride: int) -> None:
         super().__init__(list(levels), size, sampling_ratio=2)
@@ -111,9 +111,9 @@ class StridedAlign(MultiScaleRoIAlign):
 
 
 class Proposals(RegionProposalNetwork):
-    """Proposals of which every image has one at least, the whole of it where all others are empty.
+    """Proposals with at least one per image: the whole image if there is no other.
 
-    Without any, the losses of the second stage would be means over nothing.
+    Without it, losses of the second stage could be means over nothing.
     """
 
     def filter_proposals(
@@ -128,7 +128,7 @@ class Proposals(RegionProposalNetwork):
 
 
 class Float32RetinaNetHead(RetinaNetHead):
-    """Outputs in float32, so that boxes and losses lose nothing to a lower precision of the convolutions."""
+    """RetinaNet head with float32 outputs, so that a lower precision of the convolutions does not affect boxes."""
 
     def forward(self, x: list[Tensor]) -> dict[str, Tensor]:
         return {name: value.float() for name, value in super().forward(x).items()}

@@ -1,4 +1,4 @@
-"""Detectors by name: a literal table, and the functions that put torchvision's heads on any pyramid encoder."""
+"""Table of detectors by name, and the functions that put torchvision's heads on any pyramid encoder."""
 
 from __future__ import annotations
 
@@ -37,36 +37,34 @@ from fewpairs.models.pyramid import Pyramid, create_pyramid
 
 HeadNorm = Literal["none", "group"]
 
-"""Of ImageNet, by which colour images are normalised; images of other channels by the mean of these."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DetectorOptions:
-    """What may be chosen about a detector; the defaults are those of the publications on COCO."""
+    """Settings of a detector; the defaults are those of the publications on COCO."""
 
     shorter: int = 800
-    """Pixels of the shorter side in evaluation, to which an image is resized ..."""
+    """Evaluation resizes an image so that its shorter side has this many pixels ..."""
     longer: int = 1333
-    """... unless the longer side would be over this."""
+    """... unless its longer side would have more than this."""
     width: int = 256
     """Channels of the FPN and of the heads' convolutions."""
     hidden: int = 1024
-    """Width of the R-CNNs' linear layers."""
+    """Width of an R-CNN's linear layers."""
     samples: int = 512
-    """Boxes of an image that an R-CNN's second stage learns from in a step, a quarter of them of objects at most."""
+    """Boxes per image that train an R-CNN's second stage in a step; at most a quarter are objects."""
     norm: HeadNorm = "none"
     """`group`: group normalisation in FPN and heads' convolutions, which training from scratch needs (1811.08883)."""
     anchor_sizes: tuple[tuple[float, ...], ...] | None = None
     """Square roots of the anchors' areas in pixels of the resized image, a tuple for each map from the finest on;
     None: 4 strides by 1, 2^(1/3) and 2^(2/3) (RetinaNet), 8 strides (R-CNN)."""
     anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
-    """Heights by widths."""
+    """Ratios of height to width."""
     score_threshold: float = 0.05
-    """Detections of lower scores are not given."""
+    """Detections with lower scores are dropped."""
     nms_threshold: float = 0.5
-    """Of two boxes of a class that overlap by a higher IoU, the one of the lower score is not given."""
+    """Of two boxes of a class with a higher IoU, the one with the lower score is dropped."""
     detections: int = 100
-    """An image, at most."""
+    """Maximum detections per image."""
 
     def __post_init__(self) -> None:
         for name, least in (
@@ -86,31 +84,31 @@ class DetectorOptions:
             raise InputError(f"norm={self.norm!r} is not known; {nearest(str(self.norm), get_args(HeadNorm))}")
         sizes = self.anchor_sizes
         if sizes is not None and (not sizes or len({len(level) for level in sizes}) != 1 or not sizes[0]):
-            raise InputError(f"anchor_sizes={sizes} must give each map equally many sizes, one at least")
+            raise InputError(f"anchor_sizes={sizes} must give each map the same number of sizes, at least one")
         given = [*self.anchor_ratios, *(size for level in sizes or () for size in level)]
         if not self.anchor_ratios or not all(value > 0 and math.isfinite(value) for value in given):
             raise InputError(
-                f"anchor_sizes={sizes} and anchor_ratios={self.anchor_ratios} must be numbers above 0, one ratio at "
-                "least"
+                f"anchor_sizes={sizes} and anchor_ratios={self.anchor_ratios} must be numbers above 0, with at least "
+                "one ratio"
             )
 
     @property
     def norm_layer(self) -> Callable[[int], nn.Module] | None:
-        """Of FPN and heads: 32 groups, or as many as leave each 2 channels at least, so that one place is enough."""
+        """Norm of FPN and heads: up to 32 groups of at least 2 channels, so that one position is enough."""
         groups = next(count for count in (32, 16, 8, 4, 2, 1) if self.width % count == 0 and self.width >= 2 * count)
         return None if self.norm == "none" else partial(nn.GroupNorm, groups)
 
     def anchors(self, backbone: PyramidBackbone, scale: float, steps: int) -> StridedAnchors:
-        """For the maps of `backbone`; by default `scale` strides by `steps` of an octave.
+        """Return anchors for the maps of `backbone`: by default `scale` strides, in `steps` steps per octave.
 
         Raises:
-            InputError: sizes for another number of maps.
+            InputError: the options have sizes for another number of maps.
         """
         default = [[scale * stride * 2 ** (step / steps) for step in range(steps)] for stride in backbone.strides]
         sizes = default if self.anchor_sizes is None else self.anchor_sizes
         if len(sizes) != len(backbone.strides):
             raise InputError(
-                f"anchor_sizes gives sizes for {len(sizes)} maps, and there are {len(backbone.strides)}, of strides "
+                f"anchor_sizes gives sizes for {len(sizes)} maps, but there are {len(backbone.strides)}, of strides "
                 f"{', '.join(map(str, backbone.strides))}"
             )
         return StridedAnchors(sizes, self.anchor_ratios, backbone.strides)
@@ -118,18 +116,18 @@ class DetectorOptions:
 
 @dataclass(frozen=True, slots=True)
 class DetectorSpec:
-    """A row of the table."""
+    """One row of the table of detectors."""
 
     summary: str
     build: Callable[[Pyramid, int, int, DetectorOptions], Detector]
     """Encoder, classes, channels of the images, options -> detector."""
     levels: int
-    """Maps of the encoder that are used at most, from the coarsest on."""
+    """Maximum number of the encoder's maps used, counted from the coarsest."""
     masks: bool = False
 
 
 def retinanet(encoder: Pyramid, classes: int, in_channels: int, options: DetectorOptions) -> Detector:
-    """Focal loss over dense anchors on strides 8 to 128 (arXiv 1708.02002)."""
+    """Build RetinaNet: focal loss over dense anchors on strides 8 to 128 (arXiv 1708.02002)."""
     top = LastLevelP6P7(encoder.channels[-1], options.width)
     backbone = PyramidBackbone(encoder, _fpn(encoder, options, top), extra=2)
     anchors = options.anchors(backbone, 4, 3)
@@ -148,7 +146,7 @@ def retinanet(encoder: Pyramid, classes: int, in_channels: int, options: Detecto
 
 
 def rcnn(encoder: Pyramid, classes: int, in_channels: int, options: DetectorOptions, *, masks: bool) -> Detector:
-    """Proposals on strides 4 to 64, then boxes (arXiv 1506.01497) and masks (arXiv 1703.06870) from cuts of maps."""
+    """Build Faster or Mask R-CNN (arXiv 1506.01497, 1703.06870) with proposals on strides 4 to 64."""
     backbone = PyramidBackbone(encoder, _fpn(encoder, options, LastLevelMaxPool()), extra=1)
     anchors = options.anchors(backbone, 8, 1)
     levels, finest = [str(level) for level in range(len(encoder.strides))], encoder.strides[0]
@@ -194,7 +192,7 @@ DETECTORS: dict[str, DetectorSpec] = {
 
 
 def detector_spec(name: str) -> DetectorSpec:
-    """The row of the table.
+    """Return the row of the table.
 
     Raises:
         InputError: there is no such detector; the message offers the nearest name.
@@ -215,15 +213,16 @@ def create_detector(
     pretrained: str | Path | bool | None = None,
     options: DetectorOptions | None = None,
 ) -> Detector:
-    """A detector by its name in `DETECTORS` on an encoder by its name in timm, where ours are registered.
+    """Build a detector by its name in `DETECTORS` on an encoder by its name in timm, which knows ours too.
 
     Args:
         encoder, attention, drop_path, pretrained: see `create_pyramid`; weights are the encoder's.
-        classes: of objects; the background is none of them.
+        classes: number of object classes, without the background.
 
     Raises:
-        InputError: an unknown name, an encoder without a pyramid, a number out of its range, anchors for other maps.
-        CheckpointError: weights that cannot be fetched, or do not fit.
+        InputError: a name is unknown, the encoder has no pyramid, a number is out of range, or anchors do not fit the
+            maps.
+        CheckpointError: weights cannot be downloaded, or do not fit.
     """
     spec = detector_spec(name)
     if classes < 1:

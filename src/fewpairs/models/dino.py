@@ -19,32 +19,32 @@ from fewpairs.types import Distilled
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TeacherSchedule:
-    """How the teacher runs over a training. The defaults are those of DINO's longer ViT-S runs.
+    """Schedule of the teacher. The defaults are those of DINO's longer ViT-S runs.
 
     Raises:
-        InputError: a setting out of its range.
+        InputError: a setting is out of range.
     """
 
     momentum: float = 0.996
-    """Share of the teacher that one step keeps at the start; it goes to 1 along a cosine."""
+    """Momentum of the teacher at the start; it rises to 1 along a cosine."""
     temperature: float = 0.07
-    """That divides the teacher's centred logits, once warm."""
+    """Temperature of the teacher after the warm-up; it divides the centred logits."""
     cold_temperature: float = 0.04
-    """The same at the start, from where it rises in a line."""
+    """Temperature at the start, from which it rises linearly."""
     warmup: int = 0
-    """Steps of that rise."""
+    """Steps of the warm-up of the temperature."""
     centre_momentum: float = 0.9
-    """Share of the running mean of the teacher's logits that one step keeps."""
+    """Momentum of the running mean of the teacher's logits."""
     freeze: int = 0
-    """Steps, from the first, in which the last layer of the student's head is not trained."""
+    """Number of first steps in which the last layer of the student's head is not trained."""
 
     def __post_init__(self) -> None:
         for name in ("momentum", "centre_momentum"):
             if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"{name}={getattr(self, name)}: give a share from 0 to 1")
+                raise InputError(f"{name}={getattr(self, name)}: give a number from 0 to 1")
         for name in ("temperature", "cold_temperature"):
             if not 0 < getattr(self, name) < math.inf:
-                raise InputError(f"{name}={getattr(self, name)}: a temperature is positive")
+                raise InputError(f"{name}={getattr(self, name)}: a temperature must be positive")
         for name in ("warmup", "freeze"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name}={getattr(self, name)}: give a number of steps, 0 for none")
@@ -92,12 +92,12 @@ class ProjectionHead(nn.Module):
         return F.linear(unit, weight if self.norm is None else weight * self.norm)
 
     def last_layer(self) -> list[nn.Parameter]:
-        """What is not trained while the last layer is frozen."""
+        """Return the parameters that are not trained while the last layer is frozen."""
         return [self.direction] if self.norm is None else [self.direction, self.norm]
 
 
-class Projected(nn.Module):
-    """Encoder -> projection head, over crops of several sizes; crops of one size go through the encoder together."""
+class ProjectedEncoder(nn.Module):
+    """Encoder and projection head for crops of several sizes; crops of one size go through the encoder together."""
 
     def __init__(self, encoder: nn.Module, head: ProjectionHead) -> None:
         super().__init__()
@@ -126,14 +126,14 @@ class DinoPair(nn.Module):
     goes on exactly. In evaluation the model gives the teacher's features `[b c]` of one image tensor.
 
     Args:
-        student: an encoder without classifier, `[b c H W]` -> `[b c]`, which takes every size of crop.
-        teacher: the same one, usually without drop path; its weights are overwritten.
-        head: of the student; the teacher gets a copy.
-        steps: how many optimiser steps the training has.
-        global_crops: how many of the crops, the first ones, the teacher sees.
+        student: an encoder without classifier, `[b c H W]` -> `[b c]`, for all sizes of crops.
+        teacher: the same architecture, usually without drop path; its weights are overwritten.
+        head: head of the student; the teacher gets a copy.
+        steps: number of optimiser steps of the training.
+        global_crops: number of the first crops, which the teacher sees.
 
     Raises:
-        InputError: two encoders whose weights do not correspond.
+        InputError: the weights of the two encoders do not correspond.
     """
 
     centre: Tensor
@@ -163,8 +163,8 @@ class DinoPair(nn.Module):
         teacher.load_state_dict(student.state_dict())
         self.schedule, self.steps, self.global_crops = schedule, steps, global_crops
         self.step = 0
-        self.student = Projected(student, head)
-        self.teacher = Projected(teacher, deepcopy(head)).requires_grad_(False)
+        self.student = ProjectedEncoder(student, head)
+        self.teacher = ProjectedEncoder(teacher, deepcopy(head)).requires_grad_(False)
         self.register_buffer("centre", torch.zeros(head.direction.shape[0]))
         self._sum: Tensor | None = None
         self._count = 0
@@ -182,7 +182,7 @@ class DinoPair(nn.Module):
         return Distilled(self.student(crops), teacher, self.centre.clone(), temperature)
 
     def features(self, image: Tensor | Sequence[Tensor]) -> Tensor:
-        """`[b c H W]` -> the teacher's features `[b c]`."""
+        """Return the teacher's features `[b c]` for images `[b c H W]`."""
         if not isinstance(image, Tensor):
             raise InputError(f"in evaluation the model takes one tensor of images, not {len(image)} crops")
         features: Tensor = self.teacher.encoder(image)
@@ -198,14 +198,14 @@ class DinoPair(nn.Module):
         return image
 
     def before_step(self) -> None:
-        """Take the gradient from the last layer while it is frozen, so that the optimiser passes it over."""
+        """Remove the gradient of the last layer while it is frozen, so that the optimiser skips it."""
         if self.step < self.schedule.freeze:
             for parameter in self.student.head.last_layer():
                 parameter.grad = None
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """Move teacher (equation in section 3.1 of the paper) and centre (its equation 4)."""
+        """Update the teacher (paper, section 3.1) and the centre (equation 4)."""
         keep = self.schedule.momentum_at(self.step, self.steps)
         torch._foreach_lerp_(list(self.teacher.parameters()), list(self.student.parameters()), 1 - keep)
         if self._sum is not None:
@@ -214,7 +214,7 @@ class DinoPair(nn.Module):
         self.step += 1
 
     def get_extra_state(self) -> Tensor:
-        """The step, as a tensor: kept as a plain number between, so that no step waits for a GPU to tell it."""
+        """Return the step as a tensor; it is kept as a plain number, so that no step synchronises with a GPU."""
         return torch.tensor(self.step)
 
     def set_extra_state(self, state: Tensor) -> None:
@@ -222,7 +222,7 @@ class DinoPair(nn.Module):
 
 
 def _mean_over_processes(total: Tensor, count: int) -> Tensor:
-    """The mean `[o]` of logits whose sum and number each process knows of its own."""
+    """Return the mean `[o]` of logits over all processes; each has the sum and the number of its own."""
     if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
         both = torch.cat([total, total.new_tensor([count])])
         distributed.all_reduce(both)

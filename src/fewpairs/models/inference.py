@@ -1,4 +1,4 @@
-"""How a trained segmenter goes over an image: whole or window by window, at several sizes, mirrored."""
+"""Inference of a segmenter: whole images or sliding windows, several scales, and mirroring."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ Mode = Literal["whole", "slide"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InferenceConfig:
-    """Settings of an inference.
+    """Settings of inference.
 
     Attributes:
-        mode: `whole` gives the model the image at once; `slide` windows of it, whose logits are averaged where they
+        mode: `whole` gives the model the whole image; `slide` gives it windows, whose logits are averaged where they
             overlap.
-        window: height and width in pixels of a window; where the image is smaller, all of it.
+        window: height and width of a window in pixels, cut to the size of a smaller image.
         stride: pixels from one window to the next, down and across; None: two thirds of the window (as
             mmsegmentation's 341 for 512).
-        ratios: the image is seen at these multiples of its size, and the probabilities averaged.
-        flip: each of these is seen mirrored left to right too.
-        windows: how many go through the model at once.
+        ratios: multiples of the image's size at which probabilities are computed and averaged.
+        flip: whether to average over the mirrored image (left to right) too.
+        windows: number of windows that go through the model at once.
     """
 
     mode: Mode = "whole"
@@ -57,25 +57,24 @@ class InferenceConfig:
                 f"inference.ratios={list(self.ratios)}: give one or more positive factors, such as [0.5, 1]"
             )
         if self.windows < 1:
-            raise InputError(f"inference.windows={self.windows}: at least one goes through the model at once")
+            raise InputError(f"inference.windows={self.windows}: at least one window must go through the model at once")
 
     @property
     def step(self) -> Size:
-        """The stride, worked out."""
+        """The stride, with the default applied."""
         return self.stride or (max(1, 2 * self.window[0] // 3), max(1, 2 * self.window[1] // 3))
 
     @property
     def plain(self) -> bool:
-        """Whether the image is seen once, at its own size."""
+        """Whether the image is used once, at its own size."""
         return self.ratios == (1.0,) and not self.flip
 
 
 class InferenceSegmenter(nn.Module):
-    """`[b c H W]` -> logits `[b k H W]` of a segmenter that goes over the image as `config` says.
+    """`[b c H W]` -> logits `[b k H W]` of a segmenter with the inference settings `config`.
 
-    Averaged probabilities come back as their logarithm, so that the likeliest class is that of the logits. In `slide`
-    mode the model's own tensors are those of `config.windows` windows, however large the image; what grows with it is
-    one sum of logits.
+    Averaged probabilities are returned as their logarithm, so that the most probable class has the largest logit. In
+    `slide` mode the model holds tensors of `config.windows` windows; only the sum of logits grows with the image.
     """
 
     def __init__(self, segmenter: nn.Module, config: InferenceConfig) -> None:
@@ -97,7 +96,7 @@ class InferenceSegmenter(nn.Module):
         return (total / times).clamp(min=torch.finfo(torch.float32).tiny).log()
 
     def _seen(self, image: Tensor) -> Iterator[tuple[Tensor, bool]]:
-        """The image at every ratio, and mirrored; whether it is."""
+        """Yield the image at every ratio and whether it is mirrored."""
         for ratio in self.config.ratios:
             size = tuple(max(1, round(side * ratio)) for side in image.shape[-2:])
             resized = image
@@ -116,9 +115,9 @@ class InferenceSegmenter(nn.Module):
         total: Tensor | None = None
         times = torch.zeros(image.shape[-2:], device=image.device)
         for start in range(0, len(corners), self.config.windows):
-            some = corners[start : start + self.config.windows]
-            crops = torch.cat([image[..., top : top + sides[0], left : left + sides[1]] for top, left in some])
-            for (top, left), logits in zip(some, self.segmenter(crops).float().split(len(image)), strict=True):
+            batch = corners[start : start + self.config.windows]
+            crops = torch.cat([image[..., top : top + sides[0], left : left + sides[1]] for top, left in batch])
+            for (top, left), logits in zip(batch, self.segmenter(crops).float().split(len(image)), strict=True):
                 if total is None:
                     total = logits.new_zeros((len(image), logits.shape[1], *image.shape[-2:]))
                 total[..., top : top + sides[0], left : left + sides[1]] += logits
@@ -128,5 +127,5 @@ class InferenceSegmenter(nn.Module):
 
 
 def _starts(length: int, window: int, step: int) -> list[int]:
-    """Where windows begin along one side, the last one flush with its end."""
+    """Return where windows begin along one side; the last one ends at the side's end."""
     return sorted({*range(0, length - window, step), length - window})

@@ -1,6 +1,6 @@
-"""The classifiers with k-NN attention in timm's registry: `timm.create_model("deit_tiny_knn100_patch16_224")`.
+"""Classifiers with k-NN attention in timm's registry: `timm.create_model("deit_tiny_knn100_patch16_224")`.
 
-A name is the dense one's with `knn`, or `knn` and the number of keys, before its patch and image size.
+The name is that of the dense model, with `knn`, or `knn` and the number of keys, before patch and image size.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def _entry_point(name: str, spec: ClassifierSpec) -> Callable[..., nn.Module]:
         return swap_every_layer(timm.create_model(dense, pretrained=pretrained, **kwargs), variant)
 
     build.__name__ = build.__qualname__ = knn_name(name, spec.topk)
-    build.__doc__ = f"{spec.summary} with k-NN attention; `topk` is a number of keys or a share of them."
+    build.__doc__ = f"{spec.summary} with k-NN attention; `topk` is a number of keys or a fraction of them."
     return build
 
 
@@ -46,7 +46,7 @@ KNN_NAMES = {
     for name, spec in CLASSIFIERS.items()
     if spec.timm_name or name in timm_registry.default_cfgs
 }
-"""What timm calls a classifier with k-NN attention -> its name in `CLASSIFIERS`."""
+"""timm's name of a classifier with k-NN attention -> its name in `CLASSIFIERS`."""
 
 for _name in KNN_NAMES.values():
     register_model(_entry_point(_name, CLASSIFIERS[_name]))

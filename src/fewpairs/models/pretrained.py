@@ -1,4 +1,4 @@
-"""Pretrained weights into a model of any attention, with an account of what became of each tensor."""
+"""Loading of pretrained weights into a model with any attention, with a report on each tensor."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ Named = dict[str, tuple[str, Tensor]]
 
 @dataclass
 class LoadReport:
-    """What became of the tensors of a checkpoint (`dropped`) and of a model (the others). Print it."""
+    """Report on the tensors of a checkpoint (`dropped`) and of a model (the others); printing it shows all."""
 
     layout: Layout
     matched: list[str] = field(default_factory=list)
-    """Copied as they were."""
+    """Tensors copied without a change."""
     converted: dict[str, str] = field(default_factory=dict)
-    """Copied after a change: name in the model -> what was done."""
+    """Tensors copied after a conversion: name in the model -> conversion."""
     new: list[str] = field(default_factory=list)
-    """In the model and not in the checkpoint: left as initialised."""
+    """Tensors of the model that are not in the checkpoint; they keep their initial values."""
     dropped: dict[str, str] = field(default_factory=dict)
-    """In the checkpoint and not in the model: name -> why."""
+    """Tensors of the checkpoint that are not in the model: name -> reason."""
     notes: list[str] = field(default_factory=list)
-    """What else to know before training."""
+    """Further hints for training."""
 
     def __str__(self) -> str:
         lines = [
@@ -63,19 +63,18 @@ class LoadReport:
 def load_pretrained(
     model: nn.Module, source: str | Path | Mapping[str, Tensor], *, strict_shapes: bool = False
 ) -> LoadReport:
-    """Fill `model` from a timm, DeiT or Microsoft CvT checkpoint, or one of our own, and say what was done.
+    """Load a checkpoint of timm, DeiT, Microsoft CvT, T2T-ViT or fewpairs into `model`, and return a report.
 
     Weights of softmax attention go into key-value attention: the key and value rows are kept, the query rows dropped.
-    Position tables are resampled to the model's grid, class and distillation tokens left out where the model has none,
-    and the first convolution folded to the model's channels as timm does. Nothing is written to the model when this
-    raises.
+    Position tables are resampled to the model's grid, class and distillation tokens that the model lacks are left out,
+    and the first convolution is folded to the model's channels as in timm. If this raises, the model is unchanged.
 
     Args:
         source: a .safetensors or PyTorch file, `timm:NAME.TAG` for weights from timm's hub, or the tensors themselves.
-        strict_shapes: refuse a last layer of another number of classes rather than leave it new.
+        strict_shapes: refuse a last layer with another number of classes; otherwise it keeps its initial values.
 
     Raises:
-        CheckpointError: the file cannot be read as weights alone, or belongs to another model; the message names the
+        CheckpointError: the file cannot be read as plain weights, or belongs to another model; the message names the
             keys that differ.
     """
     weights = dict(unnest(source)) if isinstance(source, Mapping) else read_weights(source)
@@ -105,7 +104,7 @@ def _scaled_by_width(layer: MultiHead) -> bool:
 
 
 def _in_model_names(model: nn.Module, weights: dict[str, Tensor], report: LoadReport) -> Named:
-    """The checkpoint's tensors under the model's names, without tokens that the model has not."""
+    """Return the checkpoint's tensors under the model's names, without tokens that the model lacks."""
     if report.layout == "fewpairs":
         return {name: (name, value) for name, value in weights.items()}
     if report.layout == "the model's own":
@@ -131,15 +130,15 @@ def _in_model_names(model: nn.Module, weights: dict[str, Tensor], report: LoadRe
 
 
 def _find(model: nn.Module, kind: type[Part], layout: Layout) -> tuple[str, Part]:
-    """The first part of this kind, and what the names of its tensors begin with."""
+    """Return the first submodule of this type, and the prefix of its tensors' names."""
     for name, part in model.named_modules():
         if isinstance(part, kind):
             return f"{name}." if name else "", part
-    raise CheckpointError(f"this is a {layout} checkpoint, and the model has no {kind.__name__} inside")
+    raise CheckpointError(f"this is a {layout} checkpoint, but the model contains no {kind.__name__}")
 
 
 def _without_tokens(weights: dict[str, Tensor], vit: VisionTransformer, report: LoadReport) -> dict[str, Tensor]:
-    """Leave out class and distillation tokens that the model has not, and their rows of the position table."""
+    """Leave out class and distillation tokens that the model lacks, and their rows of the position table."""
     kept = dict(weights)
     tokens = [name for name in ("cls_token", "dist_token") if name in weights]
     wanted = tokens[: vit.num_prefix_tokens]
@@ -147,17 +146,17 @@ def _without_tokens(weights: dict[str, Tensor], vit: VisionTransformer, report: 
         report.dropped[name] = "the model has no such token"
         del kept[name]
     table = weights.get("pos_embed")
-    # some models give their tokens no place: then the table is the grid alone
+    # in some models tokens have no position: then the table has only the grid
     if table is not None and math.isqrt(table.shape[1] - len(tokens)) ** 2 == table.shape[1] - len(tokens):
         kept["pos_embed"] = torch.cat([table[:, : len(wanted)], table[:, len(tokens) :]], dim=1)
     return kept
 
 
 def _fit_all(model: nn.Module, named: Named, report: LoadReport, strict_shapes: bool) -> dict[str, Tensor]:
-    """The tensors that the model takes, in its shapes; fills the report.
+    """Return the tensors for the model, in its shapes, and fill the report.
 
     Raises:
-        CheckpointError: names or shapes of the two differ in more than attention, tokens, decoder and last layer.
+        CheckpointError: names or shapes differ in more than attention, tokens, decoder and last layer.
     """
     targets, tables = model.state_dict(), position_tables(model)
     ready: dict[str, Tensor] = {}

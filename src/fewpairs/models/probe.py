@@ -1,4 +1,4 @@
-"""Linear evaluation: one layer trained on the features of an encoder that stays as it is."""
+"""Linear evaluation: one layer trained on the features of a frozen encoder."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from fewpairs.errors import InputError
 class LinearProbe(nn.Module):
     """Frozen encoder -> linear classifier, as DINO (arXiv 2104.14294) and others score self-supervised features.
 
-    The encoder keeps its evaluation mode in training too and gets no gradient, so only `head` is trained.
+    The encoder stays in evaluation mode and gets no gradient, so only `head` is trained.
 
     Args:
-        encoder: a timm model; its own classifier is taken off.
-        blocks: class tokens of so many last blocks, each after the final norm, are put side by side (4 for a ViT-S in
-            DINO's tables, 1 for a ViT-B); without a class token, means of the tokens. 1 takes the encoder's own
-            features, whatever its architecture.
+        encoder: a timm model; its classifier is removed.
+        blocks: number of last blocks whose class tokens, each after the final norm, are concatenated (4 for a ViT-S in
+            DINO's tables, 1 for a ViT-B); without a class token, the means of the tokens. 1 takes the encoder's own
+            features, for any architecture.
 
     Raises:
-        InputError: fewer than two classes, no block, or more than one of an encoder without equal blocks.
+        InputError: there are fewer than two classes, or the encoder does not have `blocks` blocks of equal width.
     """
 
     def __init__(self, encoder: nn.Module, classes: int, *, blocks: int = 1) -> None:
@@ -31,7 +31,7 @@ class LinearProbe(nn.Module):
             raise InputError(f"classes={classes}: a classifier needs at least two")
         depth = _equal_blocks(encoder)
         if blocks < 1 or (blocks > 1 and blocks > depth):
-            allowed = f"1 to {depth}" if depth else "only 1, for its blocks differ in width"
+            allowed = f"1 to {depth}" if depth else "only 1, because its blocks differ in width"
             raise InputError(f"blocks={blocks}: {type(encoder).__name__} allows {allowed}")
         encoder.reset_classifier(0)  # type: ignore[operator]  # timm's interface
         self.encoder = encoder.requires_grad_(False).eval()
@@ -66,7 +66,7 @@ class LinearProbe(nn.Module):
 
 
 def _equal_blocks(encoder: nn.Module) -> int:
-    """How many blocks of one width the encoder has; 0 for architectures in stages."""
+    """Return the number of blocks if all have one width; 0 for architectures with stages."""
     blocks = getattr(encoder, "blocks", None)
     plain = isinstance(blocks, nn.Module) and hasattr(encoder, "num_prefix_tokens")
     return len(blocks) if plain and hasattr(encoder, "forward_intermediates") else 0  # type: ignore[arg-type]

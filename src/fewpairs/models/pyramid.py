@@ -1,4 +1,4 @@
-"""Maps at rising strides from any hierarchical model of timm or of ours: what dense predictions are made from."""
+"""Feature maps at rising strides from any hierarchical model of timm or ours, for dense prediction."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from fewpairs.models.weights import first_line
 from fewpairs.types import Size
 
 EXAMPLES = ("linglo_b0", "pvt_v2_b0", "swin_tiny_patch4_window7_224", "cvt_13", "resnet18")
-"""Names to offer where another has no pyramid."""
+"""Suggestions for a message about an encoder without a pyramid."""
 
 _NORMED = ("SwinTransformer", "SwinTransformerV2")
-"""Pre-norm stages without a norm at their end: their authors put a layer norm on each map that is read."""
+"""Models with pre-norm stages and no final norm: their authors put a layer norm on each map that is used."""
 
 _PROBE = (64, 96)
 _LEAST = 64
-"""Pixels a side at least, so that batch norm sees more than one place of the coarsest map of a single image."""
+"""Minimum side in pixels, so that batch norm sees more than one position of the coarsest map of a single image."""
 
 
 class Pyramid(Encoder):
@@ -40,10 +40,10 @@ class Pyramid(Encoder):
     coarsest stride (and to 64 pixels at least); what lies beyond the image is cropped from the maps.
 
     Args:
-        name: for messages.
+        name: name of the model for messages.
         body: image -> maps, with timm's `feature_info`.
-        levels: how many maps at most; the coarsest ones are kept.
-        fixed: (h, w) in pixels of the only image that the body takes; None for any.
+        levels: maximum number of maps; the coarsest ones are kept.
+        fixed: the only image size (h, w) in pixels that the body takes; None for any.
     """
 
     def __init__(self, name: str, body: nn.Module, *, levels: int = 4, fixed: Size | None = None) -> None:
@@ -56,10 +56,10 @@ class Pyramid(Encoder):
         self.norms = nn.ModuleList(LayerNorm2d(width) if kind in _NORMED else nn.Identity() for width in self.channels)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """The maps, finest first.
+        """Return the maps, finest first.
 
         Raises:
-            InputError: the model takes one size of images only, and this is another.
+            InputError: the model takes only one image size, and this is another.
         """
         height, width = image.shape[-2:]
         padded = self._padded(image)
@@ -73,8 +73,8 @@ class Pyramid(Encoder):
         if self.fixed is not None:
             if tuple(image.shape[-2:]) != self.fixed:
                 raise InputError(
-                    f"{self.name} takes images of {self.fixed[0]}x{self.fixed[1]} pixels alone, the size that it was "
-                    f"made for, and this one has {image.shape[-2]}x{image.shape[-1]}; give that as image_size"
+                    f"{self.name} takes only images of {self.fixed[0]}x{self.fixed[1]} pixels, the size that it was "
+                    f"made for, but this one has {image.shape[-2]}x{image.shape[-1]}; give that as image_size"
                 )
             return image
         coarsest = self.strides[-1]
@@ -91,12 +91,12 @@ class Pyramid(Encoder):
 
     def no_weight_decay(self) -> set[str]:
         model, root = _whole(self.body), "body." if _whole(self.body) is self.body else "body.model."
-        # what a dense model lists may have gone with its old attention
+        # a swap may have removed parameters that the dense model lists
         there = {name for name, _ in model.named_parameters()}
         return {root + name for name in getattr(model, "no_weight_decay", set)() if name in there}
 
     def load(self, source: str | Path | Mapping[str, Tensor]) -> LoadReport:
-        """Fills the pyramid with weights of the whole model, see `fewpairs.models.load_pretrained`."""
+        """Load weights of the whole model into the pyramid, see `fewpairs.models.load_pretrained`."""
         return load_pretrained(_whole(self.body), source)
 
 
@@ -110,21 +110,20 @@ def create_pyramid(
     image_size: Size | None = None,
     pretrained: str | Path | bool | None = None,
 ) -> Pyramid:
-    """The pyramid of a model by its name in timm, where ours are registered too.
+    """Build the pyramid of a model by its name in timm, which knows ours too.
 
     Args:
-        attention: None, or plain softmax attention, for the architecture as published. Our own models take any other as
-            their argument (CvT then keeps every key, where the variant needs them all), timm's through
-            `fewpairs.swap_attention`.
+        attention: None, or plain softmax attention, for the architecture as published. Our models take others as an
+            argument (CvT then keeps every key if the variant needs them all), timm's by `fewpairs.swap_attention`.
         drop_path: stochastic depth of the last block, rising from 0 at the first.
-        levels: how many maps at most, from the coarsest on: 4 gives strides 4 to 32 of most models.
-        image_size: (h, w) in pixels, needed for models whose windows or tables are made for one size of images.
+        levels: maximum number of maps, counted from the coarsest: 4 gives strides 4 to 32 for most models.
+        image_size: (h, w) in pixels, for models whose windows or tables are made for one image size.
         pretrained: True for timm's weights, or a file or `timm:NAME.TAG`, see `load_pretrained`.
 
     Raises:
-        InputError: an unknown name, a model without a pyramid, a number out of its range, attention that some layer of
-            the model cannot have, or a model for one size of images without that size.
-        CheckpointError: weights that cannot be fetched, or do not fit.
+        InputError: the name is unknown, the model has no pyramid, a number is out of range, some layer cannot have the
+            attention, or a model for one image size lacks `image_size`.
+        CheckpointError: weights cannot be downloaded, or do not fit.
     """
     if not timm.is_model(name.partition(".")[0]):
         raise InputError(f"encoder {name!r} is not known; {_hint(name)}")
@@ -137,8 +136,8 @@ def create_pyramid(
     if drop_path:
         options["drop_path_rate"] = drop_path
     variant = None if attention is None else parse_attention(attention)
-    own = timm.model_entrypoint(name.partition(".")[0]).__module__.startswith("fewpairs.models.encoders")
-    if own and variant is not None:
+    ours = timm.model_entrypoint(name.partition(".")[0]).__module__.startswith("fewpairs.models.encoders")
+    if ours and variant is not None:
         options["attention"] = variant
         if name.startswith("cvt") and any(one.keys_are_queries for one in _each(variant)):
             options["stride_kv"] = 1
@@ -149,7 +148,7 @@ def create_pyramid(
     if (why := _refusal(body, _PROBE, in_channels)) is not None:
         fixed = image_size
         body = _for_one_size(name, fetch, options, image_size, why)
-    if not own and variant is not None and variant != Softmax():
+    if not ours and variant is not None and variant != Softmax():
         swap_every_layer(_whole(body), variant)
     pyramid = Pyramid(name, body, levels=levels, fixed=fixed)
     if isinstance(pretrained, str | Path):
@@ -158,7 +157,7 @@ def create_pyramid(
 
 
 def _whole(body: nn.Module) -> Any:
-    """The model inside timm's feature extractor, or the extractor where it is a cut model itself."""
+    """Return the model inside timm's feature extractor; the extractor itself if it is a truncated model."""
     return getattr(body, "model", body)
 
 
@@ -167,7 +166,7 @@ def _each(attention: Attention) -> Sequence[Variant]:
 
 
 def _build(name: str, fetch: bool, options: dict[str, Any], extra: dict[str, Any]) -> nn.Module:
-    """timm's feature extractor: the whole model where it can give its maps, else a cut one."""
+    """Build timm's feature extractor: the whole model if it can return its maps, otherwise a truncated one."""
     failed: Exception | None = None
     for getter in ({"feature_cls": "getter"}, {}):
         for more in (extra, {}):
@@ -182,7 +181,7 @@ def _build(name: str, fetch: bool, options: dict[str, Any], extra: dict[str, Any
                 failed = failed if isinstance(error, TypeError) and failed is not None else error
     if fetch:
         raise CheckpointError(
-            f"{name}: timm could not give its weights ({type(failed).__name__}: {first_line(failed or Exception())}); "
+            f"{name}: timm could not load its weights ({type(failed).__name__}: {first_line(failed or Exception())}); "
             "download the file where there is a network and give its path as pretrained, or leave it out"
         ) from failed
     raise InputError(
@@ -194,7 +193,7 @@ def _build(name: str, fetch: bool, options: dict[str, Any], extra: dict[str, Any
 def _for_one_size(name: str, fetch: bool, options: dict[str, Any], size: Size | None, why: str) -> nn.Module:
     if size is None:
         raise InputError(
-            f"encoder {name!r} takes images of one size alone ({why}); give image_size, and images of that size, or "
+            f"encoder {name!r} takes images of only one size ({why}); give image_size, and images of that size, or "
             f"choose one for any size, such as {', '.join(EXAMPLES)}"
         )
     body = _build(name, fetch, options, {"img_size": size})
@@ -208,7 +207,7 @@ def _for_one_size(name: str, fetch: bool, options: dict[str, Any], size: Size | 
 
 
 def _refusal(body: nn.Module, size: Size, channels: int) -> str | None:
-    """Why the model does not run on images of this size; None when it does."""
+    """Return why the model does not run on images of this size; None if it does."""
     twin = meta_copy(body).eval()
     try:
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Encoder, decoder, logits at the image's height and width."""
+"""Segmenter: an encoder and a decoder, with logits at the image's height and width."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Segmenter(nn.Module):
     Args:
         encoder: image -> maps.
         decoder: maps, finest first -> logits at any stride.
-        in_channels, out_channels: of the image and of the logits.
-        aux_heads: for deep supervision; each maps the encoder's maps to logits.
+        in_channels, out_channels: channels of the image and of the logits.
+        aux_heads: heads for deep supervision; each turns the encoder's maps into logits.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Segmenter(nn.Module):
     @overload
     def forward(self, image: Tensor, *, auxiliary: Literal[True]) -> dict[str, Tensor | list[Tensor]]: ...
     def forward(self, image: Tensor, *, auxiliary: bool = False) -> Tensor | dict[str, Tensor | list[Tensor]]:
-        """Logits `[b k H W]`; with `auxiliary` `{"out": logits, "aux": [logits of each auxiliary head]}`.
+        """Return logits `[b k H W]`; with `auxiliary` `{"out": logits, "aux": [logits of each auxiliary head]}`.
 
         Raises:
             InputError: the image is not `[b in_channels H W]`.
@@ -67,7 +67,7 @@ class Segmenter(nn.Module):
         return image.shape[2], image.shape[3]
 
     def layer_groups(self) -> list[list[str]]:
-        """Names of all parameters by layer, from input to output: embedding, each block, ..., decoder and heads."""
+        """Return names of all parameters by layer, from input to output: embedding, blocks, ..., decoder and heads."""
         left = [name for name, _ in self.named_parameters()]
         groups = []
         for prefixes in self.encoder.layer_prefixes():
@@ -77,7 +77,7 @@ class Segmenter(nn.Module):
         return [*filter(None, groups), left]
 
     def no_weight_decay(self) -> set[str]:
-        """Names of parameters that no weight decay should shrink although they have more than one dimension."""
+        """Return names of parameters with more than one dimension that have no weight decay."""
         return {f"encoder.{name}" for name in self.encoder.no_weight_decay()}
 
 

@@ -1,4 +1,4 @@
-"""The models by name: a literal table of sizes, and the functions that turn a row into a module."""
+"""Table of segmenters by name, and the functions that build them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from fewpairs.types import Size
 
 @dataclass(frozen=True)
 class SegmenterRequest:
-    """What the user chooses about a model of the table."""
+    """The user's choices for a segmenter of the table."""
 
     attention: Attention
     classes: int
@@ -54,41 +54,41 @@ class SegmenterRequest:
     auxiliary: bool
     drop_path: float
     keep_attention: bool = False
-    """Whether no attention was asked for, so that an encoder keeps its own; `attention` is plain softmax then."""
+    """Whether a pyramid encoder keeps its own attention, because none was requested."""
     encoder: str | None = None
-    """Name of the pyramid encoder, for the rows that take one."""
+    """Name of the pyramid encoder, for rows that take one."""
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A row of the table."""
+    """One row of the table of segmenters."""
 
     summary: str
     image_size: Size
     """Default (h, w) in pixels; the model takes any other too."""
     build: Callable[[SegmenterRequest], Segmenter]
     encoder: str | None = None
-    """For rows that take any pyramid encoder: the one that they have unless another is named."""
+    """Default pyramid encoder, for rows that take any."""
 
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """A decoder, called as `make(channels, strides, classes)`, with the widths of its auxiliary heads."""
+    """A decoder, built by `make(channels, strides, classes)`, and the width of its auxiliary heads."""
 
     make: Callable[..., nn.Module]
     levels: int = 1
-    """How many blocks of a vision transformer it reads."""
+    """Number of vision transformer blocks that the decoder reads."""
     aux_width: int = 256
     norm: Norm = "batch"
 
 
 def scaled_layers(depth: int, parts: Sequence[int], whole: int = 24) -> tuple[int, ...]:
-    """Block indices at `parts` of `whole`: SETR names layers 10, 15, 20, 24 of 24, which are 5, 8, 10, 12 of 12."""
+    """Return block indices at `parts` of `whole`: SETR's layers 10, 15, 20, 24 of 24 are 5, 8, 10, 12 of 12."""
     return tuple(sorted({max(1, int(depth * part / whole + 0.5)) - 1 for part in parts}))
 
 
 def vit_taps(depth: int, decoder: DecoderConfig, auxiliary: bool) -> tuple[int, ...]:
-    """The blocks that a decoder and its auxiliary heads read: SETR's, scaled to the depth; the last is always one."""
+    """Return the blocks that decoder and auxiliary heads read: SETR's, scaled to the depth, with the last block."""
     if decoder.levels > 1:
         return scaled_layers(depth, [24 * (level + 1) // decoder.levels for level in range(decoder.levels)])
     return scaled_layers(depth, (10, 15, 20, 24)) if auxiliary else (depth - 1,)
@@ -97,7 +97,7 @@ def vit_taps(depth: int, decoder: DecoderConfig, auxiliary: bool) -> tuple[int, 
 def build_segmenter(
     encoder: Encoder, decoder: DecoderConfig, request: SegmenterRequest, aux_levels: Sequence[int]
 ) -> Segmenter:
-    """The segmenter of an encoder and a decoder, with auxiliary heads on the encoder's maps `aux_levels`."""
+    """Build a segmenter of an encoder and a decoder, with auxiliary heads on the encoder's maps `aux_levels`."""
     aux = [
         AuxiliaryHead(level, encoder.channels[level], request.classes, width=decoder.aux_width, norm=decoder.norm)
         for level in (aux_levels if request.auxiliary else ())
@@ -107,7 +107,7 @@ def build_segmenter(
 
 
 def setr(request: SegmenterRequest, *, vit: ViTConfig, decoder: DecoderConfig) -> Segmenter:
-    """A plain vision transformer and one of SETR's decoders; auxiliary heads on every tapped block."""
+    """Build a plain vision transformer and one of SETR's decoders; auxiliary heads are on every tapped block."""
     taps = vit_taps(vit.depth, decoder, request.auxiliary)
     transformer = build_vit(
         vit,
@@ -120,7 +120,7 @@ def setr(request: SegmenterRequest, *, vit: ViTConfig, decoder: DecoderConfig) -
 
 
 def conv_setr(request: SegmenterRequest, *, stem: StemConfig, vit: ViTConfig, decoder: DecoderConfig) -> Segmenter:
-    """TransUNet's convolutional stem before the transformer; auxiliary heads on the transformer's blocks."""
+    """Build TransUNet's convolutional stem and a transformer; auxiliary heads are on the transformer's blocks."""
     taps = vit_taps(vit.depth, decoder, request.auxiliary)
     height, width = (-(-side // stem.stride) for side in request.image_size)
     transformer = build_vit(
@@ -132,7 +132,7 @@ def conv_setr(request: SegmenterRequest, *, stem: StemConfig, vit: ViTConfig, de
 
 
 def cvt_setr(request: SegmenterRequest, *, stages: Sequence[CvTStage], decoder: DecoderConfig) -> Segmenter:
-    """CvT without class token, keys and values at stride 1 for every attention; auxiliary heads on the later stages."""
+    """Build CvT without class token, keys and values at stride 1; auxiliary heads are on the later stages."""
     encoder = CvTEncoder(stages, request.attention, in_channels=request.in_channels, drop_path=request.drop_path)
     return build_segmenter(encoder, decoder, request, range(1, len(stages)))
 
@@ -149,7 +149,7 @@ def pyramid_segmenter(request: SegmenterRequest, *, decoder: DecoderConfig) -> S
 
 
 ENCODER = "pvt_v2_b0"
-"""The pyramid encoder unless another is named."""
+"""Default pyramid encoder."""
 
 VIT_S16 = ViTConfig(width=384, depth=12, heads=6)
 VIT_B16 = ViTConfig(width=768, depth=12, heads=12)
@@ -262,12 +262,12 @@ MODELS: dict[str, ModelSpec] = {
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Names of segmentation models that match a shell pattern, such as `*small`."""
+    """Return the names of segmentation models that match a shell pattern, such as `*small`."""
     return [name for name in MODELS if fnmatchcase(name, pattern)]
 
 
 def model_spec(name: str) -> ModelSpec:
-    """The row of the table.
+    """Return the row of the table.
 
     Raises:
         InputError: there is no such model; the message offers the nearest name.
@@ -289,11 +289,11 @@ def create_segmenter(
     drop_path: float = 0.0,
     encoder: str | None = None,
 ) -> Segmenter:
-    """A segmentation model by its name in `MODELS`.
+    """Build a segmentation model by its name in `MODELS`.
 
     Args:
-        attention: one variant for all blocks, or one a stage (CvT), or one a block; when None softmax attention, or
-            the encoder's own where the model takes any encoder.
+        attention: one variant for all blocks, one per stage (CvT), or one per block; None is softmax attention, or the
+            encoder's own if the model takes any encoder.
         classes: output channels (logits).
         image_size: (h, w) in pixels that the learned position table is made for; the model's default when None.
         auxiliary: add the heads for deep supervision.
@@ -302,8 +302,8 @@ def create_segmenter(
         encoder: for `semantic_fpn` and `upernet`, the encoder by its name in timm, see `create_pyramid`.
 
     Raises:
-        InputError: an unknown name, a number out of its range, too few or too many variants, or an encoder for a model
-            that has its own.
+        InputError: the name is unknown, a number is out of range, the number of variants is wrong, or an encoder is
+            given for a model that takes none.
         CheckpointError: see `load_pretrained`.
     """
     spec = model_spec(name)
@@ -317,9 +317,7 @@ def create_segmenter(
         raise InputError(f"{name}: drop_path={drop_path} must be from 0 to below 1")
     if encoder is not None and spec.encoder is None:
         free = ", ".join(row for row, known in MODELS.items() if known.encoder is not None)
-        raise InputError(
-            f"{name} has an encoder of its own, so encoder={encoder!r} is for others: {free}; leave it out"
-        )
+        raise InputError(f"{name} has a fixed encoder; encoder={encoder!r} is only for {free}; leave it out")
     model = spec.build(
         SegmenterRequest(
             Softmax() if attention is None else attention,
@@ -338,7 +336,7 @@ def create_segmenter(
 
 
 def load_segmenter(model: Segmenter, source: Path | str) -> LoadReport:
-    """Pretrained weights into a segmenter: its own, or those of a whole classifier into its encoder.
+    """Load pretrained weights into a segmenter: its own, or those of a classifier into its encoder.
 
     Raises:
         CheckpointError: see `load_pretrained`.

@@ -1,4 +1,4 @@
-"""Weights read from a file, or from timm's hub, without ever running code that the file brings along."""
+"""Reading of weights from a file or timm's hub, without running code from the file."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from fewpairs.errors import CheckpointError
 from fewpairs.models.checkpoint_names import distilled_encoder
 
 HUB = "timm:"
-"""What a name of weights on timm's hub begins with, as in `timm:vit_base_patch16_224.augreg_in21k`."""
+"""Prefix of weights on timm's hub, as in `timm:vit_base_patch16_224.augreg_in21k`."""
 
 _HARMLESS: list[Any] = [argparse.Namespace, PosixPath]
-"""What training scripts (DeiT's, DINO's) save beside the weights: classes whose objects hold plain values."""
+"""Classes with plain values that training scripts (DeiT's, DINO's) save beside the weights."""
 
 _NESTS = ("model", "state_dict", "model_state_dict")
 
 
 def read_weights(source: str | Path) -> dict[str, Tensor]:
-    """Names and tensors, on the CPU, from a safetensors or PyTorch file, or from timm's hub for `timm:NAME.TAG`.
+    """Return names and tensors, on the CPU, from a safetensors or PyTorch file, or timm's hub (`timm:NAME.TAG`).
 
     Raises:
-        CheckpointError: the file is missing, damaged, holds code or anything else than tensors by name; the hub does
-            not answer or has no such weights.
+        CheckpointError: the file is missing or damaged, or holds anything but tensors by name; the hub does not answer
+            or has no such weights.
     """
     if str(source).startswith(HUB):
         return _from_hub(str(source)[len(HUB) :])
@@ -48,7 +48,7 @@ def _from_hub(name: str) -> dict[str, Tensor]:
         return dict(timm.create_model(name, pretrained=True).state_dict())
     except Exception as error:  # timm, huggingface_hub and the network raise many kinds
         raise CheckpointError(
-            f"{HUB}{name}: timm could not give these weights ({type(error).__name__}: {first_line(error)}); "
+            f"{HUB}{name}: timm could not load these weights ({type(error).__name__}: {first_line(error)}); "
             "check the name with timm.list_pretrained(), or download the file and give its path"
         ) from error
 
@@ -58,25 +58,25 @@ def _read_safetensors(path: Path) -> Mapping[str, Any]:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(
-            f"{path}: damaged or truncated, or no safetensors file ({first_line(error)}); copy or download it again"
+            f"{path}: damaged or truncated, or not a safetensors file ({first_line(error)}); copy or download it again"
         ) from error
 
 
 def _read_torch(path: Path) -> Any:
     try:
         with warnings.catch_warnings():
-            # torch warns of an unusual pickle protocol, and then refuses or reads the file all the same
+            # torch warns of an unusual pickle protocol before it reads or refuses the file
             warnings.filterwarnings("ignore", message="Detected pickle protocol")
             with torch.serialization.safe_globals(_HARMLESS):
                 return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path}: refused, because it holds more than tensors and plain values, and reading that could run code; "
-            "where you trust its origin, save its state_dict alone (torch.save(model.state_dict(), ...) or safetensors)"
+            "if you trust its origin, save only its state_dict (torch.save(model.state_dict(), ...) or safetensors)"
         ) from error
     except Exception as error:  # arbitrary bytes make torch's reader fail in any way
         raise CheckpointError(
-            f"{path}: damaged or truncated, or no PyTorch file ({first_line(error)}); copy or download it again"
+            f"{path}: damaged or truncated, or not a PyTorch file ({first_line(error)}); copy or download it again"
         ) from error
 
 
@@ -85,9 +85,9 @@ def first_line(error: Exception) -> str:
 
 
 def unnest(content: Any) -> Any:
-    """The weights inside a training checkpoint: under "model" or "state_dict", or with names that begin "model.".
+    """Return the weights in a training checkpoint: under "model" or "state_dict", or with the prefix "model.".
 
-    Of a self-distillation run they are the encoder of its teacher.
+    For a self-distillation run they are the encoder of its teacher.
     """
     for nest in _NESTS:
         if isinstance(content, Mapping) and isinstance(content.get(nest), Mapping):
@@ -102,9 +102,9 @@ def unnest(content: Any) -> Any:
 
 def _only_weights(content: Any, path: Path) -> dict[str, Tensor]:
     if not isinstance(content, Mapping) or not content:
-        raise CheckpointError(f"{path}: holds no tensors by name, so it is no checkpoint of a model")
+        raise CheckpointError(f"{path}: holds no tensors by name, so it is not a checkpoint of a model")
     other = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
     if other:
         names = ", ".join(other[:5])
-        raise CheckpointError(f"{path}: these entries are no tensors: {names}; save the state_dict alone")
+        raise CheckpointError(f"{path}: these entries are not tensors: {names}; save only the state_dict")
     return dict(content)

@@ -1,4 +1,4 @@
-"""The honest comparison: every recipe over every seed on the same cases; costs, intervals, paired differences."""
+"""Comparison of recipes over seeds on the same cases: costs, intervals, paired differences."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ from fewpairs.train.environment import describe_hardware, source_commit
 from fewpairs.train.run_folder import Weights
 
 Runs = Mapping[str, Sequence[Sequence[Any]]]
-"""Recipe -> the records of each seed."""
+"""Recipe -> records of each seed."""
 
 ROUNDS = 15
-"""Training steps of each model that are timed, in turn."""
+"""Number of timed training steps of each model; the models take turns."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonPlan:
-    """What is compared, and how the difference is judged."""
+    """Experiments to compare, and the rule for verdicts on their differences."""
 
     experiments: Mapping[str, Experiment]
-    """By name; the first is the one that the others are held against."""
+    """Experiments by name; the first is the reference."""
     seeds: tuple[int, ...] = (0, 1, 2)
     margin: float = 0.02
-    """Largest loss of the headline score that still counts as no worse; chosen before looking."""
+    """Largest loss of the headline score that still counts as no worse; choose it before looking at results."""
     headline: str | None = None
-    """The score that verdicts are about; None: the usual one of this kind of experiment."""
+    """Score that verdicts use; None takes the default of the kind of experiment."""
     weights: Weights = "last"
-    """`last` chooses nothing on the cases that are scored; `best` does, and flatters all models alike."""
+    """`best` is chosen on the cases that are scored, so its scores are too high for all models; `last` is not."""
     samples: int = 2000
     """Bootstrap resamples."""
 
@@ -58,7 +58,7 @@ class ComparisonPlan:
         for name, other in others:
             if other.kind != first[1].kind:
                 raise InputError(
-                    f"{name} is of the kind {other.kind}, {first[0]} {first[1].kind}; compare like with like"
+                    f"{name} is of the kind {other.kind}, {first[0]} {first[1].kind}; compare experiments of one kind"
                 )
             mine, theirs = first[1].comparable, other.comparable
             if different := [field for field in mine if mine[field] != theirs[field]]:
@@ -69,12 +69,12 @@ class ComparisonPlan:
 
     @property
     def scoring(self) -> Scoring:
-        """How the experiments are scored, all alike."""
+        """Scoring of the experiments, which is the same for all."""
         return next(iter(self.experiments.values())).scoring
 
     @property
     def headline_score(self) -> str:
-        """The score that verdicts are about."""
+        """Name of the score that verdicts use."""
         return self.headline or self.scoring.headline
 
 
@@ -87,13 +87,13 @@ def compare(
     progress: bool = True,
     say: Callable[[str], None] = print,
 ) -> Comparison:
-    """Trains what is not trained yet, scores it, measures the costs and puts it all into one `Comparison`.
+    """Train and score all runs, measure the costs and return one `Comparison`.
 
-    Runs lie in `out/runs/<recipe>/seed-<n>`. Finished ones are taken as they are, unfinished ones go on where they
-    stopped, so a comparison that was interrupted is continued by the same command.
+    Runs are in `out/runs/<recipe>/seed-<n>`. Finished runs are reused and unfinished ones are resumed, so the same
+    command continues an interrupted comparison.
 
     Raises:
-        InputError: a run folder holds a run of other settings; data or recipes do not fit together.
+        InputError: a run folder holds a run with other settings, or data and recipes do not fit together.
         TrainingError: training failed or was interrupted.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -111,24 +111,22 @@ def compare(
             try:
                 records[name].append(_run(seeded, folder, plan.weights, built, progress=progress))
             except Interrupted as stop:
-                raise Interrupted(f"{stop}\nThe whole comparison goes on with: {command}") from None
+                raise Interrupted(f"{stop}\nThe whole comparison resumes with: {command}") from None
     assert built is not None  # a plan holds at least one experiment and one seed
     say("measuring time and memory of a training step, all models in turn")
     return _report(plan, out, built, records, title=title, command=command)
 
 
 def run_folder(out: Path, recipe: str, seed: int) -> Path:
-    """Where a comparison keeps one run."""
+    """Return the folder of one run of a comparison."""
     return out / "runs" / recipe / f"seed-{seed}"
 
 
 def _run(experiment: Experiment, folder: Path, weights: Weights, built: Built, *, progress: bool) -> Sequence[Any]:
-    """The records of one run, which is trained or finished first where it has to be."""
+    """Return the records of one run; train or finish it first if necessary."""
     run, text = RunFolder(folder), to_yaml(experiment)
     if run.config.is_file() and run.config.read_text(encoding="utf-8") != text:
-        raise InputError(
-            f"{folder} holds a run with other settings than now asked for; remove it or name another --out folder"
-        )
+        raise InputError(f"{folder} holds a run with other settings; remove it or name another --out folder")
     if not (run.last.is_file() and run.finished):
         resume = run.last.is_file()
         if not resume:
@@ -211,7 +209,7 @@ def _report(plan: ComparisonPlan, out: Path, built: Built, runs: Runs, *, title:
 def _step_costs(
     plan: ComparisonPlan,
 ) -> tuple[dict[str, list[float]], dict[str, int], dict[str, CostBreakdown], torch.device]:
-    """By experiment: seconds of training steps, the most bytes that one holds, and what one image costs."""
+    """Return by experiment: seconds of training steps, peak bytes of a step, and the cost of one image."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     steps, peaks, costs = {}, {}, {}
     for name, experiment in plan.experiments.items():
@@ -230,7 +228,7 @@ def _milliseconds(seconds: Sequence[float]) -> StepTime:
 
 
 def _shared_settings(plan: ComparisonPlan) -> dict[str, Any]:
-    """The settings that all experiments have in common, section by section."""
+    """Return the settings that all experiments share, by section."""
     first, *others = (to_dict(experiment) for experiment in plan.experiments.values())
 
     def common(one: Any, rest: Sequence[Any]) -> Any:

@@ -1,4 +1,4 @@
-"""The demonstration: phantom scans, three attentions, one report."""
+"""The demonstration: three attentions compared on phantom scans."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ CASES, SEED = 80, 0
 def run_demo(
     out: Path, *, steps: int | None = None, progress: bool = True, say: Callable[[str], None] = print
 ) -> Comparison:
-    """Writes phantom scans to `out/phantom`, trains SETR with QKV, KV and KV+Pos attention and compares them.
+    """Write phantom scans to `out/phantom`, train SETR with QKV, KV and KV+Pos attention and compare them.
 
-    Runs that are there already are taken as they are.
+    Finished runs are reused.
     """
     phantom = out / "phantom"
     if not (phantom / "train.csv").is_file():

@@ -1,4 +1,4 @@
-"""Where a result comes from: data, curves, hardware and commit, in the words that reports use."""
+"""Origin of a result (data, attention, curves), as reports show it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fewpairs.train import History
 from fewpairs.train.run_folder import Weights
 
 DATA_NOTE = "data.json"
-"""File of a run folder that says what it was trained on."""
+"""File of a run folder that describes its training data."""
 
 WEIGHTS_NOTE: dict[Weights, str] = {
     "last": "Scored with the weights at the end of training (their moving average where one is kept): nothing was "
@@ -26,17 +26,17 @@ WEIGHTS_NOTE: dict[Weights, str] = {
 
 
 def write_data_note(built: Built, folder: Path) -> None:
-    """Writes what a run has to know of its data when the files are elsewhere, such as classes, channels and split."""
+    """Write what a run needs to know of its data without the files, such as classes, channels and split."""
     (folder / DATA_NOTE).write_text(json.dumps(built.note, indent=2) + "\n", encoding="utf-8")
 
 
 def model_cost(built: Built) -> CostBreakdown:
-    """What one image of the training size costs in the model of an experiment."""
+    """Return the cost of one image of the training size in the model of an experiment."""
     return cost_breakdown(built.costed or built.model, built.size, channels=built.channels)
 
 
 def attention_name(attention: Attention | None) -> str:
-    """The attention of a model in a word or two: names, with the options that are not the default; None: its own."""
+    """Name the attention of a model, with options that are not the default; None is the model's own."""
     if attention is None:
         return "own"
     variants = [attention] if isinstance(attention, Variant) else attention
@@ -55,7 +55,7 @@ def _named(variant: Variant) -> str:
 
 
 def score_curve(history: History, seed: int) -> Curve:
-    """Loss and monitored score of a run by step."""
+    """Return loss and monitored score of a run by step."""
     scored = ((e.step, e.scores.get(history.monitor)) for e in history.evaluations)
     return Curve(
         seed,

@@ -1,4 +1,4 @@
-"""What a training step costs on this machine: time in interleaved rounds, memory tensor by tensor."""
+"""Time and memory of a training step on this machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fewpairs.train.protocols import Batch, Task
 
 
 def training_step(model: nn.Module, task: Task, batch: Batch, device: torch.device) -> Callable[[], None]:
-    """A function that does one whole float32 training step (forward, loss, backward, AdamW) on one batch."""
+    """Return a function that takes one float32 training step (forward, loss, backward, AdamW) on one batch."""
     model, batch, config = model.to(device).train(), batch.to(device), OptimizerConfig()
     optimizer = build_optimizer(parameter_groups(model, config), config)
     after_step: Callable[[], None] | None = getattr(model, "after_step", None)
@@ -32,7 +32,7 @@ def training_step(model: nn.Module, task: Task, batch: Batch, device: torch.devi
 
 
 def time_steps(steps: Mapping[str, Callable[[], None]], *, rounds: int, device: torch.device) -> dict[str, list[float]]:
-    """Seconds of each step in each of `rounds`; every round runs all steps once, so that drift meets them alike."""
+    """Return seconds of each step in each round; a round runs all steps once, so that drift affects them equally."""
     for step in steps.values():
         step()
     seconds: dict[str, list[float]] = {name: [] for name in steps}
@@ -47,10 +47,10 @@ def time_steps(steps: Mapping[str, Callable[[], None]], *, rounds: int, device: 
 
 
 def peak_bytes(step: Callable[[], None], device: torch.device) -> int:
-    """Most bytes that one step holds at a time in tensors that were not there before it.
+    """Return the peak of bytes in tensors that one step allocates.
 
-    So activations, gradients and temporary results count, weights and optimiser state do not; on a CPU neither does the
-    scratch memory inside single operations. The step runs twice, first to let the optimiser make its state.
+    Activations, gradients and temporary results count; weights and optimiser state do not, nor, on a CPU, workspaces
+    inside operations. The step runs twice, because the optimiser allocates its state in the first run.
     """
     step()
     if device.type == "cuda":

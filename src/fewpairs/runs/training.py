@@ -1,4 +1,4 @@
-"""An experiment at work: train it into a run folder, and score what came out."""
+"""Training of an experiment in a run folder, and evaluation of the trained weights."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ PRETRAINED_NOTE = "pretrained.txt"
 def train(
     experiment: Experiment, run: RunFolder, *, resume: bool = False, progress: bool = True, built: Built | None = None
 ) -> History:
-    """Trains an experiment in a run folder; `resume` goes on from the folder's last checkpoint.
+    """Train an experiment in a run folder; `resume` continues from the folder's last checkpoint.
 
-    What became of the tensors of `model.pretrained` is written to `pretrained.txt` in the folder.
+    The load report of `model.pretrained` is written to `pretrained.txt` in the folder.
     """
     built = experiment.build(progress=progress) if built is None else built
     if not resume:
@@ -48,7 +48,7 @@ def evaluate(
     progress: bool = True,
     built: Built | None = None,
 ) -> Any:
-    """The metric of a run's weights over its validation data."""
+    """Evaluate a run's weights on its validation data and return the metric."""
     built = experiment.build(progress=progress) if built is None else built
     load_weights(weights_file(folder, weights), built.model)
     return evaluate_model(

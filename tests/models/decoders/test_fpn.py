@@ -104,7 +104,7 @@ def test_an_image_smaller_than_the_stride_trains():
 
 
 def test_an_encoder_for_a_model_that_has_its_own_is_refused():
-    with pytest.raises(InputError, match=r"setr_pup_small has an encoder of its own.*semantic_fpn"):
+    with pytest.raises(InputError, match=r"setr_pup_small has a fixed encoder.*semantic_fpn"):
         create_segmenter("setr_pup_small", classes=2, encoder="pvt_v2_b0")
 
 

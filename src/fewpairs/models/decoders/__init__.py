@@ -1,4 +1,4 @@
-"""From an encoder's maps to logits."""
+"""Decoders: an encoder's maps -> logits."""
 
 from fewpairs.models.decoders.cup import CUPDecoder
 from fewpairs.models.decoders.fpn import SemanticFPN

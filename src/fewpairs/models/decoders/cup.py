@@ -14,11 +14,11 @@ from fewpairs.models.decoders.layers import Norm, check_features, conv_norm_relu
 class CUPDecoder(nn.Module):
     """CUP: 3x3 convolution to `hidden`, one block a doubling up to full size, and a 3x3 convolution to the classes.
 
-    A block doubles the map, joins the encoder's map of that stride where there is one, and convolves twice. The
+    A block doubles the map, concatenates the encoder's map of that stride if there is one, and convolves twice. The
     encoder's deepest map is normalised first, as TransUNet's encoder does itself.
 
     Args:
-        widths: of the blocks, deepest first; as many as the encoder's stride has doublings.
+        widths: widths of the blocks, deepest first; their number is that of the encoder stride's doublings.
     """
 
     def __init__(
@@ -58,5 +58,5 @@ class CUPDecoder(nn.Module):
 
 
 def _strides_up(stride: int) -> list[int]:
-    """The strides after each doubling: 16 -> [8, 4, 2, 1]."""
+    """Return the strides after each doubling: 16 -> [8, 4, 2, 1]."""
     return [stride >> step for step in range(1, doublings(stride) + 1)]

@@ -20,7 +20,7 @@ class SemanticFPN(nn.Module):
     in mmsegmentation normalises by batch; here group norm is the default, as in Panoptic FPN).
 
     Raises:
-        InputError: channels and strides that do not fit together, or strides that are no doublings of one another.
+        InputError: channels and strides do not fit together, or strides are not doublings of one another.
     """
 
     def __init__(
@@ -60,5 +60,5 @@ def _branch(stride: int, finest: int, width: int, branch: int, norm: Norm) -> nn
 
 
 def _to_size(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Maps of an image that is no multiple of the coarsest stride are a place too large after doubling."""
+    """Resize maps that are one position too large after doubling (if the coarsest stride does not divide the image)."""
     return x if x.shape[-2:] == size else F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)

@@ -1,4 +1,4 @@
-"""What the decoders are made of."""
+"""Layers that the decoders share."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def conv_norm_relu(channels: int, width: int, kernel: int, norm: Norm) -> nn.Seq
 
 
 def token_norm(channels: int) -> nn.Module:
-    """Layer norm over the channels at every place: SETR normalises the tokens first thing in each head."""
+    """Layer norm over the channels at every position; each head of SETR begins with it."""
     return LayerNorm2d(channels, eps=1e-6)
 
 
@@ -46,10 +46,10 @@ def upsample(x: Tensor, factor: int, *, align_corners: bool = False) -> Tensor:
 
 
 def doublings(stride: int) -> int:
-    """How many times a map at `stride` pixels must be doubled to reach full size.
+    """Return how many times a map at `stride` pixels must be doubled to reach full size.
 
     Raises:
-        InputError: the stride is no power of two from 2 on.
+        InputError: the stride is not a power of two of at least 2.
     """
     if stride < 2 or stride & (stride - 1):
         raise InputError(f"a decoder that doubles needs an encoder stride that is a power of two, not {stride}")
@@ -57,6 +57,6 @@ def doublings(stride: int) -> int:
 
 
 def check_features(channels: Sequence[int], strides: Sequence[int]) -> None:
-    """Every decoder's first check: one stride for each feature, finest first."""
+    """Raise InputError unless there is one stride for each feature, finest first."""
     if not channels or len(channels) != len(strides) or list(strides) != sorted(strides):
         raise InputError(f"an encoder must give as many channels as strides, finest first; got {channels}, {strides}")

@@ -19,7 +19,7 @@ class NaiveDecoder(nn.Module):
     """SETR-Naive: token norm, one convolution to `width`, one 1x1 convolution to the classes, at the encoder's stride.
 
     Args:
-        kernel: of the first convolution; 1 in the authors' ViT-B configuration, 3 in the others.
+        kernel: size of the first convolution; 1 in the authors' ViT-B configuration, 3 in the others.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class AuxiliaryHead(nn.Module):
     """Deep supervision from one of the encoder's maps: SETR's two convolutions, then four times the size.
 
     Args:
-        level: which map, as an index into the encoder's features.
+        level: index of the map in the encoder's features.
     """
 
     def __init__(self, level: int, channels: int, classes: int, *, width: int = 256, norm: Norm = "batch") -> None:

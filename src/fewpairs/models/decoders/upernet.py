@@ -35,7 +35,7 @@ class UperNet(nn.Module):
     synchronises batch norm: a batch norm cannot learn from the single place of a pooled map of one image.
 
     Raises:
-        InputError: channels and strides that do not fit together.
+        InputError: channels and strides do not fit together.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Encoders: image in, maps out, attention as an argument."""
+"""Encoders: image -> maps, with attention as an argument."""
 
 from fewpairs.models.encoders.base import Encoder
 from fewpairs.models.encoders.cvt import CVT_13, CVT_21, CvT, CvTStage

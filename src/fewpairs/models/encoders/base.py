@@ -1,4 +1,4 @@
-"""What every encoder offers to decoders."""
+"""The interface that every encoder offers to decoders."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ class Encoder(nn.Module):
 
     channels: tuple[int, ...]
     strides: tuple[int, ...]
-    """Pixels from one place of the map to the next, finest map first."""
+    """Strides of the maps in pixels, finest map first."""
 
     @abstractmethod
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """The maps, finest first; maps of one stride from the shallowest to the deepest."""
+        """Return the maps, finest first; maps of one stride go from the shallowest to the deepest."""
 
     @abstractmethod
     def layer_prefixes(self) -> list[tuple[str, ...]]:
-        """How the parameters' names begin, layer by layer from the input up, for layer-wise learning rates."""
+        """Return prefixes of parameter names, layer by layer from the input, for layer-wise learning rates."""
 
     @abstractmethod
     def no_weight_decay(self) -> set[str]:
-        """Tables of positions and tokens: of more than one dimension, and yet not to be shrunk by weight decay."""
+        """Return names of parameters without weight decay, such as tables of positions and tokens."""

@@ -1,4 +1,4 @@
-"""CvT for decoders."""
+"""CvT as an encoder for decoders."""
 
 from __future__ import annotations
 

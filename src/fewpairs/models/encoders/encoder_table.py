@@ -1,4 +1,4 @@
-"""Encoders alone by name, as the literature counts their cost."""
+"""Table of encoders without decoders, as the literature counts their cost."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from fewpairs.types import Size
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """A row of the table. `build(attention, image_size, in_channels, classes)` gives the module."""
+    """One row of the table of encoders. `build(attention, image_size, in_channels, classes)` gives the module."""
 
     summary: str
     image_size: Size
     classes: int
-    """Of the classification head by default; 0 for none."""
+    """Default number of classes of the head; 0 for no head."""
     build: Callable[[Attention, Size, int, int], nn.Module]
 
 
@@ -93,11 +93,11 @@ def create_encoder(
     in_channels: int = 3,
     classes: int | None = None,
 ) -> nn.Module:
-    """An encoder by its name in `ENCODERS`, with a head of `classes` (the row's default when None, 0 for none).
+    """Build an encoder by its name in `ENCODERS`, with a head of `classes` (the row's default when None, 0 for none).
 
     Raises:
-        InputError: an unknown name; or `attention` cannot have the strided keys of the published CvT, or names too
-            few or too many variants.
+        InputError: the name is unknown, the number of variants is wrong, or the attention cannot have the strided keys
+            of the published CvT.
     """
     if name not in ENCODERS:
         raise InputError(f"encoder {name!r} is not known; {nearest(name, ENCODERS)}")

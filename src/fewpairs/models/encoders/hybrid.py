@@ -1,4 +1,4 @@
-"""TransUNet's encoder: a ResNet stem, and a vision transformer over the places of its last map."""
+"""TransUNet's encoder: a ResNet stem, and a vision transformer over the positions of its last map."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class StemConfig:
 
     @property
     def stride(self) -> int:
-        """Pixels from one place of the last map to the next."""
+        """Stride of the last map in pixels."""
         return 2 << len(self.units)
 
 
@@ -35,7 +35,7 @@ R50 = StemConfig(units=(3, 4, 9), channels=(256, 512, 1024))
 
 
 def build_stem(config: StemConfig, in_channels: int) -> ResNetV2:
-    """A ResNet with weight-standardised convolutions and group norm, as timm's hybrid models have it; no head."""
+    """Build a ResNet with weight-standardised convolutions and group norm, as timm's hybrid models have it; no head."""
     stem = ResNetV2(
         layers=config.units,
         channels=config.channels,

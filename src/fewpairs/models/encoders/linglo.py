@@ -101,13 +101,13 @@ class LinGlo(StagedClassifier):
     A reconstruction, see the module.
 
     Args:
-        layout: `LINGLO_B0` and so on, or one's own; see `arrange` for the named changes.
-        attention: one variant for all attention blocks, or one a stage, or one an attention block.
+        layout: `LINGLO_B0` and so on, or another layout; see `arrange` for the named changes.
+        attention: one variant for all attention blocks, one per stage, or one per attention block.
         in_chans, num_classes, drop_rate, drop_path_rate: as in timm; `drop_path_rate` rises from 0 over all blocks.
         global_pool: "avg", or "" for the last map.
 
     Raises:
-        InputError: `attention` cannot have the layout's reduced keys, or names too few or too many variants.
+        InputError: the attention cannot have the layout's reduced keys, or the number of variants is wrong.
     """
 
     def __init__(
@@ -180,7 +180,7 @@ class LinGlo(StagedClassifier):
         return super().forward_features(x)
 
     def pool(self, x: Tensor) -> Tensor:
-        """`[b c h w] -> [b c]`: the mean of all places."""
+        """`[b c h w] -> [b c]`: the mean of all positions."""
         return x.mean(dim=(2, 3)) if self.global_pool == "avg" else x
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
@@ -213,7 +213,7 @@ class LinGlo(StagedClassifier):
 
 
 def _init_weights(module: nn.Module) -> None:
-    """PVTv2's initial weights, but for what a variant of attention draws itself."""
+    """Initialise weights as PVTv2 does, except those that a variant of attention initialises itself."""
     init_linear(module)
     if isinstance(module, nn.Conv2d):
         fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups

@@ -1,4 +1,4 @@
-"""The LinGlo skeleton as data: which blocks stand in which stage, how wide they are and what a convolution block is.
+"""The LinGlo skeleton as data: the blocks of each stage, their widths and the shape of a convolution block.
 
 A **reconstruction**: the paper (Li and Liu, arXiv 2207.00188) says that convolution and attention alternate in every
 stage, and names three sizes; its table of layers could not be had. Widths and heads are PVTv2's (arXiv 2106.13797),
@@ -89,10 +89,10 @@ class LinGloLayout:
             raise InputError(f"mlp_ratio={self.mlp_ratio} leaves the feed-forward part no width; give 1 or more")
 
     def parameters(self, *, in_chans: int = 3, num_classes: int = 1000) -> int:
-        """The closed form of the count, with attention R1 and neither squeeze nor reduction.
+        """Return the number of parameters in closed form, for attention R1 without squeeze and reduction.
 
         Raises:
-            InputError: the layout has one of these.
+            InputError: the layout has squeeze or reduction.
         """
         if self.conv.squeeze is not None or any(stage.reduction != 1 for stage in self.stages):
             raise InputError("the closed form has no squeeze-and-excitation and no reduction; count the model itself")
@@ -137,17 +137,17 @@ def arrange(
     squeeze: float | None = None,
     reduction: bool | Sequence[int] = False,
 ) -> LinGloLayout:
-    """A layout with some things otherwise.
+    """Return a layout with some settings changed.
 
     Args:
         layout: a name in `ARRANGEMENTS`, the blocks of each stage joined by hyphens (`"CA-CACA-AAAA-AA"`), or a layout
-            that takes the place of `base`.
+            that replaces `base`.
         mlp_ratio, expand, squeeze: see `LinGloLayout` and `MBConvShape`; those of `base` when None.
         reduction: PVTv2's in each stage, or True for its own: 8, 4, 2 and 1 in four stages. Only for attention whose
             keys may have a stride.
 
     Raises:
-        InputError: an unknown name, or a value out of its range.
+        InputError: a name is unknown, or a value is out of range.
     """
     if isinstance(layout, LinGloLayout):
         base = layout

@@ -1,4 +1,4 @@
-"""What classifiers of several stages share: timm's interface around a list of stages, a last norm and a head."""
+"""Base class of classifiers with stages: timm's interface, a final norm and a head."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class StagedClassifier(nn.Module):
     Args:
         stages: modules with a `grad_checkpointing`.
         norm: of the last stage's features, before pooling.
-        feature_info: of each stage, as timm has it: `num_chs`, `reduction`, `module`.
-        pools: what `global_pool` may be, the default first; the empty text leaves the features unpooled.
+        feature_info: entries of each stage as in timm: `num_chs`, `reduction`, `module`.
+        pools: allowed values of `global_pool`, the default first; the empty text leaves the features unpooled.
     """
 
     def __init__(
@@ -61,10 +61,10 @@ class StagedClassifier(nn.Module):
         raise NotImplementedError
 
     def stage_indices(self, indices: int | Sequence[int] | None) -> list[int]:
-        """Which stages timm's `indices` name.
+        """Return the stages that timm's `indices` name.
 
         Raises:
-            InputError: none, or one that there is not.
+            InputError: no stage is named, or one that does not exist.
         """
         count = len(self.stages)
         if indices is None or isinstance(indices, int):
@@ -79,7 +79,7 @@ class StagedClassifier(nn.Module):
     def prune_intermediate_layers(
         self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
-        """Take off the stages after the last index; norm and head too where asked, or where they no longer fit."""
+        """Remove the stages after the last index; norm and head too if requested, or if they no longer fit."""
         wanted = self.stage_indices(indices)
         shorter = max(wanted) < len(self.stages) - 1
         self.stages = self.stages[: max(wanted) + 1]
@@ -103,18 +103,18 @@ class StagedClassifier(nn.Module):
         return self.forward_head(self.forward_features(x))
 
     def get_classifier(self) -> nn.Module:
-        """The last layer."""
+        """Return the last layer."""
         return self.head
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """A new, untrained last layer; `num_classes=0` leaves the pooled features."""
+        """Replace the last layer by a new, untrained one; `num_classes=0` leaves the pooled features."""
         if global_pool is not None:
             self.global_pool = self._checked_pool(global_pool)
         self.num_classes = num_classes
         self.head = self._new_head(num_classes).to(next(self.parameters()).device)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Compute the blocks again in the backward pass rather than keep what they need."""
+        """Recompute the blocks in the backward pass to save memory."""
         for stage in self.stages:
             stage.grad_checkpointing = enable  # type: ignore[assignment]  # a plain attribute of each stage
 

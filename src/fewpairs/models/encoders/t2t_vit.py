@@ -20,7 +20,7 @@ from fewpairs.types import Grid, Size
 
 T2T_VIT_T_19 = Trunk(width=448, depth=19, heads=7, mlp_ratio=3.0)
 T2T_STAGES = ("first soft split", "second soft split", "backbone")
-"""What one variant a stage means: the two layers of the tokeniser, then all blocks."""
+"""Stages for one variant per stage: the two layers of the tokeniser, then all blocks."""
 
 
 class SoftSplit(nn.Module):
@@ -31,7 +31,7 @@ class SoftSplit(nn.Module):
         self.side, self.stride, self.padding = side, stride, padding
 
     def grid(self, size: Size) -> Grid:
-        """How many windows a map of (h, w) places has."""
+        """Return the number of windows of a map of (h, w) positions."""
         h, w = ((places + 2 * self.padding - self.side) // self.stride + 1 for places in size)
         return Grid(h, w)
 

@@ -96,11 +96,11 @@ def _tokens(kind: type, name: str, trunk: Trunk, pretrained: bool, options: dict
 
 
 ARRANGE = ("layout", "mlp_ratio", "expand", "squeeze", "reduction")
-"""What a LinGlo takes beside timm's own arguments and `attention`: see `linglo_layout.arrange`."""
+"""LinGlo's arguments besides timm's and `attention`: see `linglo_layout.arrange`."""
 
 
 def build_linglo(base: LinGloLayout, options: dict[str, Any]) -> LinGlo:
-    """A LinGlo from timm's arguments for the model, `attention` (KeyOnly when left out) and those of `ARRANGE`."""
+    """Build a LinGlo from timm's model arguments, `attention` (KeyOnly when left out) and those of `ARRANGE`."""
     attention: str | Attention = options.pop("attention", KeyOnly())
     layout = arrange(base, **{name: options.pop(name) for name in ARRANGE if name in options})
     return LinGlo(layout, parse_attention(attention), **options)

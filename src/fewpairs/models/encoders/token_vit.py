@@ -1,4 +1,4 @@
-"""What T2T-ViT and So-ViT share: a class token, sinusoid positions, pre-norm blocks, and timm's interface."""
+"""Base class of T2T-ViT and So-ViT: a class token, sinusoid positions, pre-norm blocks, and timm's interface."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Tokenizer(nn.Module, ABC):
     """`[b c H W] -> [b n width]` and the grid of the n tokens, for an image of any size."""
 
     stride: int
-    """Pixels from one token to the next."""
+    """Stride of the tokens in pixels."""
 
     @abstractmethod
     def grid(self, size: Size) -> Grid:
@@ -70,8 +70,8 @@ class TokenViT(nn.Module, ABC):
 
     Args:
         patch_embed: the tokeniser.
-        attention: one variant a block.
-        pools: what `global_pool` may be; the first is the published one.
+        attention: one variant per block.
+        pools: allowed values of `global_pool`; the first is the published one.
         img_size: (h, w) in pixels that the positions are made for.
         drop_rate: share of the features dropped before the last map; `drop_path_rate` as in timm.
     """
@@ -188,7 +188,7 @@ class TokenViT(nn.Module, ABC):
     def prune_intermediate_layers(
         self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
-        """Take off the blocks after the last index; norm and head too where asked."""
+        """Remove the blocks after the last index; norm and head too if requested."""
         wanted = self._block_indices(indices)
         self.blocks = self.blocks[: max(wanted) + 1]
         if prune_norm:
@@ -198,11 +198,11 @@ class TokenViT(nn.Module, ABC):
         return wanted
 
     def get_classifier(self) -> nn.Module:
-        """The last map."""
+        """Return the last layer."""
         return self.head
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """A new, untrained last map; `num_classes=0` leaves the pooled features."""
+        """Replace the last layer by a new, untrained one; `num_classes=0` leaves the pooled features."""
         if global_pool is not None and global_pool not in self.pools:
             allowed = ", ".join(map(repr, self.pools))
             raise InputError(f"global_pool={global_pool!r} is not possible here; allowed: {allowed}")
@@ -210,7 +210,7 @@ class TokenViT(nn.Module, ABC):
         self.head = self._new_head(num_classes).apply(init_linear).to(self.cls_token.device)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Compute the blocks again in the backward pass rather than keep what they need."""
+        """Recompute the blocks in the backward pass to save memory."""
         self.grad_checkpointing = enable
 
     def no_weight_decay(self) -> set[str]:

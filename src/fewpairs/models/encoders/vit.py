@@ -18,7 +18,7 @@ from fewpairs.types import Grid, Size
 
 @dataclass(frozen=True)
 class ViTConfig:
-    """Sizes of a plain vision transformer. A class token only where pretrained features must be met exactly."""
+    """Sizes of a plain vision transformer. A class token is only needed to match pretrained features exactly."""
 
     width: int
     depth: int
@@ -29,9 +29,9 @@ class ViTConfig:
 
 
 class PatchGrid:
-    """Remembers how the image that is passing through was cut, for the attention layers of one model.
+    """Keep the patch grid of the current image for the attention layers of one model.
 
-    timm's blocks hand bare tokens on; their number alone does not tell the height from the width.
+    timm's blocks pass only tokens, whose number does not determine height and width.
     """
 
     def __init__(self, prefix: int) -> None:
@@ -43,7 +43,7 @@ class PatchGrid:
 
 
 class BlockAttention(nn.Module):
-    """`MultiHead` in the place of a timm block's attention: `[b n c] -> [b n c]`."""
+    """`MultiHead` as the attention of a timm block: `[b n c] -> [b n c]`."""
 
     def __init__(self, attention: MultiHead, place: PatchGrid) -> None:
         super().__init__()
@@ -73,13 +73,13 @@ def build_vit(
     classes: int = 0,
     drop_path: float = 0.0,
 ) -> VisionTransformer:
-    """A timm `VisionTransformer` for any image size, with `attention` in every block, or one variant a block.
+    """Build a timm `VisionTransformer` for any image size, with `attention` in every block, or one variant a block.
 
     `image_size` (h, w) in pixels sets the size of the learned position table (rounded up to whole patches); other sizes
     interpolate it. `classes=0` gives no classification head.
 
     Raises:
-        InputError: `attention` names another number of variants than there are blocks.
+        InputError: the number of variants is not the number of blocks.
     """
     (variants,) = spread(attention, (config.depth,))
     vit = VisionTransformer(
@@ -109,7 +109,7 @@ def build_vit(
 
 
 def init_linear(module: nn.Module) -> None:
-    """timm's initial weights for a transformer's linear maps, to be given to `apply`."""
+    """Initialise a linear map as timm's transformers do; to be passed to `apply`."""
     if isinstance(module, nn.Linear):
         trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:
@@ -120,7 +120,7 @@ class ViTEncoder(Encoder):
     """Maps from chosen blocks of a vision transformer, all at the stride of its patches; no norm after the last.
 
     Args:
-        vit: from `build_vit`. Blocks after the last tap, the final norm and the head are taken off.
+        vit: from `build_vit`. Blocks after the last tap, the final norm and the head are removed.
         taps: indices of the blocks, from 0, rising.
 
     Raises:
