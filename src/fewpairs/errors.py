@@ -1,4 +1,4 @@
-"""Mistakes that a user can make and mend: one message that names what, which value, what is allowed and the remedy."""
+"""Errors that a user can cause and fix: one message names the setting, its value, what is allowed and the remedy."""
 
 from __future__ import annotations
 
