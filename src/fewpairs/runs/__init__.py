@@ -1,1 +1,1 @@
-"""Run folders from end to end: settings, training, evaluation, comparison, prediction, and where each result comes from."""
+"""Run folders from end to end: settings, training, evaluation, comparison, prediction, where results come from."""
