@@ -97,7 +97,7 @@ def wrong_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_wrong_kernel_refuses_its_case_and_no_other(call: Call, tmp_path: Path) -> None:
     answer = call("bench", KNN, KV, *TINY, "--passes", "forward", "--against", "sdpa", "--out", str(tmp_path))
     assert answer.status == 1
-    assert f"nothing is reported of: {KNN}" in answer.err
+    assert f"nothing is reported for: {KNN}" in answer.err
     assert "wrong does not compute" in answer.out
     records = lines(tmp_path)
     assert [r["kind"] for r in records if r["case"] == KNN] == ["refused"]

@@ -71,7 +71,7 @@ def test_train_lists_recipes_and_prints_settings(call: Call) -> None:
         (["predict", "nowhere", "x.png", "--out", "masks"], "nowhere holds no run"),
         (["compare", "setr_kv_small", "setr_kv_small"], "a recipe is named twice"),
         (["compare", "fit.steps=3"], "nothing to compare"),
-        (["compare", "a/x.yaml", "b/x.yaml"], "two configuration files have one name"),
+        (["compare", "a/x.yaml", "b/x.yaml"], "two configuration files have the same name"),
         (["cost", "setr_pup_smal"], "did you mean"),
         (["cost", "setr_pup_small", "--attention", "kw"], "did you mean 'kv'"),
         (["data", "inspect", "nowhere"], "nowhere"),

@@ -184,7 +184,7 @@ def test_attention_as_yaml(call: Any, photo: Path, tmp_path: Path) -> None:
         (["vit_nano", "--pretrained"], "there are no weights to download"),
         (["vit_nano", "--pretrained", "--weights", "x.pth"], "two sources of weights"),
         (["vit_nano", "--weights", "nowhere.pth"], "nowhere.pth: there is no such file"),
-        (["vit_nano", "--device", "gpu"], "device='gpu' is none that PyTorch knows"),
+        (["vit_nano", "--device", "gpu"], "device='gpu' is unknown to PyTorch"),
     ],
 )
 def test_a_wrong_call_is_one_message(

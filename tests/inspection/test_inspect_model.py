@@ -276,14 +276,14 @@ def test_what_does_not_fit_the_model_is_one_message(options: dict[str, Any], mes
 
 @pytest.mark.parametrize("shape", [(2, 3, 28, 28), (28, 28), (3, 0, 28)])
 def test_one_image_at_a_time(shape: tuple[int, ...]) -> None:
-    with pytest.raises(InputError, match="one image is looked at"):
+    with pytest.raises(InputError, match="it must be one image"):
         inspect_attention(classifier("vit_nano"), torch.zeros(shape))
 
 
 def test_models_that_cannot_be_looked_into(image: torch.Tensor) -> None:
     import timm
 
-    with pytest.raises(InputError, match=r"VisionTransformer has no attention of fewpairs' inside; call .*'softmax'"):
+    with pytest.raises(InputError, match=r"VisionTransformer has no attention of fewpairs; call .*'softmax'"):
         inspect_attention(timm.create_model("vit_tiny_patch16_224", depth=1), image)
     compiled = nn.Module()
     compiled._orig_mod = classifier("vit_nano")  # as torch.compile's wrapper holds it, without the wait for its import

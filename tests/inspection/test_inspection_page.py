@@ -194,7 +194,7 @@ def test_files_beside_the_page(knn: Inspection, tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_one_message(knn: Inspection, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(
-        InputError, match=r"file/inspection\.html: cannot write the study \(.*\); choose another folder"
+        InputError, match=r"file/inspection\.html: cannot write the inspection \(.*\); choose another folder"
     ):
         write_page(knn, tmp_path / "file")
 

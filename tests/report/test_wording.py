@@ -21,19 +21,19 @@ ends = st.floats(-0.2, 0.2)
 def test_better_and_worse_need_an_interval_without_zero(a: float, b: float, margin: float, name: str) -> None:
     low, high = sorted((a, b))
     difference = Difference((low + high) / 2, low, high, margin)
-    judgement = wording.judge(name, difference)
+    kind = wording.verdict_kind(name, difference)
     higher = wording.describe(name).higher_is_better
-    assert (judgement == "better") == (low > 0 if higher else high < 0)
-    assert (judgement == "worse") == (high < 0 if higher else low > 0)
+    assert (kind == "better") == (low > 0 if higher else high < 0)
+    assert (kind == "worse") == (high < 0 if higher else low > 0)
     worst = low if higher else -high
-    if judgement == "non-inferior":
+    if kind == "non-inferior":
         assert worst > -margin
-    if judgement == "inconclusive":
+    if kind == "inconclusive":
         assert worst <= -margin
     row = Row("b", "B", "kv", 90, 90, {}, differences={name: difference})
     sentence = wording.headline(row, Row("a", "A", "softmax", 100, 100, {}), name)
-    assert bool(re.search(r"\b(better|worse)\b", sentence)) == (judgement in ("better", "worse"))
-    assert ("ruled out." in sentence) == (judgement == "non-inferior")
+    assert bool(re.search(r"\b(better|worse)\b", sentence)) == (kind in ("better", "worse"))
+    assert ("ruled out." in sentence) == (kind == "non-inferior")
 
 
 @given(ends, ends, st.floats(0.001, 0.1))
@@ -42,7 +42,7 @@ def test_the_words_agree_with_the_verdict_of_metrics(a: float, b: float, margin:
 
     low, high = sorted((a, b))
     theirs = verdict(low, high, margin, higher_is_better=False)
-    ours = wording.judge("hd95_mm", Difference(0.0, low, high, margin))
+    ours = wording.verdict_kind("hd95_mm", Difference(0.0, low, high, margin))
     words = wording.verdict("hd95_mm", Difference(0.0, low, high, margin))
     assert (theirs == "superior") == (ours == "better")
     assert (theirs == "inferior") == (words == "worse, beyond the margin")
@@ -51,7 +51,7 @@ def test_the_words_agree_with_the_verdict_of_metrics(a: float, b: float, margin:
 
 def test_without_an_interval_nothing_is_claimed(row_maker: Callable[..., Row]) -> None:
     for gap in (Difference(-0.3, None, None, 0.02), Difference(-0.3, math.nan, math.nan, 0.02)):
-        assert wording.judge("jaccard", gap) == "not computed"
+        assert wording.verdict_kind("jaccard", gap) == "not computed"
         row = replace(row_maker("KV", "kv", 1), differences={"jaccard": gap})
         sentence = wording.headline(row, row_maker("QKV", "softmax", 0), "jaccard")
         assert "worse" not in sentence

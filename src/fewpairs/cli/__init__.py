@@ -1,4 +1,4 @@
-"""The command line: parse, call one function, print. Nothing heavy is imported before a command runs."""
+"""The command line: each command parses, calls one function and prints. Heavy imports wait until a command runs."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line: exit status 0, 1 (the work failed) or 2 (the call was wrong); no traceback for a user."""
+    """Runs the command line with exit status 0, 1 (the work failed) or 2 (the call was wrong), without tracebacks."""
     try:
         app()
     except FewpairsError as error:

@@ -1,4 +1,4 @@
-"""`fewpairs bench`: time and memory of operators and models, checked first."""
+"""`fewpairs bench`: time and memory of operators and models, which are checked first."""
 
 from __future__ import annotations
 
@@ -17,47 +17,50 @@ if TYPE_CHECKING:
 def bench(
     cases: Annotated[
         list[str] | None,
-        typer.Argument(help="Sets (quick, goals, lengths, gpu), cases by name, or patterns as 'knn-*'; quick."),
+        typer.Argument(
+            help="Sets (quick, goals, lengths, gpu), cases by name, or patterns such as 'knn-*'; else quick."
+        ),
     ] = None,
     op: Annotated[
-        str | None, typer.Option(help="Only these operators, as knn,kv; also key_only, softmax and model.")
+        str | None, typer.Option(help="Only these operators, such as knn,kv; also key_only, softmax and model.")
     ] = None,
     shape: Annotated[
-        list[str] | None, typer.Option(help="A shape of --op instead of a named case; repeat it.", metavar="B,H,N,D")
+        list[str] | None, typer.Option(help="A shape for --op, instead of a named case; repeatable.", metavar="B,H,N,D")
     ] = None,
     topk: Annotated[
-        list[str] | None, typer.Option(help="Keys that k-NN attention keeps at each --shape: 100, or 0.5; repeat it.")
+        list[str] | None, typer.Option(help="Keys that k-NN attention keeps at each --shape: 100, or 0.5; repeatable.")
     ] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32 or bfloat16; each case's own.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu or cuda; each case's own.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32 or bfloat16; each case's own by default.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; each case's own by default.")] = None,
     passes: Annotated[str, typer.Option(help="forward, training (forward and backward), or both.")] = (
         "forward,training"
     ),
     kernels: Annotated[
-        str | None, typer.Option(help="Kernels by name, as native,bounded; the one that each operator chooses.")
+        str | None, typer.Option(help="Names of kernels, such as native,bounded; each operator's choice by default.")
     ] = None,
     against: Annotated[
-        str | None, typer.Option(help="Baselines by name, as sdpa,published; those of the set, or all.")
+        str | None, typer.Option(help="Baselines, such as sdpa,published; by default those of the set, or all.")
     ] = None,
     rounds: Annotated[int | None, typer.Option(min=1, help="Rounds of each case and pass, instead of --seconds.")] = (
         None
     ),
     seconds: Annotated[
-        float | None, typer.Option(min=0, help="Of timing a case and pass, as far as 7 rounds allow; 10, quick 1.")
+        float | None,
+        typer.Option(min=0, help="Seconds for timing a case and pass, at least 7 rounds; 10, or 1 for quick."),
     ] = None,
-    limit: Annotated[float, typer.Option(min=0, help="Seconds that one run may take; slower ones are left out.")] = 20,
+    limit: Annotated[float, typer.Option(min=0, help="Most seconds of one run; slower ones are left out.")] = 20,
     memory: Annotated[bool, typer.Option(help="Measure peak memory too.")] = True,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of PyTorch; its own choice.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="PyTorch's threads; its own choice by default.")] = None,
     out: Annotated[
         Path, typer.Option(help="Folder for bench.jsonl (appended to), bench.md, bench.svg and bench.png.")
     ] = Path("runs/bench"),
     show: Annotated[bool, typer.Option("--list", help="List sets, cases and goals, and measure nothing.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
     """Time and peak memory of attention kernels and whole models against PyTorch's own, in interleaved runs.
 
-    Each contender is first held against float64, outputs and gradients; a case in which one fails is not reported, and
-    the exit status is 1. "Faster" is said only where intervals do not overlap.
+    Outputs and gradients of each contender are first compared with float64; a case in which one fails is not reported,
+    and the exit status is 1. "Faster" is said only where intervals do not overlap.
 
     Example: fewpairs bench knn-b8-h6-n197-d64-k100 --kernels native,bounded --threads 2
     """
@@ -144,7 +147,7 @@ def _print_list(names: list[str], chosen: Selection) -> None:
 
 
 def _finish(results: Results, chosen: Selection, out: Path) -> None:
-    """Page and figure; the goals; the exit status of a case refused or of an interruption."""
+    """Writes page and figure, prints the goals, and exits with 1 after a refused case or an interruption."""
     from fewpairs.bench.page import goal_rows, write_page
     from fewpairs.bench.plot import draw
 
@@ -162,6 +165,6 @@ def _finish(results: Results, chosen: Selection, out: Path) -> None:
     refused = results.of("refused")
     if refused:
         names = ", ".join(record["case"] for record in refused)
-        typer.echo(f"fewpairs: a check failed, and nothing is reported of: {names}", err=True)
+        typer.echo(f"fewpairs: a check failed, so nothing is reported for: {names}", err=True)
     if results.interrupted or refused:
         raise typer.Exit(1)

@@ -16,26 +16,26 @@ def compare(
     recipes: Annotated[
         list[str], typer.Argument(metavar="RECIPE... [a.b=c]...", help="Recipes or YAML files, the reference first.")
     ],
-    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each recipe, with seeds 0, 1, ...")] = 3,
-    out: Annotated[Path, typer.Option(help="Folder for runs and report.")] = Path("runs/compare"),
+    seeds: Annotated[int, typer.Option(min=1, help="Training runs of each recipe, with seeds 0, 1, ...")] = 3,
+    out: Annotated[Path, typer.Option(help="Folder for the runs and the report.")] = Path("runs/compare"),
     margin: Annotated[float, typer.Option(min=0, help="Largest loss that still counts as no worse.")] = 0.02,
     headline: Annotated[
         str | None,
         typer.Option(
-            help="Score that the verdicts are about; by default dice for scans, top1 for classes, miou for label maps, "
+            help="Score of the verdicts; by default dice for scans, top1 for classes, miou for label maps, "
             "ap or mask_ap for objects."
         ),
     ] = None,
     weights: Annotated[Weights, typer.Option(help="Which weights are scored.")] = Weights.last,
     name: Annotated[str, typer.Option(help="Name of the report's files.")] = "comparison",
     title: Annotated[str | None, typer.Option(help="Title of the report.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
-    """Train every recipe over every seed on the same data, and write one table that can be trusted.
+    """Train every recipe with every seed on the same data, and compare the results in one table.
 
     The table has parameters, multiply-adds, time per step, peak memory, the scores with intervals over cases (images of
     classifiers), and the paired difference against the first recipe, as Markdown, JSON and one HTML page.
-    Interrupted, the same command goes on where it stopped.
+    After an interruption the same command continues where it stopped.
 
     Example: `fewpairs compare setr_qkv_small setr_kv_small data.kind=msd data.root=Task04_Hippocampus --seeds 3`
     """
@@ -54,7 +54,7 @@ def compare(
     stems = [Path(source).stem for source in sources]
     if len(set(stems)) != len(stems):
         raise InputError(
-            f"two configuration files have one name, which the report could not tell apart: {' '.join(sources)}"
+            f"two configuration files have the same name, so the report could not distinguish them: {' '.join(sources)}"
         )
     plan = ComparisonPlan(
         experiments={stem: load_experiment(source, overrides) for stem, source in zip(stems, sources, strict=True)},

@@ -17,20 +17,20 @@ def cost(
     model: Annotated[str, typer.Argument(help="A name from `fewpairs models`.")],
     attention: Annotated[
         list[str] | None,
-        typer.Option("--attention", "-a", help="Attention to count; repeat it for more. All that fit when left out."),
+        typer.Option("--attention", "-a", help="Attention to count; repeatable. By default all that fit."),
     ] = None,
-    size: Annotated[str | None, typer.Option(help="Height and width in pixels, as 256,256.", metavar="H,W")] = None,
+    size: Annotated[str | None, typer.Option(help="Height and width in pixels: 256,256.", metavar="H,W")] = None,
     classes: Annotated[int | None, typer.Option(help="Output channels.")] = None,
     channels: Annotated[int, typer.Option(help="Input channels.")] = 3,
     encoder: Annotated[
         str | None,
-        typer.Option(help="Of semantic_fpn, upernet or a detector: any encoder with a pyramid, by its name in timm."),
+        typer.Option(help="Encoder of semantic_fpn, upernet or a detector: any with a pyramid, by its name in timm."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print numbers for machines instead.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Parameters, multiply-adds and activation memory of a model, term by term, for every attention side by side.
 
-    Nothing is computed: the numbers follow from the shapes. Changes are against the first attention.
+    Nothing is computed: the numbers follow from the shapes. Changes are relative to the first attention.
 
     Example: fewpairs cost setr_pup_vit_b16 --attention softmax --attention kv --size 256,256
     """
@@ -69,7 +69,7 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     """(h, w) from `H,W` or from one number for both.
 
     Raises:
-        InputError: anything else.
+        InputError: the text is anything else.
     """
     from fewpairs.errors import InputError
 
@@ -83,9 +83,9 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
 
 
 def tables(costs: CostTable, width: int) -> list[Table]:
-    """Three quantities: terms down, attentions across, the change from the first in percent.
+    """Tables of three quantities, with a row for each term, a column for each attention, and changes in percent.
 
-    One table each where `width` characters hold all attentions; else several, the first attention in all of them.
+    Each is one table where `width` characters hold all attentions, else several that all begin with the first one.
     """
     first, *others = costs.breakdowns
     for abreast in range(len(others), 1, -1):
@@ -121,7 +121,7 @@ def _table(costs: CostTable, names: list[str], title: str, field: str) -> Table:
 
 
 def _natural_width(table: Table) -> int:
-    """Characters that a table needs to show every cell whole."""
+    """The number of characters that a table needs to show every cell whole."""
     from rich.console import Console
 
     return Console(width=10_000).measure(table).maximum

@@ -9,14 +9,14 @@ import typer
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for phantom scans, runs and report.")] = Path("demo"),
-    steps: Annotated[int | None, typer.Option(min=1, help="Training steps of each model.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder for the phantom scans, the runs and the report.")] = Path("demo"),
+    steps: Annotated[int | None, typer.Option(min=1, help="Number of training steps of each model.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
-    """The main job on made data, in minutes, on a CPU: make scans, train, compare, report.
+    """Make synthetic scans, train on them, compare and report, in minutes on a CPU.
 
-    Phantom scans are written in the UW-Madison layout, SETR is trained with query-key-value, key-value and KV+Pos
-    attention, and the three are compared on cases that none of them saw.
+    The command writes phantom scans in the UW-Madison layout, trains SETR with query-key-value, key-value and KV+Pos
+    attention, and compares the three on cases that none of them saw.
 
     Example: `fewpairs demo --out demo`
     """

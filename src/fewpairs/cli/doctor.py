@@ -28,12 +28,12 @@ PACKAGES = {
     "safetensors": "0.5",
     "pydantic": "2.11",
 }
-"""What fewpairs imports at work, with the lowest version that it was made for."""
+"""The packages that fewpairs imports, with the lowest supported versions."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     subject: str
     state: State
@@ -42,9 +42,9 @@ class Finding:
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Look at this installation: versions, imports, devices, a training step, disk; say what is wrong and what to do.
+    """Check this installation: versions, imports, devices, a training step, disk; say what is wrong and how to fix it.
 
-    Exit status 1 when something is bad.
+    The exit status is 1 when a check fails.
 
     Example: `fewpairs doctor`
     """
@@ -62,14 +62,14 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
 
 
 def python() -> Iterator[Finding]:
-    """The interpreter."""
+    """Checks the version of Python."""
     version = platform.python_version()
     good = sys.version_info >= (3, 11)
     yield Finding("python", "good" if good else "bad", version, "" if good else "use Python 3.11 or newer")
 
 
 def packages() -> Iterator[Finding]:
-    """Every package is there, new enough, and imports."""
+    """Checks that every package is installed, new enough, and can be imported."""
     for name, least in PACKAGES.items():
         try:
             version = importlib.metadata.version(name)
@@ -81,7 +81,7 @@ def packages() -> Iterator[Finding]:
         except Exception as error:  # whatever a broken package raises is what the user has to know
             remedy = f"reinstall it: pip install --force-reinstall '{name}>={least}'"
             if name == "torchvision":
-                remedy = "torch and torchvision are of different builds; install both from the same index, without pins"
+                remedy = "torch and torchvision differ in build; install both from the same index, without pins"
             yield Finding(name, "bad", f"{version} does not import: {str(error).splitlines()[0]}", remedy)
             continue
         if numbers(version) < numbers(least):
@@ -97,7 +97,7 @@ def numbers(version: str) -> tuple[int, ...]:
 
 
 def devices() -> Iterator[Finding]:
-    """What PyTorch can compute on."""
+    """Lists the devices of PyTorch."""
     torch = importlib.import_module("torch")
     yield Finding("cpu", "good", f"{os.cpu_count()} cores, {torch.get_num_threads()} threads")
     if torch.cuda.is_available():
@@ -106,11 +106,11 @@ def devices() -> Iterator[Finding]:
             text = f"{torch.cuda.get_device_name(index)}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
             yield Finding(f"cuda:{index}", "good", text)
     else:
-        yield Finding("cuda", "note", "no device; paper-scale recipes need one, small ones and the demo do not")
+        yield Finding("cuda", "note", "no device; paper-scale recipes need one, small recipes and the demo do not")
 
 
 def work() -> Iterator[Finding]:
-    """Every attention runs forward and backward in a small segmenter, with finite gradients."""
+    """Checks that every attention runs forward and backward in a small segmenter, with finite gradients."""
     import torch
 
     from fewpairs.attention import VARIANTS, parse_variant
@@ -127,11 +127,11 @@ def work() -> Iterator[Finding]:
 
 
 def kernels() -> Iterator[Finding]:
-    """The C++ kernels: by which compiler, for which instructions, where kept, how many of them are there."""
+    """Lists the compiler, instruction set, folder and number of the compiled C++ kernels."""
     from fewpairs.cli.kernels import LIBRARIES, library_of
     from fewpairs.ops.native import Unavailable, cache
 
-    remedy = "the other kernels take their place, slower; a C++ compiler such as g++ is what these need"
+    remedy = "slower kernels are used instead; install a C++ compiler such as g++"
     if os.environ.get("FEWPAIRS_NATIVE") == "0":
         yield Finding("kernels", "note", "C++ is switched off by FEWPAIRS_NATIVE=0")
         return
@@ -153,7 +153,7 @@ def kernels() -> Iterator[Finding]:
 
 
 def folders() -> Iterator[Finding]:
-    """The cache can be written and has room."""
+    """Checks that the cache can be written and has room."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     place = next(folder for folder in (cache, *cache.parents) if folder.exists())
     free = shutil.disk_usage(place).free / 2**30

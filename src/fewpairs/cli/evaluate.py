@@ -11,7 +11,7 @@ import typer
 
 
 class Weights(StrEnum):
-    """Which checkpoint of a run."""
+    """The checkpoints of a run."""
 
     best = "best"
     last = "last"
@@ -19,18 +19,18 @@ class Weights(StrEnum):
 
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Run folder that `fewpairs train` made.")],
-    weights: Annotated[Weights, typer.Option(help="best by the monitored score, or last.")] = Weights.best,
+    weights: Annotated[Weights, typer.Option(help="The best by the monitored score, or the last.")] = Weights.best,
     inference: Annotated[
         list[str] | None,
-        typer.Option(help="Of label maps: a setting of the run's inference to change, as flip=true; repeat for more."),
+        typer.Option(help="For label maps: an inference setting to change, such as flip=true; repeatable."),
     ] = None,
-    samples: Annotated[int, typer.Option(help="Bootstrap resamples.")] = 2000,
+    samples: Annotated[int, typer.Option(help="Number of bootstrap resamples.")] = 2000,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
     """Score a run on its validation data, with 95 % intervals over cases (images of a classifier).
 
-    The records of the scores are kept in the run folder, but for those of another inference than the run's own.
+    The run folder keeps the records of the scores, unless --inference changes the run's settings.
 
     Example: `fewpairs evaluate runs/setr_kv_small-seed0`
     """

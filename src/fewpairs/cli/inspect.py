@@ -1,4 +1,4 @@
-"""`fewpairs inspect`: what attention does with one image."""
+"""`fewpairs inspect`: inspects attention on one image."""
 
 from __future__ import annotations
 
@@ -24,39 +24,41 @@ def inspect(
     attention: Annotated[
         str | None,
         typer.Option(
-            "--attention", "-a", help="knn, knn100 (k = 100), softmax, kv, keyonly...; knn, or a run's or LinGlo's own."
+            "--attention",
+            "-a",
+            help="knn, knn100 (k = 100), softmax, kv, keyonly, ...; else knn, or a run's or LinGlo's own.",
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the page, numbers and pictures.")] = Path("inspection"),
     queries: Annotated[
         list[str] | None,
-        typer.Option(help="Row and column in pixels of the picture, as '120,80 30,200'; three are chosen if left out."),
+        typer.Option(help="Row and column in pixels of the picture, such as '120,80 30,200'; else three are chosen."),
     ] = None,
     layers: Annotated[
         list[str] | None,
-        typer.Option(help="Layers to draw: numbers, negative ones from the end, or patterns as 'blocks.1*'; else all."),
+        typer.Option(help="Layers to draw: numbers, negative ones from the end, or patterns: 'blocks.1*'; else all."),
     ] = None,
     size: Annotated[str | None, typer.Option(help="Height and width of the input in pixels.", metavar="H,W")] = None,
     classes: Annotated[
-        int | None, typer.Option(min=1, help="Outputs of a named model; its own number if left out.")
+        int | None, typer.Option(min=1, help="Number of outputs of a named model; its own by default.")
     ] = None,
     channels: Annotated[int, typer.Option(min=1, max=3, help="Input channels of a named model: 1 or 3.")] = 3,
     weights: Annotated[
         Path | None, typer.Option(help="Weights for a named model: a file, or the run folder that holds them.")
     ] = None,
-    pretrained: Annotated[bool, typer.Option("--pretrained", help="Fetch the weights that timm has.")] = False,
+    pretrained: Annotated[bool, typer.Option("--pretrained", help="Download timm's weights.")] = False,
     target: Annotated[
-        int | None, typer.Option(min=0, help="Class whose logit gradients are of; the predicted one if left out.")
+        int | None, typer.Option(min=0, help="Class whose logit is differentiated; the predicted one by default.")
     ] = None,
     gradients: Annotated[bool, typer.Option("--gradients/--no-gradients", help="Measure gradient norms.")] = True,
-    seed: Annotated[int, typer.Option(min=0, help="Of the weights that are drawn where none are loaded.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of random weights, which are used where none are loaded.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "cpu",
 ) -> None:
-    """One page about the attention of a model that sees one picture: kept keys, maps, dropped mass, entropy, gradients.
+    """Write one page about a model's attention on one picture: kept keys, maps, dropped mass, entropy, gradients.
 
-    k-NN attention is held against dense attention: within each layer from the same queries and keys, and between the
-    model and its dense twin of the same weights. Key-only attention (LinGlo) has no queries: the page shows saliency
-    and gate of every position, head by head. The page needs nothing but a browser.
+    k-NN attention is compared with dense attention: within each layer with the same queries and keys, and between the
+    model and its dense twin with the same weights. Key-only attention (LinGlo) has no queries: the page shows saliency
+    and gate of every position, head by head. The page is self-contained.
 
     Example: fewpairs inspect deit_tiny_patch16_224 photo.jpg --queries '120,80 30,200' --out study
     """
@@ -82,7 +84,7 @@ def inspect(
             named = {"classes": classes, "channels": channels, "pretrained": pretrained, "seed": seed}
             opened, subject, seen = _open_named(model, image, spec, pixels, weights, named)
         opened.to(resolve_device(device))
-    with console.status("looking at every layer"):
+    with console.status("inspecting every layer"):
         study = inspect_attention(
             opened,
             seen.tensor,
@@ -99,10 +101,10 @@ def inspect(
 
 
 def parse_queries(texts: list[str] | None) -> list[tuple[float, float]] | None:
-    """Rows and columns from texts of `y,x` pairs, with spaces between pairs.
+    """Reads rows and columns from `y,x` pairs, which are separated by spaces.
 
     Raises:
-        InputError: anything else.
+        InputError: a text is anything else.
     """
     from fewpairs.errors import InputError
 
@@ -122,7 +124,7 @@ def parse_queries(texts: list[str] | None) -> list[tuple[float, float]] | None:
 
 
 def parse_layers(texts: list[str] | None) -> list[int | str] | None:
-    """Indices and patterns of names from texts with commas or spaces between them."""
+    """Reads indices and name patterns, which are separated by commas or spaces."""
     if texts is None:
         return None
     words = " ".join(texts).replace(",", " ").split()
@@ -137,7 +139,7 @@ def _open_named(
     weights: Path | None,
     options: dict[str, Any],
 ) -> tuple[nn.Module, Subject, InputImage]:
-    """The model, what the page says of it, and the picture as it sees it."""
+    """The model, its description for the page, and the picture as its input."""
     from fewpairs.inspection import Subject
     from fewpairs.inspection.image import load_image
     from fewpairs.inspection.open_model import open_model
@@ -151,7 +153,7 @@ def _open_named(
 def _open_run(
     folder: Path, image: Path, attention: Any, size: tuple[int, int] | None, *, other_weights: bool
 ) -> tuple[nn.Module, Subject, InputImage]:
-    """The best weights of a run folder, with its own attention and view unless told otherwise."""
+    """The model of a run folder with its best weights, and with its own attention and view unless others are given."""
     from dataclasses import replace
 
     from fewpairs.errors import InputError
@@ -167,9 +169,9 @@ def _open_run(
     if other_weights:
         raise InputError(f"{folder} is a run folder and has weights of its own; leave --weights and --pretrained out")
     run = load_run(folder)
-    # of a self-distillation, the part that is used afterwards
+    # self-distillation: the part that is used after training
     model = run.model.teacher.encoder if isinstance(run.model, DinoPair) else run.model
-    # of a detector, the part that has the attention
+    # a detector: the part that has attention
     model = model.encoder if isinstance(model, Detector) else model
     replace_attention(model, attention)
     experiment: Any = run.experiment
@@ -186,7 +188,7 @@ def _open_run(
 
 
 def _segmented(view: SemanticView, image: Path, size: tuple[int, int] | None) -> LabelledView:
-    """All of a picture as a semantic segmenter sees it, its sides made whole multiples of 32 pixels, 64 at least."""
+    """A view of a whole picture for a semantic segmenter, with sides of whole multiples of 32 pixels, 64 at least."""
     from fewpairs.data.pictures import read_image
     from fewpairs.kinds.classification.view import LabelledView
 
@@ -199,7 +201,7 @@ def _segmented(view: SemanticView, image: Path, size: tuple[int, int] | None) ->
 
 
 def _detected(view: DetectionView, image: Path, size: tuple[int, int] | None) -> LabelledView:
-    """All of a picture as a detector sees it, its sides made whole multiples of 32 pixels."""
+    """A view of a whole picture for a detector, with sides of whole multiples of 32 pixels."""
     from fewpairs.data.pictures import read_image
     from fewpairs.kinds.classification.view import LabelledView
 
@@ -219,7 +221,7 @@ def _spec(attention: str | None) -> Any:
     except yaml.YAMLError:
         raise InputError(
             f"--attention {attention!r} must be a name, such as knn or knn100, or YAML, such as "
-            "'{name: knn, topk: 0.25}' or '[knn100, knn50]' for one a stage"
+            "'{name: knn, topk: 0.25}' or '[knn100, knn50]' for one per stage"
         ) from None
 
 
@@ -238,6 +240,6 @@ def _print(console: Console, study: Inspection) -> None:
         table.add_row(*(cell.text for cell in row))
     console.print(table)
     if study.subject.untrained:
-        console.print("The weights are random: these numbers are of an untrained model.", style="yellow")
+        console.print("The weights are random: these numbers describe an untrained model.", style="yellow")
     for note in study.notes:
         console.print(note, style="dim")

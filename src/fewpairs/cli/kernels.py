@@ -1,4 +1,4 @@
-"""`fewpairs kernels`: which kernel computes an operator for given arguments, and why not the others."""
+"""`fewpairs kernels`: the kernel that computes an operator for given arguments, and why others do not."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ LIBRARIES = {
     "kv": "fewpairs.ops.kv.native",
     "key_only": "fewpairs.ops.key_only.native",
 }
-"""Where the C++ library of an operator is declared; the others have none."""
+"""The module that declares the C++ library of an operator; other operators have none."""
 
 
 def kernels(
     op: Annotated[str, typer.Option(help=f"Operator: {', '.join(OPERATORS)}.", metavar="OP")],
     shape: Annotated[str, typer.Option(help="Images, heads, queries, width of a head.", metavar="B,H,N,D")],
-    keys: Annotated[int | None, typer.Option(help="Keys of each head; as many as queries if left out.")] = None,
-    topk: Annotated[str | None, typer.Option(help="With knn: keys that a query keeps, as 100, or 0.5 of them.")] = None,
+    keys: Annotated[int | None, typer.Option(help="Keys of each head; as many as queries by default.")] = None,
+    topk: Annotated[str | None, typer.Option(help="For knn: keys that a query keeps, 100, or 0.5 of them.")] = None,
     dtype: Annotated[str, typer.Option(help=f"One of {', '.join(DTYPES)}.")] = "float32",
-    device: Annotated[str, typer.Option(help="As PyTorch names it: cpu, cuda, cuda:1.")] = "cpu",
+    device: Annotated[str, typer.Option(help="Device by PyTorch's name: cpu, cuda, cuda:1.")] = "cpu",
     grad: Annotated[bool, typer.Option("--grad/--no-grad", help="All inputs need a gradient, as in training.")] = False,
     bias: Annotated[
         str,
         typer.Option(help="none; float (added to the scores); bool (a mask); key (kv: a number a key, as in kvpos)."),
     ] = "none",
-    kernel: Annotated[str | None, typer.Option(help="Ask for this one; its refusal is an error.")] = None,
+    kernel: Annotated[str | None, typer.Option(help="Use this kernel; its refusal is an error.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Which kernel runs for given shapes, and for each of the others one sentence that says why it does not.
+    """Show which kernel runs for given shapes, and one sentence for each other kernel that says why it does not.
 
-    Nothing is computed, and no memory of that size is taken; a C++ kernel is compiled if nobody has done so before.
+    Nothing is computed and no memory of that size is allocated; a C++ kernel is compiled unless it was before.
 
     Example: fewpairs kernels --op knn --shape 8,6,197,64 --topk 100 --grad
     """
@@ -83,7 +83,7 @@ def kernels(
 
 
 def asked_for(text: str, wanted: bool) -> str:
-    """The sentence of a kernel when one is asked for by name."""
+    """The sentence about a kernel when one was chosen by name."""
     if wanted:
         return "chosen, as asked"
     return text if text.startswith("refuses") else "could run, but another is asked for"
@@ -93,7 +93,7 @@ def parse_shape(text: str) -> tuple[int, int, int, int]:
     """(b, h, n, d) from `B,H,N,D`.
 
     Raises:
-        InputError: anything else.
+        InputError: the text is anything else.
     """
     from fewpairs.errors import InputError
 
@@ -107,10 +107,10 @@ def parse_shape(text: str) -> tuple[int, int, int, int]:
 
 
 def parse_topk(text: str | None) -> int | float | None:
-    """A whole number of keys, or with a point a share of them.
+    """A whole number of keys, or a share of them written with a decimal point.
 
     Raises:
-        InputError: neither.
+        InputError: the text is neither.
     """
     from fewpairs.errors import InputError
 
@@ -123,7 +123,7 @@ def parse_topk(text: str | None) -> int | float | None:
 
 
 def parse_device(text: str) -> torch.device:
-    """The device, which must be there.
+    """The device, which must be usable.
 
     Raises:
         InputError: PyTorch does not know it, or cannot use it here.
@@ -148,7 +148,7 @@ def arguments(
     bias: str,
     made: dict[str, Any],
 ) -> tuple[tuple[Kernel, ...], tuple[torch.Tensor, ...], dict[str, Any]]:
-    """The kernels of `op`, and what its public function would hand them: tensors of the true shapes in no memory.
+    """The kernels of `op` and the arguments that its public function passes: tensors of true shape without memory.
 
     Args:
         made: dtype, device and requires_grad of the tensors.
@@ -194,10 +194,10 @@ def arguments(
 
 
 def broadcast(shape: tuple[int, ...], *, requires_grad: bool, **made: Any) -> torch.Tensor:
-    """A tensor of `shape` in the memory of its last dimension.
+    """A tensor of `shape` that takes the memory of its last dimension only.
 
     Raises:
-        InputError: no tensor is that large.
+        InputError: no tensor can be that large.
     """
     import math
 
@@ -213,14 +213,14 @@ def broadcast(shape: tuple[int, ...], *, requires_grad: bool, **made: Any) -> to
 
 
 def masked(made: dict[str, Any]) -> dict[str, Any]:
-    """The same for a boolean tensor."""
+    """The options `made` for a boolean tensor."""
     import torch
 
     return {**made, "dtype": torch.bool, "requires_grad": False}
 
 
 def library_of(op: str) -> Library | None:
-    """The C++ library of an operator; None where it has none."""
+    """The C++ library of an operator, or None."""
     import importlib
 
     if op not in LIBRARIES:
@@ -230,7 +230,7 @@ def library_of(op: str) -> Library | None:
 
 
 def describe(library: Library) -> dict[str, str]:
-    """Where a loaded library lies and how it was compiled."""
+    """The path of a loaded library and how it was compiled."""
     plan = library.plan()
     return {
         "path": str(library.path),

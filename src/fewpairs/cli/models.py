@@ -1,4 +1,4 @@
-"""`fewpairs models`: the models by name."""
+"""`fewpairs models`: lists the models by name."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ if TYPE_CHECKING:
 def models(
     pattern: Annotated[str, typer.Argument(help="Names to show, as a shell pattern such as '*small'.")] = "*",
     attention: Annotated[
-        str | None, typer.Option("--attention", "-a", help="Attention to count the costs with; each model's own.")
+        str | None, typer.Option("--attention", "-a", help="Attention for the costs; each model's own by default.")
     ] = None,
 ) -> None:
-    """The models by name, with their parameters, multiply-adds and tokens at their default size.
+    """List the models by name, with their parameters, multiply-adds and tokens at their default size.
 
-    Segmenters and classifiers can be trained; encoders alone are for `fewpairs cost`. Tokens are queries x keys of the
-    attention (one number where no pairs are formed), a line for each that occurs, windows of an image counted before
-    them. With k-NN attention, k is how many
-    keys each query keeps there; knn takes each classifier's own k, knn100 or knn with another number that many.
+    Segmenters and classifiers can be trained; encoders serve `fewpairs cost`. Tokens are queries x keys of each
+    attention (one number where no pairs are formed), preceded by the number of windows. k is the number of keys that
+    each query keeps in k-NN attention: with knn each classifier's own, with knn100 it is 100.
 
     Example: fewpairs models 'deit*' --attention knn
     """

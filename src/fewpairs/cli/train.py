@@ -14,19 +14,19 @@ def train(
         typer.Argument(help="A recipe (see --list) or a YAML file.", show_default=False),
     ] = None,
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[a.b=c]...", help="Fields to change, as in fit.steps=200.")
+        list[str] | None, typer.Argument(metavar="[a.b=c]...", help="Fields to change, such as fit.steps=200.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; runs/NAME-seedN by default.")] = None,
-    resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in the folder.")] = False,
+    resume: Annotated[Path | None, typer.Option(help="Continue the run in this folder.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in this folder.")] = False,
     print_config: Annotated[bool, typer.Option("--print-config", help="Print the settings as YAML and stop.")] = False,
     list_recipes: Annotated[bool, typer.Option("--list", help="Print the recipes and stop.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
     """Train one model, from image files to a run folder with weights, log and report.
 
     The folder gets config.yaml, metrics.jsonl, best and last weights and report.html. Ctrl-C saves the state and prints
-    the command that goes on. Under `torchrun -m fewpairs` or `accelerate launch -m fewpairs` several processes train.
+    the command that continues. Under `torchrun -m fewpairs` or `accelerate launch -m fewpairs` several processes train.
 
     Example: `fewpairs train setr_kv_small data.kind=msd data.root=Task04_Hippocampus fit.steps=1500`
     """
@@ -42,7 +42,9 @@ def train(
 
     if resume is not None:
         if recipe or overrides or out or overwrite:
-            raise InputError("--resume takes its settings from the run folder; leave recipe, overrides and --out away")
+            raise InputError(
+                "--resume takes its settings from the run folder; give no recipe, overrides, --out or --overwrite"
+            )
         experiment, folder = run_settings(resume), resume
     elif recipe is None:
         raise InputError("name a recipe or a YAML file (fewpairs train --list shows them), or give --resume RUN")

@@ -1,4 +1,4 @@
-"""What the attention of a model does with one image: what is kept, what is dropped, and what that changes."""
+"""Inspection of the attention of a model on one image: which keys are kept or dropped, and what that changes."""
 
 from fewpairs.inspection.inspect_model import inspect_attention
 from fewpairs.inspection.page import WrittenInspection, write_page

@@ -1,4 +1,4 @@
-"""One pass of an image through a model, with what happens in its attention layers and between its blocks noted down."""
+"""Records what the attention layers and blocks of a model do with one image."""
 
 from __future__ import annotations
 
@@ -20,50 +20,50 @@ from fewpairs.inspection.token_positions import QueryPosition, TokenPositions, f
 from fewpairs.types import Grid, Size
 
 Share = tuple[float, float]
-"""Row and column as shares of an image's height and width, from 0 to below 1."""
+"""Row and column of a query as shares of the image's height and width, from 0 to below 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class LayerReading:
-    """What one attention layer did with the image."""
+    """What one attention layer computed for the image."""
 
     attentions: int
-    """How many run side by side: windows."""
+    """The number of attentions that run side by side (windows)."""
     queries: int
     keys: int
     positions: TokenPositions | None
     measures: QueryMeasures
     prefix: list[QueryWeights]
-    """Of the queries without a place."""
+    """The weights of the queries without a position."""
     rows: list[QueryWeights]
-    """Of the chosen queries, in their order; empty where all queries are without a place. Of attention without pairs:
-    the maps of all positions at once, or of the windows that the queries lie in."""
+    """The weights of the chosen queries, in their order; empty where no query has a position. For attention without
+    pairs these are the maps of all positions at once, or of the windows that hold the queries."""
 
 
 @dataclass(frozen=True, slots=True)
 class BlockReading:
-    """What one block did to the tokens."""
+    """How one block changed the tokens."""
 
     similarity: float
-    """Mean pairwise cosine similarity of the tokens after it, prefix tokens left out."""
+    """Mean pairwise cosine similarity of the tokens after the block, without prefix tokens."""
     update: float | None
-    """Norm of what it adds over the norm of what came in; None where the tokens change in number or width."""
+    """Norm of the block's change over the norm of its input; None where the tokens change in number or width."""
 
 
 @dataclass
 class Recorder:
-    """Notes of one pass. Attach it to a model, call the model once, and read."""
+    """Records one forward pass: attach it to a model, call the model once, and read the fields."""
 
     image: Size
     queries: Sequence[Share]
     layers: dict[str, LayerReading] = field(default_factory=dict)
     blocks: dict[str, BlockReading] = field(default_factory=dict)
     grids: dict[str, Grid] = field(default_factory=dict)
-    """The grid that a module was last called with, by the module's name."""
+    """The grid that each module was last called with, by the module's name."""
 
     @contextmanager
     def attached(self, model: nn.Module, *, attention: bool = True) -> Iterator[None]:
-        """Hooks are in place inside. Without `attention`, blocks alone are noted."""
+        """Installs hooks for the duration of the context; without `attention` only blocks are recorded."""
         cores, modules = find_cores(model), dict(model.named_modules())
         around = {ancestor for name in cores for ancestor in ancestors(name)}
         blocks = {block_of(name): core for name, core in cores.items()}
@@ -102,7 +102,7 @@ class Recorder:
         return note
 
     def _prefix(self, block: str, tokens: int) -> int:
-        """How many of a block's tokens have no place, as its attention layers have it."""
+        """The number of a block's tokens without a position, according to its attention layers."""
         layouts = [reading.positions for name, reading in self.layers.items() if block_of(name) == block]
         found = [layout for layout in layouts if layout is not None and layout.window is None]
         grids = [grid for layout in found for grid in (layout.queries, layout.keys)]
@@ -147,18 +147,18 @@ class Recorder:
 
 
 def _all_positions(layout: TokenPositions | None) -> list[QueryPosition]:
-    """All positions of an attention over the image."""
+    """One entry that stands for all positions of an attention over the whole image."""
     return [QueryPosition(0, 0, 0, (), (), None) if layout is None else layout.prefix_query(0)]
 
 
 def _window_positions(layout: TokenPositions | None, query: Share, attentions: int, positions: int) -> QueryPosition:
-    """All positions of the window that the query lies in."""
+    """An entry that stands for all positions of the window that holds the query."""
     return replace(_query_position(layout, query, attentions, positions), token=0, cell=None)
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in evaluation mode, and every part in its own mode again afterwards."""
+    """Puts the model into evaluation mode, and restores the mode of every module afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -170,7 +170,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def dense(cores: dict[str, Core]) -> Iterator[None]:
-    """The dense twin: inside, every layer with k-NN attention has softmax attention over all keys instead."""
+    """Makes the model its dense twin for a while: k-NN attention becomes softmax attention over all keys."""
     changed = [(core, core.variant, core.mix) for core in cores.values() if isinstance(core.variant, KNN)]
     try:
         for core, variant, _ in changed:
@@ -183,7 +183,7 @@ def dense(cores: dict[str, Core]) -> Iterator[None]:
 
 
 def _query_position(layout: TokenPositions | None, query: Share, attentions: int, queries: int) -> QueryPosition:
-    """The query there; where no place is known, one so far along the sequence as it is far down the image."""
+    """The query at a point; without known positions, the one that far along the sequence as it is down the image."""
     if layout is not None:
         return layout.position(*query)
     flat = int(query[0] * attentions * queries)
@@ -191,7 +191,7 @@ def _query_position(layout: TokenPositions | None, query: Share, attentions: int
 
 
 def _grid_of(arguments: list[Any]) -> Grid | None:
-    """The grid among a module's arguments: as such, as two whole numbers, or as the height and width of a map."""
+    """The grid among a module's arguments: a `Grid`, two whole numbers, or the height and width of a feature map."""
     for argument in arguments:
         if isinstance(argument, Grid):
             return argument
@@ -211,7 +211,7 @@ def _apart(one: int, other: int) -> float:
 
 
 def _window(around: Sequence[nn.Module]) -> tuple[Size | None, Size]:
-    """What the modules around an attention layer say of its windows: size and shift."""
+    """Size and shift of an attention layer's windows, as the modules around it name them."""
 
     def told(name: str) -> Size | None:
         for module in around:
@@ -225,7 +225,7 @@ def _window(around: Sequence[nn.Module]) -> tuple[Size | None, Size]:
 
 
 def _tokens(content: Any, width: int) -> Tensor | None:
-    """`[n c]` of the first image: the first tensor of tokens, or map, that is `width` wide; None if there is none."""
+    """Tokens `[n c]` of the first image, from the first tensor or feature map of `width` channels; None without any."""
     candidates = content if isinstance(content, (tuple, list)) else [content]
     for tensor in candidates:
         if not isinstance(tensor, Tensor) or not tensor.is_floating_point():

@@ -1,4 +1,4 @@
-"""All maps of one layer as a picture file: queries down, heads across; for each, kept keys, dense and k-NN weights."""
+"""Contact sheet of one layer's maps: a row for each query with its kept keys, dense and k-NN weights; heads across."""
 
 from __future__ import annotations
 

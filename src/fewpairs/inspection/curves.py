@@ -1,4 +1,4 @@
-"""The curves of the study page: how each number runs through the layers, k-NN attention against its dense twin."""
+"""Curves of the inspection page: each measure over the layers, for k-NN attention and its dense twin."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from fewpairs.report.svg import PALETTE, Style, drawing, styles
 
 _SIZE = (9.6, 5.0)
 _FAR_APART = 30
-"""Gradient norms further apart than by this factor are drawn on a logarithmic axis."""
+"""Gradient norms that differ by more than this factor are drawn on a logarithmic axis."""
 DENSE = "softmax"
 
 
 def curves_figure(inspection: Inspection) -> Figure:
-    """Six panels over the layers or blocks of a model; those without numbers stay out."""
+    """Up to six panels over the layers or blocks of a model; panels without numbers are left out."""
     layers = inspection.layers
     look = styles([DENSE, *dict.fromkeys(layer.attention for layer in layers)])
     own = look[next((layer.attention for layer in layers if layer.kept is not None), layers[0].attention)]
@@ -151,7 +151,7 @@ def _update(axes: Axes, inspection: Inspection, own: Style, dense: Style) -> Non
 
 
 def _alike(layers: Sequence[LayerInspection]) -> list[list[LayerInspection]]:
-    """Layers of one size together: only these are joined by a line."""
+    """Groups of layers of one size, which alone are joined by a line."""
     groups: dict[tuple[int, ...], list[LayerInspection]] = {}
     for layer in layers:
         groups.setdefault((layer.heads, layer.queries, layer.keys, layer.kept or 0), []).append(layer)

@@ -1,4 +1,4 @@
-"""How large the gradients are that reach each attention layer from one class's logit."""
+"""Norms of the gradients that reach each attention layer from one class's logit."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ class GradientNorms:
     """Euclidean norms of the gradient of one logit at one attention layer."""
 
     attention: float
-    """By all parameters of the module that holds the attention: its projections and what else it has."""
+    """Norm over all parameters of the attention module, its projections included."""
     block: float
-    """By all parameters of its block."""
+    """Norm over all parameters of the block."""
     roles: dict[str, float]
-    """By what enters the attention: "q", "k" and "v", or "k" and "v"."""
+    """Norm for each input of the attention: "q", "k" and "v", or "k" and "v"."""
 
 
 def logits_of(output: Any) -> Tensor | None:
-    """`[k]`: the logit of each class for the first image, averaged over the places of a map; None without logits."""
+    """`[k]`, the first image's logit of each class, averaged over the pixels of a map; None without logits."""
     logits = getattr(output, "logits", output)
     if isinstance(logits, Tensor) and logits.ndim in (2, 4):
         return logits[0].flatten(1).mean(1) if logits.ndim == 4 else logits[0]
@@ -37,10 +37,10 @@ def logits_of(output: Any) -> Tensor | None:
 
 
 def choose_target(logits: Tensor | None, target: int | None) -> int | None:
-    """The class whose logit is followed: `target`, or the one predicted; None without classes.
+    """The class whose logit is differentiated: `target`, or the predicted one; None without classes.
 
     Raises:
-        InputError: there is no such class, or none at all.
+        InputError: the model has no such class, or no classes.
     """
     if logits is None:
         if target is not None:
@@ -56,7 +56,7 @@ def choose_target(logits: Tensor | None, target: int | None) -> int | None:
 def gradient_norms(model: nn.Module, image: Tensor, target: int, cores: dict[str, Core]) -> dict[str, GradientNorms]:
     """Gradient norms of the logit `target` at each attention layer, for the model as it stands.
 
-    Nothing is left in the parameters' `.grad`.
+    The parameters' `.grad` stays as it is.
     """
     modules = dict(model.named_modules())
     taken: dict[str, tuple[Tensor, ...]] = {}
@@ -96,7 +96,7 @@ def gradient_norms(model: nn.Module, image: Tensor, target: int, cores: dict[str
 
 @contextmanager
 def _requiring_gradients(parameters: list[nn.Parameter]) -> Iterator[None]:
-    """Frozen parameters take part inside."""
+    """Frozen parameters get gradients in this context."""
     before = [parameter.requires_grad for parameter in parameters]
     for parameter in parameters:
         parameter.requires_grad_(parameter.is_floating_point())

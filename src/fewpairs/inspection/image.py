@@ -1,4 +1,4 @@
-"""A picture file as a model sees it, with the way from pixels of the file to pixels of the model's input."""
+"""Loads a picture file as a model's input, and maps pixels of the file to pixels of the input."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from fewpairs.types import Size
 
 @dataclass(frozen=True, slots=True)
 class InputImage:
-    """A picture, cut and scaled to the size of the model's input."""
+    """A picture that is cut and scaled to the size of the model's input."""
 
     name: str
     tensor: Tensor
     """`[c H W]`, normalised."""
     picture: Picture
-    """`[H W 3]`, the same part for people."""
+    """`[H W 3]`, the same part for display."""
     native: Size
     """Height and width of the file."""
     box: tuple[float, float, float, float]
-    """Top, left, height and width of the part that is seen, in pixels of the file; it may reach beyond the file."""
+    """Top, left, height and width of the part that is used, in pixels of the file; it may reach beyond the file."""
 
     def point(self, y: float, x: float) -> Point:
-        """Row and column of the file -> row and column of the model's input.
+        """Converts row and column of the file to row and column of the model's input.
 
         Raises:
-            InputError: that pixel is not in the file, or not in the part that is seen.
+            InputError: the pixel is not in the file, or not in the part that is used.
         """
         height, width = self.native
         if not (0 <= y < height and 0 <= x < width):
@@ -57,17 +57,17 @@ class InputImage:
 
 
 def load_image(path: Path, view: LabelledView) -> InputImage:
-    """A picture as a classifier sees it: the middle of it, all of it, or all with a border, as `view.crop_mode` says.
+    """A picture as a classifier's input: its middle, all of it, or all with a border, as `view.crop_mode` says.
 
     Raises:
-        DataError: no readable picture.
+        DataError: the picture cannot be read.
     """
     view = view.with_channels(view.channels or 3)
     image = as_channels(read_image(path), view.channels or 3)
     native = image.height, image.width
     top, left, tall, wide = _box(native, view)
     if view.crop_mode == "border":
-        # whole pixels, so that the picture is moved and not resampled before it is scaled
+        # whole pixels, so that the picture is not resampled before it is scaled
         tall, wide = float(round(tall)), float(round(wide))
         top, left = -((tall - native[0]) // 2), -((wide - native[1]) // 2)
         colours = [round(255 * value) for value in view.mean or ()]
@@ -75,7 +75,7 @@ def load_image(path: Path, view: LabelledView) -> InputImage:
         canvas.paste(image, (int(-left), int(-top)))
         part = canvas.resize(view.size[::-1], Image.Resampling.BICUBIC)
     else:
-        # clamped, because rounding may leave the picture by less than anything that shows
+        # clamped, because rounding may lead out of the picture by a fraction of a pixel
         corners = (max(left, 0), max(top, 0), min(left + wide, image.width), min(top + tall, image.height))
         part = image.resize(view.size[::-1], Image.Resampling.BICUBIC, box=corners)
     return InputImage(path.name, view.tensor(part), np.asarray(part.convert("RGB")), native, (top, left, tall, wide))
@@ -94,10 +94,10 @@ def _box(native: Size, view: LabelledView) -> tuple[float, float, float, float]:
 
 
 def load_slice(path: Path, view: View) -> InputImage:
-    """A picture as a segmenter sees it: a scan of one slice, whose neighbours are itself.
+    """A picture as a segmenter's input: a scan of one slice, which also stands for its neighbours.
 
     Raises:
-        DataError: no readable picture.
+        DataError: the picture cannot be read.
         InputError: it is larger than a view that pads.
     """
     scan = read_picture(path)[None]

@@ -1,4 +1,4 @@
-"""The study of one image in one model."""
+"""Inspects the attention of one model on one image."""
 
 from __future__ import annotations
 
@@ -43,26 +43,26 @@ def inspect_attention(
     picture: Picture | None = None,
     subject: Subject | None = None,
 ) -> Inspection:
-    """Look into every attention layer of `model` while it sees one image.
+    """Measures every attention layer of `model` while it processes one image.
 
-    A layer with k-NN attention is measured against the dense softmax of the very same logits. Token similarity, block
-    updates and gradients are compared with the dense twin: the same weights, with no key dropped anywhere. The model is
-    left as it was.
+    A layer with k-NN attention is compared with the dense softmax of the same logits. Token similarity, block updates
+    and gradients are compared with the dense twin: the same weights, with no key dropped anywhere. The model is not
+    changed.
 
     Args:
-        model: one with attention of fewpairs' inside (`Core` modules): a model of `fewpairs models`, or another after
+        model: a model with fewpairs' attention (`Core` modules): one of `fewpairs models`, or any other after
             `swap_attention`. It is run in evaluation mode.
-        image: `[c H W]` or `[1 c H W]`, normalised as the model wants it.
+        image: `[c H W]` or `[1 c H W]`, normalised as the model expects it.
         queries: row and column in pixels of `image`; the centre and two more by default.
         layers: indices (negative ones count from the end) or patterns of names of the layers whose maps are kept for
             drawing, all by default. Numbers are given for all layers.
-        target: class whose logit the gradients are of; the predicted one by default.
-        gradients: False leaves them out, which saves the memory of a backward pass.
-        picture: `[H W 3]`, what to show of the image; by default `image` stretched to its range.
-        subject: words for the page.
+        target: index of the class whose logit is differentiated; the predicted class by default.
+        gradients: whether to measure gradient norms, which needs the memory of a backward pass.
+        picture: `[H W 3]`, the image to show; by default `image` stretched to its range.
+        subject: names and notes for the page.
 
     Raises:
-        InputError: the image, a query, a layer or the target does not fit the model; no attention of fewpairs' inside.
+        InputError: the image, a query, a layer or the target does not fit the model, or it has no `Core`.
     """
     cores = find_cores(model)
     image = _one_image(image, model)
@@ -76,7 +76,7 @@ def inspect_attention(
         first = _pass(model, image, seen, target, gradients)
         second = None
         if truncates:
-            # the twin's blocks leave out the same prefix tokens, which the layers seen so far tell
+            # the twin's blocks leave out the same prefix tokens, which are known from the layers recorded so far
             with dense(cores):
                 twin = Recorder(size, shares, layers=seen.layers)
                 second = _pass(model, image, twin, first.target, gradients, attention=False)
@@ -101,7 +101,7 @@ def inspect_attention(
 
 @dataclass(frozen=True, slots=True)
 class _Pass:
-    """The image once through the model, and once more for the gradients."""
+    """Results of one forward pass, and of another one with gradients."""
 
     recorder: Recorder
     logits: Tensor | None
@@ -114,7 +114,7 @@ def _pass(
 ) -> _Pass:
     with recorder.attached(model, attention=attention), torch.no_grad():
         output = _output(model, image)
-    # timm's models say so when their output are features
+    # timm's models have num_classes 0 when their output is features
     logits = None if getattr(model, "num_classes", None) == 0 else logits_of(output)
     target = choose_target(logits, target)
     norms = gradient_norms(model, image, target, find_cores(model)) if gradients and target is not None else {}
@@ -143,7 +143,7 @@ def default_queries(size: Size) -> tuple[Point, ...]:
 def _one_image(image: Tensor, model: nn.Module) -> Tensor:
     batch = image[None] if image.ndim == 3 else image
     if batch.ndim != 4 or len(batch) != 1 or 0 in batch.shape:
-        raise InputError(f"image has the shape {list(image.shape)}; one image is looked at, [c H W] or [1 c H W]")
+        raise InputError(f"image has the shape {list(image.shape)}; it must be one image, [c H W] or [1 c H W]")
     like = next(model.parameters(), None)
     return batch.clone() if like is None else batch.to(like.device, like.dtype, copy=True)
 
@@ -159,7 +159,7 @@ def _share(point: Point, size: Size) -> Point:
 
 
 def _stretched(image: Tensor) -> Picture:
-    """`[c H W]` to RGB, from the smallest value to the largest; the first channel alone unless there are three."""
+    """Converts `[c H W]` to RGB between its smallest and largest value; uses one channel unless there are three."""
     channels = image.float().cpu() if len(image) == 3 else image[:1].float().cpu().expand(3, -1, -1)
     low, high = channels.min(), channels.max()
     scaled = (channels - low) / (high - low if high > low else 1)
@@ -208,7 +208,7 @@ def _required(values: Tensor) -> HeadSummaries:
 
 
 def _measured(values: Tensor | None, without: int = 0) -> HeadSummaries | None:
-    """Summaries of `[h rows]`, the first `without` queries left out; None where no query is left."""
+    """Summaries of `[h rows]` without the first `without` queries; None where no query is left."""
     return None if values is None or values.shape[1] <= without else _required(values[:, without:])
 
 
@@ -252,7 +252,7 @@ def _notes(cores: dict[str, Core], seen: Recorder, first: _Pass) -> list[str]:
     if silent:
         notes.append(f"The image did not pass through {len(silent)} attention layers: {', '.join(silent)}.")
     if any(reading.positions is None for reading in seen.layers.values()):
-        notes.append("Of some layers it is not known where on the image their tokens lie; they have no distances.")
+        notes.append("Some layers have tokens whose position on the image is unknown; they have no distances.")
     if any(reading.attentions > 1 for reading in seen.layers.values()):
         notes.append("Layers with windows are shown within the window that the query lies in.")
     if first.target is None:

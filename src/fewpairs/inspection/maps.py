@@ -1,4 +1,4 @@
-"""The small pictures of the study page: one cell a key, which the browser enlarges."""
+"""The attention maps of the page as small pictures, with one pixel for each key, which the browser enlarges."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from PIL import Image
 from fewpairs.inspection.result import LayerInspection, Picture, Row
 
 VEIL = (43, 108, 116, 226)
-"""Colour and opacity of what lies over the keys that a query drops: teal, which no weight has and few pictures."""
+"""Colour and opacity of the veil over dropped keys: teal, which is no weight's colour and rare in pictures."""
 OVERLAY = 176
-"""Opacity of maps of positions, which lie over the picture."""
+"""Opacity of saliency and gate maps, which lie over the picture."""
 _BLANK = (0, 0, 0, 0)
 
 Cells = NDArray[np.uint8]
-"""`[rows columns 4]`: red, green, blue and opacity of every key that has a place."""
+"""`[rows columns 4]`: red, green, blue and opacity of every key that has a position."""
 
 
 Box = tuple[float, float, float, float]
@@ -28,10 +28,10 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class HeadMaps:
-    """What one head does with one query. Both maps share one scale, from 0 to `highest`.
+    """The maps of one head for one query, on one scale from 0 to `highest`.
 
-    That is the largest weight. For positions without pairs: of saliency twice an equal share at least, so that equal
-    shares have the middle colour; of a gate 1.
+    `highest` is the largest weight; for saliency at least twice an equal share, so that equal shares get the middle
+    colour; for a gate 1.
     """
 
     veil: Cells | None
@@ -41,18 +41,18 @@ class HeadMaps:
     """Clear where keys are dropped."""
     highest: float
     dropped: float | None
-    """Share of this query's weight that lies outside its k keys."""
+    """The share of this query's weight that lies outside its k keys."""
     prefix_kept: tuple[bool, ...]
-    """Of the keys without a place: whether they are kept."""
+    """Whether each key without a position is kept."""
     prefix_dense: float
-    """Of the keys without a place: their weight together."""
+    """The total weight of the keys without a position."""
     prefix_truncated: float
     note: str = ""
-    """What the colours of positions without pairs stand for, in numbers."""
+    """The range of values that the colours of saliency or gate stand for."""
 
 
 def head_maps(row: Row) -> list[HeadMaps]:
-    """One for each head."""
+    """The maps of every head."""
     return [_one_head(row, head) for head in range(len(row.weights))]
 
 
@@ -85,7 +85,7 @@ def _one_head(row: Row, head: int) -> HeadMaps:
 
 
 def _note(what: str, values: NDArray[np.float32], count: int) -> str:
-    """`0.41 to 0.87`: the range over what is drawn; of saliency `×0.41 to ×1.87`, in equal shares of `count`."""
+    """The range of the drawn values, `0.41 to 0.87`; for saliency in equal shares of `count`, `×0.41 to ×1.87`."""
     if what == "weights" or not len(values):
         return ""
     low, high = float(values.min()), float(values.max())
@@ -95,7 +95,7 @@ def _note(what: str, values: NDArray[np.float32], count: int) -> str:
 
 
 def _heat(weights: NDArray[np.float32], highest: float) -> Cells:
-    """`[m 4]`: dark violet for nothing, pale yellow for the highest weight; grey where it is not a number."""
+    """Colours `[m 4]`: dark violet for zero, pale yellow for the highest weight, grey for what is not a number."""
     from matplotlib import colormaps
 
     scale = highest if highest > 0 else 1.0
@@ -104,7 +104,7 @@ def _heat(weights: NDArray[np.float32], highest: float) -> Cells:
 
 
 def _on_grid(row: Row, cells: Cells) -> Cells:
-    """`[m c]` by rows; where no place is known, as nearly a square as it gets, the rest clear."""
+    """Arranges cells `[m c]` by rows; without known positions, nearly as a square, filled up with clear cells."""
     shape = map_shape(row)
     missing = shape[0] * shape[1] - len(cells)
     filled = np.concatenate([cells, np.zeros((missing, cells.shape[1]), np.uint8)])
@@ -112,7 +112,7 @@ def _on_grid(row: Row, cells: Cells) -> Cells:
 
 
 def map_shape(row: Row) -> tuple[int, int]:
-    """Rows and columns of the keys that have a place."""
+    """Rows and columns of the keys that have a position."""
     if row.position.rows:
         return len(row.position.rows), len(row.position.columns)
     count = row.weights.shape[1] - row.position.prefix
@@ -121,10 +121,9 @@ def map_shape(row: Row) -> tuple[int, int]:
 
 
 def backdrop(layer: LayerInspection, row: Row, picture: Picture, *, longest: int = 168) -> Picture | None:
-    """What the query's keys cover of the picture, at most `longest` pixels a side; None where that is not known.
+    """The part of the picture that the query's keys cover, at most `longest` pixels a side; None where it is unknown.
 
-    Parts of a window that hang over the edge of the image are grey, and a shifted window that is joined from opposite
-    edges shows both.
+    Parts of a window beyond the edge of the image are grey; a shifted window that wraps around shows both edges.
     """
     if not row.position.rows or layer.grid is None:
         return None
@@ -140,7 +139,7 @@ def backdrop(layer: LayerInspection, row: Row, picture: Picture, *, longest: int
 
 
 def extent(layer: LayerInspection, row: Row) -> list[Box]:
-    """Where on the image a query's window lies: several boxes for one that is joined from opposite edges."""
+    """The boxes on the image that a query's window covers: several for a window that wraps around."""
     if layer.grid is None or not layer.windowed:
         return []
     parts = [
@@ -158,27 +157,27 @@ def _runs(lines: tuple[int, ...], count: int) -> list[tuple[float, float]]:
 
 
 def _pixels(lines: tuple[int, ...], count: int, length: int, side: int) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-    """Which pixel of `length` each of `side` pixels a line shows, and whether it lies beyond the `count` real lines."""
+    """The picture's pixel for each of `side` pixels a line, and whether the line lies beyond the `count` real ones."""
     places = (np.array(lines)[:, None] + (np.arange(side) + 0.5) / side).ravel()
     return np.minimum((places / count * length).astype(np.intp), length - 1), places >= count
 
 
 def thumbnail(picture: Picture, longest: int) -> Picture:
-    """The picture with its longer side at `longest` pixels or below."""
+    """The picture with its longer side reduced to at most `longest` pixels."""
     image = Image.fromarray(picture)
     image.thumbnail((longest, longest), Image.Resampling.LANCZOS)
     return np.asarray(image)
 
 
 def png(cells: NDArray[np.uint8]) -> str:
-    """A data address of a PNG, for `src`."""
+    """The cells as a PNG in a data URL."""
     buffer = BytesIO()
     Image.fromarray(cells).save(buffer, "PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
 def jpeg(picture: Picture) -> str:
-    """A data address of a JPEG, for photographs."""
+    """The picture as a JPEG in a data URL."""
     buffer = BytesIO()
     Image.fromarray(picture).save(buffer, "JPEG", quality=88)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

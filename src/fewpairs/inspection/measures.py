@@ -1,6 +1,6 @@
-"""What the study page says in numbers, each a function of attention weights, of tokens or of gradients.
+"""Measures of attention weights, tokens and gradients.
 
-Weights are `[... n m]`, a row a query. A row that is not finite gives numbers that are not.
+Weights are `[... n m]`, one row for each query. A row that is not finite gives measures that are not finite.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Mean and quantiles of one number over the queries of a head, or over all of a layer."""
+    """Mean and quantiles of one measure over the queries of a head or of a layer."""
 
     mean: float
     low: float
@@ -41,30 +41,30 @@ def summary(values: Tensor) -> Summary:
 
 
 def truncate(weights: Tensor, kept: Tensor) -> Tensor:
-    """The weights among the `kept` keys alone, so that each row sums to 1 again."""
+    """The weights of the `kept` keys, scaled so that each row sums to 1 again."""
     remaining = weights.masked_fill(~kept, 0)
     return remaining / remaining.sum(-1, keepdim=True)
 
 
 def dropped_mass(weights: Tensor, kept: Tensor) -> Tensor:
-    """`[... n]`: the share of a row's weight that lies outside its kept keys.
+    """`[... n]`, the share t of a row's weight that lies outside its kept keys.
 
-    It is the total variation between the row before and after truncation, and -ln(1 - it) their relative entropy.
+    t is the total variation between the row before and after truncation, and -ln(1 - t) is their relative entropy.
     """
     # summed over what is dropped, because 1 - (what is kept) rounds a small share away; NaN stays, kept or not
     return weights.masked_fill(kept, 0).sum(-1) + 0 * weights.sum(-1)
 
 
 def entropy(weights: Tensor) -> Tensor:
-    """`[... n]` in nats: 0 where one key has all the weight, ln m where m keys share it alike."""
+    """`[... n]` in nats: 0 where one key has all the weight, ln m where m keys share it equally."""
     return torch.special.entr(weights).sum(-1)
 
 
 def mean_distance(weights: Tensor, queries: Tensor, keys: Tensor) -> Tensor:
-    """`[... n]`: how far away a query looks, as the mean over its weights of the distance between query and key.
+    """`[... n]`, the mean distance between a query and the keys, weighted by the query's attention.
 
-    Places are `[n 2]` and `[m 2]`, row and column, and NaN where a token has none. Such keys are left out, and the
-    others' weights made to sum to 1; a query without a place has no distance (NaN).
+    Positions are `[n 2]` and `[m 2]`, row and column, and NaN for a token without one. Such keys are left out and the
+    weights of the others scaled to sum to 1; the distance of a query without a position is NaN.
     """
     placed = keys.isfinite().all(-1)
     distances = torch.cdist(queries.to(weights.dtype), keys[placed].to(weights.dtype))
@@ -74,7 +74,7 @@ def mean_distance(weights: Tensor, queries: Tensor, keys: Tensor) -> Tensor:
 
 
 def token_similarity(tokens: Tensor) -> float:
-    """Mean cosine similarity of all pairs of different tokens `[n c]`: near 1 where tokens have become alike.
+    """Mean cosine similarity of all pairs of different tokens `[n c]`: near 1 where tokens are alike.
 
     NaN for a single token. A token of zeros has a similarity of 0 with every other.
     """
@@ -87,9 +87,9 @@ def token_similarity(tokens: Tensor) -> float:
 
 
 def update_ratio(before: Tensor, after: Tensor) -> float:
-    """Norm of what a residual block adds, over the norm of what passes by it: the mean over the tokens `[n c]`.
+    """Norm of a residual block's change over the norm of its input, as the mean over the tokens `[n c]`.
 
-    Tokens that come in as zeros, as a class token may in an untrained model, are left out; NaN where all do.
+    Tokens that are zero before the block, as a class token may be in an untrained model, are left out; NaN without any.
     """
     before, after = before.double(), after.double()
     norms = before.norm(dim=-1)
@@ -97,6 +97,6 @@ def update_ratio(before: Tensor, after: Tensor) -> float:
 
 
 def joint_norm(gradients: Sequence[Tensor | None]) -> float:
-    """Euclidean norm of all gradients together; None, of what did not take part, counts as zeros."""
+    """Euclidean norm of all gradients together; None, the gradient of an unused tensor, counts as zero."""
     present = [gradient.double().square().sum() for gradient in gradients if gradient is not None]
     return float(torch.stack(present).sum().sqrt()) if present else 0.0

@@ -1,4 +1,4 @@
-"""A model to look into, by the name of fewpairs' or of timm's, with attention that can be looked into."""
+"""Opens a model by its name in fewpairs or timm, with attention that can be inspected."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _FETCH = "download the file where there is a network, and give its path as the w
 
 @dataclass(frozen=True, slots=True)
 class OpenedModel:
-    """A model that `inspect_attention` can look into."""
+    """A model that `inspect_attention` can inspect."""
 
     model: nn.Module
     weights: str
-    """Where its weights are from, as a sentence."""
+    """A sentence that says where the weights come from."""
     untrained: bool
     view: LabelledView
-    """How a picture becomes its input."""
+    """How a picture becomes the model's input."""
 
 
 def open_model(
@@ -52,18 +52,18 @@ def open_model(
     """A model by its name in `fewpairs models` or in timm, in evaluation mode on the CPU, with `attention` inside.
 
     Args:
-        attention: as in `fewpairs.attention.parse_attention`; "knn" takes the k of a classifier's own row. None: knn,
-            or what a model of fewpairs' in timm has, or key-only for a LinGlo.
+        attention: as in `fewpairs.attention.parse_attention`; "knn" uses the k of a classifier's own row. None means
+            k-NN, key-only for a LinGlo, and no change for a timm model that has fewpairs' attention already.
         size: height and width in pixels of the input; the model's own by default.
         classes: outputs; the model's own number by default.
-        channels: of the input.
-        pretrained: fetch timm's weights.
-        weights: a file of weights.
-        seed: of the weights that are drawn where none are loaded.
+        channels: channels of the input.
+        pretrained: whether to download timm's weights.
+        weights: a file of weights to load.
+        seed: seed of the random weights that are used where none are loaded.
 
     Raises:
-        InputError: an unknown name or attention, a size that the model cannot have, layers that cannot be swapped.
-        CheckpointError: weights that cannot be fetched or read, or are another model's.
+        InputError: the name or attention is unknown, the model cannot have this size, or its layers cannot be swapped.
+        CheckpointError: the weights cannot be downloaded or read, or belong to another model.
     """
     if pretrained and weights is not None:
         raise InputError("pretrained and weights are two sources of weights; leave one of them out")
@@ -91,7 +91,7 @@ def open_model(
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """What the user chooses about a named model."""
+    """The user's choices for a named model."""
 
     attention: Spec | None
     size: Size | None
@@ -100,10 +100,10 @@ class _Request:
 
 
 def replace_attention(model: nn.Module, attention: Spec | None) -> None:
-    """Exchange a model's attention. None leaves it, unless it is not fewpairs' and cannot be looked into: then k-NN.
+    """Replaces a model's attention. None keeps attention that can be inspected, and puts k-NN in place of any other.
 
     Raises:
-        InputError: an unknown attention, or one that the model cannot have.
+        InputError: the attention is unknown, or the model cannot have it.
     """
     present = [module.variant for module in model.modules() if isinstance(module, Core)]
     if attention is None and present:
@@ -114,10 +114,10 @@ def replace_attention(model: nn.Module, attention: Spec | None) -> None:
 
 
 def input_channels(model: nn.Module) -> int:
-    """Channels of a model's image, as its first convolution takes them.
+    """The number of image channels that a model's first convolution takes.
 
     Raises:
-        InputError: it has none.
+        InputError: the model has no convolution.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
@@ -126,7 +126,7 @@ def input_channels(model: nn.Module) -> int:
 
 
 def view_of(model: nn.Module, size: Size) -> LabelledView:
-    """The largest middle part of a picture, normalised as timm says for this model, or as for ImageNet.
+    """A view of the largest centred part of a picture, normalised as timm does for this model or as for ImageNet.
 
     Raises:
         InputError: the model takes neither grey nor colour images.
@@ -188,7 +188,7 @@ def _from_timm(name: str, wish: _Request, pretrained: bool) -> tuple[nn.Module, 
 
 
 def _created(name: str, size: Size | None, options: dict[str, Any]) -> nn.Module:
-    """The timm model, made for `size` where it is made for a size at all."""
+    """The timm model, made for `size` where its constructor takes one."""
     if size is not None:
         try:
             return timm.create_model(name, img_size=size, **options)
@@ -198,7 +198,7 @@ def _created(name: str, size: Size | None, options: dict[str, Any]) -> nn.Module
 
 
 def _fill(model: nn.Module, file: Path) -> list[str]:
-    """Load a file that has exactly the model's tensors; so none are missing, []."""
+    """Loads a file that holds exactly the model's tensors, and returns an empty list of missing ones."""
     given, own = read_weights(file), model.state_dict()
     odd = [f"{key} is not in the model" for key in given if key not in own]
     odd += [f"{key} is not in the file" for key in own if key not in given]
@@ -218,6 +218,6 @@ def _some(texts: Sequence[str]) -> str:
 
 
 def _few(text: str) -> str:
-    """The hint of `nearest` without timm's thousand names."""
+    """The hint of `nearest` without the list of timm's names."""
     hint, _, _ = text.partition("known:")
     return f"{hint}see `fewpairs models`, or timm.list_models()"

@@ -1,4 +1,4 @@
-"""The study as one HTML page that loads nothing, with its numbers and figures in files beside it."""
+"""Writes an inspection as one self-contained HTML page, with its numbers and figures in files beside it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PAGE, NUMBERS, CURVES, SHEETS = "inspection.html", "inspection.json", "curves.pn
 
 @dataclass(frozen=True, slots=True)
 class WrittenInspection:
-    """Where a study was written."""
+    """The files of an inspection."""
 
     page: Path
     numbers: Path
@@ -35,9 +35,9 @@ class WrittenInspection:
 
 
 def write_page(inspection: Inspection, out: Path | str) -> WrittenInspection:
-    """Write `inspection.html`, `inspection.json`, `curves.png` and `layers/*.png` into a folder; old ones are replaced.
+    """Writes `inspection.html`, `inspection.json`, `curves.png` and `layers/*.png` into a folder and replaces old ones.
 
-    The page holds all that it shows; the other files are for scripts and for papers.
+    The page needs none of the other files, which are for scripts and papers.
 
     Raises:
         InputError: the folder cannot be written.
@@ -55,12 +55,14 @@ def write_page(inspection: Inspection, out: Path | str) -> WrittenInspection:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content)
         except OSError as error:
-            raise InputError(f"{file}: cannot write the study ({error.strerror}); choose another folder") from error
+            raise InputError(
+                f"{file}: cannot write the inspection ({error.strerror}); choose another folder"
+            ) from error
     return WrittenInspection(folder / PAGE, folder / NUMBERS, tuple(pictures))
 
 
 def page(inspection: Inspection) -> str:
-    """The study as HTML."""
+    """The inspection as HTML."""
     from fewpairs import __version__
 
     environment = jinja2.Environment(
@@ -99,7 +101,7 @@ def page(inspection: Inspection) -> str:
 
 
 def numbers(inspection: Inspection) -> str:
-    """All numbers as JSON, with the kept keys of the chosen queries; what is not finite is null."""
+    """All numbers as JSON, with the kept keys of the chosen queries; numbers that are not finite become null."""
     from fewpairs import __version__
 
     content = {
@@ -149,13 +151,13 @@ def _figure_png(inspection: Inspection) -> bytes:
 
 
 def _mark(inspection: Inspection, point: Point) -> dict[str, float]:
-    """Where a query is marked on the picture, in percent: on the middle of its pixel."""
+    """The position of a query's mark on the picture in percent: the middle of its pixel."""
     height, width, _ = inspection.picture.shape
     return {"top": 100 * (int(point[0]) + 0.5) / height, "left": 100 * (int(point[1]) + 0.5) / width}
 
 
 def _sections(inspection: Inspection) -> Iterator[dict[str, Any]]:
-    """The layers that are drawn, for the template; the first, the middle and the last of them unfolded."""
+    """The drawn layers for the template; the first, the middle and the last of them are unfolded."""
     drawn = [layer for layer in inspection.layers if layer.rows]
     unfolded = {0, len(drawn) // 2, len(drawn) - 1}
     for place, layer in enumerate(drawn):

@@ -1,4 +1,4 @@
-"""What the study page says in words."""
+"""Sentences of the inspection page: facts, definitions and captions."""
 
 from __future__ import annotations
 
@@ -8,30 +8,33 @@ from fewpairs.inspection.result import Inspection, LayerInspection, query_label
 from fewpairs.numbers import number
 
 TITLES = {"knn": "k-NN", "kv": "KV", "kvpos": "KV+Pos", "keyonly": "key-only"}
-"""How variants are written in a sentence; others as they are named."""
+"""The names of variants in a sentence; others keep their own name."""
 NEARLY_UNIFORM = 0.98
-"""Share of ln m from which on the entropy is called nearly that of equal weights."""
+"""Entropies above this share of ln m are called nearly those of equal weights."""
 EQUAL = 0.99999
-"""Share of ln m from which on saliency is called equal: it starts there."""
+"""Saliency whose entropy exceeds this share of ln m is called equal, as it is before training."""
 
 DEFINITIONS: tuple[tuple[str, list[str]], ...] = (
     (
         "Dense and k-NN",
         [
-            "Within a layer both are of the same queries and keys, which the k-NN model computed: softmax over all m "
-            "keys, and over the k with the largest logits."
+            "Within a layer both use the same queries and keys, which the k-NN model computed: softmax over all m "
+            "keys, and over the k keys with the largest logits."
         ],
     ),
     (
         "Dense twin",
-        ["The same weights and image with no key dropped in any layer: for similarity, residual branch and gradient."],
+        ["The same weights and image with no key dropped; compared by similarity, residual branch and gradient."],
     ),
-    ("Dropped mass τ", ["Dense weight of the keys outside the k, for each query: 0 where truncation changes nothing."]),
+    (
+        "Dropped mass τ",
+        ["The dense weight of the keys outside the k, for each query; 0 where truncation changes nothing."],
+    ),
     (
         "Entropy",
         [
-            "Of a query's weights, in nats: 0 for one key, ln m for m equal keys, at most ln k after truncation. Of "
-            "key-only attention: of a head's saliency over the positions."
+            "Entropy of a query's weights in nats: 0 for one key, ln m for m equal keys, at most ln k once truncated. "
+            "For key-only attention it is that of a head's saliency over the positions."
         ],
     ),
     (
@@ -44,25 +47,25 @@ DEFINITIONS: tuple[tuple[str, list[str]], ...] = (
     ),
     (
         "Distance",
-        ["Between query and key, weighted, in widths of a query's patch; tokens without a place are left out."],
+        ["Mean distance between query and key in widths of a query's patch; tokens without a position are left out."],
     ),
     (
         "Similarity",
-        ["Mean cosine of all pairs of tokens after a block, without tokens that have no place: 1 where all are alike."],
+        ["The mean cosine of all pairs of tokens with a position after a block; 1 where all are alike."],
     ),
     (
         "Residual / skip",
-        ["Norm of what a whole block adds to a token over the norm of the token that came in, mean over the tokens."],
+        ["The norm of a block's change to a token over the norm of the token before it, as the mean over the tokens."],
     ),
     (
         "Gradient",
-        ["Euclidean norm of the target logit's gradient by all weights of the module that holds the attention."],
+        ["The Euclidean norm of the target logit's gradient with respect to all weights of the attention module."],
     ),
 )
 
 
 def facts(inspection: Inspection) -> list[tuple[str, str]]:
-    """What was inspected, as terms and texts."""
+    """What was inspected, as pairs of a term and a text."""
     subject, (height, width, _) = inspection.subject, inspection.picture.shape
     found = [("Model", subject.model), ("Weights", subject.weights)]
     found.append(("Image", f"{subject.image}, " * bool(subject.image) + f"seen at {height} x {width} pixels"))
@@ -78,7 +81,7 @@ def facts(inspection: Inspection) -> list[tuple[str, str]]:
 
 
 def stage_of(layer: LayerInspection) -> str:
-    """Size and k of a layer: layers that say the same make up a stage."""
+    """Size and k of a layer; layers with the same text make up a stage."""
     tokens = _tokens(layer)
     kept = "" if layer.kept is None else f", k = {layer.kept} ({100 * layer.kept / layer.keys:.0f} % of the keys)"
     return f"{count(layer.heads, 'head')}, {tokens}{kept}"
@@ -94,12 +97,12 @@ def _tokens(layer: LayerInspection) -> str:
 
 
 def layer_facts(layer: LayerInspection) -> str:
-    """The line below a layer's heading."""
+    """The line below the heading of a layer."""
     return f"{TITLES.get(layer.attention, layer.attention)} attention: {stage_of(layer)}"
 
 
 def what_to_see(layer: LayerInspection) -> str:
-    """The caption of a layer's maps: which heads differ, and what the numbers mean."""
+    """The caption of a layer's maps: how its heads differ, and what the numbers mean."""
     full = math.log(layer.keys)
     if layer.dropped is None or layer.entropy_kept is None or layer.kept is None:
         means = [head.mean for head in layer.entropy.heads]
@@ -114,7 +117,7 @@ def what_to_see(layer: LayerInspection) -> str:
         )
     drops = [head.mean for head in layer.dropped.heads]
     if not all(map(math.isfinite, drops)):
-        return "Some weights are not finite, so nothing can be said."
+        return "Some weights are not finite, so the heads cannot be compared."
     if layer.kept == layer.keys:
         return "Every key is kept, so both maps are the same."
     least, most = drops.index(min(drops)), drops.index(max(drops))

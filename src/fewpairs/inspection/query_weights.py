@@ -1,4 +1,4 @@
-"""The attention of one layer again, a few queries at a time: what each weighs, what it keeps, and what that drops."""
+"""Attention weights of one layer, recomputed for a few queries at a time, with kept keys and measures."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from fewpairs.ops.knn.selection import ranking
 from fewpairs.types import Grid
 
 CHUNK = 2**22
-"""How many weights are held at once."""
+"""The most weights that are held in memory at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueryWeights:
-    """What one query weighs, head by head."""
+    """The attention weights of one query, head by head."""
 
     position: QueryPosition
     weights: Tensor
@@ -30,19 +30,18 @@ class QueryWeights:
     kept: Tensor | None
     """`[h m]` bool; None for an attention that keeps every key."""
     what: str = "weights"
-    """What the numbers are: of attention without pairs the "saliency" of each position, or how far its "gate" is open.
-    """
+    """What the numbers are: "weights"; or, for attention without pairs, "saliency" or "gate"."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueryMeasures:
-    """Numbers of every query of every head, `[h rows]`; windows one after the other."""
+    """Measures of every query in every head, `[h rows]`; windows follow one another."""
 
     entropy: Tensor
     distance: Tensor | None
-    """None where the places of the tokens are not known."""
+    """None where the positions of the tokens are unknown."""
     dropped: Tensor | None
-    """None, as the two below, for an attention that keeps every key."""
+    """This and the two below are None for an attention that keeps every key."""
     entropy_kept: Tensor | None
     distance_kept: Tensor | None
 
@@ -50,10 +49,10 @@ class QueryMeasures:
 def weights_in_chunks(
     core: Core, roles: tuple[Tensor, ...], bias: Tensor | None
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """The attention weights `[b h rows m]` before truncation, and the kept keys, over ranges of rows in their order.
+    """Yields the attention weights `[b h rows m]` before truncation and the kept keys, in consecutive ranges of rows.
 
-    In float32 or better, so that they are those of the exact operator whatever the model runs in. At most `CHUNK`
-    weights at once, except for variants other than softmax, KV and k-NN attention, which give theirs as a whole.
+    They are computed in float32 or better, as the exact operator does, in whatever dtype the model runs. Softmax, KV
+    and k-NN attention yield at most `CHUNK` weights at once; other variants yield all of theirs.
     """
     *logits, _ = roles
     variant = core.variant
@@ -80,7 +79,7 @@ def measure_queries(
     layout: TokenPositions | None,
     queries: list[QueryPosition],
 ) -> tuple[QueryMeasures, list[QueryWeights]]:
-    """The numbers of all queries, and what the chosen queries weigh and keep."""
+    """The measures of all queries, and the weights and kept keys of the chosen `queries`."""
     points = None if layout is None else [points.to(roles[0].device) for points in layout.points()]
     columns: dict[str, list[Tensor]] = {}
     found: dict[QueryPosition, QueryWeights] = {}
@@ -117,7 +116,7 @@ def measure_queries(
 def measure_positions(
     core: Core, roles: tuple[Tensor, ...], bias: Tensor | None, grid: Grid | None, queries: list[QueryPosition]
 ) -> tuple[QueryMeasures, list[QueryWeights]]:
-    """What attention without pairs does: the entropy of each head's saliency, and maps of the attentions at `queries`.
+    """For attention without pairs: the entropy of each head's saliency, and its maps where `queries` lie.
 
     The saliency comes first, then the gate where the variant has one, in float32 or better.
     """

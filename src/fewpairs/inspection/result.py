@@ -1,4 +1,4 @@
-"""What `inspect_attention` finds, as plain data."""
+"""Results of `inspect_attention` as plain data."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What was inspected, in words for the page."""
+    """The inspected model and image, in words for the page."""
 
     model: str
     weights: str
-    """Where the weights are from, as a sentence."""
+    """A sentence that says where the weights come from."""
     untrained: bool = False
-    """Whether the weights are random: then the page says so plainly."""
+    """Whether the weights are random, which the page then says."""
     image: str = ""
     classes: tuple[str, ...] = ()
-    """Names of the model's classes, where they are known."""
+    """Names of the model's classes where they are known."""
     command: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class HeadSummaries:
-    """One number of a layer: of each head over its queries, and over all of them."""
+    """Summaries of one measure of a layer: of each head over its queries, and over all heads."""
 
     heads: tuple[Summary, ...]
     all: Summary
@@ -42,20 +42,20 @@ class HeadSummaries:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A chosen query in a layer."""
+    """The weights of one chosen query in a layer."""
 
     label: str
     position: QueryPosition
     weights: NDArray[np.float32]
-    """`[h m]`: what each head weighs before truncation."""
+    """`[h m]`, the weights of each head before truncation."""
     kept: NDArray[np.bool_] | None
-    """`[h m]`; None for an attention that keeps every key."""
+    """`[h m]`, the kept keys; None for an attention that keeps every key."""
     what: str = "weights"
-    """What `weights` are: of attention without pairs "saliency" or "gate"."""
+    """What `weights` hold: "weights"; or, for attention without pairs, "saliency" or "gate"."""
 
     @property
     def truncated(self) -> NDArray[np.float32]:
-        """`[h m]`: the weights after truncation; the weights themselves where every key is kept."""
+        """`[h m]`, the weights after truncation; equal to `weights` where every key is kept."""
         if self.kept is None:
             return self.weights
         remaining = np.where(self.kept, self.weights, np.float32(0))
@@ -65,7 +65,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class LayerInspection:
-    """One attention layer. What needs truncation is None for an attention that keeps every key."""
+    """Measures of one attention layer. Those of truncation are None for an attention that keeps every key."""
 
     index: int
     name: str
@@ -73,64 +73,63 @@ class LayerInspection:
     attention: str
     heads: int
     queries: int
-    """Query positions of one attention; there are `attentions` of them side by side (windows)."""
+    """Queries of one attention; `attentions` of them (windows) run side by side."""
     keys: int
     attentions: int
     kept: int | None
-    """k: how many keys each query keeps."""
+    """k, the number of keys that each query keeps."""
     grid: Size | None
-    """Rows and columns of the queries over the image; None where no place is known."""
+    """Rows and columns of the queries over the image; None where positions are unknown."""
     windowed: bool
     pairs: bool
-    """Whether queries weigh keys. Without pairs, positions are weighed once for the whole attention: one row, not one
-    a query."""
+    """Whether each query weighs the keys; otherwise positions are weighed once, in one row for the whole attention."""
     entropy: HeadSummaries
-    """Nats, before truncation; without pairs that of each head's saliency."""
+    """Entropy in nats before truncation; without pairs, the entropy of each head's saliency."""
     entropy_kept: HeadSummaries | None
     distance: HeadSummaries | None
-    """Mean distance from query to key in widths of a query's patch; None where no place is known."""
+    """Mean distance from query to key in widths of a query's patch; None where positions are unknown."""
     distance_kept: HeadSummaries | None
     dropped: HeadSummaries | None
-    """Share of a query's weight that lies outside its k keys."""
+    """The share of a query's weight that lies outside its k keys."""
     gradient: GradientNorms | None
     gradient_dense: GradientNorms | None
-    """Of the dense twin, and None where the layer keeps every key."""
+    """The gradient norms of the dense twin; None where the layer keeps every key."""
     rows: tuple[Row, ...]
-    """Queries that are drawn: those without a place first. Empty for layers that were not chosen."""
+    """The queries that are drawn, those without a position first; empty for layers that were not chosen."""
 
 
 @dataclass(frozen=True, slots=True)
 class BlockInspection:
-    """One block of the model, and the same block in its dense twin."""
+    """Measures of one block of the model and of the same block in its dense twin."""
 
     name: str
     similarity: float
-    """Mean pairwise cosine similarity of the tokens after it."""
+    """Mean pairwise cosine similarity of the tokens after the block."""
     similarity_dense: float | None
     update: float | None
-    """Norm of what the block adds over the norm of what came in."""
+    """Norm of the block's change over the norm of its input."""
     update_dense: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The class whose logit the gradients are of."""
+    """The class whose logit is differentiated."""
 
     index: int
     name: str
     chosen: bool
-    """By the caller; else it is the one that the model predicts."""
+    """Whether the caller chose the class; otherwise it is the predicted one."""
     logit: float
     logit_dense: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """All that `inspect_attention` found."""
+    """Everything that `inspect_attention` measured."""
 
     subject: Subject
     picture: Picture
-    """`[H W 3]`: the image as the model saw it."""
+    """`[H W 3]`, the image as the model receives it."""
     queries: tuple[Point, ...]
     layers: tuple[LayerInspection, ...]
     blocks: tuple[BlockInspection, ...]
@@ -154,10 +153,10 @@ class Inspection:
 
     @property
     def uses_queries(self) -> bool:
-        """Whether what is drawn depends on the chosen queries."""
+        """Whether the drawn maps depend on the chosen queries."""
         return any(layer.pairs or layer.windowed for layer in self.layers)
 
 
 def query_label(index: int, point: Point) -> str:
-    """`1: 112, 56`: the number of a chosen query, as it is marked on the picture, and its row and column."""
+    """`1: 112, 56`, the number of a query as it is marked on the picture, with its row and column."""
     return f"{index + 1}: {int(point[0])}, {int(point[1])}"

@@ -1,4 +1,4 @@
-"""The tables of the study page."""
+"""The tables of the inspection page."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fewpairs.report.table import Cell, Table
 
 
 def layers_table(inspection: Inspection) -> Table:
-    """One row an attention layer: its size, and each number over all heads and queries, dense beside k-NN."""
+    """One row for each attention layer: its size, and each measure over all heads and queries, dense beside k-NN."""
     layers, blocks = inspection.layers, {block.name: block for block in inspection.blocks}
     columns = ["Layer", "Heads", "Keys"]
     columns += ["k", "Dropped τ"] * inspection.truncates
@@ -77,7 +77,7 @@ def heads_table(layer: LayerInspection) -> Table:
 
 
 def stages(inspection: Inspection) -> list[str]:
-    """What the layers are, like ones together: heads, tokens, k."""
+    """Heads, tokens and k of the layers, with layers of one size on one line."""
     alike: dict[str, list[int]] = {}
     for layer in inspection.layers:
         alike.setdefault(stage_of(layer), []).append(layer.index)

@@ -1,4 +1,4 @@
-"""Where the tokens of an attention layer lie on the image: as a grid over all of it, window by window, or nowhere."""
+"""Positions of an attention layer's tokens on the image: a grid over all of it, a grid of windows, or unknown."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ _MOST_PREFIX = 8
 
 @dataclass(frozen=True, slots=True)
 class QueryPosition:
-    """A chosen query within one call of attention, and the places of the keys that it sees."""
+    """A chosen query within one call of attention, and the positions of the keys that it sees."""
 
     batch: int
-    """Which of the `b` attentions that run side by side: a window."""
+    """Index of the window among the `b` attentions that run side by side."""
     token: int
     prefix: int
-    """Keys without a place come first."""
+    """The number of keys without a position, which come first."""
     rows: tuple[int, ...]
-    """Lines of the keys' grid, in the order in which the keys come; empty where the keys' places are not known."""
+    """Rows of the keys' grid, in the order of the keys; empty where the keys' positions are unknown."""
     columns: tuple[int, ...]
     cell: tuple[float, float, float, float] | None
-    """Top, left, height and width of the query, as shares of what the keys cover; None for a query without a place."""
+    """Top, left, height and width of the query, as shares of the keys' area; None for a query without a position."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenPositions:
-    """Where queries and keys of a layer lie. Tokens are ordered by rows, windows by rows, prefix tokens first.
+    """Grids of a layer's queries and keys. Tokens and windows are ordered by rows, and prefix tokens come first.
 
     Without `window`, one attention spans the whole image. With it, `queries` and `keys` are the grid of all windows
     together, moved by `shift` rows and columns towards the upper left, and padded on the lower right to whole windows.
@@ -73,7 +73,7 @@ class TokenPositions:
         return QueryPosition(batch, token, 0, rows, columns, (i / height, j / width, 1 / height, 1 / width))
 
     def prefix_query(self, token: int) -> QueryPosition:
-        """One of the queries without a place."""
+        """The prefix query with this index, which has no position."""
         return QueryPosition(0, token, self.keys.prefix, tuple(range(self.keys.h)), tuple(range(self.keys.w)), None)
 
     def points(self) -> tuple[Tensor, Tensor]:
@@ -100,14 +100,14 @@ def find_positions(
     window: Size | None = None,
     shift: Size = (0, 0),
 ) -> TokenPositions | None:
-    """The place of a layer in which `attentions` run side by side for one image, or None where no grid fits.
+    """The token positions of a layer that runs `attentions` side by side for one image; None where no grid fits.
 
     Args:
-        queries, keys: how many each attention has.
-        image: height and width of the model's input in pixels; a grid has cells of about its proportions.
-        known: grids that modules around the layer were seen to work on, the nearest first; they go before a guess.
-        window: rows and columns of a window where a module says so; a square one otherwise.
-        shift: by how much the windows are moved.
+        queries, keys: numbers of queries and keys in each attention.
+        image: height and width of the model's input in pixels; cells of a grid have about its proportions.
+        known: grids that modules around the layer worked on, the nearest first; they take precedence over a guess.
+        window: rows and columns of a window where a module names them; windows are square otherwise.
+        shift: rows and columns by which the windows are moved.
     """
     known = list(known)
     if attentions > 1:
@@ -145,7 +145,7 @@ def _windows(
 
 
 def _windowed(grid: Grid, window: Size, shift: Size) -> TokenPositions:
-    """A window that spans the image has nowhere to be shifted to: models leave its shift out."""
+    """Windowed positions; a window that spans the image is not shifted, as models do it."""
     tall, wide = TokenPositions(grid, grid, window).padded
     return TokenPositions(
         grid, grid, window, (shift[0] if tall > window[0] else 0, shift[1] if wide > window[1] else 0)
@@ -153,10 +153,10 @@ def _windowed(grid: Grid, window: Size, shift: Size) -> TokenPositions:
 
 
 def find_grid(tokens: int, image: Size, known: Iterable[Grid] = ()) -> Grid | None:
-    """The grid of so many tokens over an image: a known one that fits, else the one of nearly square cells.
+    """The grid of `tokens` over an image: a known one that fits, else the one with the most nearly square cells.
 
-    Prefix tokens are those that a rectangle leaves over, at most eight and as few as possible; a known grid without
-    places says how many there are.
+    Tokens left over by a rectangle are prefix tokens, at most eight and as few as possible; a known grid without cells
+    gives their number.
     """
     known = list(known)
     for grid in known:
@@ -167,7 +167,7 @@ def find_grid(tokens: int, image: Size, known: Iterable[Grid] = ()) -> Grid | No
     for order, prefix in enumerate(dict.fromkeys([*told, *range(_MOST_PREFIX + 1)])):
         for h in range(1, tokens - prefix + 1):
             w, rest = divmod(tokens - prefix, h)
-            # the sides of a cell may differ by as much as one line of cells more or less makes of it
+            # the sides of a cell may differ by as much as one more or one fewer line of cells makes them
             stretch = abs(math.log((image[0] / h) / (image[1] / w))) if w and not rest else math.inf
             if stretch <= (1 / min(h, w) if image[0] != image[1] else 0):
                 found.append((round(stretch, 6), order, Grid(h, w, prefix)))

@@ -1,4 +1,4 @@
-"""The main job on made data, in minutes on a CPU."""
+"""The demonstration recipe: synthetic scans, minutes on a CPU."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from fewpairs.recipes.small import study
 def demo(steps: int = 700) -> SegmentationExperiment:
     """Small SETR-PUP on phantom scans; `fewpairs demo` trains it with QKV, KV and KV+Pos attention.
 
-    On 2 cores the three take 6 minutes; macro Jaccard on cases never seen: 0.785, 0.791 and 0.781 (seed 0). At the
-    study's rate of 2e-3 a training may collapse half way, by the chance of rounding.
+    On 2 cores the three take 6 minutes and reach a macro Jaccard of 0.785, 0.791 and 0.781 on held-out cases (seed 0).
+    At the study's rate of 2e-3 a training run may collapse half way, depending on rounding.
     """
     recipe = study("setr", "softmax", steps=steps)
     return replace(

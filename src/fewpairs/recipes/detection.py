@@ -1,11 +1,12 @@
-"""Objects in pictures: the published settings on COCO, and blood cells and nuclei small enough for a CPU.
+"""Object detection: the published settings on COCO, and blood cells and nuclei small enough for a CPU.
 
-COCO as RetinaNet and Mask R-CNN of PVTv2 (arXiv 2106.13797) were trained: AdamW with a rate of 1e-4 and a weight decay
-of 1e-4, batches of 16, 12 epochs (1x) with the rate divided by 10 after 8 and 11, or 36 (3x) after 27 and 33 and with
-multi-scale training, 500 steps of warm-up; images without objects left out. The paper of LinGlo (arXiv 2207.00188)
-gives no settings that we could reach: these are PVTv2's for both. Encoders begin from weights of ImageNet, those of the
+The settings on COCO are those of PVTv2's RetinaNet and Mask R-CNN (arXiv 2106.13797): AdamW with a rate of 1e-4 and a
+weight decay of 1e-4, batches of 16, 12 epochs (1x) with the rate divided by 10 after 8 and 11, or 36 (3x) after 27 and
+33 and with multi-scale training, 500 steps of warm-up, without images that hold no objects. We could not obtain the
+settings of the LinGlo paper (arXiv 2207.00188), so both use PVTv2's. Encoders start from ImageNet weights, those of the
 recipes `linglo_b0_imagenet`, `pvt_v2_b0_imagenet` and so on, or for PVTv2 `model.pretrained=timm:pvt_v2_b0.in1k`.
-Several processes share a batch: start four with `fit.batch_size=4`. Not run by us at this scale: no score is promised.
+Several processes share a batch: start four with `fit.batch_size=4`. We have not run these at scale and promise no
+score.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from fewpairs.kinds.detection.view import DetectionAugment, DetectionView
 from fewpairs.train import FitConfig, OptimizerConfig, ScheduleConfig
 
 IMAGES = 117_266
-"""Images of COCO's train2017 that hold objects."""
+"""The number of images in COCO's train2017 that hold objects."""
 
 BATCH = 16
 EPOCH = IMAGES // BATCH
@@ -73,9 +74,9 @@ BCCD_ANCHORS = (
 def bccd(encoder: str) -> DetectionExperiment:
     """RetinaNet on blood cells (BCCD, 364 photos, three classes) from scratch, for two CPU cores.
 
-    `fewpairs train retinanet_linglo_b0_bccd data.root=FOLDER`. It learns from the parts train and val (292 photos) and
-    is scored once, at the end, on test (72): nothing is chosen on the photos that are scored. Group normalisation, a
-    high rate and a long training stand in for pretraining (arXiv 1811.08883). AP50 0.851 with LinGlo-b0 and 0.875 with
+    `fewpairs train retinanet_linglo_b0_bccd data.root=FOLDER`. It trains on the parts train and val (292 photos) and is
+    scored once, at the end, on test (72), so that nothing is chosen on the scored photos. Group normalisation, a high
+    rate and long training replace pretraining (arXiv 1811.08883). AP50 0.851 with LinGlo-b0 and 0.875 with
     PVTv2-b0, one seed each, in 25 to 40 minutes of one core of an AMD EPYC.
     """
     steps = 1500
@@ -116,7 +117,7 @@ NUCLEI_ANCHORS = ((8.0,), (16.0,), (32.0,), (64.0,), (128.0,))
 def nuclei(encoder: str) -> DetectionExperiment:
     """Mask R-CNN on nuclei (Data Science Bowl 2018) from scratch, for two CPU cores.
 
-    `fewpairs train mask_rcnn_linglo_b0_nuclei data.root=FOLDER`. Up to 200 objects of an image are found and count.
+    `fewpairs train mask_rcnn_linglo_b0_nuclei data.root=FOLDER`. Up to 200 objects of an image are detected and scored.
     Mask AP50 0.826 with LinGlo-b0 and 0.802 with PVTv2-b0, one seed each, in 11 and 16 minutes of one core (AMD EPYC).
     """
     steps = 500

@@ -1,9 +1,9 @@
-"""DINO (arXiv 2104.14294): a ViT-S/16 that learns from ImageNet without labels, and a small one from Fashion-MNIST.
+"""DINO (arXiv 2104.14294): a ViT-S/16 trained on ImageNet without labels, and a small ViT on Fashion-MNIST.
 
 The settings on ImageNet are those of the publication's longer ViT-S run (300 epochs, teacher warmed to 0.07, last layer
-not normalised), for which its repository reports 73.3 % by k-NN and about 76.1 % by linear evaluation; not run by us at
-this scale, so no score is promised. Ours differ in this: gradients are clipped by the norm of all of them together
-rather than tensor by tensor, and the teacher's temperature rises by the step rather than by the epoch. The global batch
+not normalised), for which its repository reports 73.3 % by k-NN and about 76.1 % by linear evaluation. We have not run
+them at this scale and promise no score. Two settings differ: gradients are clipped by their joint norm rather than
+tensor by tensor, and the teacher's temperature rises with each step rather than each epoch. The global batch
 is `fit.batch_size x fit.accumulate x processes`: as written, one GPU takes it in 16 passes; start several processes
 (`accelerate launch`) with `fit.accumulate` divided by their number for the same result.
 """

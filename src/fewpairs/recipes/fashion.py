@@ -1,8 +1,8 @@
-"""Dense against k-NN attention, small: three architectures on Fashion-MNIST, for a CPU, minutes a run.
+"""Dense and k-NN attention compared at small scale: three architectures on Fashion-MNIST, minutes a run on a CPU.
 
 Every model has about 50 keys in each attention and sees the same images in the same order; only attention differs:
-softmax, or the best quarter, half or three quarters of the keys. The test images of the data set validate, and
-`compare` scores the last weights, so nothing is chosen on them. One of them: `fewpairs train vit_pico_fashion
+softmax, or k-NN with a quarter, half or three quarters of the keys. The data set's test images are the validation data,
+and `compare` scores the last weights, so nothing is chosen on them. Example: `fewpairs train vit_pico_fashion
 data.root=FOLDER`. `recipes.linglo` uses the same settings.
 """
 
@@ -24,11 +24,10 @@ from fewpairs.models.classifiers import CLASSIFIERS
 from fewpairs.train import FitConfig, OptimizerConfig, ScheduleConfig
 
 IMAGES = 4_000
-"""Training images that are used, of 60,000: as many of every class."""
-
+"""The number of training images used, of 60,000, with equally many of every class."""
 
 TESTED = 4_000
-"""Test images that are used, of 10,000: as many of every class."""
+"""The number of test images used, of 10,000, with equally many of every class."""
 
 
 def study(model: str, attention: str | dict[str, Any]) -> ClassificationExperiment:
@@ -40,7 +39,7 @@ def study(model: str, attention: str | dict[str, Any]) -> ClassificationExperime
 
 
 def trained(name: str, model: ClassifierConfig, *, epochs: int = 4, batch_size: int = 32) -> ClassificationExperiment:
-    """Any small classifier with the settings of the study."""
+    """A small classifier with the settings of the study."""
     epoch = IMAGES // batch_size
     return ClassificationExperiment(
         name=name,

@@ -3,10 +3,9 @@ twin: the same settings for both, so that only the attention differs.
 
 DeiT's recipe (arXiv 2012.12877), changed where an architecture's own publication says otherwise; see `SETTINGS`. The
 global batch is `fit.batch_size x fit.accumulate x processes`: as written, one GPU takes it in several passes; start
-several processes (`accelerate launch`) with `fit.accumulate` divided by their number for the same result. Not run by us
-at this scale: no score is promised. LinGlo (a reconstruction) and PVTv2, which it is compared with at equal size, train
-as PVTv2's repository does, which is DeiT's recipe too. Token labelling (VOLO) is not offered: its labels are no part of
-ImageNet.
+several processes (`accelerate launch`) with `fit.accumulate` divided by their number for the same result. We have not
+run these at scale and promise no score. LinGlo (a reconstruction) and PVTv2 of equal size train as PVTv2's repository
+does, which is DeiT's recipe too. Token labelling (VOLO) is not offered, because its labels are not part of ImageNet.
 """
 
 from __future__ import annotations
@@ -26,10 +25,10 @@ from fewpairs.models.classifiers import CLASSIFIERS, classifier_attention
 from fewpairs.train import FitConfig, OptimizerConfig, ScheduleConfig
 
 IMAGES = 1_281_167
-"""Training images of ImageNet-1k."""
+"""The number of training images of ImageNet-1k."""
 
 PASS = 128
-"""Images in one forward pass."""
+"""The number of images in one forward pass."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +64,7 @@ SETTINGS: dict[str, Settings] = {
     **{name: Settings() for name in ("linglo_b0", "linglo_b1", "linglo_b2")},
     **{name: Settings() for name in ("pvt_v2_b0", "pvt_v2_b1", "pvt_v2_b2")},
 }
-"""From the publications' repositories; VOLO trains at 224 and is then fine-tuned at its own size (`fine_tuned`)."""
+"""Settings of the publications' repositories; VOLO trains at 224 and is fine-tuned at its own size (`fine_tuned`)."""
 
 
 def dense(name: str) -> ClassificationExperiment:

@@ -1,14 +1,14 @@
-"""LinGlo (a reconstruction, see `docs/linglo.md`) against its ablations and PVTv2, small: for a CPU, minutes a run.
+"""LinGlo (a reconstruction, see `docs/linglo.md`), its ablations and PVTv2 at small scale, minutes a run on a CPU.
 
-All rows of one study have the same number of parameters to about 2 %, see the same images in the same order, and
-differ in one thing each: the layout of the blocks, the attention, or the form of key-only attention. Softmax and k-NN
-attention have query maps, which a narrower feed-forward part pays for.
+All rows of a study have the same number of parameters within about 2 %, see the same images in the same order, and
+differ in one thing: the layout of the blocks, the attention, or the form of key-only attention. Softmax and k-NN
+attention have query maps, which a narrower feed-forward part compensates.
 
 - Fashion-MNIST, 28x28, with the settings of the other small study:
   `fewpairs train linglo_pico_fashion data.root=FOLDER`
-- pictures in a folder for each class, 96x128: `fewpairs train linglo_nano_trashnet data.root=FOLDER`. As written for a
-  share of TrashNet whose photos, taken at 4:3, are stored 384 wide and 512 high: `view.crop_mode=squash` and
-  `augment.ratio` restore their aspect. For photos of true aspect set `view.crop_mode=center` and
+- pictures in a folder for each class, 96x128: `fewpairs train linglo_nano_trashnet data.root=FOLDER`. The settings suit
+  a part of TrashNet whose photos, taken at 4:3, are stored 384 wide and 512 high: `view.crop_mode=squash` and
+  `augment.ratio` restore their aspect. For photos with their true aspect set `view.crop_mode=center` and
   `augment.ratio=[0.75, 1.33]`.
 """
 

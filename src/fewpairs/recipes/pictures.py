@@ -1,6 +1,6 @@
 """Your own pictures in a folder for each class: fine-tuning from pretrained weights, and linear evaluation.
 
-DeiT's augmentation at DeiT's size with a tenth of its rate, 20 epochs of a thousand images as written: set `fit.steps`
+DeiT's augmentation at DeiT's size with a tenth of its rate, 20 epochs of a thousand images by default: set `fit.steps`
 to `epochs x images / 64` and the warm-up to a twentieth of that.
 """
 

@@ -1,8 +1,8 @@
 """Semantic segmentation of photographs: Semantic FPN and UperNet on ADE20K and Cityscapes, and two small sets.
 
 `fewpairs train fpn_linglo_b0_ade20k data.root=ADEChallengeData2016 model.pretrained=linglo_b0.safetensors`: the papers
-start from encoders trained on ImageNet, which `model.pretrained` names (a file, `best.safetensors` of a run among them,
-or `timm:pvt_v2_b0.in1k`). The large recipes were not run by us at their scale. On one GPU of 80 GB `fit.precision=bf16`
+start from encoders trained on ImageNet, which `model.pretrained` names (a file such as a run's `best.safetensors`,
+or `timm:pvt_v2_b0.in1k`). We have not run the large recipes at their scale. On one GPU of 80 GB `fit.precision=bf16`
 and a batch of 16 fit; with several processes divide `fit.batch_size` by their number.
 """
 
@@ -95,8 +95,8 @@ def fpn_nuclei(encoder: str) -> SemanticExperiment:
 def fpn_heart(encoder: str) -> SemanticExperiment:
     """Eight parts of the heart in 36 slices of HVSMR-2.0, split by patient, from scratch.
 
-    Mean IoU 0.573 with LinGlo-b0 and 0.503 with PVTv2-b0 on two patients, too few to tell them apart, one seed each, in
-    seven minutes of one core of an AMD EPYC.
+    Mean IoU 0.573 with LinGlo-b0 and 0.503 with PVTv2-b0 on two patients, too few to distinguish them, one seed each,
+    in seven minutes of one core of an AMD EPYC.
     """
     return SemanticExperiment(
         name=f"fpn-{encoder}-heart",

@@ -1,10 +1,10 @@
-"""The nine models of the KV-attention study, small: for a CPU, 64 x 64 pixels, minutes a run.
+"""The nine models of the KV-attention study at small scale: 64 x 64 pixels, minutes a run on a CPU.
 
-The same settings for all nine, so that only the attention differs. `data.*` and `view.*` fit them to your files.
+All nine share their settings, so that only the attention differs. `data.*` and `view.*` adapt them to your files.
 
 Measured on MSD Task04 Hippocampus with 700 steps (2 to 6 minutes a run on one thread, seeds 0 to 2; command in
-docs/results): Dice 0.80 for SETR and CvT-SETR, 0.81 to 0.83 for conv-SETR, of whose runs one in six was still on a
-plateau of the loss when the steps were over (Dice 0.51). `fewpairs train setr_kv_small data.root=FOLDER` runs one.
+docs/results): Dice 0.80 for SETR and CvT-SETR, 0.81 to 0.83 for conv-SETR, where one run in six was still on a
+plateau of the loss at the last step (Dice 0.51). `fewpairs train setr_kv_small data.root=FOLDER` runs one.
 """
 
 from __future__ import annotations

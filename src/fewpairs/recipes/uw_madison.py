@@ -1,10 +1,10 @@
 """The nine models of the KV-attention study at paper scale on the UW-Madison GI Tract data (arXiv 2503.18862).
 
-The paper's training settings were never published, so these are ours, the same for all nine: 256 x 256 pixels, three
+The paper's training settings were not published, so these are ours, shared by all nine: 256 x 256 pixels, three
 neighbouring slices as channels (2.5-D), BCE + Dice, AdamW at 1e-4 with weight decay 0.05, cosine, five folds by case.
-No pretrained weights; give `model.pretrained=FILE` to start from some, in all models alike.
+The models start without pretrained weights; `model.pretrained=FILE` loads some, in all models alike.
 
-Made for one GPU of 24 GB in bf16. Not run yet by us at this scale: no score is promised.
+The recipes suit one GPU of 24 GB in bf16. We have not run them at this scale and promise no score.
 """
 
 from __future__ import annotations

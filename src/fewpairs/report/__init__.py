@@ -1,4 +1,4 @@
-"""What came out of training, for people: tables, figures, overlays, and pages that need nothing but a browser."""
+"""Reports of training runs: tables, figures, overlays, and self-contained HTML pages."""
 
 from fewpairs.data.description import DataDescription
 from fewpairs.report.comparison import Comparison, Curve, Overlay, Row, StepTime

@@ -1,4 +1,4 @@
-"""What a comparison found, as plain data: the one thing that every renderer reads and `comparison.json` stores."""
+"""Results of a comparison as plain data, which every renderer reads and `comparison.json` stores."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ class StepTime:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One seed's training: the loss as logged, and the monitored score on the validation cases or images."""
+    """One seed's training: the logged loss, and the monitored score on the validation data."""
 
     seed: int
     loss: Points = ()
     score: Points = ()
     steps_per_epoch: float | None = None
-    """Curves are drawn by epoch where every one of them knows this, else by step."""
+    """Curves are drawn by epoch where all of them know this number, otherwise by step."""
 
 
 @dataclass(frozen=True, slots=True)
 class Overlay:
-    """A picture of what a model did: `png` holds the bytes, or `path` names the file (in the report's folder)."""
+    """A picture of a model's predictions: `png` holds its bytes, or `path` names its file in the report's folder."""
 
     rank: Rank
     caption: str
@@ -50,7 +50,7 @@ class Overlay:
     path: str | None = None
 
     def read(self, folder: Path | None = None) -> bytes:
-        """The PNG's bytes; a relative `path` is looked up in `folder`. DataError when there is no such file."""
+        """The PNG's bytes; a relative `path` is looked up in `folder`. Raises DataError without such a file."""
         if self.png is not None:
             return self.png
         if self.path is None:
@@ -73,23 +73,23 @@ class Row:
     macs: int
     """Multiply-adds of one forward pass of one image at the training size."""
     scores: Mapping[str, Estimate]
-    """By score name: `dice`, `top1`, ..., and `dice/<class>` for single classes."""
+    """Scores by name: `dice`, `top1`, ..., and `dice/<class>` for single classes."""
     step_ms: StepTime | None = None
     peak_mib: float | None = None
     peak_of: str = ""
     """What `peak_mib` measures, such as "CUDA memory allocated during a training step"."""
     per_seed: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
     differences: Mapping[str, Difference] | None = None
-    """Against the first row; None for the first row itself."""
+    """Paired differences to the first row by score name; None for the first row itself."""
     curves: tuple[Curve, ...] = ()
     overlays: tuple[Overlay, ...] = ()
     confusions: tuple[tuple[int, int, int], ...] = ()
-    """True class, predicted class and the number of such images, for the report of a single run."""
+    """True class, predicted class and their count, for the report of a single run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Recipes trained on the same data, split and seeds, and what came of it. The first row is the reference.
+    """Recipes trained on the same data, split and seeds, with their results. The first row is the reference.
 
     Raises InputError without rows, for a row without the headline score, and for a kind that has no vocabulary.
     """
@@ -106,21 +106,21 @@ class Comparison:
     rows: tuple[Row, ...]
     settings: Mapping[str, JsonValue] = field(default_factory=dict)
     monitor: str = "dice"
-    """The score that was watched during training and chose the best weights."""
+    """The score that was monitored during training and chose the best weights."""
     headline: str = "jaccard"
     """The score that the verdicts are about."""
     confidence: float = 0.95
     resamples: int = 1000
-    """Bootstrap resamples behind every interval."""
+    """The number of bootstrap resamples of every interval."""
     empty_rule: str = ""
-    """The rule for classes that a scan does not contain, in a sentence."""
+    """A sentence with the rule for classes that a scan does not contain."""
     notes: tuple[str, ...] = ()
-    """What a reader has to know, such as a seed that stopped early."""
+    """What a reader must know, such as a seed that stopped early."""
     date: str = ""
     kind: str = "segmentation"
-    """The kind of experiment, a key of `VOCABULARIES`: it decides words and which scores come first."""
+    """The kind of experiment, a key of `VOCABULARIES`, which decides words and main scores."""
     over: str = ""
-    """What intervals were drawn over; empty: as the first paired difference says, or the vocabulary's units."""
+    """What was resampled for intervals; empty means what the first paired difference names, or the kind's units."""
 
     __pydantic_config__ = ConfigDict(
         ser_json_inf_nan="strings", ser_json_bytes="base64", val_json_bytes="base64", extra="forbid"
@@ -137,27 +137,27 @@ class Comparison:
 
     @property
     def reference(self) -> Row:
-        """The row that all others are compared against."""
+        """The first row, with which all others are compared."""
         return self.rows[0]
 
     @property
     def words(self) -> Vocabulary:
-        """How a report of this kind speaks."""
+        """The words of reports of this kind."""
         return VOCABULARIES[self.kind]
 
     @property
     def resampled(self) -> str:
-        """What the intervals were drawn over."""
+        """What was resampled for the intervals."""
         drawn = (item.over for row in self.rows for item in (row.differences or {}).values() if item.over)
         return self.over or next(drawn, self.words.units)
 
     def to_json(self) -> str:
-        """Everything as indented JSON; numbers that are not finite become "NaN", "Infinity" and "-Infinity"."""
+        """The comparison as indented JSON; numbers that are not finite become "NaN", "Infinity" and "-Infinity"."""
         return _adapter().dump_json(self, indent=2).decode() + "\n"
 
     @staticmethod
     def from_json(text: str | bytes, *, source: str = "comparison.json") -> Comparison:
-        """The inverse of `to_json`; DataError names `source` and the first field that is wrong."""
+        """The inverse of `to_json`; raises DataError that names `source` and the first wrong field."""
         try:
             return _adapter().validate_json(text)
         except ValidationError as error:
@@ -168,7 +168,7 @@ class Comparison:
             ) from error
 
     def with_overlay_files(self, folder: str = "overlays") -> tuple[Comparison, dict[str, bytes]]:
-        """This comparison with pictures moved out, and the files to write: relative path -> PNG bytes."""
+        """This comparison with its pictures as paths, and the files to write: relative path -> PNG bytes."""
         files: dict[str, bytes] = {}
         rows = []
         for number, row in enumerate(self.rows):

@@ -1,4 +1,4 @@
-"""Which classes a model takes for which: a matrix where there are few, the most frequent pairs in any case."""
+"""Confusions between classes: a matrix where there are few classes, and a table of the most frequent pairs."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from fewpairs.report.svg import PALETTE, drawing
 from fewpairs.report.table import Cell, Table
 
 CLASSES = 30
-"""A matrix of more classes cannot be read."""
+"""The most classes for which a matrix is drawn."""
 NUMBERED = 15
-"""Up to so many classes the cells hold their numbers."""
+"""The most classes for which the cells of the matrix show numbers."""
 PAIRS = 12
-"""Pairs that the table shows."""
+"""The number of pairs that the table shows."""
 
 
 def confusion_figure(run: Comparison) -> Figure | None:
     """The shares of every true class (rows) that were predicted as each class (columns), in percent.
 
-    Right predictions are blue, wrong ones orange. None without confusions, and for more than `CLASSES` classes.
+    Correct predictions are blue, wrong ones orange. None without confusions, and for more than `CLASSES` classes.
     """
     matrix, classes = confusion_matrix(run), run.classes
     if not matrix.any() or len(classes) > CLASSES:
@@ -35,7 +35,7 @@ def confusion_figure(run: Comparison) -> Figure | None:
         for row, column in zip(*np.nonzero(matrix), strict=True):
             share = shares[row, column]
             colour = PALETTE["series-1" if row == column else "series-2"]
-            # Rare confusions must show too: strength grows with the root of the share.
+            # Rare confusions must be visible too: opacity grows with the root of the share.
             alpha = 0.08 + 0.6 * float(np.sqrt(share))
             axes.add_patch(Rectangle((column - 0.48, row - 0.48), 0.96, 0.96, color=colour, alpha=alpha, linewidth=0))
             if len(classes) <= NUMBERED:
@@ -55,7 +55,7 @@ def confusion_figure(run: Comparison) -> Figure | None:
 
 
 def confusions_table(run: Comparison) -> Table | None:
-    """The most frequent wrong predictions of the first row; None without any."""
+    """The most frequent wrong predictions of the first row; None if there are none."""
     matrix, classes = confusion_matrix(run), run.classes
     totals = matrix.sum(axis=1)
     wrong = sorted((pair for pair in run.rows[0].confusions if pair[0] != pair[1]), key=lambda pair: -pair[2])

@@ -1,4 +1,4 @@
-"""The curves of a training: the loss as logged and the monitored score, by step or by epoch."""
+"""Curves of training runs: the logged loss and the monitored score, by step or epoch."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from fewpairs.report.svg import PALETTE, STEPS, WIDTH, drawing, short, styles
 What = Literal["loss", "score"]
 
 _BINS = 100
-"""Points to which a long log is averaged."""
+"""The number of points to which a long log is averaged."""
 
 
 def curves_figure(comparison: Comparison, what: What) -> Figure | None:
-    """One panel a recipe: thin lines are seeds, thick is their mean, grey the other recipes; None without curves."""
+    """One panel for each recipe: thin lines are seeds, thick their mean, grey other recipes; None without any."""
     rows = comparison.rows
     lines, unit = _lines(comparison, what)
     if not any(lines):
@@ -61,7 +61,7 @@ def curves_figure(comparison: Comparison, what: What) -> Figure | None:
 
 
 def run_figure(run: Comparison) -> Figure | None:
-    """Loss and monitored score of the first row side by side; None when there are neither."""
+    """Loss and monitored score of the first row side by side; None without both."""
     row = run.rows[0]
     named: tuple[What, ...] = ("loss", "score")
     found = [(what, *_lines(run, what)) for what in named]
@@ -89,7 +89,7 @@ def run_figure(run: Comparison) -> Figure | None:
 
 
 def _lines(comparison: Comparison, what: What) -> tuple[list[list[np.ndarray]], str]:
-    """The curves of every row, `[points 2]` each, those without points left out; and the unit of their first column."""
+    """The curves of every row that have points, `[points 2]` each, and the unit of their first column."""
     curves = [curve for row in comparison.rows for curve in row.curves if getattr(curve, what)]
     by_epoch = bool(curves) and all(curve.steps_per_epoch for curve in curves)
     scale = wording.scale(comparison.monitor) if what == "score" else 1.0
@@ -109,7 +109,7 @@ def _axis(comparison: Comparison, what: str) -> str:
 
 
 def _points(points: Points, *, binned: bool) -> np.ndarray:
-    """`[points 2]` without what is not finite; averaged over equal ranges of steps when there are very many."""
+    """The finite points `[points 2]`, averaged over equal ranges of steps when there are very many."""
     array = np.array([pair for pair in points if all(map(math.isfinite, pair))], dtype=float).reshape(-1, 2)
     if not binned or len(array) <= 2 * _BINS:
         return array
@@ -117,7 +117,7 @@ def _points(points: Points, *, binned: bool) -> np.ndarray:
 
 
 def _mean(lines: Sequence[np.ndarray]) -> np.ndarray:
-    """Mean over the seeds, at the first seed's steps as far as every seed got."""
+    """The mean over the seeds, at those of the first seed's steps that every seed reached."""
     if not lines:
         return np.empty((0, 2))
     if len(lines) == 1:
@@ -129,7 +129,7 @@ def _mean(lines: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _limit(axes: Axes, lines: Sequence[Sequence[np.ndarray]], what: str) -> None:
-    """Losses start high and would flatten the rest: the axis ends above their 98th percentile."""
+    """Ends a loss axis above the 98th percentile, because the first losses would flatten the rest."""
     values = np.concatenate([line[:, 1] for row in lines for line in row])
     if what == "loss" and len(values) > 20:
         low, high = values.min(), np.percentile(values, 98)

@@ -1,4 +1,4 @@
-"""A score, or a difference of one, with where it may lie: what reports keep of what metrics computed."""
+"""Scores and differences of scores with their intervals, as reports keep them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class IntervalLike(Protocol):
-    """What `fewpairs.scoring.interval.Interval` offers."""
+    """The interface of `fewpairs.scoring.interval.Interval` that reports use."""
 
     @property
     def value(self) -> float | None: ...
@@ -18,7 +18,7 @@ class IntervalLike(Protocol):
 
 
 class DifferenceLike(IntervalLike, Protocol):
-    """What `fewpairs.scoring.interval.PairedDifference` offers."""
+    """The interface of `fewpairs.scoring.interval.PairedDifference` that reports use."""
 
     @property
     def margin(self) -> float: ...
@@ -42,7 +42,7 @@ class Estimate:
 
     @classmethod
     def of(cls, interval: IntervalLike) -> Estimate:
-        """The same three numbers of any object that has them."""
+        """Copies the three numbers from any object that has them."""
         return cls(interval.value, interval.low, interval.high)
 
 
@@ -50,8 +50,8 @@ class Estimate:
 class Difference:
     """Paired difference of a score, this row minus the first row, on the same cases or images.
 
-    `margin` is the largest loss (in the score's own unit, positive) that is still acceptable. `verdict` is the word of
-    whoever computed the interval; the reports derive theirs from the four numbers, so it is kept for the record.
+    `margin` is the largest loss (in the score's own unit, positive) that is still acceptable. `verdict` is the
+    computing function's word and kept for the record; reports derive theirs from the four numbers.
     """
 
     value: float | None
@@ -60,14 +60,14 @@ class Difference:
     margin: float
     verdict: str = ""
     over: str = ""
-    """What the interval was drawn over, such as "images and seeds"; empty: whatever `Comparison.over` says."""
+    """What was resampled for the interval, such as "images and seeds"; empty means what `Comparison.over` names."""
     runs_low: float | None = None
     runs_high: float | None = None
-    """The interval that takes the trainings as they are, where the main one draws seeds too."""
+    """Ends of the interval for fixed training runs, where the main interval resamples seeds too."""
 
     @classmethod
     def of(cls, paired: DifferenceLike) -> Difference:
-        """The same numbers of any object that has them."""
+        """Copies the numbers from any object that has them."""
         said = str(paired.verdict)
         ends = paired.runs_low, paired.runs_high
         return cls(paired.value, paired.low, paired.high, paired.margin, said, paired.over, *ends)

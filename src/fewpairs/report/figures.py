@@ -20,7 +20,7 @@ _ROW = 0.36
 
 
 def score_figure(comparison: Comparison) -> Figure:
-    """A dot with its interval for every recipe and score; small rings are single seeds."""
+    """A dot with its interval for every recipe and score; small rings show single seeds."""
     rows = comparison.rows
     main = comparison.words.main
     shown = [name for name in main if any(name in row.scores for row in rows)] or [comparison.headline]
@@ -47,7 +47,7 @@ def score_figure(comparison: Comparison) -> Figure:
 
 
 def difference_figure(comparison: Comparison) -> Figure | None:
-    """Paired differences of the headline score with zero and the margin marked; None when there are none."""
+    """Paired differences of the headline score, with zero and the margin marked; None without differences."""
     name = comparison.headline
     rows = [row for row in comparison.rows if name in (row.differences or {})]
     drawn = [(row, (row.differences or {})[name]) for row in rows]
@@ -85,7 +85,7 @@ def difference_figure(comparison: Comparison) -> Figure | None:
 
 
 def cost_figure(comparison: Comparison) -> Figure:
-    """Bars of parameters, multiply-adds and, where measured, time and memory, with the change against the first row."""
+    """Bars of parameters, multiply-adds and measured time and memory, with the change against the first row."""
     rows = comparison.rows
     panels: list[tuple[str, list[float | None], float, str]] = [
         ("Parameters (M)", [row.parameters for row in rows], 1e6, ".2f"),
@@ -122,7 +122,7 @@ def cost_figure(comparison: Comparison) -> Figure:
 
 
 def _panels(count: int, height: float, rows: Sequence[Row]) -> tuple[Figure, list[Axes]]:
-    """Panels side by side that share one line a row, the first row on top."""
+    """Panels side by side with one line for each row, the first row on top."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     panels = list(figure.subplots(1, count, sharey=True, squeeze=False).flat)
     panels[0].set_yticks(range(len(rows)), [short(row.label) for row in rows])
@@ -134,7 +134,7 @@ def _panels(count: int, height: float, rows: Sequence[Row]) -> tuple[Figure, lis
 
 
 def _places(rows: Sequence[Row], everything: Sequence[Row] = ()) -> list[tuple[int, Row, Style]]:
-    """Rows with their place and style; `everything` is all rows of the comparison when `rows` is a part of them."""
+    """Rows with their index and style; `everything` holds all rows of the comparison when `rows` are a part of them."""
     style = styles([row.attention for row in everything or rows])
     return [(place, row, style[row.attention]) for place, row in enumerate(rows)]
 

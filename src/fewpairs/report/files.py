@@ -1,4 +1,4 @@
-"""Reports as files in a folder: comparison.md, comparison.json, comparison.html and the overlay pictures."""
+"""Writes reports into a folder: comparison.md, comparison.json, comparison.html and the overlay pictures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fewpairs.report.page import comparison_report, run_report
 
 @dataclass(frozen=True, slots=True)
 class WrittenReport:
-    """Where a comparison was written."""
+    """The files of a written comparison."""
 
     markdown: Path
     json: Path
@@ -22,7 +22,7 @@ class WrittenReport:
 
 
 def write_comparison(comparison: Comparison, folder: Path | str, *, name: str = "comparison") -> WrittenReport:
-    """Write `<name>.md`, `<name>.json`, `<name>.html` and `overlays/*.png` into `folder`, replacing earlier ones.
+    """Writes `<name>.md`, `<name>.json`, `<name>.html` and `overlays/*.png` into `folder`, replacing earlier ones.
 
     The JSON refers to the pictures by their path in the folder; the HTML holds them. Raises InputError when the folder
     cannot be written.
@@ -39,14 +39,14 @@ def write_comparison(comparison: Comparison, folder: Path | str, *, name: str = 
 
 
 def write_run(run: Comparison, folder: Path | str, *, name: str = "report") -> Path:
-    """Write the report of one run as `<name>.html` into `folder`, and return its path."""
+    """Writes the report of one run as `<name>.html` into `folder`, and returns its path."""
     folder = Path(folder)
     _write(folder, {f"{name}.html": run_report(run, folder=folder).encode()})
     return folder / f"{name}.html"
 
 
 def read_comparison(file: Path | str) -> Comparison:
-    """The comparison stored in a JSON file. DataError when it cannot be read or is something else."""
+    """The comparison stored in a JSON file. Raises DataError when it cannot be read or is something else."""
     file = Path(file)
     try:
         text = file.read_bytes()

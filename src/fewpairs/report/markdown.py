@@ -1,4 +1,4 @@
-"""A comparison as Markdown, for a repository's results page or a pull request."""
+"""Renders a comparison as Markdown for a repository's results page or a pull request."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SPECIAL = str.maketrans({letter: f"\\{letter}" for letter in "\\`*_{}[]<>|#~"} 
 
 
 def comparison_markdown(comparison: Comparison) -> str:
-    """Headline sentences, the table, the classes, and how everything was measured."""
+    """The comparison as Markdown: headline sentences, tables, classes and methods."""
     parts = [f"# {escape(comparison.title)}"]
     sentences = [
         f"- **{escape(row.label)}**: "
@@ -42,7 +42,7 @@ def comparison_markdown(comparison: Comparison) -> str:
 
 
 def markdown_table(table: Table) -> str:
-    """A pipe table under its caption; numbers to the right."""
+    """A pipe table under its caption, with numbers aligned to the right."""
     header = "| " + " | ".join(escape(column) for column in table.columns) + " |"
     rule = "| :-- |" + " --: |" * (len(table.columns) - 1)
     body = ["| " + " | ".join(_cell(cell) for cell in row) + " |" for row in table.rows]
@@ -50,7 +50,7 @@ def markdown_table(table: Table) -> str:
 
 
 def escape(text: str) -> str:
-    """Text that Markdown shows as it is: one line, no markup, no HTML."""
+    """Escapes text so that Markdown shows it unchanged, on one line and without markup."""
     return text.translate(_SPECIAL)
 
 

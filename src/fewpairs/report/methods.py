@@ -1,4 +1,4 @@
-"""How a comparison was measured, as pairs of a term and its text: the reports' last section."""
+"""The last section of a report: how a comparison was measured, as pairs of a term and its text."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from fewpairs.report import wording
 from fewpairs.report.comparison import Comparison
 
 _CLASSES = 30
-"""Class names that are written out at most."""
+"""The most class names that are listed."""
 _STEP = "time of one training step: median over the repeats, and their quartiles"
 
 
 def methods(comparison: Comparison) -> list[tuple[str, str]]:
-    """Terms and texts, those without content left out; several lines in a text are several items."""
+    """Pairs of a term and a text that is not empty; the lines of a text are separate items."""
     data = comparison.data
     memory = list({row.peak_of: None for row in comparison.rows if row.peak_of})
     names = [*wording.macro_scores(comparison.rows)]

@@ -1,8 +1,8 @@
-"""Pictures of one slice: what is there, what a model drew, and where the two differ.
+"""Pictures of one slice with the true masks, the predicted masks and the differences between them.
 
-Colours are Okabe and Ito's, which colour-blind readers tell apart. Small slices are enlarged by a whole factor until
-their short side has 256 pixels, as far as the long side allows: the image smoothly, the masks in whole pixels, so that
-an edge is where the mask has it.
+The colours are Okabe and Ito's, which colour-blind readers can distinguish. Small slices are enlarged by a whole factor
+until their short side has 256 pixels, as far as the long side allows: images smoothly, masks in whole pixels, so that
+edges stay where the masks have them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CLASS_COLOURS: tuple[Colour, ...] = (
     (213, 94, 0),
     (0, 114, 178),
 )
-"""Orange, sky blue, bluish green, yellow, reddish purple, vermilion, blue; lighter from the eighth class on."""
+"""Orange, sky blue, bluish green, yellow, reddish purple, vermilion and blue; lighter from the eighth class on."""
 
 ERROR_COLOURS: dict[str, Colour] = {
     "correct": (190, 190, 190),
@@ -39,18 +39,18 @@ ERROR_COLOURS: dict[str, Colour] = {
     "extra": (0, 125, 195),
     "wrong class": (204, 121, 167),
 }
-"""What an error map shows: truth only, prediction only, one class in the truth and another in the prediction."""
+"""Colours of an error map; wrong class means one class in the truth and another in the prediction."""
 
 SHORT_SIDE = 256
 LONG_SIDE = 4096
-"""No slice is enlarged beyond this, however narrow it is."""
+"""The largest length in pixels to which a slice is enlarged."""
 _FILL, _CORRECT, _ERROR = 0.5, 0.5, 0.85
 _PAPER, _INK, _GAP = (255, 255, 255), (29, 36, 48), 8
 
 
 @dataclass(frozen=True, slots=True)
 class _Slice:
-    """A slice at the size of the picture: grey or colour `[H W 3]` in 0..1 and its masks `[k H W]`."""
+    """A slice at the size of the picture: grey or colour `[H W 3]` in 0..1, with its masks `[k H W]`."""
 
     image: Canvas
     truth: Mask | None
@@ -60,7 +60,7 @@ class _Slice:
 def overlay(
     image: ArrayLike, truth: ArrayLike | None, prediction: ArrayLike, classes: Sequence[str], *, title: str = ""
 ) -> Image.Image:
-    """The slice with the prediction as translucent fill and the truth, when given, as contours, over a legend.
+    """The slice with the prediction as translucent fill and a given truth as contours, above a legend.
 
     `image` is `[H W]` or `[H W 3]` (any range: it is stretched from its smallest to its largest finite value, unless it
     is colour in 0..1 or uint8), masks are `[k H W]` bool or 0/1, in the order of `classes`. Raises InputError when
@@ -79,10 +79,10 @@ def overlay(
 def error_map(
     image: ArrayLike, truth: ArrayLike, prediction: ArrayLike, classes: Sequence[str], *, title: str = ""
 ) -> Image.Image:
-    """The darkened slice with what is right in pale grey and what is missed, extra or of the wrong class in colour.
+    """The darkened slice with correct pixels in pale grey and missed, extra or wrong-class pixels in colour.
 
     Arguments are those of `overlay`. A pixel is missed when the truth holds a class there that the prediction lacks,
-    extra the other way round, and of the wrong class when both is the case.
+    extra in the opposite case, and of the wrong class in both cases.
     """
     part = _slice(image, truth, prediction, classes)
     return page([("", _errors(part))], [_error_entries(part)], title)
@@ -91,7 +91,7 @@ def error_map(
 def overlay_strip(
     image: ArrayLike, truth: ArrayLike | None, prediction: ArrayLike, classes: Sequence[str], *, title: str = ""
 ) -> Image.Image:
-    """One row: image, truth, prediction, errors; without a truth only image and prediction. Arguments as `overlay`."""
+    """A row: image, truth, prediction and errors, or image and prediction without a truth. Arguments as `overlay`."""
     part = _slice(image, truth, prediction, classes)
     predicted = _outlined(_filled(part.image, part.prediction), part.prediction)
     legend = [_class_entries(classes)]
@@ -107,7 +107,7 @@ def overlay_strip(
 
 
 def class_colours(number: int) -> list[Colour]:
-    """One RGB colour a class; after the seventh they start again, half way to white."""
+    """One RGB colour for each class; after the seventh they repeat, half way to white."""
     colours = []
     for index in range(number):
         lighter = 1 - 0.5 ** (index // len(CLASS_COLOURS))
@@ -173,7 +173,7 @@ def _filled(canvas: Canvas, masks: Mask) -> Canvas:
 
 
 def _outlined(canvas: Canvas, masks: Mask) -> Canvas:
-    """Contours inside the masks' edges, with a dark line outside so that they show on bright tissue too."""
+    """Draws contours inside the masks' edges, with a dark line outside that makes them visible on bright tissue."""
     thickness = max(1, round(min(canvas.shape[:2]) / 160))
     for mask in masks:
         canvas = _blend(canvas, ndimage.binary_dilation(mask) ^ mask, (0, 0, 0), 0.6)
@@ -209,7 +209,7 @@ def _error_entries(part: _Slice) -> list[Entry]:
 
 
 def page(panels: Sequence[tuple[str, Canvas]], legend: Sequence[Sequence[Entry]], title: str) -> Image.Image:
-    """Panels `[H W 3]` in 0..1 of one size side by side, each under its caption, over rows of a legend."""
+    """Panels `[H W 3]` in 0..1 of one size side by side, each below its caption, above the rows of a legend."""
     height, width = panels[0][1].shape[:2]
     size = max(13, min(height, width) // 20)
     font, bold = ImageFont.load_default(size), ImageFont.load_default(round(size * 1.15))
@@ -243,7 +243,7 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def _wrapped(entries: Sequence[Entry], font: Font, size: int, width: int) -> list[list[Entry]]:
-    """The entries of a legend in as many rows as the width asks for; names that are too long are cut."""
+    """The entries of a legend in rows that fit the width; names that are too long are cut."""
     rows: list[list[Entry]] = [[]]
     used = 0.0
     for text, colour in entries:

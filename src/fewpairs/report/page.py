@@ -1,4 +1,4 @@
-"""A comparison, or a single run, as one self-contained HTML page."""
+"""Renders a comparison or a single run as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
 
 def comparison_report(comparison: Comparison, *, folder: Path | None = None) -> str:
-    """The whole comparison as HTML that loads nothing: verdicts, table, figures, classes, overlays, measurement.
+    """The whole comparison as self-contained HTML: verdicts, tables, figures, classes, overlays, methods.
 
-    `folder` is where relative overlay paths are looked up. DataError when an overlay's file is missing.
+    Relative paths of overlays are looked up in `folder`. Raises DataError when an overlay's file is missing.
     """
     rows = comparison.rows
     further = further_table(comparison)
@@ -64,7 +64,7 @@ def comparison_report(comparison: Comparison, *, folder: Path | None = None) -> 
 
 
 def run_report(run: Comparison, *, folder: Path | None = None) -> str:
-    """One training run as HTML: a comparison with a single row, shown without verdicts."""
+    """One training run, a comparison with a single row, as HTML without verdicts."""
     if len(run.rows) != 1:
         raise InputError(f"a run report shows one row, got {len(run.rows)}; use comparison_report for several")
     row = run.rows[0]
@@ -113,11 +113,11 @@ def _render(template: str, comparison: Comparison, **content: Any) -> str:
 def _verdict(comparison: Comparison, row: Row) -> dict[str, str]:
     name = comparison.headline
     difference = (row.differences or {}).get(name)
-    judgement = "not computed" if difference is None else wording.judge(name, difference)
+    kind = "not computed" if difference is None else wording.verdict_kind(name, difference)
     return {
         "label": row.label,
-        "tone": judgement if judgement in ("better", "worse") else "",
-        "verdict": judgement if difference is None else wording.verdict(name, difference),
+        "tone": kind if kind in ("better", "worse") else "",
+        "verdict": kind if difference is None else wording.verdict(name, difference),
         "sentence": wording.headline(row, comparison.reference, name, comparison.confidence),
     }
 
@@ -150,7 +150,7 @@ def _picture(comparison: Comparison, row: Row, overlay: Overlay, folder: Path | 
 
 
 def _ranked(overlay: Overlay) -> str:
-    """The caption, led by the rank unless it says it itself."""
+    """The caption, which begins with the rank."""
     text = overlay.caption
     if not text.lower().startswith(overlay.rank):
         return f"{overlay.rank.capitalize()}: {text}"

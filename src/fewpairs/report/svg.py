@@ -1,4 +1,4 @@
-"""matplotlib figures as inline SVG that follows the page's light or dark colours."""
+"""Converts matplotlib figures to inline SVG that follows the page's light or dark colours."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ PALETTE = {
 """The light page's colours (Okabe and Ito's, told apart by colour-blind readers), by the name of their CSS variable."""
 
 WIDTH = 9.6
-"""Inches of a figure as wide as the page."""
+"""The width in inches of a figure that spans the page."""
 STEPS = [1, 2, 2.5, 5, 10]
-"""Distances of ticks, in powers of ten."""
+"""Allowed distances between ticks, times a power of ten."""
 
 _RC: Any = {
     "svg.fonttype": "none",
@@ -70,7 +70,7 @@ _RC: Any = {
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How one kind of attention is drawn: colour and marker both carry it."""
+    """Colour and marker of one kind of attention, each of which identifies it."""
 
     colour: str
     marker: str
@@ -85,14 +85,14 @@ _FURTHER = (Style(PALETTE["series-4"], "^"), Style(PALETTE["series-5"], "v"), St
 
 
 def styles(attentions: list[str]) -> dict[str, Style]:
-    """A style for each kind of attention; the known ones always look the same."""
+    """A style for each kind of attention; known kinds always have the same one."""
     unknown = [name for name in dict.fromkeys(attentions) if name not in _KNOWN]
     return _KNOWN | {name: _FURTHER[index % len(_FURTHER)] for index, name in enumerate(unknown)}
 
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """Figures made and saved inside look alike; matplotlib's settings outside stay as they are."""
+    """Sets the style of figures that are made and saved in the context, and restores matplotlib's settings."""
     import matplotlib as mpl
 
     with mpl.rc_context(_RC), warnings.catch_warnings():
@@ -102,7 +102,7 @@ def drawing() -> Iterator[None]:
 
 
 def short(label: str, width: int = 30) -> str:
-    """A label for an axis or a panel, cut off where it is too long."""
+    """The label for an axis or a panel, cut off after `width` characters."""
     return label if len(label) <= width else f"{label[: width - 1]}…"
 
 

@@ -1,4 +1,4 @@
-"""The tables of a comparison as cells of text, from which Markdown, the terminal and the HTML page are written."""
+"""The tables of a comparison as cells of text, for Markdown, the terminal and the HTML page."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from fewpairs.scoring.score_table import SCORES
 Tone = Literal["", "better", "worse"]
 
 CLASSES = 20
-"""Of so many classes a table shows the scores; of more, those in which the first recipe does worst."""
+"""The most classes that a table shows; of more classes it shows those with the first recipe's worst scores."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """`text` carries the value, `detail` its interval or change, `tone` the judgement (never by colour alone)."""
+    """`text` is the value, `detail` its interval or change, and `tone` the verdict, which the text says too."""
 
     text: str
     detail: str = ""
@@ -38,7 +38,7 @@ class Table:
 
 
 def summary_table(comparison: Comparison) -> Table:
-    """One row a recipe: cost, scores with intervals, and the paired difference of the headline score."""
+    """One row for each recipe: cost, scores with intervals, and the paired difference of the headline score."""
     rows, reference = comparison.rows, comparison.reference
     shown = [name for name in comparison.words.main if any(name in row.scores for row in rows)]
     timed = any(row.step_ms for row in rows)
@@ -69,7 +69,7 @@ def _difference_title(name: str) -> str:
 
 
 def further_table(comparison: Comparison) -> Table | None:
-    """The scores that the summary leaves out, such as those with background; None when there are none."""
+    """The scores that the summary leaves out, such as those with background; None without any."""
     shown = [name for name in wording.macro_scores(comparison.rows) if name not in comparison.words.main]
     if not shown:
         return None
@@ -78,9 +78,9 @@ def further_table(comparison: Comparison) -> Table | None:
 
 
 def differences_table(comparison: Comparison) -> Table | None:
-    """Every paired difference against the first row, with its verdict; None when there are none.
+    """Every paired difference to the first row with its verdict; None without any.
 
-    Where intervals draw seeds too, those of these very trainings stand beside them.
+    Where intervals resample seeds too, the intervals of these training runs alone stand beside them.
     """
     found = [(row, name, item) for row in comparison.rows for name, item in (row.differences or {}).items()]
     if not found:
@@ -101,7 +101,7 @@ def differences_table(comparison: Comparison) -> Table | None:
 
 
 def class_tables(comparison: Comparison) -> tuple[Table, ...]:
-    """One table a score (Jaccard, Dice, HD95; recall): a row a recipe, a column a class."""
+    """One table for each score with values by class: a row for each recipe, a column for each class."""
     tables = []
     for name in SCORES:
         keys = wording.class_scores(comparison.rows, name)
@@ -115,7 +115,7 @@ def class_tables(comparison: Comparison) -> tuple[Table, ...]:
 
 
 def run_classes_table(run: Comparison) -> Table | None:
-    """The first row's scores of each class: a row a class, a column a score; None when there are none."""
+    """The first row's scores by class: a row for each class, a column for each score; None without any."""
     row = run.rows[0]
     names = [name for name in SCORES if wording.class_scores([row], name)]
     if not names:
@@ -128,7 +128,7 @@ def run_classes_table(run: Comparison) -> Table | None:
 
 
 def _worst(row: Row, name: str, keys: Sequence[str]) -> tuple[list[str], str]:
-    """The scores `name/<class>` to show, and which classes these are: all, or those in which `row` does worst."""
+    """The scores `name/<class>` to show and a name for their classes: all, or those with the worst scores of `row`."""
     if len(keys) <= CLASSES:
         return list(keys), "each class"
     sign = 1 if wording.describe(name).higher_is_better else -1
@@ -141,7 +141,7 @@ def _worst(row: Row, name: str, keys: Sequence[str]) -> tuple[list[str], str]:
 
 
 def seeds_table(comparison: Comparison) -> Table | None:
-    """The headline score of every seed and how far they spread; None when no row has more than one."""
+    """The headline score of every seed and its spread; None when no row has more than one seed."""
     name = comparison.headline
     width = max((len(row.per_seed.get(name, ())) for row in comparison.rows), default=0)
     if width < 2:
@@ -165,7 +165,7 @@ def _spread_cell(name: str, values: Sequence[float | None]) -> Cell:
 
 
 def score_cell(row: Row, name: str) -> Cell:
-    """The score with its interval as the detail."""
+    """A cell with the score and its interval."""
     value = row.scores.get(name)
     if value is None:
         return Cell(numbers.MISSING)
@@ -173,14 +173,14 @@ def score_cell(row: Row, name: str) -> Cell:
 
 
 def difference_cells(row: Row, name: str, *, reference: bool = False) -> list[Cell]:
-    """Two cells: the paired difference with its interval, and the verdict."""
+    """Two cells with the paired difference and its interval, and with the verdict."""
     if reference:
         return [Cell(numbers.MISSING), Cell("reference")]
     difference = (row.differences or {}).get(name)
     if difference is None:
         return [Cell(numbers.MISSING), Cell("not computed")]
-    judgement = wording.judge(name, difference)
-    tone: Tone = judgement if judgement in ("better", "worse") else ""
+    kind = wording.verdict_kind(name, difference)
+    tone: Tone = kind if kind in ("better", "worse") else ""
     value = Cell(wording.difference(name, difference.value), wording.span(name, difference.low, difference.high))
     return [value, Cell(wording.verdict(name, difference), tone=tone)]
 

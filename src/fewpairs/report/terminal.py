@@ -1,4 +1,4 @@
-"""A comparison in the terminal."""
+"""Prints a comparison in the terminal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _GAP = 2
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
-    """Print the summary, in as many tables below each other as the width asks for, and one sentence a recipe."""
+    """Prints the summary, split into several tables where the width requires it, and one sentence for each recipe."""
     from rich.text import Text
 
     summary = summary_table(comparison)
@@ -36,7 +36,7 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
 
 
 def _fitting(content: Table, width: int) -> list[list[int]]:
-    """Columns by table, the first column in each, so that no cell has to be broken."""
+    """The columns of each table, which all begin with the first column, so that no cell is broken."""
     name, *others = (_width(content, index) for index in range(len(content.columns)))
     tables: list[list[int]] = []
     left = 0
@@ -50,7 +50,7 @@ def _fitting(content: Table, width: int) -> list[list[int]]:
 
 
 def _width(content: Table, index: int) -> int:
-    """Characters that a column needs: cells stay whole, titles break between words."""
+    """The number of characters that a column needs; cells stay whole and titles break between words."""
     cells = [row[index] for row in content.rows]
     words = content.columns[index].split() if index else [content.columns[0]]
     return max(map(len, [*words, *(cell.text for cell in cells), *(cell.detail for cell in cells)]))

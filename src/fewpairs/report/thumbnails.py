@@ -1,4 +1,4 @@
-"""One picture of many: small copies in rows, each with lines of text below it."""
+"""Contact sheets: small copies of pictures in rows, each with lines of text below it."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _INK, _PAPER = (32, 32, 32), (255, 255, 255)
 
 
 def thumbnail(image: Image.Image) -> Image.Image:
-    """A picture in mode L or RGB -> its small copy in RGB, 160 pixels at its longer side."""
+    """A small RGB copy of a picture in mode L or RGB, with 160 pixels at its longer side."""
     factor = _SIDE / max(image.size)
     size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
     return image.convert("RGB").resize(size, Image.Resampling.NEAREST if factor >= 2 else Image.Resampling.BICUBIC)
 
 
 def thumbnail_sheet(thumbnails: Sequence[Image.Image], captions: Sequence[Sequence[str]]) -> Image.Image:
-    """Thumbnails in rows of six, each with its lines of caption, cut off where they are too wide.
+    """A contact sheet of thumbnails in rows of six, with captions whose lines are cut off where they are too wide.
 
-    There must be at least one thumbnail, and a caption for each.
+    There must be at least one thumbnail, and one caption for each.
     """
     lines = max(len(caption) for caption in captions)
     columns, rows = min(_COLUMNS, len(thumbnails)), math.ceil(len(thumbnails) / _COLUMNS)
@@ -42,14 +42,14 @@ def thumbnail_sheet(thumbnails: Sequence[Image.Image], captions: Sequence[Sequen
 
 
 def _font() -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which comes with matplotlib and has Latin, Greek and Cyrillic letters."""
+    """DejaVu Sans, which matplotlib includes and which has Latin, Greek and Cyrillic letters."""
     import matplotlib as mpl
 
     return ImageFont.truetype(str(Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), _TEXT)
 
 
 def _cut(line: str, font: ImageFont.FreeTypeFont) -> str:
-    """The line, or as much of it as is no wider than a thumbnail, with an ellipsis."""
+    """The line, cut off with an ellipsis where it is wider than a thumbnail."""
     shown = "".join(letter if letter.isprintable() else "�" for letter in line)
     if font.getlength(shown) <= _SIDE:
         return shown

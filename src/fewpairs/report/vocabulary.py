@@ -1,4 +1,4 @@
-"""The words in which reports differ by what was learnt: one entry a kind of experiment."""
+"""The words of reports that depend on the kind of experiment."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """How reports of one kind of experiment speak."""
+    """The words of reports about one kind of experiment."""
 
     unit: str
-    """What is independent of each other, such as a case."""
+    """The independent unit that is resampled, such as a case."""
     units: str
     main: tuple[str, ...]
-    """The scores of the summary; the others go into a table of their own."""
+    """The scores of the summary; other scores get a table of their own."""
     resampling: Mapping[str, str]
-    """By what a bootstrap draws: what is to be known of its intervals, as the end of a sentence."""
+    """What readers must know of intervals, as the end of a sentence, by what the bootstrap resamples."""
     pictures: str
-    """Heading over the pictures."""
+    """The heading above the pictures."""
     alternative: str
-    """What a picture shows, for those who cannot see it; `{rank}` stands for its rank."""
+    """Alternative text of a picture; `{rank}` stands for its rank."""
     counted: str | None = None
-    """What confusions are counts of; None: `units`."""
+    """What confusions count; None means `units`."""
 
 
 _IMAGES = {
@@ -80,4 +80,4 @@ VOCABULARIES: dict[str, Vocabulary] = {
         alternative="images with their true class and the class that their neighbours vote for",
     ),
 }
-"""By the kind of experiment (`Comparison.kind`)."""
+"""The vocabulary of each kind of experiment (`Comparison.kind`)."""

@@ -1,4 +1,4 @@
-"""How scores are named, written and judged in words, the same in every report."""
+"""Titles, units, numbers and verdicts of scores in words, the same in every report."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from fewpairs.report.comparison import Row
 from fewpairs.report.estimate import Difference
 from fewpairs.scoring.score_table import SCORES, Score
 
-Judgement = Literal["better", "worse", "non-inferior", "inconclusive", "not computed"]
+VerdictKind = Literal["better", "worse", "non-inferior", "inconclusive", "not computed"]
 _DIGITS = {"": 3, "%": 2, "mm": 2, "nats": 3}
 
 
 def describe(name: str) -> Score:
-    """The score of that name (or of the part before the slash); an unknown one is shown as it is, higher is better."""
+    """The score by its name or the part before the slash; an unknown score keeps its name, and higher is better."""
     base = name.partition("/")[0]
     return SCORES.get(base) or Score(base, base, "", True, "")
 
 
 def digits(name: str) -> int:
-    """Decimals to show: three for shares, two for percent and millimetres."""
+    """The number of decimals: three for shares, two for percent and millimetres."""
     return _DIGITS[describe(name).unit]
 
 
 def scale(name: str) -> float:
-    """What a score is multiplied by to be shown: 100 for one in percent."""
+    """The factor by which a score is multiplied when shown: 100 for one in percent."""
     return 100.0 if describe(name).unit == "%" else 1.0
 
 
 def score(name: str, value: float | None) -> str:
-    """A score in its unit, without it."""
+    """A score as a number in its unit, without the unit."""
     return number(None if value is None else scale(name) * value, digits(name))
 
 
@@ -42,12 +42,12 @@ def difference(name: str, value: float | None) -> str:
 
 
 def span(name: str, low: float | None, high: float | None) -> str:
-    """The interval of a score or of a difference; nothing where there is none."""
+    """The interval of a score or difference, or an empty text without one."""
     return "" if low is None or high is None else f"{score(name, low)} to {score(name, high)}"
 
 
 def difference_unit(name: str) -> str:
-    """The unit of a difference: percentage points for a score in percent."""
+    """The unit of a difference: points for a score in percent."""
     unit = describe(name).unit
     return "points" if unit == "%" else unit
 
@@ -64,7 +64,7 @@ def title(name: str) -> str:
 
 
 def macro_scores(rows: Iterable[Row]) -> list[str]:
-    """Names of the scores over all classes that any row has: the known ones in their order, then the others."""
+    """Names of the scores over all classes that any row has: known scores in their order, then the others."""
     present = {name: None for row in rows for name in row.scores if "/" not in name}
     return [name for name in SCORES if name in present] + [name for name in present if name not in SCORES]
 
@@ -74,8 +74,8 @@ def class_scores(rows: Iterable[Row], name: str) -> list[str]:
     return list({key: None for row in rows for key in row.scores if key.startswith(f"{name}/")})
 
 
-def judge(name: str, found: Difference) -> Judgement:
-    """Better or worse only where the interval excludes zero; non-inferior where it excludes a loss of the margin."""
+def verdict_kind(name: str, found: Difference) -> VerdictKind:
+    """Better or worse where the interval excludes zero; non-inferior where it excludes a loss of the margin."""
     gain = _gain(name, found)
     if gain is None:
         return "not computed"
@@ -88,17 +88,17 @@ def judge(name: str, found: Difference) -> Judgement:
 
 
 def verdict(name: str, found: Difference) -> str:
-    """The judgement in a few words, for a table cell."""
-    judgement, gain = judge(name, found), _gain(name, found)
-    if judgement == "worse" and gain is not None:
+    """The verdict in a few words, for a table cell."""
+    kind, gain = verdict_kind(name, found), _gain(name, found)
+    if kind == "worse" and gain is not None:
         if gain[0] > -found.margin:
             return "worse, within the margin"
         return "worse, beyond the margin" if gain[1] < -found.margin else "worse"
-    return str(judgement)
+    return str(kind)
 
 
 def headline(row: Row, reference: Row, name: str, confidence: float = 0.95) -> str:
-    """The result of one row in two sentences: what it costs, and what can be said about its score."""
+    """The result of one row in two sentences: its cost and the difference of its score."""
     parameters = _change(row.parameters, reference.parameters, "parameters")
     multiply_adds = _change(row.macs, reference.macs, "multiply-adds")
     cost = f"Against {reference.label}: {parameters}, {multiply_adds}."
@@ -110,28 +110,28 @@ def headline(row: Row, reference: Row, name: str, confidence: float = 0.95) -> s
 
 def _outcome(name: str, found: Difference, confidence: float) -> str:
     title, largest = describe(name).title, margin(name, found.margin)
-    judgement, gain = judge(name, found), _gain(name, found)
+    kind, gain = verdict_kind(name, found), _gain(name, found)
     if gain is None:
         return f"No interval for its difference of {title} could be computed, so nothing is said about it."
     over = f" over {found.over}" if "and" in found.over else ""
     unit = f" {difference_unit(name)}".rstrip()
     ends = f"{100 * confidence:g} % interval{over} {span(name, found.low, found.high)}"
     numbers = f"{difference(name, found.value)}{unit}, {ends}"
-    if judgement == "better":
+    if kind == "better":
         return f"{title} is better ({numbers})."
-    if judgement == "worse":
+    if kind == "worse":
         if gain[0] > -found.margin:
             return f"{title} is worse, but by less than the margin of {largest} ({numbers})."
         beyond = f" by more than the margin of {largest}" if gain[1] < -found.margin else ""
         return f"{title} is worse{beyond} ({numbers})."
     shown = f"No difference of {title} is shown ({numbers})"
-    if judgement == "non-inferior":
+    if kind == "non-inferior":
         return f"{shown}, and a loss of {largest} or more is ruled out."
     return f"{shown}, but a loss of {largest} is not ruled out either."
 
 
 def _gain(name: str, found: Difference) -> tuple[float, float] | None:
-    """The interval turned so that more is better; None when there is none."""
+    """The interval with its sign turned so that higher is better; None without an interval."""
     low, high = found.low, found.high
     if low is None or high is None or math.isnan(low) or math.isnan(high):
         return None
