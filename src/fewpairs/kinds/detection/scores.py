@@ -22,7 +22,7 @@ from fewpairs.kinds.detection.record import PictureRecord
 from fewpairs.scoring.bootstrap import shared_names
 from fewpairs.scoring.interval import Array
 from fewpairs.scoring.records import merge_records
-from fewpairs.scoring.unit_table import UnitTable
+from fewpairs.scoring.unit_table import UnitTable, ratio
 
 RECALLS = np.linspace(0.0, 1.00, 101)
 _THRESHOLDS = 10
@@ -104,7 +104,7 @@ class MatchedDetections(UnitTable):
             there = ~np.isnan(values)
             total += np.where(there, values, 0.0)
             defined += there
-        return np.divide(total, defined, out=np.full(len(weights), np.nan), where=defined > 0)
+        return ratio(total, defined)
 
     def _meaning(self, name: str) -> tuple[Matches, str, slice, Sequence[int]]:
         base, slash, label = name.partition("/")

@@ -21,6 +21,7 @@ from fewpairs.scoring.scoring import Scoring
 Value = TypeVar("Value")
 
 _PREFIX = "knn_"
+_KNOWN = {key: score for key, score in FEATURE_SCORES.items() if key.startswith(_PREFIX)}
 _VOTES = ClassificationScoring()
 
 
@@ -38,7 +39,7 @@ class FeatureScoring(Scoring):
     headline = "knn_top1"
     compared = ("knn_top1",)
     unit = "images"
-    known = {key: score for key, score in FEATURE_SCORES.items() if key.startswith(_PREFIX)}
+    known = _KNOWN
 
     @property
     def rule(self) -> str:
@@ -56,7 +57,7 @@ class FeatureScoring(Scoring):
         return len(self.votes(records))
 
     def scores(self, records: Sequence[Any]) -> dict[str, float]:
-        return _renamed(super().scores(records))
+        return _renamed(_VOTES.scores(self.votes(records)))
 
     def intervals(self, runs: Sequence[Any], **options: Any) -> dict[str, Interval]:
         return _renamed(_VOTES.intervals(self._runs(runs, "the evaluation"), **options))

@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from fewpairs.errors import DataError, InputError
-from fewpairs.scoring.records import Record
+from fewpairs.scoring.records import Record, is_index
 from fewpairs.types import IGNORE
 
 
@@ -50,7 +50,8 @@ class SceneRecord(Record):
 def _is_pair(pair: object, count: int) -> bool:
     if not isinstance(pair, list) or len(pair) != 3 or not all(type(value) is int for value in pair):
         return False
-    return 0 <= pair[0] < count and 0 <= pair[1] <= count and pair[2] > 0
+    true, predicted, pixels = pair
+    return is_index(true, 0, count) and is_index(predicted, 0, count + 1) and bool(pixels > 0)
 
 
 def scene_record(prediction: Tensor, label: Tensor, *, id: str, case: str, classes: Sequence[str]) -> SceneRecord:  # noqa: A002
