@@ -113,11 +113,11 @@ class Scoring(ABC):
         """(true class, predicted class, images) where that is what records tell, else nothing."""
         return ()
 
-    def save(self, records: Sequence[Any], path: Path) -> None:
+    def save(self, records: Sequence[Any], path: Path | str) -> None:
         """Write the records as JSON lines."""
         save_records(records, path, self.record)
 
-    def load(self, path: Path) -> list[Any]:
+    def load(self, path: Path | str) -> list[Any]:
         """Read what `save` wrote. Raises DataError with the file and line of anything else."""
         return list(load_records(path, self.record))
 

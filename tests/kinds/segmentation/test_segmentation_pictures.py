@@ -10,8 +10,8 @@ from PIL import Image
 
 from fewpairs.kinds.segmentation.pictures import ranked_cases
 from fewpairs.kinds.segmentation.record import ScanStatistics, scan_statistics
-from fewpairs.scoring.records import load_records
 from fewpairs.runs.config import load_experiment
+from fewpairs.scoring.records import load_records
 
 
 def record(case: str, hit: float) -> ScanStatistics:

@@ -73,7 +73,7 @@ class FeatureScoring(Scoring):
         """(true class, class with the most votes, images)."""
         return _VOTES.confusions(self.votes(records))
 
-    def save(self, records: Sequence[Any], path: Path) -> None:
+    def save(self, records: Sequence[Any], path: Path | str) -> None:
         """Write the votes on each query as JSON lines; features are not kept."""
         super().save(self.votes(records), path)
 
