@@ -63,7 +63,3 @@ def score_curve(history: History, seed: int) -> Curve:
         score=tuple((step, score) for step, score in scored if score is not None),
         steps_per_epoch=history.steps_per_epoch,
     )
-
-
-
-
