@@ -13,8 +13,8 @@ import argparse
 
 import numpy as np
 
-from fewpairs.kinds.classification.bootstrap import image_paired
 from fewpairs.kinds.classification.record import ImageRecord
+from fewpairs.kinds.classification.scoring import ClassificationScoring
 
 IMAGES, HARD, RIGHT = 400, 0.3, 0.6
 CLASSES = ("first", "second")
@@ -45,7 +45,7 @@ def covered(seeds: int, spread: float, repeats: int, generator: np.random.Genera
             ]
             for _ in range(2)
         ]
-        found = image_paired(*sides, margin=0.01, samples=400)
+        found = ClassificationScoring().paired(*sides, metric="top1", margin=0.01, samples=400)
         if found.low is None or found.high is None or found.runs_low is None or found.runs_high is None:
             raise RuntimeError(f"no interval: {found.reason}")
         both += found.low <= 0 <= found.high

@@ -139,12 +139,13 @@ def test_scores_of_old_records(kind: str, file: str) -> None:
         same(value, expected[name], rel=1e-9, where=name)
     for name, value in expected["intervals"].items():
         side, seeds = name.split(", ")
-        drawn = scoring.intervals(runs[side][: int(seeds[0])], samples=samples)
+        over = next(iter(value.values()))["over"]  # that version drew no seeds of scans and label maps
+        drawn = scoring.intervals(runs[side][: int(seeds[0])], samples=samples, over=over)
         same({key: one.to_dict() for key, one in drawn.items()}, value, rel=1e-9, where=name)
     for name, value in expected["paired"].items():
         metric, seeds = name.split(", ")
         sides = [side[: int(seeds[0])] for side in runs.values()]
-        difference = scoring.paired(*sides, metric=metric, margin=margin, samples=samples)
+        difference = scoring.paired(*sides, metric=metric, margin=margin, samples=samples, over=value["over"])
         same(difference.to_dict(), value, rel=1e-9, where=name)
 
 
@@ -353,13 +354,14 @@ def test_old_reports_are_read_and_written_alike(kind: str, file: str) -> None:
         [scoring.load(folder / f"{side}-seed{seed}.jsonl") for seed in range(seeds)]
         for side in ("baseline", "candidate")
     ]
+    over = scoring.unit  # that version drew no seeds of scans and label maps
     rows = []
     for row, records in zip(stored.rows, runs, strict=False):
-        drawn = scoring.intervals(records, samples=stored.resamples)
+        drawn = scoring.intervals(records, samples=stored.resamples, over=over)
         single = [scoring.scores(one) for one in records]
         differences = {
             name: Difference.of(
-                scoring.paired(runs[0], records, metric=name, margin=stored.margin, samples=stored.resamples)
+                scoring.paired(runs[0], records, metric=name, margin=stored.margin, samples=stored.resamples, over=over)
             )
             for name in row.differences or {}
         }

@@ -13,9 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fewpairs.scoring.interval import percentiles
+
 FEWEST = 5
 """Rounds below which there is no interval, and so no verdict."""
 SAMPLES = 2000
+LEVEL = 0.95
 
 FASTER, SLOWER, UNKNOWN = "faster", "slower", "no difference shown"
 
@@ -91,8 +94,7 @@ def verdict(one: Spread, base: Spread, low: float | None, high: float | None) ->
 def _interval(drawn: NDArray[np.float64] | None) -> tuple[float | None, float | None]:
     if drawn is None:
         return None, None
-    low, high = np.quantile(drawn, (0.025, 0.975))
-    return float(low), float(high)
+    return percentiles(drawn, LEVEL)
 
 
 def as_data(value: Spread | Ratio) -> dict[str, Any]:

@@ -94,7 +94,8 @@ def differences_table(comparison: Comparison) -> Table | None:
     caption = f"Paired differences against {comparison.reference.label}, on the same {comparison.words.units}"
     if both:
         caption += (
-            f"; intervals over {comparison.resampled}, and over {comparison.words.units} for these very trainings"
+            f"; intervals over {comparison.resampled}, and over {comparison.resampled.removesuffix(' and seeds')} for "
+            "these very trainings"
         )
     columns = ("Recipe", "Score", "Difference", *["These trainings"] * both, "Verdict")
     return Table(caption, columns, tuple(body))

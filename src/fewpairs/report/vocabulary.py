@@ -25,18 +25,23 @@ class Vocabulary:
     """What confusions count; None means `units`."""
 
 
-_IMAGES = {
-    "images": "they speak of other images, classified by these very trainings",
-    "images and seeds": "every resample draws images and, for each recipe on its own, training seeds, so they "
-    "speak of other images and other trainings; drawn from few seeds they are rough",
-}
+def _resampling(units: str, alone: str) -> dict[str, str]:
+    """What is to be known of intervals over these units, `alone` or with seeds."""
+    return {
+        units: alone,
+        f"{units} and seeds": f"every resample draws {units} and, for each recipe on its own, training seeds, so they "
+        f"speak of other {units} and other trainings; drawn from few seeds they are rough",
+    }
+
+
+_IMAGES = _resampling("images", "they speak of other images, classified by these very trainings")
 
 VOCABULARIES: dict[str, Vocabulary] = {
     "segmentation": Vocabulary(
         unit="case",
         units="cases",
         main=("jaccard", "jaccard_weighted", "dice", "hd95_mm"),
-        resampling={"cases": "patients, not slices, are independent of each other"},
+        resampling=_resampling("cases", "patients, not slices, are independent of each other"),
         pictures="Best, median and worst cases",
         alternative="{rank} case, truth and prediction over the image",
     ),
@@ -52,10 +57,7 @@ VOCABULARIES: dict[str, Vocabulary] = {
         unit="image",
         units="images",
         main=("ap", "ap50", "ap75", "mask_ap", "mask_ap50", "mask_ap75"),
-        resampling={
-            "images": "they speak of other images, searched by these very trainings",
-            "images and seeds": _IMAGES["images and seeds"],
-        },
+        resampling=_resampling("images", "they speak of other images, searched by these very trainings"),
         pictures="Best, median and worst images",
         alternative="{rank} image: the objects that are there, and the boxes that were found",
     ),
@@ -63,10 +65,8 @@ VOCABULARIES: dict[str, Vocabulary] = {
         unit="image",
         units="images",
         main=("miou", "macc", "aacc"),
-        resampling={
-            "images": "they speak of other images, segmented by these very trainings",
-            "cases": "patients, not images, are independent of each other",
-        },
+        resampling=_resampling("images", "they speak of other images, segmented by these very trainings")
+        | _resampling("cases", "patients, not images, are independent of each other"),
         pictures="Best, median and worst images",
         alternative="{rank} image: the picture, its true label map, and the predicted one",
         counted="pixels",

@@ -13,7 +13,7 @@ from fewpairs.errors import InputError
 
 Array = NDArray[np.float64]
 Verdict = Literal["superior", "non-inferior", "inferior", "inconclusive"]
-Over = Literal["cases", "images", "images and seeds"]
+Over = Literal["cases", "images", "cases and seeds", "images and seeds"]
 """What a bootstrap draws with replacement."""
 
 
@@ -71,20 +71,25 @@ class PairedDifference:
 
 
 def bounds(
-    drawn: Array, defined: int, level: float, unit: Literal["case", "image"] = "case"
+    drawn: Array, defined: int, level: float, units: Literal["cases", "images"]
 ) -> tuple[float | None, float | None, str | None]:
     """Ends of the percentile interval of the resampled scores `drawn`, or None twice and the reason.
 
     `defined` is the number of units that define the score on their own; resamples without it are NaN and left out.
     """
     if defined < 2:
-        number = f"only one {unit} defines" if defined == 1 else f"no {unit} defines"
-        return None, None, f"{number} this score: an interval over {unit}s needs at least two"
+        number = f"only one {units[:-1]} defines" if defined == 1 else f"no {units[:-1]} defines"
+        return None, None, f"{number} this score: an interval over {units} needs at least two"
     drawn = drawn[~np.isnan(drawn)]
     if len(drawn) == 0:
-        return None, None, f"no resample drew a {unit} that defines this score; take more samples"
+        return None, None, f"no resample drew one of the {units} that define this score; take more samples"
+    return *percentiles(drawn, level), None
+
+
+def percentiles(drawn: Array, level: float) -> tuple[float, float]:
+    """Ends of the percentile interval of numbers that were drawn, none of them NaN."""
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high), None
+    return float(low), float(high)
 
 
 def verdict(low: float | None, high: float | None, margin: float, *, higher_is_better: bool) -> Verdict:

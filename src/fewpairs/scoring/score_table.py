@@ -109,7 +109,7 @@ DETECTION_SCORES: dict[str, Score] = {
         Score("detections_not_finite", "Detections not finite", "", False, "number that was left out"),
     )
 }
-"""Every score of a detection, likewise; those of masks where masks are judged."""
+"""Every score of a detection, likewise; those of masks where masks are scored."""
 
 SEMANTIC_SCORES: dict[str, Score] = {
     score.name: score

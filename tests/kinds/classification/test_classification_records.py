@@ -15,16 +15,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fewpairs.errors import DataError, InputError
-from fewpairs.kinds.classification.metric import ClassificationMetric
 from fewpairs.kinds.classification.record import (
     ImageRecord,
     confident_mistakes,
     confusions,
     image_records,
-    load_image_records,
-    merge_image_records,
-    save_image_records,
 )
+from fewpairs.kinds.classification.scoring import ClassificationMetric
+from fewpairs.scoring.records import load_records, merge_records, save_records
 from fewpairs.types import Labelled
 
 CLASSES = ("cat", "dog", "fox")
@@ -110,16 +108,16 @@ def test_files_give_back_equal_records(tmp_path_factory: pytest.TempPathFactory,
         logits[0] = math.nan
     records = judged(logits, [index % 3 for index in range(len(outputs))])
     path = tmp_path_factory.mktemp("records") / "records.jsonl"
-    save_image_records(records, path)
-    assert load_image_records(path) == records
+    save_records(records, path, ImageRecord)
+    assert load_records(path, ImageRecord) == records
     first, *lines = path.read_text().splitlines()
     assert json.loads(first) == {"classes": list(CLASSES)}
     assert len(lines) == len(records)
 
 
 def test_no_images_are_a_file_too(tmp_path: Path) -> None:
-    save_image_records([], tmp_path / "none.jsonl")
-    assert load_image_records(tmp_path / "none.jsonl") == []
+    save_records([], tmp_path / "none.jsonl", ImageRecord)
+    assert load_records(tmp_path / "none.jsonl", ImageRecord) == []
 
 
 GOOD = '{"id": "a", "label": 1, "rank": 1, "predicted": 1, "confidence": 0.5, "nll": 0.7}'
@@ -146,25 +144,25 @@ def test_damage_is_named_with_its_line(line: str, tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
     path.write_text('{"classes": ["cat", "dog", "fox"]}\n' + GOOD + "\n" + line + "\n")
     with pytest.raises(DataError, match=r"records\.jsonl, line 3: not a record of a classified image"):
-        load_image_records(path)
+        load_records(path, ImageRecord)
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
     path.write_text(GOOD + "\n")
     with pytest.raises(DataError, match=r"line 1: .*the first line must name the classes"):
-        load_image_records(path)
+        load_records(path, ImageRecord)
     with pytest.raises(DataError, match="cannot read"):
-        load_image_records(tmp_path / "gone.jsonl")
+        load_records(tmp_path / "gone.jsonl", ImageRecord)
 
 
 def test_repeated_images_count_once_and_contradictions_are_refused() -> None:
     records = judged(torch.eye(3), [0, 1, 0])
-    assert merge_image_records([*records[::-1], *records]) == records
+    assert merge_records([*records[::-1], *records]) == records
     with pytest.raises(InputError, match="'image-000' was evaluated twice with different results"):
-        merge_image_records([*records, replace(records[0], rank=2, predicted=1)])
-    with pytest.raises(InputError, match="judged with other classes"):
-        merge_image_records([records[0], replace(records[1], classes=("a", "b", "c"))])
+        merge_records([*records, replace(records[0], rank=2, predicted=1)])
+    with pytest.raises(InputError, match="has the classes a, b, c but image 'image-000' has cat, dog, fox"):
+        merge_records([records[0], replace(records[1], classes=("a", "b", "c"))])
 
 
 def test_confusions_and_the_surest_mistakes() -> None:

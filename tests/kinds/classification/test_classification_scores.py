@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,16 +13,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fewpairs.errors import InputError
-from fewpairs.kinds.classification.bootstrap import image_intervals, image_paired
-from fewpairs.kinds.classification.draws import _CELLS, pool
 from fewpairs.kinds.classification.record import ImageRecord
-from fewpairs.kinds.classification.scores import image_scores, scores_of, tabulate
+from fewpairs.kinds.classification.scores import tabulate
 from fewpairs.kinds.classification.scoring import ClassificationScoring
+from fewpairs.scoring.bootstrap import _CELLS, _draws, _pool
 from fewpairs.scoring.interval import Interval, PairedDifference
 from fewpairs.scoring.score_table import CLASSIFICATION_SCORES, find_score
 
 SEVEN = tuple("abcdefg")
 TWO = ("cat", "dog")
+
+
+def image_scores(records: list[ImageRecord]) -> dict[str, float]:
+    return ClassificationScoring().scores(records)
+
+
+def image_intervals(runs: Any, **options: Any) -> dict[str, Interval]:
+    return ClassificationScoring().intervals(runs, **options)
+
+
+def image_paired(baseline: Any, candidate: Any, *, metric: str = "top1", **options: Any) -> PairedDifference:
+    return ClassificationScoring().paired(baseline, candidate, metric=metric, **options)
 
 
 def image(number: int, label: int, rank: int | None, classes: tuple[str, ...] = SEVEN, nll: float = 1.0) -> ImageRecord:
@@ -116,7 +128,7 @@ def test_another_seed_gives_other_intervals() -> None:
 def test_blocks_of_resamples_are_one_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     run = model(np.random.default_rng(0).random(50) < 0.7)
     whole = image_intervals([run, run], samples=300)
-    monkeypatch.setattr("fewpairs.kinds.classification.draws._CELLS", 50 * 7)
+    monkeypatch.setattr("fewpairs.scoring.bootstrap._CELLS", 50 * 7)
     assert image_intervals([run, run], samples=300) == whole
     assert _CELLS * 8 < 2**26
 
@@ -126,20 +138,23 @@ def test_images_that_are_alike_are_counted_and_no_score_is_lost(seed: int, runs:
     generator = np.random.default_rng(seed)
     labels = generator.integers(0, 2, 40)
     tables = [tabulate(model(generator.random(40) < 0.6, labels)) for _ in range(runs)]
-    alike = pool([tables], [name])
-    assert alike.counts.sum() == 40
-    assert len(alike.counts) <= 2 * 2**runs
-    everyone = np.ones((1, 40))
-    for table, few in zip(tables, alike.sides[0], strict=True):
-        (whole,), (counted,) = scores_of(table, everyone, [name])[name], scores_of(few, alike.everyone, [name])[name]
+    counts, pooled = _pool([tables], [name])
+    assert counts is not None
+    assert counts.sum() == 40
+    assert len(counts) <= 2 * 2**runs
+    for table, few in zip(tables, pooled[0], strict=True):
+        (whole,), (counted,) = (
+            table.scores(np.ones((1, 40)), [name])[name],
+            few.scores(counts[None] * 1.0, [name])[name],
+        )
         assert counted == pytest.approx(whole, nan_ok=True)
-    for weights, _ in alike.draws(100, seed):
+    for weights, _ in _draws(pooled, counts, 100, seed):
         assert (weights.sum(axis=1) == 40).all()
 
 
 @pytest.mark.parametrize("few", [1, 10**9], ids=["kinds at once", "image by image"])
 def test_both_ways_of_drawing_are_the_same_bootstrap(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fewpairs.kinds.classification.draws._FEW", few)
+    monkeypatch.setattr("fewpairs.scoring.bootstrap._FEW", few)
     found = image_intervals(model(np.arange(400) < 300), samples=4000)["top1"]
     assert found.low == pytest.approx(0.75 - 1.96 * math.sqrt(0.75 * 0.25 / 400), abs=0.004)
     assert found.high == pytest.approx(0.75 + 1.96 * math.sqrt(0.75 * 0.25 / 400), abs=0.004)
@@ -275,7 +290,7 @@ def test_what_does_not_belong_together_is_named() -> None:
     with pytest.raises(InputError, match=r"the candidate \(run 2\).*images only there: 00099"):
         image_paired(run, [run, [*run, image(99, 0, 1, TWO)]], margin=0.01)
     other = [replace(record, label=1 - record.label) for record in run]
-    with pytest.raises(InputError, match=r"other labels than the baseline for the images 00000, .* \.\.\."):
+    with pytest.raises(InputError, match=r"another truth than the baseline for the images 00000, .* \.\.\."):
         image_paired(run, other, margin=0.01)
     renamed = [replace(record, classes=("dog", "cat")) for record in run]
     with pytest.raises(InputError, match="has the classes dog, cat, the baseline cat, dog"):

@@ -16,14 +16,10 @@ from pycocotools.cocoeval import COCOeval
 
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.detection.masks import as_rle, encode_masks
-from fewpairs.kinds.detection.metric import CocoMetric
-from fewpairs.kinds.detection.record import (
-    PictureRecord,
-    load_picture_records,
-    merge_picture_records,
-    save_picture_records,
-)
-from fewpairs.kinds.detection.scores import Judgements
+from fewpairs.kinds.detection.record import PictureRecord
+from fewpairs.kinds.detection.scores import match_detections
+from fewpairs.kinds.detection.scoring import CocoMetric
+from fewpairs.scoring.records import load_records, merge_records, save_records
 from fewpairs.types import Detections, Objects, Picture
 
 CLASSES = ("cat", "dog", "bird")
@@ -167,20 +163,20 @@ def test_an_image_drawn_twice_counts_as_two_equal_images(judged: list, tmp_path:
         for lower in (1e-5 * torch.arange(len(found)),)
     ]
     drawn = [one for one, count in zip(apart, times, strict=True) for _ in range(count)]
-    judgements = Judgements(evaluated(apart, masks=True).records)
-    scores = judgements.scores(np.array([times], float), judgements.names)
+    table = match_detections(evaluated(apart, masks=True).records)
+    scores = table.scores(np.array([times], float), table.names)
     for kind, prefix in (("bbox", ""), ("segm", "mask_")):
         wanted = by_cocoeval(drawn, kind, tmp_path)
         np.testing.assert_allclose([scores[prefix + name][0] for name in NAMES], wanted, atol=1e-6, rtol=0)
 
 
 def test_resamples_at_once_equal_resamples_one_by_one(judged: list) -> None:
-    judgements = Judgements(evaluated(judged, masks=False).records)
+    table = match_detections(evaluated(judged, masks=False).records)
     weights = np.random.default_rng(0).multinomial(8, np.full(8, 1 / 8), size=9).astype(float)
-    together = judgements.scores(weights, judgements.names)
+    together = table.scores(weights, table.names)
     for row in range(9):
-        alone = judgements.scores(weights[row : row + 1], judgements.names)
-        for name in judgements.names:
+        alone = table.scores(weights[row : row + 1], table.names)
+        for name in table.names:
             np.testing.assert_allclose(together[name][row], alone[name][0], rtol=1e-12)
 
 
@@ -215,8 +211,8 @@ def test_detections_that_are_not_finite_are_left_out_and_counted(judged: list) -
 
 def test_records_go_through_a_file(judged: list, tmp_path: Path) -> None:
     records = evaluated(judged, masks=True).records
-    save_picture_records(records, tmp_path / "records.jsonl")
-    assert load_picture_records(tmp_path / "records.jsonl") == records
+    save_records(records, tmp_path / "records.jsonl", PictureRecord)
+    assert load_records(tmp_path / "records.jsonl", PictureRecord) == records
 
 
 @pytest.mark.parametrize(
@@ -233,11 +229,11 @@ def test_records_go_through_a_file(judged: list, tmp_path: Path) -> None:
 )
 def test_a_damaged_record_is_refused_with_its_line(judged: list, tmp_path: Path, change: dict, message: str) -> None:
     path = tmp_path / "records.jsonl"
-    save_picture_records(evaluated(judged[:1], masks=True).records, path)
+    save_records(evaluated(judged[:1], masks=True).records, path, PictureRecord)
     first, second = path.read_text().splitlines()
     path.write_text(f"{first}\n{json.dumps(json.loads(second) | change)}\n")
     with pytest.raises(DataError, match=rf"line 2: .*{message}"):
-        load_picture_records(path)
+        load_records(path, PictureRecord)
 
 
 def test_what_does_not_fit_is_refused(judged: list) -> None:
@@ -255,7 +251,7 @@ def test_what_does_not_fit_is_refused(judged: list) -> None:
         CocoMetric(CLASSES).compute()
     first, second = evaluated(judged[:1], masks=False), evaluated([(item, judged[0][1])], masks=True)
     with pytest.raises(InputError, match="evaluated twice"):
-        merge_picture_records([*first.records, *second.records])
+        merge_records([*first.records, *second.records])
 
 
 def test_records_are_plain_data(judged: list) -> None:

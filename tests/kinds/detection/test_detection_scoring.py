@@ -9,11 +9,9 @@ import pytest
 import torch
 
 from fewpairs.errors import InputError
-from fewpairs.kinds.detection.bootstrap import detection_intervals, detection_paired
-from fewpairs.kinds.detection.metric import CocoMetric
 from fewpairs.kinds.detection.record import PictureRecord
 from fewpairs.kinds.detection.scores import detection_scores
-from fewpairs.kinds.detection.scoring import DetectionScoring
+from fewpairs.kinds.detection.scoring import CocoMetric, DetectionScoring
 from fewpairs.scoring.score_table import DETECTION_SCORES, find_score
 from fewpairs.types import Detections, Objects, Picture
 
@@ -38,7 +36,7 @@ def run(shift: float, *, images: int = 12, seed: int = 0, noise: int = 0) -> lis
 
 def test_intervals_hold_the_score_and_repeat() -> None:
     records = run(3.0)
-    found = detection_intervals(records, samples=200)
+    found = DetectionScoring().intervals(records, samples=200)
     scores = detection_scores(records)
     assert list(found) == list(scores)
     for name in ("ap", "ap50", "ap/cat", "aps"):
@@ -50,20 +48,20 @@ def test_intervals_hold_the_score_and_repeat() -> None:
         assert one.over == "images"
     assert found["apl"].value is None
     assert "no image holds" in (found["apl"].reason or "")
-    assert detection_intervals(records, samples=200) == found
+    assert DetectionScoring().intervals(records, samples=200) == found
 
 
 def test_intervals_over_seeds_are_about_their_mean() -> None:
     runs = [run(3.0, noise=1), run(3.0, noise=2)]
-    found = detection_intervals(runs, samples=200)["ap"]
+    found = DetectionScoring().intervals(runs, samples=200)["ap"]
     assert found.value == pytest.approx(np.mean([detection_scores(one)["ap"] for one in runs]))
     assert found.over == "images and seeds"
-    images = detection_intervals(runs, samples=200, over="images")["ap"]
+    images = DetectionScoring().intervals(runs, samples=200, over="images")["ap"]
     assert images.over == "images"
 
 
 def test_one_image_gives_no_interval() -> None:
-    found = detection_intervals(run(3.0, images=1), samples=100)["ap"]
+    found = DetectionScoring().intervals(run(3.0, images=1), samples=100)["ap"]
     assert found.value is not None
     assert found.low is None
     assert "only one image" in (found.reason or "")
@@ -71,13 +69,13 @@ def test_one_image_gives_no_interval() -> None:
 
 def test_a_better_detector_is_superior_and_the_same_is_equal() -> None:
     good, bad = run(1.0), run(9.0)
-    found = detection_paired(bad, good, metric="ap", margin=0.0, samples=300)
+    found = DetectionScoring().paired(bad, good, metric="ap", margin=0.0, samples=300)
     assert found.verdict == "superior"
     assert found.value == pytest.approx(detection_scores(good)["ap"] - detection_scores(bad)["ap"])
     assert found.cases == 12
-    same = detection_paired(good, good, metric="ap50", margin=0.01, samples=100)
+    same = DetectionScoring().paired(good, good, metric="ap50", margin=0.01, samples=100)
     assert (same.value, same.low, same.high, same.verdict) == (0.0, 0.0, 0.0, "non-inferior")
-    runs = detection_paired([bad, bad], [good, good], metric="ap", margin=0.0, samples=100)
+    runs = DetectionScoring().paired([bad, bad], [good, good], metric="ap", margin=0.0, samples=100)
     assert runs.over == "images and seeds"
     assert runs.runs_low is not None
 
@@ -85,15 +83,15 @@ def test_a_better_detector_is_superior_and_the_same_is_equal() -> None:
 def test_what_cannot_be_compared_is_refused() -> None:
     good = run(1.0)
     with pytest.raises(InputError, match=r"images missing: 011\.png"):
-        detection_paired(good, good[:-1], metric="ap", margin=0.0, samples=100)
+        DetectionScoring().paired(good, good[:-1], metric="ap", margin=0.0, samples=100)
     with pytest.raises(InputError, match="another truth"):
-        detection_paired(good, run(1.0, seed=4), metric="ap", margin=0.0, samples=100)
+        DetectionScoring().paired(good, run(1.0, seed=4), metric="ap", margin=0.0, samples=100)
     with pytest.raises(InputError, match="single training seed"):
-        detection_intervals(good, samples=100, over="images and seeds")
+        DetectionScoring().intervals(good, samples=100, over="images and seeds")
     with pytest.raises(InputError, match="unknown score 'mask_ap'"):
-        detection_paired(good, good, metric="mask_ap", margin=0.0, samples=100)
+        DetectionScoring().paired(good, good, metric="mask_ap", margin=0.0, samples=100)
     with pytest.raises(InputError, match="at least 100"):
-        detection_intervals(good, samples=10)
+        DetectionScoring().intervals(good, samples=10)
     with pytest.raises(InputError, match="max_detections=0"):
         detection_scores(good, max_detections=0)
 

@@ -219,7 +219,9 @@ def test_nothing_to_score_is_refused() -> None:
 
 
 def test_half_measured_surfaces_are_refused(record: MakeRecord) -> None:
-    with pytest.raises(InputError, match="some scans only"):
+    with pytest.raises(
+        InputError, match="'scan1' of case 'case1' was evaluated without surface distances but scan 'scan0'"
+    ):
         compute_scores([record(0, surface=True), record(1)])
 
 

@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 
 from fewpairs.kinds.segmentation.pictures import ranked_cases
-from fewpairs.kinds.segmentation.record import ScanStatistics, load_records, scan_statistics
+from fewpairs.kinds.segmentation.record import ScanStatistics, scan_statistics
 from fewpairs.runs.config import load_experiment
+from fewpairs.scoring.records import load_records
 
 
 def record(case: str, hit: float) -> ScanStatistics:
@@ -43,7 +44,7 @@ def test_a_case_is_shown_once(hits: tuple[float, ...], ranks: list[str]) -> None
 
 def test_pictures_of_a_run(tiny: list[str], trained: Path) -> None:
     experiment = load_experiment("setr_kv_small", tiny)
-    records = load_records(trained / "records-best.jsonl")
+    records = load_records(trained / "records-best.jsonl", ScanStatistics)
     overlays = experiment.pictures(trained, records, weights="best", headline="dice")
     assert overlays[0].rank == "best"
     for overlay in overlays:

@@ -15,13 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from fewpairs.errors import DataError, InputError
-from fewpairs.kinds.segmentation.record import (
-    ScanStatistics,
-    load_records,
-    merge_records,
-    save_records,
-    scan_statistics,
-)
+from fewpairs.kinds.segmentation.record import ScanStatistics, scan_statistics
+from fewpairs.scoring.records import load_records, merge_records, save_records
 
 MakeRecord = Callable[..., ScanStatistics]
 stacks = arrays(bool, (3, 2, 4, 5))
@@ -103,14 +98,17 @@ def test_two_results_for_one_scan_are_refused(record: MakeRecord) -> None:
 
 
 def test_records_of_other_classes_are_refused(record: MakeRecord) -> None:
-    with pytest.raises(InputError, match=r"'scan2' has the classes liver, spleen but scan 'scan1' has stomach, bowel"):
+    with pytest.raises(
+        InputError,
+        match=r"'scan2' of case 'case2' has the classes liver, spleen but scan 'scan1' of case 'case1' has sto",
+    ):
         merge_records([record(1), replace(record(2), classes=("liver", "spleen"))])
 
 
 def test_records_survive_a_file(record: MakeRecord, tmp_path: Path) -> None:
     records = [record(seed, surface=seed > 1) for seed in range(4)]
-    save_records(records, tmp_path / "records.jsonl")
-    assert load_records(tmp_path / "records.jsonl") == records
+    save_records(records, tmp_path / "records.jsonl", ScanStatistics)
+    assert load_records(tmp_path / "records.jsonl", ScanStatistics) == records
 
 
 @pytest.mark.parametrize(
@@ -135,16 +133,16 @@ def test_a_damaged_record_names_file_and_line(
     damage(bad)
     path.write_text(f"{json.dumps(good)}\n{json.dumps(bad)}\n")
     with pytest.raises(DataError, match=r"records\.jsonl, line 2"):
-        load_records(path)
+        load_records(path, ScanStatistics)
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", "3", '{"scan": '])
 def test_a_line_that_is_no_record_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "records.jsonl").write_text(text)
     with pytest.raises(DataError, match="line 1"):
-        load_records(tmp_path / "records.jsonl")
+        load_records(tmp_path / "records.jsonl", ScanStatistics)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"cannot read .*nothing\.jsonl"):
-        load_records(tmp_path / "nothing.jsonl")
+        load_records(tmp_path / "nothing.jsonl", ScanStatistics)

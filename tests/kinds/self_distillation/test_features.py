@@ -114,21 +114,21 @@ def test_classes_without_votes_are_not_found() -> None:
     assert true_ranks(tied.expand(3, -1), torch.arange(3)).tolist() == [1, 2, 3]
 
 
-def test_queries_are_judged_like_outputs_of_a_classifier() -> None:
+def test_queries_are_scored_like_outputs_of_a_classifier() -> None:
     feature = torch.tensor([[1.0, 0.0], [0.6, 0.8]]).half()
     metric = fed(
         NeighbourMetric(names(3), temperature=0.4), (torch.tensor([0, 2]), feature), (torch.tensor([2, 1]), feature)
     )
-    first, second = metric.judge()
+    first, second = metric.votes()
     weight = math.exp(-0.4 / 0.4)
     assert (first.id, first.label, first.rank, first.predicted) == ("query-0", 2, 2, 0)
     assert first.confidence == pytest.approx(1 / (1 + weight), abs=1e-3)
     assert first.nll == pytest.approx(-math.log(weight / (1 + weight)), abs=2e-3)
     assert (second.rank, second.predicted, second.classes) == (3, 2, names(3))
     metric.update(torch.full((1, 2), math.nan), item("query", torch.tensor([1]), 2))
-    lost = metric.judge()[2]
+    lost = metric.votes()[2]
     assert (lost.id, lost.rank, lost.predicted, lost.confidence, lost.nll) == ("query-2", None, None, None, None)
-    assert metric.judge()[0] == first
+    assert metric.votes()[0] == first
 
 
 def test_a_tiny_temperature_leaves_the_nearest_alone() -> None:

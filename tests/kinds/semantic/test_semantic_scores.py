@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fewpairs.errors import DataError, InputError
-from fewpairs.kinds.semantic.record import SceneRecord, merge_scene_records, scene_record
+from fewpairs.kinds.semantic.record import SceneRecord, scene_record
 from fewpairs.kinds.semantic.scores import scene_scores
 from fewpairs.kinds.semantic.scoring import SemanticMetric, SemanticScoring
+from fewpairs.scoring.records import merge_records
 from fewpairs.types import IGNORE, Scene
 
 CLASSES = ("sky", "sea", "sand")
@@ -124,8 +125,8 @@ def test_the_metric_takes_one_image_at_a_time():
         metric.update(torch.tensor([[[0, 7]]]), item)
     with pytest.raises(InputError, match="evaluated twice"):
         metric.merge([record([[1, 1]], [[0, 1]], "x")])
-    with pytest.raises(InputError, match="other classes"):
-        merge_scene_records([record([[0]], [[0]]), SceneRecord("b", "b", (), ("p", "q"))])
+    with pytest.raises(InputError, match="'b' has the classes p, q but image 'a' has sky"):
+        merge_records([record([[0]], [[0]]), SceneRecord("b", "b", (), ("p", "q"))])
 
 
 def test_nothing_to_score_and_bad_classes_are_refused():
@@ -171,9 +172,9 @@ def test_differences_are_paired_and_judged():
         np.mean([scoring.scores(r)["miou"] for r in better]) - np.mean([scoring.scores(r)["miou"] for r in worse])
     )
     assert scoring.paired(better, worse, metric="miou", margin=0.02, samples=300).verdict == "inferior"
-    same = scoring.paired(worse, worse, metric="iou/sea", margin=0.02, samples=100)
+    same = scoring.paired(worse, worse, metric="iou/sea", margin=0.02, samples=100, over="images")
     assert (same.value, same.verdict) == (0.0, "non-inferior")
-    with pytest.raises(InputError, match="not evaluated on the images of the baseline: image-9"):
+    with pytest.raises(InputError, match="not evaluated on the images of the baseline: images missing: image-9;"):
         scoring.paired(worse, [made(3, 9)], metric="miou", margin=0.02, samples=100)
     with pytest.raises(InputError, match="did you mean 'miou'"):
         scoring.check("mIoU", CLASSES)

@@ -6,23 +6,24 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from fewpairs.errors import DataError, InputError
-from fewpairs.scoring.records import read_lines, write_lines
+from fewpairs.scoring.records import Record, is_index
 
 
 @dataclass(frozen=True, slots=True)
-class ImageRecord:
+class ImageRecord(Record):
     """What a classifier made of one image.
 
     `rank`, `predicted`, `confidence` and `nll` are None together, where an output was not finite: such an image counts
     as wrong.
     """
+
+    what = "a classified image"
 
     id: str
     label: int
@@ -44,33 +45,23 @@ class ImageRecord:
         """Whether the true class has the highest output."""
         return self.rank == 1
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON, without the classes; `from_dict` gives the equal record back."""
-        return {name: getattr(self, name) for name in _STORED}
+    @property
+    def key(self) -> tuple[str, ...]:
+        return (self.id,)
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any], classes: tuple[str, ...]) -> ImageRecord:
-        """The record that `to_dict` wrote. Raises DataError for missing, unknown or impossible fields."""
-        if wrong := sorted(set(_STORED) ^ set(data)):
-            raise DataError(f"it has the wrong fields: {', '.join(wrong)} (missing or unknown)")
+    def _parse(cls, data: Mapping[str, Any], classes: tuple[str, ...]) -> ImageRecord:
         count, found = len(classes), [data[name] for name in ("rank", "predicted", "confidence", "nll")]
-        whole = _is_index(data["rank"], 1, count + 1) and _is_index(data["predicted"], 0, count)
+        whole = is_index(data["rank"], 1, count + 1) and is_index(data["predicted"], 0, count)
         numbers = all(isinstance(value, int | float) and 0 <= value < math.inf for value in found[2:])
-        known = isinstance(data["id"], str) and _is_index(data["label"], 0, count)
+        known = isinstance(data["id"], str) and is_index(data["label"], 0, count)
         if not known or not (all(value is None for value in found) or (whole and numbers)):
             raise DataError(f"image {data['id']!r} has fields of the wrong type or size for {count} classes")
         return cls(**data, classes=classes)
 
 
-_STORED = ("id", "label", "rank", "predicted", "confidence", "nll")
-
-
-def _is_index(value: object, least: int, end: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value < end
-
-
 def image_records(logits: Tensor, labels: Tensor, *, ids: Sequence[str], classes: tuple[str, ...]) -> list[ImageRecord]:
-    """Judge `[s k]` outputs against `[s]` class indices, image by image, in float64.
+    """Score `[s k]` outputs against `[s]` class indices, image by image, in float64.
 
     Raises InputError when sizes do not fit or labels are no class indices.
     """
@@ -103,53 +94,6 @@ def image_records(logits: Tensor, labels: Tensor, *, ids: Sequence[str], classes
         sure, surprise = math.exp(-spread[row]), float(spread[row] + (highest[row, 0] - own[row, 0]))
         records.append(ImageRecord(name, label, int(rank[row]), int(predicted[row]), sure, surprise, classes))
     return records
-
-
-def merge_image_records(records: Iterable[ImageRecord]) -> list[ImageRecord]:
-    """One record an image, sorted by name, so that the order of evaluation cannot change a score.
-
-    An image that came in twice with the same record counts once. Raises InputError when two records differ, or when
-    records disagree on the classes.
-    """
-    unique: dict[str, ImageRecord] = {}
-    for record in records:
-        first = unique.setdefault(record.id, record)
-        if first != record:
-            raise InputError(
-                f"image {record.id!r} was evaluated twice with different results; give every image a name of its own, "
-                "and keep records of different models apart"
-            )
-    merged = [unique[name] for name in sorted(unique)]
-    for record in merged:
-        if record.classes is not merged[0].classes and record.classes != merged[0].classes:
-            raise InputError(
-                f"images {merged[0].id!r} and {record.id!r} were judged with other classes; only records of the same "
-                "classes can be pooled"
-            )
-    return merged
-
-
-def save_image_records(records: Iterable[ImageRecord], path: Path | str) -> None:
-    """Write records as JSON lines: the names of the classes, then one image a line."""
-    records = list(records)
-    classes = records[0].classes if records else ()
-    write_lines(({"classes": classes}, *(record.to_dict() for record in records)), path)
-
-
-def load_image_records(path: Path | str) -> list[ImageRecord]:
-    """Read what `save_image_records` wrote. Raises DataError with the file and line of anything else."""
-    classes: list[tuple[str, ...]] = []
-
-    def parse(data: Mapping[str, Any]) -> ImageRecord | None:
-        if classes:
-            return ImageRecord.from_dict(data, classes[0])
-        names = data.get("classes")
-        if list(data) != ["classes"] or not isinstance(names, list) or not all(isinstance(n, str) for n in names):
-            raise DataError("the first line must name the classes")
-        classes.append(tuple(names))
-        return None
-
-    return [record for record in read_lines(path, parse, "a classified image") if record is not None]
 
 
 def confusions(records: Iterable[ImageRecord]) -> tuple[tuple[int, int, int], ...]:

@@ -1,54 +1,50 @@
-"""Predicted classes as a comparison sees them: scores, intervals over images, paired differences, files of records."""
+"""Predicted classes: the metric that an evaluation feeds, and how its records become scores."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from fewpairs.kinds.classification.bootstrap import image_intervals, image_paired
-from fewpairs.kinds.classification.record import confusions, load_image_records, save_image_records
-from fewpairs.kinds.classification.scores import image_scores
-from fewpairs.scoring.interval import Interval, PairedDifference
-from fewpairs.scoring.score_table import CLASSIFICATION_SCORES, find_score
+from torch import Tensor
+
+from fewpairs.kinds.classification.record import ImageRecord, confusions, image_records
+from fewpairs.kinds.classification.scores import ImageTable, tabulate
+from fewpairs.scoring.metric import RecordMetric
+from fewpairs.scoring.score_table import CLASSIFICATION_SCORES
+from fewpairs.scoring.scoring import Scoring
+from fewpairs.types import Labelled
 
 
 @dataclass(frozen=True)
-class ClassificationScoring:
+class ClassificationScoring(Scoring):
     """Scores of predicted classes over images."""
 
+    record = ImageRecord
     headline = "top1"
     compared = ("top1", "balanced_accuracy", "nll")
     unit = "images"
-    rule = ""
+    known = CLASSIFICATION_SCORES
 
-    def check(self, name: str, classes: Sequence[str]) -> None:
-        find_score(name, classes, CLASSIFICATION_SCORES)
+    def table(self, records: Sequence[ImageRecord]) -> ImageTable:
+        return tabulate(records)
 
-    def higher_is_better(self, name: str) -> bool | None:
-        score = CLASSIFICATION_SCORES.get(name.partition("/")[0])
-        return None if score is None else score.higher_is_better
-
-    def count(self, records: Sequence[Any]) -> int:
-        return len(records)
-
-    def scores(self, records: Sequence[Any]) -> dict[str, float]:
-        return image_scores(records)
-
-    def intervals(self, runs: Sequence[Any], *, samples: int) -> dict[str, Interval]:
-        return image_intervals(runs, samples=samples)
-
-    def paired(
-        self, baseline: Sequence[Any], candidate: Sequence[Any], *, metric: str, margin: float, samples: int
-    ) -> PairedDifference:
-        return image_paired(baseline, candidate, metric=metric, margin=margin, samples=samples)
-
-    def confusions(self, records: Sequence[Any]) -> tuple[tuple[int, int, int], ...]:
+    def confusions(self, records: Sequence[ImageRecord]) -> tuple[tuple[int, int, int], ...]:
+        """(true class, predicted class, images)."""
         return confusions(records)
 
-    def save(self, records: Sequence[Any], path: Path) -> None:
-        save_image_records(records, path)
 
-    def load(self, path: Path) -> list[Any]:
-        return list(load_image_records(path))
+class ClassificationMetric(RecordMetric[ImageRecord]):
+    """Scores of a classifier, some images at a time (see `CLASSIFICATION_SCORES`).
+
+    An image with an output that is not finite counts as wrong, and the score `not_finite` says how many there are.
+    """
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        super().__init__(classes, ClassificationScoring(), fewest=2)
+
+    def measure(self, prediction: Tensor, item: Labelled) -> list[ImageRecord]:
+        """`prediction` holds the outputs `[s k]` for the item's images, before the softmax.
+
+        Raises InputError when outputs do not fit classes or labels, or labels are mixed ones.
+        """
+        return image_records(prediction, item.label, ids=item.ids, classes=self.classes)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fewpairs.errors import InputError, nearest
-from fewpairs.kinds.classification.metric import ClassificationMetric
+from fewpairs.kinds.classification.scoring import ClassificationMetric
 from fewpairs.types import Labelled
 
 LossName = Literal["ce", "bce"]

@@ -16,7 +16,7 @@ from pycocotools.cocoeval import COCOeval
 from fewpairs.kinds.detection.masks import as_rle, mask_areas
 from fewpairs.kinds.detection.record import PictureRecord
 
-Judged = Literal["bbox", "segm"]
+Overlap = Literal["bbox", "segm"]
 
 RANGES = ("all", "small", "medium", "large")
 """COCO's ranges of area, with their limits at 32^2 and 96^2 px^2."""
@@ -51,28 +51,28 @@ class Matches:
 
 
 def match(
-    records: Sequence[PictureRecord], judged: Judged = "bbox", *, max_detections: int = MAX_DETECTIONS
+    records: Sequence[PictureRecord], overlap: Overlap = "bbox", *, max_detections: int = MAX_DETECTIONS
 ) -> Matches:
     """Match each image's detections with its truth, as COCOeval does: greedily by score, crowds as often as they like.
 
     Args:
         records: one an image, sorted by name: images with equal scores count in this order.
-        judged: overlap of boxes or of masks.
+        overlap: of boxes or of masks.
     """
     classes = records[0].classes
     with contextlib.redirect_stdout(io.StringIO()):
-        evaluation = COCOeval(_truth(records, judged), iouType=judged)
-        evaluation.cocoDt = _found(records, judged)
+        evaluation = COCOeval(_truth(records, overlap), iouType=overlap)
+        evaluation.cocoDt = _found(records, overlap)
         evaluation.params.imgIds = list(range(1, len(records) + 1))
         evaluation.params.catIds = list(range(1, len(classes) + 1))
         evaluation.params.maxDets = [max_detections]
         evaluation.evaluate()
-    judgements: list[Any] = evaluation.evalImgs
+    images: list[Any] = evaluation.evalImgs
     curves: dict[tuple[int, str], Curve] = {}
     for label in range(len(classes)):
         for place, name in enumerate(RANGES):
             start = (label * len(RANGES) + place) * len(records)
-            curve = _curve(judgements[start : start + len(records)], max_detections)
+            curve = _curve(images[start : start + len(records)], max_detections)
             if curve is not None:
                 curves[label, name] = curve
     return Matches(
@@ -80,9 +80,9 @@ def match(
     )
 
 
-def _curve(judgements: Sequence[dict[str, Any] | None], most: int) -> Curve | None:
+def _curve(images: Sequence[dict[str, Any] | None], most: int) -> Curve | None:
     """What COCOeval found in each image, put together as its `accumulate` does."""
-    there = [(place, one) for place, one in enumerate(judgements) if one is not None]
+    there = [(place, one) for place, one in enumerate(images) if one is not None]
     if not there:
         return None
     scores = np.concatenate([one["dtScores"][:most] for _, one in there])
@@ -90,14 +90,14 @@ def _curve(judgements: Sequence[dict[str, Any] | None], most: int) -> Curve | No
     matched = np.concatenate([one["dtMatches"][:, :most] for _, one in there], axis=1) != 0
     ignored = np.concatenate([one["dtIgnore"][:, :most] for _, one in there], axis=1) != 0
     order = np.argsort(-scores, kind="mergesort")
-    truth = np.zeros(len(judgements), np.int64)
+    truth = np.zeros(len(images), np.int64)
     for place, one in there:
         truth[place] = np.count_nonzero(np.asarray(one["gtIgnore"]) == 0)
     hit, miss = matched & ~ignored, ~matched & ~ignored
     return Curve(image[order].astype(np.int64), hit[:, order], miss[:, order], truth)
 
 
-def _truth(records: Sequence[PictureRecord], judged: Judged) -> COCO:
+def _truth(records: Sequence[PictureRecord], overlap: Overlap) -> COCO:
     entries: list[dict[str, Any]] = []
     for number, record in enumerate(records, start=1):
         for place, (left, top, right, bottom) in enumerate(record.boxes):
@@ -109,17 +109,17 @@ def _truth(records: Sequence[PictureRecord], judged: Judged) -> COCO:
                 "area": record.area[place],
                 "iscrowd": int(record.crowd[place]),
             }
-            if judged == "segm" and record.masks is not None:
+            if overlap == "segm" and record.masks is not None:
                 entry["segmentation"] = as_rle(record.masks[place], record.size)
             entries.append(entry)
     return _coco(records, entries)
 
 
-def _found(records: Sequence[PictureRecord], judged: Judged) -> COCO:
-    """As `COCO.loadRes` would: the area of a detection is that of what is judged."""
+def _found(records: Sequence[PictureRecord], overlap: Overlap) -> COCO:
+    """As `COCO.loadRes` would: the area of a detection is that of its box, or of its mask."""
     entries: list[dict[str, Any]] = []
     for number, record in enumerate(records, start=1):
-        masks = record.found_masks if judged == "segm" else None
+        masks = record.found_masks if overlap == "segm" else None
         areas = None if masks is None else mask_areas(masks, record.size)
         for place, (left, top, right, bottom) in enumerate(record.found_boxes):
             width, height = max(right - left, 0.0), max(bottom - top, 0.0)

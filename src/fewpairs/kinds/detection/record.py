@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,15 +13,17 @@ from torch import Tensor
 
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.detection.masks import check_counts, encode_masks
-from fewpairs.scoring.records import read_lines, write_lines
+from fewpairs.scoring.records import Record, is_index
 from fewpairs.types import Detections, Objects, Size
 
 Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
-class PictureRecord:
+class PictureRecord(Record):
     """The truth and the detections of one image. Boxes are left, top, right, bottom in pixels of the image."""
+
+    what = "an image with detections"
 
     id: str
     size: Size
@@ -32,7 +33,7 @@ class PictureRecord:
     area: tuple[float, ...]
     """px^2 as the annotation gives it; COCO's ranges of size go by it, for boxes and masks alike."""
     masks: tuple[str, ...] | None
-    """Packed runs (`coco_masks`); None together with `found_masks` where boxes alone are judged."""
+    """Packed runs (`coco_masks`); None together with `found_masks` where only boxes are scored."""
     found_boxes: tuple[Box, ...]
     found_scores: tuple[float, ...]
     found_labels: tuple[int, ...]
@@ -42,28 +43,28 @@ class PictureRecord:
     classes: tuple[str, ...]
     """Names of the classes, the same for all images of an evaluation; written once for a whole file."""
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON, without the classes; `from_dict` gives the equal record back."""
-        return {name: getattr(self, name) for name in _STORED}
+    @property
+    def key(self) -> tuple[str, ...]:
+        return (self.id,)
+
+    @property
+    def form(self) -> str:
+        return "without masks" if self.masks is None else "with masks"
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any], classes: tuple[str, ...]) -> PictureRecord:
-        """The record that `to_dict` wrote. Raises DataError for missing, unknown or impossible fields."""
-        if wrong := sorted(set(_STORED) ^ set(data)):
-            raise DataError(f"it has the wrong fields: {', '.join(wrong)} (missing or unknown)")
+    def _parse(cls, data: Mapping[str, Any], classes: tuple[str, ...]) -> PictureRecord:
         size = data["size"]
-        sized = isinstance(size, list) and len(size) == 2 and all(_is_index(side, 1, 2**31) for side in size)
-        if not isinstance(data["id"], str) or not sized or not _is_index(data["not_finite"], 0, 2**31):
+        sized = isinstance(size, list) and len(size) == 2 and all(is_index(side, 1, 2**31) for side in size)
+        if not isinstance(data["id"], str) or not sized or not is_index(data["not_finite"], 0, 2**31):
             raise DataError(f"image {data['id']!r} has fields of the wrong type")
         for group, columns in (("", _TRUTH), ("found_", _FOUND)):
             _check_group(data, group, columns, len(classes))
         if (data["masks"] is None) != (data["found_masks"] is None):
             raise DataError(f"image {data['id']!r} has masks on one side only")
-        return cls(classes=classes, **{name: _frozen(data[name]) for name in _STORED})
+        return cls(classes=classes, **{name: _frozen(value) for name, value in data.items()})
 
 
 _TRUTH, _FOUND = ("boxes", "labels", "crowd", "area", "masks"), ("boxes", "scores", "labels", "masks")
-_STORED = ("id", "size", *_TRUTH, *(f"found_{name}" for name in _FOUND), "not_finite")
 
 
 def picture_record(
@@ -106,60 +107,13 @@ def picture_record(
     )
 
 
-def merge_picture_records(records: Iterable[PictureRecord]) -> list[PictureRecord]:
-    """One record an image, sorted by name, so that the order of evaluation cannot change a score.
-
-    An image that came in twice with the same record counts once. Raises InputError when two records differ, or when
-    records disagree on the classes or on whether masks are judged.
-    """
-    unique: dict[str, PictureRecord] = {}
-    for record in records:
-        first = unique.setdefault(record.id, record)
-        if first is not record and first != record:
-            raise InputError(
-                f"image {record.id!r} was evaluated twice with different results; give every image a name of its own, "
-                "and keep records of different models apart"
-            )
-    merged = [unique[name] for name in sorted(unique)]
-    for record in merged:
-        if record.classes != merged[0].classes or (record.masks is None) != (merged[0].masks is None):
-            raise InputError(
-                f"images {merged[0].id!r} and {record.id!r} were judged with other classes, or one with masks and one "
-                "without; only records made alike can be pooled"
-            )
-    return merged
-
-
-def save_picture_records(records: Iterable[PictureRecord], path: Path | str) -> None:
-    """Write records as JSON lines: the names of the classes, then one image a line."""
-    records = list(records)
-    classes = records[0].classes if records else ()
-    write_lines(({"classes": classes}, *(record.to_dict() for record in records)), path)
-
-
-def load_picture_records(path: Path | str) -> list[PictureRecord]:
-    """Read what `save_picture_records` wrote. Raises DataError with the file and line of anything else."""
-    classes: list[tuple[str, ...]] = []
-
-    def parse(data: Mapping[str, Any]) -> PictureRecord | None:
-        if classes:
-            return PictureRecord.from_dict(data, classes[0])
-        names = data.get("classes")
-        if list(data) != ["classes"] or not isinstance(names, list) or not all(isinstance(n, str) for n in names):
-            raise DataError("the first line must name the classes")
-        classes.append(tuple(names))
-        return None
-
-    return [record for record in read_lines(path, parse, "an image with detections") if record is not None]
-
-
 def _boxes(boxes: Tensor) -> tuple[Box, ...]:
     return tuple((left, top, right, bottom) for left, top, right, bottom in boxes.double().tolist())
 
 
 def _runs(name: str, who: str, masks: Tensor | None, size: Size) -> tuple[str, ...]:
     if masks is None:
-        raise InputError(f"image {name!r}: masks are judged, but {who} has boxes alone")
+        raise InputError(f"image {name!r}: masks are scored, but {who} has boxes alone")
     if tuple(masks.shape[1:]) != tuple(size):
         raise InputError(f"image {name!r}: masks of {who} are {list(masks.shape[1:])}, the image is {list(size)}")
     return tuple(encode_masks(masks.detach().cpu().numpy().astype(np.uint8)))
@@ -182,7 +136,7 @@ def _fits(column: str, value: object, size: Sequence[int], classes: int) -> bool
     if column == "boxes":
         return isinstance(value, list) and len(value) == 4 and all(map(_is_number, value))
     if column == "labels":
-        return _is_index(value, 0, classes)
+        return is_index(value, 0, classes)
     if column == "crowd":
         return isinstance(value, bool)
     if column == "masks":
@@ -195,10 +149,6 @@ def _fits(column: str, value: object, size: Sequence[int], classes: int) -> bool
 def _frozen(value: Any) -> Any:
     """Lists, as JSON gives them, as tuples."""
     return tuple(_frozen(one) for one in value) if isinstance(value, list) else value
-
-
-def _is_index(value: object, least: int, end: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value < end
 
 
 def _is_number(value: object) -> bool:

@@ -9,15 +9,20 @@ once the result is that of COCOeval.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fewpairs.errors import InputError
-from fewpairs.kinds.detection.matching import MAX_DETECTIONS, Curve, Judged, Matches, match
-from fewpairs.kinds.detection.record import PictureRecord, merge_picture_records
+from fewpairs.kinds.detection.matching import MAX_DETECTIONS, Curve, Matches, Overlap, match
+from fewpairs.kinds.detection.record import PictureRecord
+from fewpairs.scoring.bootstrap import shared_names
 from fewpairs.scoring.interval import Array
+from fewpairs.scoring.records import merge_records
+from fewpairs.scoring.unit_table import UnitTable, ratio
 
 RECALLS = np.linspace(0.0, 1.00, 101)
 _THRESHOLDS = 10
@@ -34,36 +39,31 @@ _MASKS = "mask_"
 NOT_FINITE = "detections_not_finite"
 
 
-class Judgements:
-    """An evaluation after matching: boxes, and masks where there are any.
+@dataclass(frozen=True, kw_only=True)
+class MatchedDetections(UnitTable):
+    """An evaluation after matching: boxes, and masks where there are any."""
 
-    Raises:
-        InputError: no records.
-    """
-
-    def __init__(self, records: Iterable[PictureRecord], *, max_detections: int = MAX_DETECTIONS) -> None:
-        merged = merge_picture_records(records)
-        if not merged:
-            raise InputError("there is nothing to score: no image was evaluated; check that the split holds images")
-        if max_detections < 1:
-            raise InputError(f"max_detections={max_detections}: at least 1 detection of a class in an image counts")
-        self.ids, self.classes = tuple(record.id for record in merged), merged[0].classes
-        kinds: tuple[Judged, ...] = ("bbox",) if merged[0].masks is None else ("bbox", "segm")
-        self.matches: dict[str, Matches] = {
-            "" if kind == "bbox" else _MASKS: match(merged, kind, max_detections=max_detections) for kind in kinds
-        }
-        self.truth = tuple((record.boxes, record.labels, record.crowd, record.area, record.masks) for record in merged)
+    matches: dict[str, Matches]
+    """By the prefix of the scores: "" for boxes, and that of masks."""
 
     @property
     def names(self) -> list[str]:
-        """The scores that there are, in the order in which reports show them."""
         names = [
             f"{prefix}{name}{label}"
             for prefix in self.matches
             for name in _MEANT
             for label in ("", *(f"/{one}" for one in self.classes if name in _BY_CLASS))
         ]
-        return names + [NOT_FINITE] * bool(self.matches[""].not_finite.any())
+        return [*names, NOT_FINITE]
+
+    @property
+    def silent(self) -> frozenset[str]:
+        return frozenset(() if self.matches[""].not_finite.any() else (NOT_FINITE,))
+
+    @property
+    def width(self) -> int:
+        curves = (len(c.image) for matches in self.matches.values() for c in matches.curves.values())
+        return max([len(self.units), *curves])
 
     def scores(self, weights: Array, names: Sequence[str]) -> dict[str, Array]:
         """`[r n]` how often each image was drawn -> the named scores, each `[r]`; NaN where COCO says -1."""
@@ -73,10 +73,18 @@ class Judgements:
     def defining(self, name: str) -> NDArray[np.bool_]:
         """`[n]`, the images that define a score on their own: those with an object that it is about."""
         if name == NOT_FINITE:
-            return np.ones(len(self.ids), bool)
+            return np.ones(len(self.units), bool)
         matches, area, _, labels = self._meaning(name)
         found = [curve.truth > 0 for label in labels if (curve := matches.curves.get((label, area))) is not None]
-        return np.any(found, axis=0) if found else np.zeros(len(self.ids), bool)
+        return np.any(found, axis=0) if found else np.zeros(len(self.units), bool)
+
+    def undefined(self, name: str, runs: Sequence[MatchedDetections]) -> str | None:
+        return "no image holds an object that this score is about"
+
+    def same_truth(self, mine: Hashable, other: Hashable) -> bool:
+        """Whether two truths are equal, apart from masks that one of them does not have."""
+        (*boxes, masks), (*others, other_masks) = cast(tuple[object, ...], mine), cast(tuple[object, ...], other)
+        return boxes == others and (masks == other_masks or None in (masks, other_masks))
 
     def _score(self, name: str, weights: Array, known: dict[tuple[str, int, str, int], Array]) -> Array:
         if name == NOT_FINITE:
@@ -96,7 +104,7 @@ class Judgements:
             there = ~np.isnan(values)
             total += np.where(there, values, 0.0)
             defined += there
-        return np.divide(total, defined, out=np.full(len(weights), np.nan), where=defined > 0)
+        return ratio(total, defined)
 
     def _meaning(self, name: str) -> tuple[Matches, str, slice, Sequence[int]]:
         base, slash, label = name.partition("/")
@@ -131,12 +139,32 @@ def average_precision(curve: Curve, thresholds: Sequence[int], weights: Array) -
     return found
 
 
+def match_detections(records: Iterable[PictureRecord], *, max_detections: int = MAX_DETECTIONS) -> MatchedDetections:
+    """Match the detections of an evaluation with its truth.
+
+    Raises:
+        InputError: no records, or a number of detections below 1.
+    """
+    merged = merge_records(records)
+    if not merged:
+        raise InputError("there is nothing to score: no image was evaluated; check that the split holds images")
+    if max_detections < 1:
+        raise InputError(f"max_detections={max_detections}: at least 1 detection of a class in an image counts")
+    overlaps: dict[str, Overlap] = {"": "bbox"} if merged[0].masks is None else {"": "bbox", _MASKS: "segm"}
+    return MatchedDetections(
+        units=tuple(record.id for record in merged),
+        classes=merged[0].classes,
+        truth=tuple((record.boxes, record.labels, record.crowd, record.area, record.masks) for record in merged),
+        matches={prefix: match(merged, overlap, max_detections=max_detections) for prefix, overlap in overlaps.items()},
+    )
+
+
 def detection_scores(records: Iterable[PictureRecord], *, max_detections: int = MAX_DETECTIONS) -> dict[str, float]:
     """Every score of an evaluation by name (see `DETECTION_SCORES`).
 
     A score is NaN where COCO says -1: no image holds an object that it is about. Where there are such objects and no
     detection it is 0.
     """
-    judged = Judgements(records, max_detections=max_detections)
-    values = judged.scores(np.ones((1, len(judged.ids))), judged.names)
+    table = match_detections(records, max_detections=max_detections)
+    values = table.scores(np.ones((1, len(table.units))), shared_names([table]))
     return {name: float(value[0]) for name, value in values.items()}

@@ -1,28 +1,27 @@
-"""Detections as a comparison sees them: scores, intervals over images, paired differences, files of records."""
+"""Detections: the metric that an evaluation feeds, and how its records become scores."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from fewpairs.errors import InputError, nearest
-from fewpairs.kinds.detection.bootstrap import detection_intervals, detection_paired
 from fewpairs.kinds.detection.matching import MAX_DETECTIONS
-from fewpairs.kinds.detection.record import load_picture_records, save_picture_records
-from fewpairs.kinds.detection.scores import detection_scores
-from fewpairs.scoring.interval import Interval, PairedDifference
-from fewpairs.scoring.score_table import DETECTION_SCORES, Score, find_score
+from fewpairs.kinds.detection.record import PictureRecord, picture_record
+from fewpairs.kinds.detection.scores import MatchedDetections, match_detections
+from fewpairs.scoring.metric import RecordMetric
+from fewpairs.scoring.score_table import DETECTION_SCORES, Score
+from fewpairs.scoring.scoring import Scoring
+from fewpairs.types import Detections, Picture
 
 
 @dataclass(frozen=True)
-class DetectionScoring:
+class DetectionScoring(Scoring):
     """COCO's scores of boxes, with `masks` also of masks.
 
     Attributes:
         headline: the score that verdicts are about, such as `ap`, `ap50` or `mask_ap`.
-        max_detections: of a class in an image, the best ones, that count; COCO's number is 100.
+        max_detections: the number of detections of a class in an image that count, the best ones; 100 with COCO.
 
     Raises:
         InputError: no score is called as the headline.
@@ -32,11 +31,12 @@ class DetectionScoring:
     headline: str = "ap"
     max_detections: int = MAX_DETECTIONS
 
+    record = PictureRecord
     unit = "images"
 
     def __post_init__(self) -> None:
-        if self.headline not in self._known:
-            raise InputError(f"headline={self.headline!r}: no such score; {nearest(self.headline, self._known)}")
+        if self.headline not in self.known:
+            raise InputError(f"headline={self.headline!r}: no such score; {nearest(self.headline, self.known)}")
         if self.max_detections < 1:
             raise InputError(f"max_detections={self.max_detections}: at least 1 must count")
 
@@ -53,37 +53,34 @@ class DetectionScoring:
         )
 
     @property
-    def _known(self) -> dict[str, Score]:
+    def known(self) -> dict[str, Score]:
         return {name: score for name, score in DETECTION_SCORES.items() if self.masks or not name.startswith("mask_")}
 
-    def check(self, name: str, classes: Sequence[str]) -> None:
-        find_score(name, classes, self._known)
+    def table(self, records: Sequence[PictureRecord]) -> MatchedDetections:
+        return match_detections(records, max_detections=self.max_detections)
 
-    def higher_is_better(self, name: str) -> bool | None:
-        score = self._known.get(name.partition("/")[0])
-        return None if score is None else score.higher_is_better
 
-    def count(self, records: Sequence[Any]) -> int:
-        return len({record.id for record in records})
+class CocoMetric(RecordMetric[PictureRecord]):
+    """COCO's average precision, one image at a time (see `DETECTION_SCORES`).
 
-    def scores(self, records: Sequence[Any]) -> dict[str, float]:
-        return detection_scores(records, max_detections=self.max_detections)
+    Args:
+        classes: names in the order of the labels.
+        masks: score masks as well as boxes.
+        max_detections: the number of detections of a class in an image that count, the best ones; 100 with COCO.
+    """
 
-    def intervals(self, runs: Sequence[Any], *, samples: int) -> dict[str, Interval]:
-        return detection_intervals(runs, samples=samples, max_detections=self.max_detections)
+    def __init__(self, classes: Sequence[str], *, masks: bool = False, max_detections: int = MAX_DETECTIONS) -> None:
+        super().__init__(classes, DetectionScoring(masks=masks, max_detections=max_detections))
+        self.masks = masks
 
-    def paired(
-        self, baseline: Sequence[Any], candidate: Sequence[Any], *, metric: str, margin: float, samples: int
-    ) -> PairedDifference:
-        return detection_paired(
-            baseline, candidate, metric=metric, margin=margin, samples=samples, max_detections=self.max_detections
-        )
+    def measure(self, prediction: Sequence[Detections], item: Picture) -> list[PictureRecord]:
+        """`prediction` holds one list of detections; those that are not finite are left out and counted.
 
-    def confusions(self, records: Sequence[Any]) -> tuple[tuple[int, int, int], ...]:
-        return ()
-
-    def save(self, records: Sequence[Any], path: Path) -> None:
-        save_picture_records(records, path)
-
-    def load(self, path: Path) -> list[Any]:
-        return list(load_picture_records(path))
+        Raises InputError when labels or masks do not fit.
+        """
+        if len(prediction) != 1:
+            raise InputError(f"image {item.id!r} needs one list of detections, got {len(prediction)}")
+        size = (item.image.shape[-2], item.image.shape[-1])
+        return [
+            picture_record(item.id, size, item.objects, prediction[0], classes=self.classes, masks=self.masks),
+        ]

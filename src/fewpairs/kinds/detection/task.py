@@ -9,7 +9,7 @@ from types import MappingProxyType
 from torch import Tensor
 
 from fewpairs.errors import InputError, nearest
-from fewpairs.kinds.detection.metric import CocoMetric
+from fewpairs.kinds.detection.scoring import CocoMetric
 from fewpairs.types import Detections, Picture, Pictures
 
 TERMS = ("class", "box", "mask", "proposal_class", "proposal_box")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,12 +14,12 @@ from torch import Tensor
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.segmentation.kaggle import hausdorff_score, slice_dice
 from fewpairs.kinds.segmentation.surface import diagonal, hausdorff
-from fewpairs.scoring.records import read_lines, write_lines
+from fewpairs.scoring.records import Record
 from fewpairs.types import Spacing
 
 
 @dataclass(frozen=True, slots=True)
-class ScanStatistics:
+class ScanStatistics(Record):
     """Counts and distances of one scan; tuples have one entry a class, in the order of `classes`.
 
     Each class is a binary question of its own, so overlapping classes are counted once in every class that they belong
@@ -28,6 +27,10 @@ class ScanStatistics:
     prediction; its four counts are those of these two masks. With classes that exclude one another this is the ordinary
     confusion of k + 1 labels.
     """
+
+    what = "scan statistics"
+    noun = "scan"
+    header = False
 
     scan: str
     case: str
@@ -64,21 +67,19 @@ class ScanStatistics:
         """Whether the prediction holds a voxel of each class."""
         return tuple(tp + fp > 0 for tp, fp in zip(self.true_positive, self.false_positive, strict=True))
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON; `from_dict` gives the equal record back."""
-        return asdict(self)
+    @property
+    def key(self) -> tuple[str, ...]:
+        return (self.case, self.scan)
+
+    @property
+    def form(self) -> str:
+        return "without surface distances" if self.hd95_mm is None else "with surface distances"
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> ScanStatistics:
-        """The record that `to_dict` wrote. Raises DataError for missing, unknown or misshapen fields."""
-        names = [f.name for f in fields(cls)]
-        if wrong := sorted(set(names) ^ set(data)):
-            raise DataError(
-                f"a record of scan statistics has the wrong fields: {', '.join(wrong)} (missing or unknown)"
-            )
-        values: dict[str, Any] = {n: tuple(data[n]) if isinstance(data[n], list) else data[n] for n in names}
+    def _parse(cls, data: Mapping[str, Any], classes: tuple[str, ...]) -> ScanStatistics:
+        values: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in data.items()}
         record = cls(**values)
-        for name in names:
+        for name in cls.stored():
             if (problem := record._problem(name)) is not None:
                 raise DataError(f"scan {record.scan!r}: the field {name} {problem}; this is no record of fewpairs")
         return record
@@ -155,40 +156,6 @@ def scan_statistics(
         hd95_mm=tuple(hausdorff(a, b, spacing) if a.any() and b.any() else None for a, b in pairs) if surface else None,
         hausdorff_score=tuple(hausdorff_score(a, b) for a, b in pairs) if surface else None,
     )
-
-
-def merge_records(records: Iterable[ScanStatistics]) -> list[ScanStatistics]:
-    """One record a scan, sorted by case and scan, so that the order of evaluation cannot change a score.
-
-    A scan that came in twice with the same numbers counts once: data-parallel evaluation repeats scans to fill the last
-    round. Raises InputError when two records of one scan differ, or when records disagree on the classes.
-    """
-    unique: dict[tuple[str, str], ScanStatistics] = {}
-    for record in records:
-        first = unique.setdefault((record.case, record.scan), record)
-        if first != record:
-            raise InputError(
-                f"scan {record.scan!r} of case {record.case!r} was evaluated twice with different results; "
-                "give every scan a name of its own, and keep records of different models apart"
-            )
-    merged = [unique[key] for key in sorted(unique)]
-    for record in merged:
-        if record.classes != merged[0].classes:
-            raise InputError(
-                f"scan {record.scan!r} has the classes {', '.join(record.classes)} but scan {merged[0].scan!r} has "
-                f"{', '.join(merged[0].classes)}; only records of the same classes can be pooled"
-            )
-    return merged
-
-
-def save_records(records: Iterable[ScanStatistics], path: Path | str) -> None:
-    """Write records as JSON lines, one scan a line."""
-    write_lines((record.to_dict() for record in records), path)
-
-
-def load_records(path: Path | str) -> list[ScanStatistics]:
-    """Read what `save_records` wrote. Raises DataError with the file and line of anything else."""
-    return read_lines(path, ScanStatistics.from_dict, "scan statistics")
 
 
 def _binary(mask: Tensor | ArrayLike, what: str) -> NDArray[np.bool_]:

@@ -1,60 +1,66 @@
-"""Masks of scans as a comparison sees them: scores, intervals over cases, paired differences, files of records."""
+"""Masks of scans: the metric that an evaluation feeds, and how its records become scores."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from fewpairs.kinds.segmentation.bootstrap import intervals, paired
+from torch import Tensor
+
 from fewpairs.kinds.segmentation.empty import EmptyRule
-from fewpairs.kinds.segmentation.record import load_records, save_records
-from fewpairs.kinds.segmentation.scores import compute_scores
-from fewpairs.scoring.interval import Interval, PairedDifference
-from fewpairs.scoring.score_table import SEGMENTATION_SCORES, find_score
+from fewpairs.kinds.segmentation.record import ScanStatistics, scan_statistics
+from fewpairs.kinds.segmentation.scores import sum_by_case
+from fewpairs.scoring.metric import RecordMetric
+from fewpairs.scoring.score_table import SEGMENTATION_SCORES
+from fewpairs.scoring.scoring import Scoring
+from fewpairs.scoring.unit_table import SumTable
+from fewpairs.types import Scan
 
 
 @dataclass(frozen=True)
-class SegmentationScoring:
-    """Scores of masks over cases, under a rule for empty ones."""
+class SegmentationScoring(Scoring):
+    """Scores of masks over cases, under a rule for empty ones.
+
+    Intervals are over cases (patients), never slices or scans: only cases are independent of each other.
+    """
 
     empty: EmptyRule = EmptyRule.STRICT
 
+    record = ScanStatistics
     headline = "dice"
     compared = ("dice", "jaccard", "jaccard_weighted")
     unit = "cases"
+    known = SEGMENTATION_SCORES
 
     @property
     def rule(self) -> str:
         return self.empty.meaning
 
-    def check(self, name: str, classes: Sequence[str]) -> None:
-        find_score(name, classes, SEGMENTATION_SCORES)
+    def table(self, records: Sequence[ScanStatistics]) -> SumTable:
+        return sum_by_case(records, self.empty)
 
-    def higher_is_better(self, name: str) -> bool | None:
-        score = SEGMENTATION_SCORES.get(name.partition("/")[0])
-        return None if score is None else score.higher_is_better
 
-    def count(self, records: Sequence[Any]) -> int:
-        return len({record.case for record in records})
+class SegmentationMetric(RecordMetric[ScanStatistics]):
+    """Scores of masks, one whole scan at a time (see `SEGMENTATION_SCORES`).
 
-    def scores(self, records: Sequence[Any]) -> dict[str, float]:
-        return compute_scores(records, rule=self.empty)
+    `rule` says what an empty mask counts for. `surface=False` leaves out HD95 and the Kaggle score, which cost most of
+    the time: sensible while training. Masks may overlap; see `ScanStatistics` for what background then means.
+    """
 
-    def intervals(self, runs: Sequence[Any], *, samples: int) -> dict[str, Interval]:
-        return intervals(runs, samples=samples, rule=self.empty)
+    def __init__(self, classes: Sequence[str], *, rule: EmptyRule = EmptyRule.STRICT, surface: bool = True) -> None:
+        super().__init__(classes, SegmentationScoring(EmptyRule(rule)))
+        self.surface = surface
 
-    def paired(
-        self, baseline: Sequence[Any], candidate: Sequence[Any], *, metric: str, margin: float, samples: int
-    ) -> PairedDifference:
-        return paired(baseline, candidate, metric=metric, margin=margin, samples=samples, rule=self.empty)
-
-    def confusions(self, records: Sequence[Any]) -> tuple[tuple[int, int, int], ...]:
-        return ()
-
-    def save(self, records: Sequence[Any], path: Path) -> None:
-        save_records(records, path)
-
-    def load(self, path: Path) -> list[Any]:
-        return list(load_records(path))
+    def measure(self, prediction: Tensor, item: Scan) -> list[ScanStatistics]:
+        """`prediction` is `[s k H W]` bool at the scan's native size."""
+        return [
+            scan_statistics(
+                prediction,
+                item.mask,
+                item.spacing,
+                scan=item.id,
+                case=item.case,
+                classes=self.classes,
+                surface=self.surface,
+            )
+        ]

@@ -10,7 +10,7 @@ from torch import Tensor
 from fewpairs.errors import InputError
 from fewpairs.kinds.segmentation.empty import EmptyRule
 from fewpairs.kinds.segmentation.losses import SegmentationLoss, exclusive_target
-from fewpairs.kinds.segmentation.metric import SegmentationMetric
+from fewpairs.kinds.segmentation.scoring import SegmentationMetric
 from fewpairs.types import Batch, Geometry, Scan
 
 Outputs = Tensor | Mapping[str, Tensor | Sequence[Tensor]]

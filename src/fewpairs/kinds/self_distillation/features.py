@@ -85,13 +85,13 @@ class NeighbourMetric:
         `spread` is the standard deviation of the queries' unit features, its mean over the dimensions times the root of
         their number: near 1 where features point everywhere, and 0 where they have collapsed to a point.
         """
-        ranks = [record.rank for record in self.judge()]
+        ranks = [record.rank for record in self.votes()]
         scores = {"knn_top1": _share(ranks, 1)}
         if len(self.classes) >= FEATURE_SCORES["knn_top5"].least_classes:
             scores["knn_top5"] = _share(ranks, 5)
         return scores | {"spread": _spread(self._part("query")[1]) if ranks else math.nan}
 
-    def judge(self) -> list[ImageRecord]:
+    def votes(self) -> list[ImageRecord]:
         """A record for each query, as of a classifier whose outputs are the votes; none without queries or bank.
 
         A class that is not found has the last rank.
@@ -111,13 +111,13 @@ class NeighbourMetric:
             column.tolist()
             for column in (true_ranks(shares, labels), shares.argmax(dim=1), shares.amax(dim=1), -own.log())
         )
-        judged = []
+        found = []
         for row, (name, label) in enumerate(zip(ids, labels.tolist(), strict=True)):
             if not math.isfinite(most[row]):
-                judged.append(ImageRecord(name, label, None, None, None, None, self.classes))
+                found.append(ImageRecord(name, label, None, None, None, None, self.classes))
                 continue
-            judged.append(ImageRecord(name, label, ranks[row], first[row], most[row], surprise[row], self.classes))
-        return judged
+            found.append(ImageRecord(name, label, ranks[row], first[row], most[row], surprise[row], self.classes))
+        return found
 
     def _part(self, part: str) -> tuple[Tensor, Tensor]:
         """Labels `[n]` and float32 features `[n c]` of a part."""

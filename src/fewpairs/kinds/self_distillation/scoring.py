@@ -6,89 +6,96 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar
 
 from fewpairs.errors import InputError
-from fewpairs.kinds.classification.bootstrap import image_intervals, image_paired
-from fewpairs.kinds.classification.record import ImageRecord, confusions, load_image_records, save_image_records
-from fewpairs.kinds.classification.scores import image_scores
+from fewpairs.kinds.classification.record import ImageRecord
+from fewpairs.kinds.classification.scores import ImageTable
+from fewpairs.kinds.classification.scoring import ClassificationScoring
 from fewpairs.kinds.self_distillation.features import FeatureRecord, NeighbourMetric
 from fewpairs.scoring.interval import Interval, PairedDifference
-from fewpairs.scoring.score_table import FEATURE_SCORES, find_score
-
-Records = Sequence[FeatureRecord] | Sequence[ImageRecord]
-"""An evaluation's features, or what became of them: files hold the latter."""
+from fewpairs.scoring.matching_runs import as_runs
+from fewpairs.scoring.score_table import FEATURE_SCORES
+from fewpairs.scoring.scoring import Scoring
 
 Value = TypeVar("Value")
 
 _PREFIX = "knn_"
+_KNOWN = {key: score for key, score in FEATURE_SCORES.items() if key.startswith(_PREFIX)}
+_VOTES = ClassificationScoring()
 
 
 @dataclass(frozen=True)
-class FeatureScoring:
-    """Scores of features by the vote of `neighbours` nearest ones, over the queries."""
+class FeatureScoring(Scoring):
+    """Scores of features by the vote of `neighbours` nearest ones, over the queries.
+
+    Records are an evaluation's features, or the votes on each query: files hold the latter. Votes are scored as a
+    classifier's outputs are.
+    """
 
     neighbours: int = 20
 
+    record = ImageRecord
     headline = "knn_top1"
     compared = ("knn_top1",)
     unit = "images"
+    known = _KNOWN
 
     @property
     def rule(self) -> str:
         return f"The class of an image is voted for by the {self.neighbours} training images with the nearest features."
 
-    def check(self, name: str, classes: Sequence[str]) -> None:
-        """Raises InputError unless there is a score of this name that is made of single images."""
-        find_score(name, classes, {key: score for key, score in FEATURE_SCORES.items() if key.startswith(_PREFIX)})
+    def table(self, records: Sequence[Any]) -> ImageTable:
+        return _VOTES.table(self.votes(records))
 
     def higher_is_better(self, name: str) -> bool | None:
+        """None where no score has this name."""
         score = FEATURE_SCORES.get(name)
         return None if score is None else score.higher_is_better
 
-    def count(self, records: Records) -> int:
-        return len(self.judged(records))
+    def count(self, records: Sequence[Any]) -> int:
+        return len(self.votes(records))
 
-    def scores(self, records: Records) -> dict[str, float]:
-        return _renamed(image_scores(self.judged(records)))
+    def scores(self, records: Sequence[Any]) -> dict[str, float]:
+        return _renamed(_VOTES.scores(self.votes(records)))
 
-    def intervals(self, runs: Sequence[Records], *, samples: int) -> dict[str, Interval]:
-        return _renamed(image_intervals([self.judged(records) for records in runs], samples=samples))
+    def intervals(self, runs: Sequence[Any], **options: Any) -> dict[str, Interval]:
+        return _renamed(_VOTES.intervals(self._runs(runs, "the evaluation"), **options))
 
     def paired(
-        self, baseline: Sequence[Records], candidate: Sequence[Records], *, metric: str, margin: float, samples: int
+        self, baseline: Sequence[Any], candidate: Sequence[Any], *, metric: str, **options: Any
     ) -> PairedDifference:
-        first, second = ([self.judged(records) for records in side] for side in (baseline, candidate))
-        self.check(metric, first[0][0].classes if first and first[0] else ())
-        plain = image_paired(first, second, metric=metric.removeprefix(_PREFIX), margin=margin, samples=samples)
-        return replace(plain, metric=metric)
+        sides = self._runs(baseline, "the baseline"), self._runs(candidate, "the candidate")
+        self.check(metric, sides[0][0][0].classes)
+        return replace(_VOTES.paired(*sides, metric=metric.removeprefix(_PREFIX), **options), metric=metric)
 
-    def confusions(self, records: Records) -> tuple[tuple[int, int, int], ...]:
-        return confusions(self.judged(records))
+    def confusions(self, records: Sequence[Any]) -> tuple[tuple[int, int, int], ...]:
+        """(true class, class with the most votes, images)."""
+        return _VOTES.confusions(self.votes(records))
 
-    def save(self, records: Records, path: Path) -> None:
-        """Write what became of each query; features are not kept."""
-        save_image_records(self.judged(records), path)
+    def save(self, records: Sequence[Any], path: Path | str) -> None:
+        """Write the votes on each query as JSON lines; features are not kept."""
+        super().save(self.votes(records), path)
 
-    def load(self, path: Path) -> list[ImageRecord]:
-        return list(load_image_records(path))
-
-    def judged(self, records: Records) -> list[ImageRecord]:
+    def votes(self, records: Sequence[Any]) -> list[ImageRecord]:
         """A record for each query. Raises InputError for features without queries or without a bank."""
         if all(isinstance(record, ImageRecord) for record in records):
-            return list(cast(Sequence[ImageRecord], records))
-        return list(_judged(self.neighbours, tuple(cast(Sequence[FeatureRecord], records))))
+            return list(records)
+        return list(_votes(self.neighbours, tuple(records)))
+
+    def _runs(self, side: Sequence[Any], name: str) -> list[list[ImageRecord]]:
+        return [self.votes(run) for run in as_runs(side, name, (ImageRecord, FeatureRecord))]
 
 
 @lru_cache(maxsize=1)
-def _judged(neighbours: int, records: tuple[FeatureRecord, ...]) -> tuple[ImageRecord, ...]:
+def _votes(neighbours: int, records: tuple[FeatureRecord, ...]) -> tuple[ImageRecord, ...]:
     """Looked up once for all that is asked of one evaluation."""
     metric = NeighbourMetric(records[0].classes, neighbours=neighbours)
     metric.merge(records)
-    judged = metric.judge()
-    if not judged:
+    votes = metric.votes()
+    if not votes:
         raise InputError("there is nothing to score: features need images in the bank and queries; check the split")
-    return tuple(judged)
+    return tuple(votes)
 
 
 def _renamed(scores: dict[str, Value]) -> dict[str, Value]:

@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from fewpairs.errors import InputError
-from fewpairs.kinds.semantic.record import SceneRecord, merge_scene_records
+from fewpairs.kinds.semantic.record import SceneRecord
 from fewpairs.scoring.interval import Array
+from fewpairs.scoring.records import merge_records
+from fewpairs.scoring.unit_table import SumTable, Units, mean_of_defined, ratio
 
 
-@dataclass(frozen=True, slots=True)
-class SceneSums:
-    """Pixels by case and class, `[cases k]` each."""
+def sum_scenes(records: Iterable[SceneRecord], unit: Units = "images") -> SumTable:
+    """Add up the pixels of each case by class: "right" and predicted so, "true", and "predicted", `[cases k]` each.
 
-    cases: tuple[str, ...]
-    classes: tuple[str, ...]
-    arrays: dict[str, Array]
-    """"right": of the class and predicted so; "true": of the class; "predicted": predicted as the class."""
-
-    def resample(self, weights: Array) -> dict[str, Array]:
-        """`[samples cases]` how often each case was drawn -> the sums of each sample, `[samples k]`."""
-        return {name: weights @ array for name, array in self.arrays.items()}
-
-
-def sum_scenes(records: Iterable[SceneRecord]) -> SceneSums:
-    """Add up the images of each case. Raises InputError without records, or for records that do not fit together."""
-    merged = merge_scene_records(records)
+    Raises InputError without records, or for records that do not fit together.
+    """
+    merged = merge_records(records)
     if not merged:
         raise InputError("there is nothing to score: no image was evaluated; check the validation split")
     classes = merged[0].classes
@@ -41,11 +31,18 @@ def sum_scenes(records: Iterable[SceneRecord]) -> SceneSums:
             true[place, of] += pixels
             predicted[place, found] += pixels
             right[place, of] += pixels if of == found else 0
-    arrays = {"right": right[:, :-1], "true": true[:, :-1], "predicted": predicted[:, :-1]}
-    return SceneSums(tuple(cases), classes, arrays)
+    return SumTable(
+        unit=unit,
+        units=tuple(cases),
+        classes=classes,
+        truth=tuple(tuple(row) for row in true.tolist()),
+        parts=frozenset((record.case, record.id) for record in merged),
+        sums={"right": right[:, :-1], "true": true[:, :-1], "predicted": predicted[:, :-1]},
+        score=score_pixels,
+    )
 
 
-def scene_scores_of(sums: Mapping[str, Array], classes: Sequence[str]) -> dict[str, Array]:
+def score_pixels(sums: Mapping[str, Array], classes: Sequence[str]) -> dict[str, Array]:
     """Every score from sums `[... k]`, as arrays `[...]`; NaN where a score is not defined.
 
     IoU = right / (true + predicted - right) of the pooled pixels of a class, not defined for one that neither truth nor
@@ -53,8 +50,12 @@ def scene_scores_of(sums: Mapping[str, Array], classes: Sequence[str]) -> dict[s
     classes that define them, as in mmsegmentation.
     """
     right, true, predicted = sums["right"], sums["true"], sums["predicted"]
-    iou, accuracy = _ratio(right, true + predicted - right), _ratio(right, true)
-    result = {"miou": _mean(iou), "macc": _mean(accuracy), "aacc": _ratio(right.sum(-1), true.sum(-1))}
+    iou, accuracy = ratio(right, true + predicted - right), ratio(right, true)
+    result = {
+        "miou": mean_of_defined(iou),
+        "macc": mean_of_defined(accuracy),
+        "aacc": ratio(right.sum(-1), true.sum(-1)),
+    }
     for name, values in (("iou", iou), ("acc", accuracy)):
         for index, label in enumerate(classes):
             result[f"{name}/{label}"] = values[..., index]
@@ -66,17 +67,4 @@ def scene_scores(records: Iterable[SceneRecord]) -> dict[str, float]:
 
     Pixels are whole numbers, so neither batch size nor order nor the number of processes can change a bit of it.
     """
-    sums = sum_scenes(records)
-    totals = {name: array.sum(axis=0) for name, array in sums.arrays.items()}
-    return {name: float(value) for name, value in scene_scores_of(totals, sums.classes).items()}
-
-
-def _ratio(numerator: Array, denominator: Array) -> Array:
-    result = np.full(np.shape(denominator), np.nan)
-    np.divide(numerator, denominator, out=result, where=np.asarray(denominator) > 0)
-    return result
-
-
-def _mean(values: Array) -> Array:
-    defined = ~np.isnan(values)
-    return _ratio(np.where(defined, values, 0.0).sum(-1), defined.sum(-1).astype(np.float64))
+    return sum_scenes(records).totals()

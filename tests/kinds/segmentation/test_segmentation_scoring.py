@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,13 +14,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fewpairs.errors import InputError
-from fewpairs.kinds.segmentation.bootstrap import intervals, paired
 from fewpairs.kinds.segmentation.empty import EmptyRule
 from fewpairs.kinds.segmentation.record import ScanStatistics, scan_statistics
 from fewpairs.kinds.segmentation.scores import compute_scores
+from fewpairs.kinds.segmentation.scoring import SegmentationScoring
 from fewpairs.scoring.interval import Interval, PairedDifference, verdict
 
 MakeRecord = Callable[..., ScanStatistics]
+
+
+def intervals(runs: Any, *, rule: EmptyRule = EmptyRule.STRICT, **options: Any) -> dict[str, Interval]:
+    return SegmentationScoring(rule).intervals(runs, **options)
+
+
+def paired(baseline: Any, candidate: Any, *, metric: str = "dice", **options: Any) -> PairedDifference:
+    return SegmentationScoring().paired(baseline, candidate, metric=metric, **options)
 
 
 def counted(case: int, right: int, wrong: int) -> ScanStatistics:
@@ -183,21 +192,26 @@ def test_pairing_makes_the_interval_narrower_than_the_cases_differ() -> None:
     assert difference.verdict == "superior"
 
 
-def test_seeds_are_averaged_inside_each_resample() -> None:
+def test_seeds_are_averaged_and_drawn_inside_each_resample() -> None:
     baseline = [model(0, seed) for seed in (1, 2, 3)]
     candidate = [model(2, seed) for seed in (4, 5)]
     difference = paired(baseline, candidate, metric="dice", margin=0.01, samples=1000)
     means = [np.mean([compute_scores(run)["dice"] for run in side]) for side in (baseline, candidate)]
     assert difference.value == pytest.approx(means[1] - means[0])
-    swapped = paired(candidate[::-1], baseline[::-1], metric="dice", margin=0.01, samples=1000)
-    assert (swapped.low, swapped.high) == pytest.approx((-difference.high, -difference.low))  # type: ignore[operator]
+    assert difference.over == "cases and seeds"
+    assert difference.low < difference.runs_low < difference.runs_high < difference.high  # type: ignore[operator]
+    fixed = paired(baseline, candidate, metric="dice", margin=0.01, samples=1000, over="cases")
+    assert (fixed.low, fixed.high, fixed.over) == (difference.runs_low, difference.runs_high, "cases")
+    swapped = paired(candidate[::-1], baseline[::-1], metric="dice", margin=0.01, samples=1000, over="cases")
+    assert (swapped.low, swapped.high) == pytest.approx((-fixed.high, -fixed.low))  # type: ignore[operator]
     single = paired(baseline[:1], candidate[0], metric="dice", margin=0.01, samples=1000)
     assert single == paired(baseline[0], candidate[0], metric="dice", margin=0.01, samples=1000)
 
 
 def test_intervals_average_seeds_inside_each_resample() -> None:
     runs = [model(0, seed) for seed in (1, 2, 3)]
-    together = intervals(runs, samples=300)
+    assert intervals(runs, samples=300)["dice"].over == "cases and seeds"
+    together = intervals(runs, samples=300, over="cases")
     assert together["dice"].value == pytest.approx(np.mean([compute_scores(run)["dice"] for run in runs]))
     assert intervals(runs[:1], samples=300) == intervals(runs[0], samples=300)
     widths = [r.high - r.low for r in (intervals(run, samples=300)["dice"] for run in runs)]  # type: ignore[operator]
@@ -234,6 +248,12 @@ def test_other_classes_are_named() -> None:
         paired(model(0, 1), other, margin=0.01)
 
 
+def test_another_truth_is_named() -> None:
+    other = [replace(r, false_negative=(200,)) if r.case == "case003" else r for r in model(0, 2)]
+    with pytest.raises(InputError, match="candidate has another truth than the baseline for the cases case003;"):
+        paired(model(0, 1), other, margin=0.01)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -260,7 +280,9 @@ def test_a_surface_score_needs_surfaces(record: MakeRecord) -> None:
 
 
 def test_seeds_must_be_measured_alike(record: MakeRecord) -> None:
-    with pytest.raises(InputError, match=r"run 2\) and run 1 differ in whether surfaces were measured"):
+    with pytest.raises(
+        InputError, match=r"run 2\) was evaluated without surface distances, the evaluation with surface distances"
+    ):
         intervals([[record(1, surface=True)], [record(1)]])
 
 
