@@ -71,7 +71,7 @@ class CocoMetric(RecordMetric[PictureRecord]):
 
     def __init__(self, classes: Sequence[str], *, masks: bool = False, max_detections: int = MAX_DETECTIONS) -> None:
         super().__init__(classes, DetectionScoring(masks=masks, max_detections=max_detections))
-        self.masks = masks
+        self.masks, self.max_detections = masks, max_detections
 
     def measure(self, prediction: Sequence[Detections], item: Picture) -> list[PictureRecord]:
         """`prediction` holds one list of detections; those that are not finite are left out and counted.
