@@ -164,4 +164,4 @@ def test_each_metric_is_fresh_and_has_the_task_s_settings() -> None:
     task = Segmentation(CLASSES, surface=False, rule=EmptyRule.CREDIT)
     first, second = task.metric(), task.metric()
     assert first is not second
-    assert (first.classes, first.rule, first.surface) == (CLASSES, EmptyRule.CREDIT, False)
+    assert (first.classes, first.scoring.empty, first.surface) == (CLASSES, EmptyRule.CREDIT, False)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -20,7 +20,6 @@ from fewpairs.kinds.classification.check import check_images
 from fewpairs.kinds.classification.dataset import LabelledChunks, LabelledCollate, LabelledDataset
 from fewpairs.kinds.classification.layouts.open import LabelledKind, LabelledOptions, open_labelled
 from fewpairs.kinds.classification.pictures import show_mistakes
-from fewpairs.kinds.classification.predict import ClassificationPredictor
 from fewpairs.kinds.classification.scoring import ClassificationScoring
 from fewpairs.kinds.classification.source import LabelledSource
 from fewpairs.kinds.classification.split import LabelledShares, LabelledSplit, split_labelled
@@ -36,6 +35,9 @@ from fewpairs.train.run_folder import Weights
 from fewpairs.types import Size
 
 Check = Literal["header", "decode", "none"]
+
+if TYPE_CHECKING:
+    from fewpairs.kinds.classification.predict import ClassificationPredictor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +161,8 @@ class ClassificationExperiment(Experiment):
         return show_mistakes(self, folder, records, weights=weights, headline=headline, built=built)
 
     def predictor(self, note: Mapping[str, Any], model: nn.Module, task: Any, **flags: Any) -> ClassificationPredictor:
+        from fewpairs.kinds.classification.predict import ClassificationPredictor
+
         return ClassificationPredictor(model, task, self.view.with_channels(int(note["channels"])), **flags)
 
     def _task(self, classes: tuple[str, ...]) -> Classification:

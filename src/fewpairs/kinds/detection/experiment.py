@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -18,7 +18,6 @@ from fewpairs.kinds.detection.dataset import DetectionDataset, PictureItems, col
 from fewpairs.kinds.detection.layouts.open import DetectionKind, open_detection
 from fewpairs.kinds.detection.options import DetectionOptions
 from fewpairs.kinds.detection.pictures import show_objects
-from fewpairs.kinds.detection.predict import DetectionPredictor
 from fewpairs.kinds.detection.scoring import DetectionScoring
 from fewpairs.kinds.detection.source import DetectionRecords, DetectionSource
 from fewpairs.kinds.detection.task import Detection
@@ -29,6 +28,9 @@ from fewpairs.models.detectors import HeadNorm
 from fewpairs.report import Overlay
 from fewpairs.train import FitConfig, OptimizerConfig, ScheduleConfig
 from fewpairs.train.run_folder import Weights
+
+if TYPE_CHECKING:
+    from fewpairs.kinds.detection.predict import DetectionPredictor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,6 +226,8 @@ class DetectionExperiment(Experiment):
         return show_objects(self, folder, records, weights=weights, headline=headline, built=built)
 
     def predictor(self, note: Mapping[str, Any], model: nn.Module, task: Any, **flags: Any) -> DetectionPredictor:
+        from fewpairs.kinds.detection.predict import DetectionPredictor
+
         category_of = dict(zip(task.classes, note["category_ids"], strict=True))
         return DetectionPredictor(cast(Detector, model), task, self.view, category_of, **flags)
 

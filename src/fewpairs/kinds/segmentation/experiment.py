@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import torch
 from torch import nn
@@ -21,7 +21,6 @@ from fewpairs.kinds.segmentation.dataset import ScanDataset, SliceDataset, colla
 from fewpairs.kinds.segmentation.empty import EmptyRule
 from fewpairs.kinds.segmentation.layouts.open import SourceOptions, open_source
 from fewpairs.kinds.segmentation.pictures import show_cases
-from fewpairs.kinds.segmentation.predict import SegmentationPredictor
 from fewpairs.kinds.segmentation.preparation import prepare
 from fewpairs.kinds.segmentation.scoring import SegmentationScoring
 from fewpairs.kinds.segmentation.split import Split, split_cases, split_listed
@@ -33,6 +32,9 @@ from fewpairs.report import Overlay
 from fewpairs.scoring.score_table import find_score
 from fewpairs.train import FitConfig, OptimizerConfig, ScheduleConfig
 from fewpairs.train.run_folder import Weights
+
+if TYPE_CHECKING:
+    from fewpairs.kinds.segmentation.predict import SegmentationPredictor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +167,8 @@ class SegmentationExperiment(Experiment):
         return show_cases(self, folder, records, weights=weights, headline=headline, built=built)
 
     def predictor(self, note: Mapping[str, Any], model: nn.Module, task: Any, **flags: Any) -> SegmentationPredictor:
+        from fewpairs.kinds.segmentation.predict import SegmentationPredictor
+
         trained = self.data.source.axis
         options = {"axis": 2 if trained is None else trained} | flags
         return SegmentationPredictor(cast(Segmenter, model), task, self.view, **options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import torch
 from torch import nn
@@ -18,7 +18,6 @@ from fewpairs.kinds.semantic.check import check_scenes
 from fewpairs.kinds.semantic.dataset import Scenes, SemanticDataset, collate_labels
 from fewpairs.kinds.semantic.layouts.open import SemanticKind, SemanticOptions, open_semantic
 from fewpairs.kinds.semantic.pictures import show_scenes
-from fewpairs.kinds.semantic.predict import SemanticPredictor
 from fewpairs.kinds.semantic.scoring import SemanticScoring
 from fewpairs.kinds.semantic.source import SemanticSource
 from fewpairs.kinds.semantic.split import SemanticShares, SemanticSplit, split_semantic
@@ -28,6 +27,9 @@ from fewpairs.models import InferenceConfig, InferenceSegmenter, Segmenter, crea
 from fewpairs.report import Overlay
 from fewpairs.train import FitConfig, OptimizerConfig, ScheduleConfig
 from fewpairs.train.run_folder import Weights
+
+if TYPE_CHECKING:
+    from fewpairs.kinds.semantic.predict import SemanticPredictor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +145,8 @@ class SemanticExperiment(Experiment):
         return InferenceSegmenter(model, self.inference)
 
     def predictor(self, note: Mapping[str, Any], model: nn.Module, task: Any, **flags: Any) -> SemanticPredictor:
+        from fewpairs.kinds.semantic.predict import SemanticPredictor
+
         return SemanticPredictor(
             self.inference_model(model),
             task,
