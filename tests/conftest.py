@@ -67,7 +67,7 @@ def tiny(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [
         f"data.root={phantom}",
         f"data.cache={tmp_path_factory.mktemp('cache')}",
-        "data.folds=3",
+        "data.split.folds=3",
         "view.size=[32, 32]",
         "fit.steps=4",
         "fit.batch_size=2",

@@ -107,7 +107,7 @@ def test_clothes_are_told_apart_after_a_hundred_steps(name: str, real_data: Path
     overrides += [
         f"data.root={real_data / 'fashion-mnist'}",
         f"data.cache={tmp_path}",
-        "data.shares.validation_limit=500",
+        "data.split.validation_limit=500",
     ]
     history = train_run(
         load_experiment(name, overrides), tmp_path / "run", resume=False, overwrite=False, progress=False

@@ -47,7 +47,7 @@ def small(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]
         "data.kind=folder",
         f"data.root={pictures}",
         f"data.cache={tmp_path_factory.mktemp('cache')}",
-        "data.shares.validate_on=validation",
+        "data.split.validation=validation",
         "view.size=[12, 12]",
         "fit.steps=6",
         "fit.batch_size=8",

@@ -138,7 +138,7 @@ def test_compare_writes_its_report_and_goes_on_where_it_was(call: Call, tiny: li
 
 def test_recipes_on_different_data_are_not_compared(call: Call, tiny: list[str], tmp_path: Path) -> None:
     other = tmp_path / "other.yaml"
-    other.write_text("recipe: setr_kv_small\ndata: {folds: 4}\n")
+    other.write_text("recipe: setr_kv_small\ndata: {split: {folds: 4}}\n")
     answer = call("compare", "setr_qkv_small", str(other), "--out", str(tmp_path / "out"))
     assert answer.status == 2
     assert "differ in data.*, so their scores cannot be compared" in answer.err

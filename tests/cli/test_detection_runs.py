@@ -55,14 +55,14 @@ def settings(root: Path, *more: str) -> list[str]:
     return [
         "data.kind=nuclei-masks",
         f"data.root={root}",
-        "data.train_on=[train, val]",
-        "data.validate_on=test",
+        "data.split.train=[train, validation]",
+        "data.split.validation=test",
         "model.encoder=linglo_pico",
         "model.width=16",
         "model.hidden=16",
         "model.anchor_sizes=null",
-        "view.shorter=40",
-        "view.longer=64",
+        "view.short=40",
+        "view.long=64",
         "augment.jitter=null",
         "augment.sizes=[32, 40]",
         "augment.step=8",
@@ -208,16 +208,16 @@ def test_two_detectors_compared(nuclei: Path, tmp_path: Path, call: Callable[...
     [
         (["model.name=mask_rcn"], "detector 'mask_rcn' is not known"),
         (["model.name=retinanet", "task.masks=true"], "task.masks is true, and retinanet gives boxes alone"),
-        (["data.validate_on=train"], "data.validate_on='train' is trained on"),
-        (["data.train_on=[]"], "name different parts, one at least"),
-        (["data.limit=0"], "data.limit=0 must be at least 1"),
+        (["data.split.validation=validation"], "data.split.validation='validation': this part is trained on"),
+        (["data.split.train=[]"], "name different parts, one at least"),
+        (["data.split.limit=0"], "data.split.limit=0: give at least 1"),
         (["task.box_weight=-1"], "the weight of box must be 0 or more"),
-        (["data.validate_on=tets"], "has no part 'tets'"),
+        (["data.split.validation=tets"], "data.split.validation='tets'"),
         (["data.kind=voc"], "JPEGImages is not a folder"),
         (["model.encoder=vit_tiny_patch16_224"], "has no pyramid"),
         (["model.anchor_sizes=[[8.0]]"], "sizes for 1 maps"),
         (["fit.monitor=dice"], "dice"),
-        (["view.longer=20"], "view.longer=20"),
+        (["view.long=20"], "view.long=20"),
     ],
 )
 def test_settings_that_cannot_be_are_one_message(changes: list[str], words: str, nuclei: Path, tmp_path: Path) -> None:
@@ -230,7 +230,7 @@ def test_images_without_objects_may_be_left_out_and_images_limited(nuclei: Path)
     for name, more in {
         "all": [],
         "filled": ["data.empty=false"],
-        "some": ["data.limit=2", "data.validation_limit=1"],
+        "some": ["data.split.limit=2", "data.split.validation_limit=1"],
     }.items():
         built = load_experiment("mask_rcnn_linglo_b0_nuclei", settings(nuclei, *more)).build(progress=False)
         sizes[name] = len(built.training), len(built.validation)
@@ -242,7 +242,16 @@ def test_two_processes_train_as_one_with_the_same_global_batch(nuclei: Path, tmp
     shared = settings(
         nuclei, "model.name=retinanet", "model.encoder=pvt_v2_b0", "augment.sizes=null", "task.masks=false"
     )
-    command = ["-m", "fewpairs", "train", "mask_rcnn_linglo_b0_nuclei", *shared, "fit.monitor=ap", "data.limit=4", "-q"]
+    command = [
+        "-m",
+        "fewpairs",
+        "train",
+        "mask_rcnn_linglo_b0_nuclei",
+        *shared,
+        "fit.monitor=ap",
+        "data.split.limit=4",
+        "-q",
+    ]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     for name, launcher, batch in (("one", [], 4), ("two", torchrun, 2)):

@@ -302,8 +302,8 @@ def test_data_check_counts_images_and_pixels(scenes: Path, call: Callable[..., A
     assert told.status == 0
     assert "9 images with label maps of 3 classes" in told.out
     found = json.loads(call(*words, "--decode", "--json").out)
-    assert found["images"] == {"train": 6, "val": 3}
-    assert sum(found["pixels"]["val"].values()) == sum(40 * (44 + n % 3) for n in (100, 101, 102))
+    assert found["images"] == {"train": 6, "validation": 3}
+    assert sum(found["pixels"]["validation"].values()) == sum(40 * (44 + n % 3) for n in (100, 101, 102))
     assert "%" in call(*words, "--decode").out
     root = tmp_path / "scenes"
     shutil.copytree(scenes, root)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fewpairs.cli.data_check import check
-
 if TYPE_CHECKING:
-    from fewpairs.kinds.segmentation.layouts.open import SourceOptions
-    from fewpairs.kinds.segmentation.overview import Inspection
+    from fewpairs.data.overview import DataOverview
 
 app = typer.Typer(
     name="data",
@@ -20,101 +18,110 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
-app.command()(check)
+LAYOUTS = {
+    "detection": ("coco", "voc", "nuclei-masks"),
+    "classification": ("folder", "imagenet", "idx", "torchvision", "huggingface"),
+    "semantic": ("ade20k", "cityscapes", "label-maps"),
+    "segmentation": ("uw-madison", "msd", "nifti", "folder"),
+}
+"""The layouts of each kind of experiment; `folder` is that of the first which has it, unless `--for` says otherwise."""
 
+_OPTIONS = {
+    "detection": "fewpairs.kinds.detection.options:DetectionOptions",
+    "classification": "fewpairs.kinds.classification.layouts.open:LabelledOptions",
+    "semantic": "fewpairs.kinds.semantic.layouts.open:SemanticOptions",
+    "segmentation": "fewpairs.kinds.segmentation.layouts.open:SourceOptions",
+}
+_DETECT = {
+    "detection": "fewpairs.kinds.detection.layouts.open:detect_detection",
+    "classification": "fewpairs.kinds.classification.layouts.open:detect_labelled",
+    "segmentation": "fewpairs.kinds.segmentation.layouts.open:detect_kind",
+}
 _SHOWN_ERRORS = 20
+_SHOWN_CLASSES = 40
 
-Root = Annotated[Path, typer.Argument(help="Folder of the data set.", show_default=False)]
-Kind = Annotated[
-    str | None, typer.Option(help="Layout: uw-madison, msd, nifti or folder; found out from the folder by default.")
+Settings = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="FIELD=VALUE, as data.source.FIELD in training: `classes=a,b`, `axis=1`, `name=CIFAR10`.",
+        show_default=False,
+    ),
 ]
-Classes = Annotated[
-    str | None,
-    typer.Option(help="Names of the labels 1, 2, ... in order: `a,b`; or with their labels: `a=1,b=3+4`."),
-]
-Axis = Annotated[int | None, typer.Option(help="Slices of NIfTI volumes: 0 sagittal, 1 coronal, 2 axial (default).")]
-Images = Annotated[str | None, typer.Option(help="Folder of the images below ROOT.")]
-Labels = Annotated[str | None, typer.Option(help="Folder of the labels or masks below ROOT.")]
-Colour = Annotated[
-    list[str] | None, typer.Option(help="Colour of a class in colour-coded masks: `name=255,0,0`; once for each class.")
-]
-Nonzero = Annotated[bool, typer.Option("--nonzero", help="Masks of one class: everything but 0 belongs to it.")]
-CasePattern = Annotated[
-    str | None, typer.Option(help="Regular expression whose group is the case in a file's name: `(.+)_[0-9]+`.")
-]
-OtherLabels = Annotated[str | None, typer.Option(help="NIfTI labels of no class: `error` (default) or `background`.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 
 
 @app.command()
-def inspect(
-    root: Root,
-    kind: Kind = None,
-    classes: Classes = None,
-    axis: Axis = None,
-    images: Images = None,
-    labels: Labels = None,
-    colour: Colour = None,
-    nonzero: Nonzero = False,
-    case_pattern: CasePattern = None,
-    other_labels: OtherLabels = None,
+def check(
+    root: Annotated[
+        str, typer.Argument(help="Folder of the data set, or its name on the Hugging Face hub.", show_default=False)
+    ],
+    settings: Settings = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            help="Layout: uw-madison, msd or nifti (scans); folder, imagenet, idx, torchvision or huggingface (a class "
+            "each); coco, voc or nuclei-masks (boxes and masks); ade20k, cityscapes or label-maps (a class a pixel; "
+            "never found out); found out from the folder by default."
+        ),
+    ] = None,
+    experiment: Annotated[
+        str | None,
+        typer.Option(
+            "--for",
+            help="Kind of experiment: segmentation, classification, semantic or detection. Pictures with masks in "
+            "`folder` are those of segmentation.",
+        ),
+    ] = None,
+    decode: Annotated[bool, typer.Option("--decode", help="Decode every pixel, not headers and ends alone.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Count what a data set holds, and list every scan that cannot be read.
+    """Count what a data set holds, class by class, and list everything that is wrong.
 
-    Scans, cases, slices, sizes, spacings, intensities, voxels of each class, empty slices, overlaps. Exit status 2 if
-    anything is wrong with the files.
+    For every kind of experiment. Scans are always read whole. Nothing is downloaded but what is asked for: a name on
+    the hub, or `download=true`. Exit status 2 if anything is wrong.
 
-    Example: `fewpairs data inspect Task04_Hippocampus --classes anterior,posterior`
+    Example: `fewpairs data check photos --decode` or `fewpairs data check hippocampus classes=anterior,posterior`
     """
     import json as json_format
 
     from fewpairs.errors import DataError
-    from fewpairs.kinds.segmentation.layouts.open import detect_kind, open_source
-    from fewpairs.kinds.segmentation.overview import inspect_source
 
-    options = _options(classes, axis, images, labels, colour, nonzero, case_pattern, other_labels)
-    kind = kind or detect_kind(root)
-    found = inspect_source(open_source(kind, root, options), progress=not quiet)
+    experiment, kind = _layout(root, kind, experiment)
+    options = source_options(experiment, settings or [])
+    overview = import_module(f"fewpairs.kinds.{experiment}.overview").overview
+    found = overview(kind, root, options, decode=decode, progress=not quiet)
     if json:
-        typer.echo(json_format.dumps({"root": str(root), "kind": kind, **found.as_dict()}, indent=2))
+        typer.echo(json_format.dumps(found.content, indent=2))
     else:
-        _show(root, kind, found)
-    if found.errors:
-        raise DataError(f"{len(found.errors)} scans of {root} cannot be read; the first: {found.errors[0]}")
+        _show(found)
+    if found.failure is not None:
+        raise DataError(found.failure)
 
 
 @app.command()
 def prepare(
-    root: Root,
-    kind: Kind = None,
-    classes: Classes = None,
-    axis: Axis = None,
-    images: Images = None,
-    labels: Labels = None,
-    colour: Colour = None,
-    nonzero: Nonzero = False,
-    case_pattern: CasePattern = None,
-    other_labels: OtherLabels = None,
+    root: Annotated[Path, typer.Argument(help="Folder of the scans.", show_default=False)],
+    settings: Settings = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(help="Layout: uw-madison, msd, nifti or folder; found out from the folder by default."),
+    ] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder for the decoded data; by default that of `train`.")] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Check every byte of decoded data that is there.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Decode a data set into the memory-mapped store that training reads; `train` does the same when it must.
+    """Decode scans into the memory-mapped store that training reads; `train` does the same when it must.
 
     Example: `fewpairs data prepare uw-madison-gi-tract --cache /scratch/me/fewpairs`
     """
-    from typing import get_args
-
     from fewpairs.kinds.segmentation.experiment import DataConfig, cache_folder
-    from fewpairs.kinds.segmentation.layouts.open import Kind as Layout
-    from fewpairs.kinds.segmentation.layouts.open import detect_kind, open_source
+    from fewpairs.kinds.segmentation.layouts.open import open_source
     from fewpairs.kinds.segmentation.preparation import prepare as prepare_store
 
-    options = _options(classes, axis, images, labels, colour, nonzero, case_pattern, other_labels)
-    source = open_source(kind or detect_kind(root), root, options)
-    layout = next(name for name in get_args(Layout) if name == (kind or detect_kind(root)))
+    layout: Any = _layout(str(root), kind, "segmentation")[1]
+    options = source_options("segmentation", settings or [])
+    source = open_source(layout, root, options)
     config = DataConfig(kind=layout, root=str(root), source=options, cache=None if cache is None else str(cache))
     store = prepare_store(source, cache_folder(config), progress=not quiet, verify=True if verify else None)
     typer.echo(f"{store.path}: {len(store.scans)} scans of {len(store.cases)} cases, {store.slices} slices")
@@ -137,94 +144,113 @@ def phantom(
     from fewpairs.kinds.segmentation.phantom.phantom import make_phantom
 
     make_phantom(root, cases=cases, seed=seed, scale=scale, days=days, slices=slices, progress=not quiet)
-    typer.echo(f"{root}: {cases} cases; look into it with: fewpairs data inspect {root}")
+    typer.echo(f"{root}: {cases} cases; look into it with: fewpairs data check {root}")
 
 
-def _options(
-    classes: str | None,
-    axis: int | None,
-    images: str | None,
-    labels: str | None,
-    colour: list[str] | None,
-    nonzero: bool,
-    case_pattern: str | None,
-    other_labels: str | None,
-) -> SourceOptions:
-    from fewpairs.errors import InputError
-    from fewpairs.kinds.segmentation.layouts.open import SourceOptions
+def source_options(experiment: str, settings: list[str]) -> Any:
+    """The options of a layout from `field=value` of each setting, read as YAML; lists may be `a,b`.
 
-    if other_labels not in (None, "error", "background"):
-        raise InputError(f"--other-labels {other_labels}: allowed are error and background")
-    return SourceOptions(
-        classes=_parse_classes(classes),
-        axis=axis,
-        images=images,
-        labels=labels,
-        colours=None if not colour else dict(_parse_colour(text) for text in colour),
-        nonzero=nonzero or None,
-        case_pattern=case_pattern,
-        other_labels=other_labels,  # type: ignore[arg-type]
-    )
+    Args:
+        experiment: the kind of experiment that the data set is for.
 
+    Raises:
+        InputError: a field that is not known, or a value of the wrong type.
+    """
+    import json
+    from dataclasses import fields
+    from typing import get_args, get_origin, get_type_hints
 
-def _parse_classes(text: str | None) -> tuple[str, ...] | dict[str, int | tuple[int, ...]] | None:
-    """`a,b` -> names in order; `a=1,b=3+4` -> names with their labels."""
-    from fewpairs.errors import InputError
+    from pydantic import TypeAdapter, ValidationError
 
-    if text is None:
-        return None
-    parts = [part.strip() for part in text.split(",")]
-    if "=" not in text:
-        return tuple(parts)
-    named: dict[str, int | tuple[int, ...]] = {}
-    for part in parts:
-        name, _, values = part.partition("=")
-        if not name or not values or not all(value.strip().isdigit() for value in values.split("+")):
-            raise InputError(f"--classes {text}: {part!r} is not NAME=LABEL or NAME=LABEL+LABEL")
-        named[name.strip()] = tuple(int(value) for value in values.split("+"))
-    return named
+    from fewpairs.errors import InputError, nearest
+    from fewpairs.runs.config import parse_override
+    from fewpairs.runs.former_settings import renamed
 
-
-def _parse_colour(text: str) -> tuple[str, tuple[int, ...]]:
-    from fewpairs.errors import InputError
-
-    name, _, rgb = text.rpartition("=")
-    parts = rgb.split(",")
-    if not name or len(parts) != 3 or not all(part.strip().isdigit() for part in parts):
-        raise InputError(f"--colour {text}: give NAME=RED,GREEN,BLUE with numbers from 0 to 255")
-    return name, tuple(int(part) for part in parts)
+    options = _load(_OPTIONS[experiment])
+    known, hints = [field.name for field in fields(options)], get_type_hints(options)
+    given: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, value = (part.strip() for part in setting.partition("="))
+        if not equals or not value:
+            raise InputError(f"{setting!r} must have the form field=value, as in classes=a,b")
+        path, _ = renamed(experiment, [(("data", "source", name), value)])[0]
+        if path[:2] != ("data", "source"):
+            raise InputError(f"{name} is no option of a layout; set {'.'.join(path)} in training")
+        name = path[2]
+        if name not in known:
+            raise InputError(f"no option {name!r}; {nearest(name, known)}")
+        kinds = get_args(hints[name])
+        if set(kinds) == {str, type(None)}:
+            given[name] = None if value == "null" else value
+        elif any(get_origin(one) is tuple for one in kinds) and value[0] not in "[{" and value != "null":
+            given[name] = [part.strip() for part in value.split(",")]
+        else:
+            given[name] = parse_override(f"{name}={value}")[1]
+    try:
+        return TypeAdapter(options).validate_json(json.dumps(given), strict=True)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        name = str(problem["loc"][0])
+        raise InputError(f"{name}={given[name]}: {problem['msg']}") from None
 
 
-def _show(root: Path, kind: str, found: Inspection) -> None:
+def _load(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
+
+
+def _layout(root: str, kind: str | None, experiment: str | None) -> tuple[str, str]:
+    """The kind of experiment and the layout of a data set.
+
+    Without either, scans in a layout that nothing else has come first, then detection, then classification.
+    """
+    from fewpairs.errors import InputError, nearest
+
+    if experiment is not None and experiment not in LAYOUTS:
+        raise InputError(f"--for {experiment}: {nearest(experiment, LAYOUTS)}")
+    if kind is not None:
+        known = {experiment: LAYOUTS[experiment]} if experiment else LAYOUTS
+        found = next((name for name, layouts in known.items() if kind in layouts), None)
+        if found is None:
+            raise InputError(f"unknown layout kind={kind!r}; {nearest(kind, dict.fromkeys(sum(known.values(), ())))}")
+        return found, kind
+    if experiment == "semantic":
+        raise InputError(f"a layout of label maps is never found out; give --kind ({', '.join(LAYOUTS[experiment])})")
+    if experiment == "segmentation":
+        return experiment, _load(_DETECT[experiment])(root)
+    if experiment is None:
+        try:
+            scans = _load(_DETECT["segmentation"])(root)
+        except InputError:
+            scans = "folder"
+        if scans != "folder":
+            return "segmentation", scans
+    for name in (experiment,) if experiment else ("detection", "classification"):
+        if (found := _load(_DETECT[name])(root)) is not None:
+            return name, found
+    layouts = LAYOUTS[experiment] if experiment else dict.fromkeys(sum(LAYOUTS.values(), ()))
+    raise InputError(f"{root} shows no layout by the names in it; give --kind ({', '.join(layouts)})")
+
+
+def _show(found: DataOverview) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    def share(part: int, whole: int) -> str:
-        return f"{part:,} ({part / whole:.1%})" if whole else str(part)
-
     console = Console(highlight=False)
-    facts = Table(show_header=False, box=None)
-    facts.add_row("data set", f"{root} ({kind})")
-    facts.add_row("scans", f"{found.scans} of {len(found.cases)} cases, {found.channels} channel(s)")
-    facts.add_row("slices", f"{found.slices:,}, empty: {share(found.empty_slices, found.slices)}")
-    facts.add_row("sizes", _counted(dict(found.sizes), "slices"))
-    facts.add_row("spacings", _counted(dict(found.spacings), "scans") + ", mm between slices x rows x columns")
-    facts.add_row("voxels", _counted(dict(found.dtypes), "scans") + f", {found.lowest:g} to {found.highest:g}")
-    facts.add_row("overlaps", f"{share(found.overlap_voxels, found.all_voxels)} voxels of two or more classes")
-    console.print(facts)
-    table = Table("class", "voxels", "slices", box=None)
-    for name, voxels, slices in zip(found.classes, found.voxels, found.class_slices, strict=True):
-        table.add_row(name, share(voxels, found.all_voxels), share(slices, found.slices))
+    console.print(f"{found.name} ({found.kind}): {found.summary}", markup=False, soft_wrap=True)
+    for name, fact in found.facts.items():
+        console.print(f"{name}: {fact}", markup=False, soft_wrap=True)
+    table = Table("class" if found.classes else "", *found.columns, box=None)
+    for name, cells in list(found.classes.items())[:_SHOWN_CLASSES]:
+        table.add_row(name, *cells)
+    if len(found.classes) > _SHOWN_CLASSES:
+        table.add_row(f"and {len(found.classes) - _SHOWN_CLASSES} more")
+    for name, cells in found.totals.items():
+        table.add_row(name, *cells)
     console.print(table)
     for note in found.notes:
         console.print(f"note: {note}", markup=False, soft_wrap=True)
-    for message in found.errors[:_SHOWN_ERRORS]:
-        console.print(f"error: {message}", markup=False, soft_wrap=True)
+    for problem in found.errors[:_SHOWN_ERRORS]:
+        console.print(f"error: {problem}", markup=False, soft_wrap=True)
     if len(found.errors) > _SHOWN_ERRORS:
         console.print(f"... and {len(found.errors) - _SHOWN_ERRORS} more errors; --json lists them all")
-
-
-def _counted(counts: dict[str, int], what: str, shown: int = 6) -> str:
-    ordered = sorted(counts.items(), key=lambda item: -item[1])
-    listed = ", ".join(f"{name} ({count:,} {what})" for name, count in ordered[:shown])
-    return listed + (f" and {len(ordered) - shown} more" if len(ordered) > shown else "")

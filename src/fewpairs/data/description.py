@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
+
+Check = Literal["header", "decode", "none"]
+"""How files are looked at before training: headers and ends, every pixel, or not at all."""
 
 
 @dataclass(frozen=True, slots=True)

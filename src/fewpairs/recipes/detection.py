@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from fewpairs.data.split import Split
 from fewpairs.kinds.detection.experiment import DetectionData, DetectionExperiment, DetectorConfig
 from fewpairs.kinds.detection.view import DetectionAugment, DetectionView
 from fewpairs.train import FitConfig, OptimizerConfig, ScheduleConfig
@@ -41,7 +42,7 @@ def coco(name: str, encoder: str, schedule: Literal["1x", "3x"]) -> DetectionExp
             pretrained=f"runs/{encoder}-{attention}-seed0/best.safetensors",
         ),
         data=DetectionData(kind="coco", root="coco", empty=False),
-        view=DetectionView(shorter=800, longer=1333),
+        view=DetectionView(short=800, long=1333),
         augment=DetectionAugment(sizes=(480, 800) if schedule == "3x" else None, flip=0.5),
         fit=FitConfig(
             steps=epochs * EPOCH,
@@ -74,7 +75,7 @@ BCCD_ANCHORS = (
 def bccd(encoder: str) -> DetectionExperiment:
     """RetinaNet on blood cells (BCCD, 364 photos, three classes) from scratch, for two CPU cores.
 
-    `fewpairs train retinanet_linglo_b0_bccd data.root=FOLDER`. It trains on the parts train and val (292 photos) and is
+    `fewpairs train retinanet_linglo_b0_bccd data.root=FOLDER`. It trains on the parts train and validation (292 photos) and is
     scored once, at the end, on test (72), so that nothing is chosen on the scored photos. Group normalisation, a high
     rate and long training replace pretraining (arXiv 1811.08883). AP50 0.851 with LinGlo-b0 and 0.875 with
     PVTv2-b0, one seed each, in 25 to 40 minutes of one core of an AMD EPYC.
@@ -90,8 +91,10 @@ def bccd(encoder: str) -> DetectionExperiment:
             anchor_sizes=BCCD_ANCHORS,
             anchor_ratios=(1.0,),
         ),
-        data=DetectionData(kind="voc", root="bccd-blood-cells", train_on=("train", "val"), validate_on="test"),
-        view=DetectionView(shorter=240, longer=320),
+        data=DetectionData(
+            kind="voc", root="bccd-blood-cells", split=Split(train=("train", "validation"), validation="test")
+        ),
+        view=DetectionView(short=240, long=320),
         augment=DetectionAugment(
             sizes=(208, 272), step=16, flip=0.5, vertical_flip=0.5, brightness=0.2, contrast=0.2, saturation=0.2
         ),
@@ -136,10 +139,9 @@ def nuclei(encoder: str) -> DetectionExperiment:
         data=DetectionData(
             kind="nuclei-masks",
             root="dsb2018-nuclei",
-            train_on=("train", "val"),
-            validate_on="test",
+            split=Split(train=("train", "validation"), validation="test"),
         ),
-        view=DetectionView(shorter=256, longer=352),
+        view=DetectionView(short=256, long=352),
         augment=DetectionAugment(
             jitter=(0.75, 1.5), crop=(192, 192), flip=0.5, vertical_flip=0.5, brightness=0.2, contrast=0.2
         ),

@@ -13,9 +13,9 @@ from __future__ import annotations
 from typing import Any
 
 from fewpairs.attention import KNN, Softmax, Variant, parse_variant
+from fewpairs.data.split import Split
 from fewpairs.kinds.classification.augment import LabelledAugment
 from fewpairs.kinds.classification.experiment import ClassificationExperiment, ClassifierConfig, LabelledData
-from fewpairs.kinds.classification.split import LabelledShares
 from fewpairs.kinds.classification.view import LabelledView
 from fewpairs.kinds.self_distillation.experiment import DinoExperiment, DistillationConfig, EncoderConfig
 from fewpairs.kinds.self_distillation.multicrop import MultiCrop
@@ -30,7 +30,7 @@ PASS = 64
 FASHION = LabelledData(
     kind="idx",
     root="fashion-mnist",
-    shares=LabelledShares(validate_on="test", limit=20_000, validation_limit=4_000),
+    split=Split(validation="test", limit=20_000, validation_limit=4_000),
     check="none",
 )
 FASHION_VIEW = LabelledView(size=(28, 28), mean=(0.286,), std=(0.353,), crop_pct=1.0)

@@ -12,13 +12,13 @@ from dataclasses import replace
 from typing import Any
 
 from fewpairs.attention import KNN, Softmax, parse_variant, variant_name
+from fewpairs.data.split import Split
 from fewpairs.kinds.classification.experiment import (
     ClassificationConfig,
     ClassificationExperiment,
     ClassifierConfig,
     LabelledData,
 )
-from fewpairs.kinds.classification.split import LabelledShares
 from fewpairs.kinds.classification.view import LabelledView
 from fewpairs.models.classifiers import CLASSIFIERS
 from fewpairs.train import FitConfig, OptimizerConfig, ScheduleConfig
@@ -47,7 +47,7 @@ def trained(name: str, model: ClassifierConfig, *, epochs: int = 4, batch_size: 
         data=LabelledData(
             kind="idx",
             root="fashion-mnist",
-            shares=LabelledShares(validate_on="test", limit=IMAGES, validation_limit=TESTED),
+            split=Split(validation="test", limit=IMAGES, validation_limit=TESTED),
             check="none",
         ),
         view=LabelledView(size=(28, 28), mean=(0.286,), std=(0.353,), crop_pct=1.0),

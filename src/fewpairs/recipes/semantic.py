@@ -8,10 +8,10 @@ and a batch of 16 fit; with several processes divide `fit.batch_size` by their n
 
 from __future__ import annotations
 
+from fewpairs.data.split import Split
 from fewpairs.kinds.semantic.augment import SemanticAugment
 from fewpairs.kinds.semantic.experiment import SemanticData, SemanticExperiment, SemanticModel, SemanticTask
 from fewpairs.kinds.semantic.layouts.open import SemanticOptions
-from fewpairs.kinds.semantic.split import SemanticShares
 from fewpairs.kinds.semantic.view import SemanticView
 from fewpairs.models import InferenceConfig
 from fewpairs.train import FitConfig, OptimizerConfig, ScheduleConfig
@@ -105,7 +105,7 @@ def fpn_heart(encoder: str) -> SemanticExperiment:
             kind="label-maps",
             root="hvsmr2-heart-mri-sample",
             source=SemanticOptions(colours=HEART, case_pattern=r"(\d+)_\d+"),
-            shares=SemanticShares(validate_on="train", fraction=0.4),
+            split=Split(validation="train", fraction=0.4),
         ),
         view=SemanticView(size=(160, 160), short=192, channels=1),
         augment=SemanticAugment(scale=(0.7, 1.4), crop_share=0.95, flip=0.0),

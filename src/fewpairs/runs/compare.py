@@ -17,7 +17,7 @@ from fewpairs.cost import CostBreakdown
 from fewpairs.errors import InputError
 from fewpairs.kinds.kind import Built, Experiment
 from fewpairs.report import Comparison, Difference, Estimate, Row, StepTime
-from fewpairs.runs.config import to_dict, to_yaml
+from fewpairs.runs.config import load_experiment, to_dict, to_yaml
 from fewpairs.runs.provenance import WEIGHTS_NOTE, attention_name, model_cost, score_curve, write_data_note
 from fewpairs.runs.step_cost import peak_bytes, time_steps, training_step
 from fewpairs.runs.training import evaluate, train
@@ -125,7 +125,7 @@ def run_folder(out: Path, recipe: str, seed: int) -> Path:
 def _run(experiment: Experiment, folder: Path, weights: Weights, built: Built, *, progress: bool) -> Sequence[Any]:
     """Return the records of one run; train or finish it first if necessary."""
     run, text = RunFolder(folder), to_yaml(experiment)
-    if run.config.is_file() and run.config.read_text(encoding="utf-8") != text:
+    if run.config.is_file() and to_yaml(load_experiment(run.config)) != text:
         raise InputError(f"{folder} holds a run with other settings; remove it or name another --out folder")
     if not (run.last.is_file() and run.finished):
         resume = run.last.is_file()

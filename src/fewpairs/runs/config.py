@@ -20,6 +20,7 @@ from fewpairs.errors import InputError, nearest
 from fewpairs.kinds import DEFAULT_KIND, experiment_kind
 from fewpairs.kinds.kind import Experiment
 from fewpairs.recipes import RECIPES
+from fewpairs.runs.former_settings import renamed
 
 
 class _Loader(yaml.SafeLoader):
@@ -38,12 +39,14 @@ def _parse(text: str) -> Any:
 def load_experiment(source: str | Path, overrides: Sequence[str] = ()) -> Experiment:
     """The experiment that a recipe's name or a YAML file describes, with `a.b=c` overrides put over it.
 
-    A YAML file may begin from a recipe with `recipe: NAME`; its other fields are put over that.
+    A YAML file may begin from a recipe with `recipe: NAME`; its other fields are put over that. Former names of
+    settings are read everywhere, see `former_settings`.
 
     Raises:
         InputError: the recipe, a field or a value is wrong; the text names it, what is allowed and the nearest name.
     """
-    return validate(merge(_read(str(source)), [parse_override(text) for text in overrides]))
+    content = _read(str(source))
+    return validate(merge(content, renamed(content["kind"], [parse_override(text) for text in overrides])))
 
 
 def _read(source: str) -> dict[str, Any]:
@@ -60,7 +63,8 @@ def _read(source: str) -> dict[str, Any]:
         raise InputError(f"{path} must hold fields such as `fit: {{steps: 1000}}`, not {type(content).__name__}")
     recipe = content.pop("recipe", None)
     start = to_dict(_defaults(content.get("kind")) if recipe is None else _recipe(str(recipe)))
-    return merge(start, [(tuple(keys), value) for keys, value in _leaves(content)])
+    kind = str(content.get("kind", start["kind"]))
+    return merge(start, renamed(kind, [(tuple(keys), value) for keys, value in _leaves(content)]))
 
 
 def _defaults(kind: Any) -> Experiment:

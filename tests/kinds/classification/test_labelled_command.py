@@ -72,7 +72,10 @@ def test_options_of_the_layout(tmp_path: Path, write_idx: Callable[..., Path], p
         (["name"], "'name' must have the form field=value"),
         (["name=x"], "name: no option of the layout 'folder'"),
         (["--kind", "torchvision", "name=CIFAR10"], "the files of CIFAR10 are not whole"),
-        (["--kind", "torchvision", "name=CIFAR10", "download=yes"], "download=yes: allowed are true and false"),
+        (
+            ["--kind", "torchvision", "name=CIFAR10", "download=maybe"],
+            "download=maybe: Input should be a valid boolean",
+        ),
         (["--kind", "mnist"], "unknown layout kind='mnist'"),
     ],
 )
@@ -86,7 +89,7 @@ def test_folders_without_a_layout(tmp_path: Path) -> None:
     for root in (tmp_path, tmp_path / "missing"):
         error = fails(root)[1]
         assert isinstance(error, InputError)
-        assert "give --kind (folder, imagenet, idx, torchvision, huggingface, coco, voc, nuclei-masks" in str(error)
+        assert "give --kind (coco, voc, nuclei-masks, folder, imagenet, idx, torchvision, huggingface" in str(error)
 
 
 def test_help_has_an_example() -> None:

@@ -11,7 +11,6 @@ from fewpairs.data.pictures import SUFFIXES
 from fewpairs.kinds.classification.augment import LabelledAugment, Mixing
 from fewpairs.kinds.classification.layouts.open import LabelledOptions
 from fewpairs.kinds.classification.layouts.torchvision_sets import SETS
-from fewpairs.kinds.classification.split import LabelledShares
 from fewpairs.kinds.classification.view import LabelledView
 
 PAGE = Path(fewpairs.__file__).parents[2] / "docs" / "classification.md"
@@ -20,14 +19,11 @@ SECTIONS = {
     "augment": LabelledAugment(),
     "augment.mixing": Mixing(),
     "data.source": LabelledOptions(),
-    "data.shares": LabelledShares(),
 }
 
 
 def test_every_setting_of_the_data_has_its_default() -> None:
-    rows = re.findall(
-        r"^\| `((?:view|augment|data\.source|data\.shares)\.[\w.]+)` \| ([^|]+) \|", PAGE.read_text(), re.M
-    )
+    rows = re.findall(r"^\| `((?:view|augment|data\.source)\.[\w.]+)` \| ([^|]+) \|", PAGE.read_text(), re.M)
     written = {name: yaml.safe_load(default.strip("` ")) for name, default in rows}
     assert len(written) == len(rows)
     expected = {}

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from pycocotools.coco import COCO
 
+from fewpairs.data.description import Check
+from fewpairs.data.split import Split
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.detection.findings import DamagedAnnotationsError
 from fewpairs.kinds.detection.layouts.coco_objects import BadObjectError, read_object
@@ -21,8 +23,8 @@ from fewpairs.kinds.detection.options import DetectionOptions
 from fewpairs.kinds.detection.source import DetectionSource
 
 
-def opened(root: Path, **options: object) -> DetectionSource:
-    return open_detection("coco", root, DetectionOptions(val_fraction=0.0, **options))  # type: ignore[arg-type]
+def opened(root: Path, look: Check = "header", **options: object) -> DetectionSource:
+    return open_detection("coco", root, DetectionOptions(**options), split=Split(fraction=0.0), look=look)  # type: ignore[arg-type]
 
 
 def test_images_objects_and_masks_are_cocos(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -58,20 +60,25 @@ def test_parts_are_told_by_the_names_of_files(tmp_path: Path) -> None:
     make_coco(tmp_path)
     make_coco(tmp_path, part="val2017")
     source = opened(tmp_path)
-    assert source.parts == ("train", "val")
-    assert source.part("val")[0].file == tmp_path / "val2017" / "0.png"
-    with pytest.raises(InputError, match=r"no part 'test'; .*known: train, val"):
+    assert source.parts == ("train", "validation")
+    assert source.part("validation")[0].file == tmp_path / "val2017" / "0.png"
+    with pytest.raises(InputError, match=r"no part 'test'; .*known: train, validation"):
         source.part("test")
 
 
 def test_a_share_of_training_validates_where_there_is_no_such_part(tmp_path: Path) -> None:
     make_coco(tmp_path)
-    options = DetectionOptions(val_fraction=0.34, seed=3)
-    source = open_detection("coco", tmp_path, options)
-    assert (len(source.part("train")), len(source.part("val"))) == (2, 1)
-    assert "val is 1 of the 3 training images, drawn with seed 3" in source.split
-    again = open_detection("coco", tmp_path, options)
-    assert [one.id for one in again.part("val")] == [one.id for one in source.part("val")]
+    split = Split(fraction=0.34, seed=3)
+    source = open_detection("coco", tmp_path, split=split)
+    assert (len(source.part("train")), len(source.part("validation"))) == (2, 1)
+    assert "validation is 1 of the 3 training images, drawn with seed 3" in source.split
+    again = open_detection("coco", tmp_path, split=split)
+    assert [one.id for one in again.part("validation")] == [one.id for one in source.part("validation")]
+    folds = [open_detection("coco", tmp_path, split=Split(folds=3, fold=fold, seed=3)) for fold in range(3)]
+    assert [one.id for one in folds[0].part("validation")] == [one.id for one in source.part("validation")]
+    assert sorted(one.id for fold in folds for one in fold.part("validation")) == ["0.png", "1.png", "2.png"]
+    with pytest.raises(InputError, match=r"fold=3: with fraction=0\.34 the folds are 0 to 2"):
+        open_detection("coco", tmp_path, split=Split(fraction=0.34, fold=3))
 
 
 def test_roboflows_layout_and_other_folders(tmp_path: Path) -> None:
@@ -81,8 +88,8 @@ def test_roboflows_layout_and_other_folders(tmp_path: Path) -> None:
             picture(tmp_path / part / entry["file_name"])
         (tmp_path / part / "_annotations.coco.json").write_text(json.dumps(content))
     source = opened(tmp_path)
-    assert source.parts == ("train", "val")
-    assert source.part("val")[0].file == tmp_path / "valid" / "0.png"
+    assert source.parts == ("train", "validation")
+    assert source.part("validation")[0].file == tmp_path / "valid" / "0.png"
     assert detect_detection(tmp_path) == "coco"
 
 
@@ -91,8 +98,8 @@ def test_files_and_folders_can_be_named(tmp_path: Path) -> None:
     (tmp_path / "train2017").rename(tmp_path / "pictures")
     with pytest.raises(InputError, match=r"its image 0\.png lies in none of"):
         opened(tmp_path)
-    named = opened(tmp_path, images="pictures", val="annotations/instances_train2017.json")
-    assert named.parts == ("val",)
+    named = opened(tmp_path, images="pictures", validation="annotations/instances_train2017.json")
+    assert named.parts == ("validation",)
     with pytest.raises(InputError, match="is not a file"):
         opened(tmp_path, train="none.json")
     with pytest.raises(InputError, match="is not a folder"):
@@ -295,7 +302,7 @@ def test_damaged_pictures_are_found_on_opening_or_on_reading(tmp_path: Path) -> 
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(DamagedAnnotationsError, match=r"1\.png is not a readable picture"):
         opened(tmp_path)
-    source = opened(tmp_path, check_files=False)
+    source = opened(tmp_path, look="none")
     with pytest.raises(DataError, match=r"1\.png is not a readable picture"):
         source.records[1].read()
     picture(path, (20, 20))

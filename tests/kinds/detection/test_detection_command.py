@@ -90,7 +90,7 @@ def test_check_decodes_on_demand(call: Call, tmp_path: Path) -> None:
         (["difficult=maybe"], "difficult="),
         (["dificult=keep"], "did you mean 'difficult'"),
         (["difficult"], "must have the form field=value"),
-        (["val_fraction=2"], "val_fraction"),
+        (["val_fraction=2"], "set data.split.fraction in training"),
     ],
 )
 def test_wrong_calls_are_one_message(call: Call, tmp_path: Path, arguments: list[str], message: str) -> None:

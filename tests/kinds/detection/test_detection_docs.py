@@ -45,5 +45,5 @@ def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     for number, code in enumerate(re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.M | re.S), start=1):
         exec(compile(code, f"{PAGE.name}, block {number}", "exec", dont_inherit=True), names)
     shown = capsys.readouterr().out
-    assert "('cat', 'dog') ('train', 'val', 'test')" in shown
+    assert "('cat', 'dog') ('train', 'validation', 'test')" in shown
     assert "1.0 Interval(value=1.0" in shown

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
+from fewpairs.data.split import Split
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.detection.findings import DamagedAnnotationsError
 from fewpairs.kinds.detection.layouts.label_maps import objects_of
@@ -19,14 +20,14 @@ from fewpairs.kinds.detection.options import DetectionOptions
 from fewpairs.kinds.detection.source import DetectionSource
 
 
-def opened(root: Path, **options: object) -> DetectionSource:
-    return open_detection("nuclei-masks", root, DetectionOptions(**options))  # type: ignore[arg-type]
+def opened(root: Path, split: Split | None = None, **options: object) -> DetectionSource:
+    return open_detection("nuclei-masks", root, DetectionOptions(**options), split=split)  # type: ignore[arg-type]
 
 
 def test_every_number_is_an_object(tmp_path: Path) -> None:
     source = opened(make_maps(tmp_path))
     assert source.classes == ("nucleus",)
-    assert source.parts == ("train", "val", "test")
+    assert source.parts == ("train", "validation", "test")
     assert detect_detection(tmp_path) == "nuclei-masks"
     for record in source.records:
         stored = np.asarray(Image.open(tmp_path / "masks" / record.id))
@@ -54,7 +55,7 @@ def test_objects_put_together_are_the_map(labels: np.ndarray) -> None:
 def test_without_an_index_a_share_validates(tmp_path: Path) -> None:
     make_maps(tmp_path)
     (tmp_path / "index.csv").unlink()
-    source = opened(tmp_path, val_fraction=0.34, classes=("cell",))
+    source = opened(tmp_path, split=Split(fraction=0.34), classes=("cell",))
     assert source.classes == ("cell",)
     assert [len(source.part(part)) for part in source.parts] == [2, 1]
 
@@ -63,9 +64,9 @@ def test_parts_can_be_named(tmp_path: Path) -> None:
     make_maps(tmp_path)
     index = tmp_path / "index.csv"
     index.write_text(index.read_text().replace(",val", ",fold1").replace(",test", ",train"))
-    source = opened(tmp_path, train="train", val="fold1")
+    source = opened(tmp_path, train="train", validation="fold1")
     assert [len(source.part(part)) for part in source.parts] == [2, 1]
-    alone = opened(tmp_path, train="train", val_fraction=0.0)
+    alone = opened(tmp_path, train="train", split=Split(fraction=0.0))
     assert alone.parts == ("train",)
     assert alone.check.found["unlisted"] == ["val (fold1)"]
     with pytest.raises(DamagedAnnotationsError, match=r"index\.csv line 3: split 'fold1' is none of train, val"):

@@ -129,7 +129,7 @@ def test_impossible_augmentation_is_refused(values: dict, message: str) -> None:
 
 
 def test_impossible_views_are_refused() -> None:
-    with pytest.raises(InputError, match=r"view\.shorter=20, view\.longer=10"):
+    with pytest.raises(InputError, match=r"view\.short=20, view\.long=10"):
         DetectionView(20, 10)
     with pytest.raises(InputError, match=r"view\.channels=2"):
         DetectionView(channels=2)  # type: ignore[arg-type]

@@ -8,6 +8,8 @@ from detection_files import make_voc, picture, voc_file, voc_list, voc_object
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fewpairs.data.description import Check
+from fewpairs.data.split import Split
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.detection.findings import DamagedAnnotationsError
 from fewpairs.kinds.detection.layouts.open import detect_detection, open_detection
@@ -16,14 +18,14 @@ from fewpairs.kinds.detection.options import DetectionOptions
 from fewpairs.kinds.detection.source import DetectionSource
 
 
-def opened(root: Path, **options: object) -> DetectionSource:
-    return open_detection("voc", root, DetectionOptions(**options))  # type: ignore[arg-type]
+def opened(root: Path, split: Split | None = None, look: Check = "header", **options: object) -> DetectionSource:
+    return open_detection("voc", root, DetectionOptions(**options), split=split, look=look)  # type: ignore[arg-type]
 
 
 def test_parts_classes_and_boxes(tmp_path: Path) -> None:
     source = opened(make_voc(tmp_path))
     assert source.classes == ("cat", "dog")
-    assert source.parts == ("train", "val", "test")
+    assert source.parts == ("train", "validation", "test")
     assert not source.has_masks
     first, second, third = source.part("train")
     assert (first.id, first.size, first.file) == ("a.png", (40, 60), tmp_path / "JPEGImages" / "a.png")
@@ -34,7 +36,7 @@ def test_parts_classes_and_boxes(tmp_path: Path) -> None:
     assert objects.masks is None
     assert second.objects().crowd.tolist() == [True]
     assert third.count == 0
-    assert source.part("val")[0].objects().boxes[0].tolist() == [3.5, 4.25, 20, 30]
+    assert source.part("validation")[0].objects().boxes[0].tolist() == [3.5, 4.25, 20, 30]
     assert len(source.part("train").with_objects()) == 1
     assert detect_detection(tmp_path) == "voc"
 
@@ -71,8 +73,8 @@ def test_boxes_without_area_and_outside_are_counted_and_named(tmp_path: Path) ->
 def test_without_lists_a_share_validates(tmp_path: Path) -> None:
     for name in "abcde":
         voc_file(tmp_path, name, voc_object("cat", (1, 1, 3, 3)))
-    source = opened(tmp_path, test_fraction=0.2)
-    assert [len(source.part(part)) for part in ("train", "val", "test")] == [3, 1, 1]
+    source = opened(tmp_path, split=Split(test_fraction=0.2))
+    assert [len(source.part(part)) for part in ("train", "validation", "test")] == [3, 1, 1]
 
 
 def test_trainval_is_for_training_where_there_is_no_train(tmp_path: Path) -> None:
@@ -80,7 +82,7 @@ def test_trainval_is_for_training_where_there_is_no_train(tmp_path: Path) -> Non
     (tmp_path / "ImageSets" / "Main" / "train.txt").unlink()
     voc_list(tmp_path, "trainval", "a 1", "b -1", "c  0")
     assert [one.id for one in opened(tmp_path).part("train")] == ["a.png", "b.png", "c.png"]
-    named = opened(tmp_path, train="trainval", val_fraction=0.4)
+    named = opened(tmp_path, train="trainval", split=Split(fraction=0.4))
     assert [len(named.part(part)) for part in named.parts] == [2, 1]
     assert named.check.found["unlisted"] == ["d", "e"]
     with pytest.raises(InputError, match="is not a file"):
@@ -98,8 +100,8 @@ def test_of_several_pictures_the_one_named_is_taken(tmp_path: Path) -> None:
 
 def test_a_size_that_is_not_given_is_the_files(tmp_path: Path) -> None:
     voc_file(tmp_path, "a", voc_object("cat", (1, 1, 3, 3)), size=(0, 0))
-    for looked in (True, False):
-        source = opened(tmp_path, check_files=looked)
+    for looked in ("header", "none"):
+        source = opened(tmp_path, look=looked)
         assert source.records[0].size == (40, 60)
         assert source.check.found["no-size"] == ["a.png"]
 
@@ -114,9 +116,9 @@ def test_contradictions_are_all_named(tmp_path: Path) -> None:
     with pytest.raises(DamagedAnnotationsError) as caught:
         opened(tmp_path)
     found = caught.value.findings
-    assert found["repeated-image"] == ("val.txt line 2: d (val)",)
+    assert found["repeated-image"] == ("val.txt line 2: d (validation)",)
     assert found["missing-annotation"] == ("gone",)
-    assert found["two-parts"] == ("a.png (train and val)",)
+    assert found["two-parts"] == ("a.png (train and validation)",)
     assert found["other-size"] == ("b.png (40 x 60 pixels, annotated as 99 x 60)",)
     assert "not four numbers: xmin=None" in found["bad-object"][0]
     assert "has no name" in found["bad-object"][1]

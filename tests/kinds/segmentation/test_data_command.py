@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import sys
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 import fewpairs
@@ -32,48 +35,76 @@ def call(command: ModuleType, *arguments: object) -> str:
     return result.output
 
 
-def test_phantom_then_inspect(command: ModuleType, tmp_path: Path) -> None:
+def test_phantom_then_check(command: ModuleType, tmp_path: Path) -> None:
     root = tmp_path / "uw"
     call(command, "phantom", root, "--cases", 3, "--scale", 0.12, "--days", 1, "--slices", 5, "--quiet")
-    shown = call(command, "inspect", root, "--quiet")
-    assert "3 of 3 cases" in shown
+    shown = call(command, "check", root, "--quiet")
+    assert "3 scans of 3 cases" in shown
     assert "stomach" in shown
-    counts = json.loads(call(command, "inspect", root, "--json", "--quiet"))
+    counts = json.loads(call(command, "check", root, "--json", "--quiet"))
     assert (counts["kind"], counts["slices"], counts["errors"]) == ("uw-madison", 15, [])
 
 
 def test_classes_by_name_and_by_label(command: ModuleType, decathlon: Path) -> None:
-    for classes in ("a,b", "a=1,b=2", "b=2, rest=1"):
-        assert json.loads(call(command, "inspect", decathlon, "--classes", classes, "--json", "-q"))["scans"] == 4
-    whole = json.loads(call(command, "inspect", decathlon, "--classes", "whole=1+2", "--json", "-q"))
+    for classes in ("a,b", "[a, b]", "{b: 2, rest: 1}"):
+        assert json.loads(call(command, "check", decathlon, f"classes={classes}", "--json", "-q"))["scans"] == 4
+    whole = json.loads(call(command, "check", decathlon, "classes={whole: [1, 2]}", "--json", "-q"))
     assert list(whole["voxels"]) == ["whole"]
 
 
 def test_damage_is_listed_and_fails_at_the_end(command: ModuleType, decathlon: Path) -> None:
     path = decathlon / "imagesTr" / "scan_1.nii.gz"
     path.write_bytes(path.read_bytes()[:-40])
-    result = CliRunner().invoke(command.app, ["inspect", str(decathlon), "--classes", "a,b", "-q"])
+    result = CliRunner().invoke(command.app, ["check", str(decathlon), "classes=a,b", "-q"])
     assert isinstance(result.exception, DataError)
     assert "error: scan_1" in result.output
-    assert "3 of 3 cases" in result.output
+    assert "3 scans of 3 cases" in result.output
     assert "1 scans of" in str(result.exception)
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["--classes", "a=x"],
-        ["--colour", "a=1,2"],
-        ["--other-labels", "skip", "--classes", "a"],
+        ["classes={a: x}"],
+        ["colours={a: [1, 2]}"],
+        ["other_labels=skip", "classes=a"],
+        ["clases=a"],
+        ["classes"],
+        ["--for", "segmenting"],
+        ["--for", "detection", "--kind", "msd"],
+        ["--for", "semantic"],
         ["--kind", "dicom"],
-        ["--classes", "a,a"],
+        ["classes=a,a"],
     ],
 )
 def test_wrong_calls(command: ModuleType, decathlon: Path, arguments: list[str]) -> None:
-    result = CliRunner().invoke(command.app, ["inspect", str(decathlon), *arguments])
+    result = CliRunner().invoke(command.app, ["check", str(decathlon), *arguments])
     assert isinstance(result.exception, InputError)
 
 
 def test_every_command_has_an_example(command: ModuleType) -> None:
-    for name in ("inspect", "phantom", "prepare"):
+    for name in ("check", "phantom", "prepare"):
         assert "Example: fewpairs data" in call(command, name, "--help")
+
+
+def test_prepare_takes_the_same_fields(command: ModuleType, decathlon: Path, tmp_path: Path) -> None:
+    shown = call(command, "prepare", decathlon, "classes=a,b", "axis=1", "--cache", tmp_path / "cache", "-q")
+    assert "4 scans of 4 cases" in shown
+
+
+def test_the_layout_folder_is_that_of_the_kind_asked_for(command: ModuleType, tmp_path: Path) -> None:
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(np.zeros((3, 4), np.uint8)).save(tmp_path / folder / "a.png")
+    words = ["--json", "-q", "classes=a"]
+    for more in ([], ["--kind", "folder"]):
+        found = json.loads(call(command, "check", tmp_path, "--for", "segmentation", *more, *words))
+        assert (found["kind"], found["slices"]) == ("folder", 1)
+    pictures = json.loads(call(command, "check", tmp_path, "--kind", "folder", "--json", "-q"))
+    assert pictures["classes"] == ["images", "masks"]
+
+
+def test_the_layouts_are_those_of_each_kind(command: ModuleType) -> None:
+    for kind, layouts in command.LAYOUTS.items():
+        module = importlib.import_module(f"fewpairs.kinds.{kind}.layouts.open")
+        assert set(layouts) == set(module.LAYOUTS)

@@ -10,8 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from fewpairs.data.split import Split
 from fewpairs.errors import CheckpointError, InputError
-from fewpairs.kinds.segmentation.experiment import cache_folder, open_store, split
+from fewpairs.kinds.segmentation.experiment import cache_folder, open_store
+from fewpairs.kinds.segmentation.split import split_fraction, split_scans
 from fewpairs.runs.config import load_experiment, to_yaml
 from fewpairs.runs.training import evaluate, train
 from fewpairs.train import RunFolder
@@ -43,15 +45,20 @@ def test_cases_may_be_named_or_limited(tiny: list[str]) -> None:
     experiment = load_experiment("setr_kv_small", tiny)
     store = open_store(experiment.data, progress=False)
     names = list(dict.fromkeys(scan.case for scan in store.scans))
-    chosen = split(replace(experiment.data, validation_cases=(names[1],)), store)
+    chosen = split_scans(store.scans, Split(cases=(names[1],)))
     assert chosen.validation == (names[1],)
     assert set(chosen.train) == set(names) - {names[1]}
-    few = split(replace(experiment.data, cases=4, folds=2), store)
+    few = split_scans(store.scans, Split(limit=4, folds=2))
     assert {*few.train, *few.validation} == set(names[:4])
+    assert split_scans(store.scans, Split(fraction=0.5, seed=1)) == split_fraction(store.scans, validation=0.5, seed=1)
     with pytest.raises(InputError, match="allowed are 2 to 6"):
-        split(replace(experiment.data, cases=7), store)
+        split_scans(store.scans, Split(limit=7))
     with pytest.raises(InputError, match="case999"):
-        split(replace(experiment.data, validation_cases=("case999",)), store)
+        split_scans(store.scans, Split(cases=("case999",)))
+    with pytest.raises(InputError, match="scans have no parts"):
+        split_scans(store.scans, Split(validation="test"))
+    with pytest.raises(InputError, match="a fraction of the cases has no folds"):
+        split_scans(store.scans, Split(fraction=0.5, fold=1))
 
 
 def test_the_cache_lies_apart_for_each_root_and_reading(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fewpairs.errors import InputError
-from fewpairs.kinds.segmentation.split import Split, check_split, split_cases, split_fraction, split_listed
+from fewpairs.kinds.segmentation.split import CaseSplit, check_split, split_cases, split_fraction, split_listed
 from fewpairs.kinds.segmentation.store import Store
 
 
@@ -88,8 +88,8 @@ def test_a_fraction_lies_between_0_and_1(store: Store, share: float) -> None:
 
 def test_listed_cases(store: Store) -> None:
     first, second, *others = store.cases
-    assert split_listed(store.scans, [first]) == Split((second, *others), (first,))
-    assert split_listed(store.scans, [first], [second]) == Split((second,), (first,))
+    assert split_listed(store.scans, [first]) == CaseSplit((second, *others), (first,))
+    assert split_listed(store.scans, [first], [second]) == CaseSplit((second,), (first,))
     with pytest.raises(InputError, match="'nobody', which the data set does not have"):
         split_listed(store.scans, ["nobody"])
     with pytest.raises(InputError, match=f"case {first!r} is in both"):
@@ -98,25 +98,17 @@ def test_listed_cases(store: Store) -> None:
 
 def test_a_case_on_both_sides_is_named() -> None:
     with pytest.raises(InputError, match="case 'b' is in both train and validation"):
-        Split(("a", "b"), ("b", "c"))
+        CaseSplit(("a", "b"), ("b", "c"))
 
 
 def test_a_side_without_cases_and_a_case_twice() -> None:
     with pytest.raises(InputError, match="no validation cases"):
-        Split(("a",), ())
+        CaseSplit(("a",), ())
     with pytest.raises(InputError, match="'a' is listed twice in train"):
-        Split(("a", "a"), ("b",))
+        CaseSplit(("a", "a"), ("b",))
 
 
 def test_unknown_cases_are_named() -> None:
-    check_split(Split(("a",), ("b",)), ["a", "b", "c"])
+    check_split(CaseSplit(("a",), ("b",)), ["a", "b", "c"])
     with pytest.raises(InputError, match="'b', which the data set does not have"):
-        check_split(Split(("a",), ("b",)), ["a", "c"])
-
-
-def test_limits() -> None:
-    split = Split(("a", "b", "c"), ("d", "e"))
-    assert split.limit(train=2, validation=1) == Split(("a", "b"), ("d",))
-    assert split.limit() == split
-    with pytest.raises(InputError, match="train"):
-        split.limit(train=0)
+        check_split(CaseSplit(("a",), ("b",)), ["a", "c"])

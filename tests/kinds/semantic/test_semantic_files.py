@@ -7,12 +7,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from scene_files import CLASSES, make_folder, save, scene
 
+from fewpairs.data.split import Split
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.semantic.check import check_scenes, look_over_scenes
 from fewpairs.kinds.semantic.labels import ColourReading, NonzeroReading, NumberReading
 from fewpairs.kinds.semantic.layouts.open import SemanticOptions, open_semantic
 from fewpairs.kinds.semantic.names import ADE20K, CITYSCAPES, palette, read_names
-from fewpairs.kinds.semantic.split import SemanticShares, split_semantic
+from fewpairs.kinds.semantic.split import split_semantic
 from fewpairs.types import IGNORE
 
 PLAIN = SemanticOptions(classes=CLASSES)
@@ -20,8 +21,8 @@ PLAIN = SemanticOptions(classes=CLASSES)
 
 def test_a_folder_with_parts(tmp_path):
     source = open_semantic("label-maps", make_folder(tmp_path), PLAIN)
-    assert {part: len(files) for part, files in source.parts.items()} == {"train": 6, "val": 3}
-    image, labels = source.read(source.part("val")[1])
+    assert {part: len(files) for part, files in source.parts.items()} == {"train": 6, "validation": 3}
+    image, labels = source.read(source.part("validation")[1])
     picture, truth = scene(101)
     assert np.array_equal(np.asarray(image), picture)
     assert np.array_equal(labels, truth)
@@ -39,7 +40,7 @@ def test_ade20k_counts_labels_from_one_and_ignores_zero(tmp_path):
     assert len(source.classes) == 150
     assert source.classes[0] == "wall"
     assert source.classes[149] == "flag"
-    read = source.read(source.part("val")[0])[1]
+    read = source.read(source.part("validation")[0])[1]
     assert (read[0, 0], read[6, 0], read[20, 0]) == (0, 149, IGNORE)
     (tmp_path / "objectInfo150.txt").write_text(
         "Idx\tRatio\tTrain\tVal\tStuff\tName\n1\t0.2\t9\t9\t1\twall\n2\t0.1\t9\t9\t1\tbuilding, edifice\n"
@@ -58,7 +59,7 @@ def test_cityscapes_reads_training_labels_or_maps_label_ids(tmp_path, kind):
         labels[:4] = 18 if kind == "labelTrainIds" else 33
         save(tmp_path / "gtFine" / part / "ulm" / f"ulm_1_gtFine_{kind}.png", labels)
     source = open_semantic("cityscapes", tmp_path)
-    labels = source.read(source.part("val")[0])[1]
+    labels = source.read(source.part("validation")[0])[1]
     assert (labels[0, 0], labels[10, 0]) == (18, IGNORE)
     assert source.classes == tuple(CITYSCAPES)
     assert source.colours[0] == (128, 64, 128)
@@ -133,7 +134,7 @@ def test_a_table_deals_out_a_flat_folder(tmp_path):
     source = open_semantic("label-maps", tmp_path, options)
     assert {part: [one.case for one in files] for part, files in source.parts.items()} == {
         "train": ["p0", "p2"],
-        "val": ["p1"],
+        "validation": ["p1"],
         "test": ["p3"],
     }
     for text, message in (
@@ -266,10 +267,10 @@ def test_held_out_cases_are_never_trained_on(tmp_path_factory, cases, fraction, 
     here = tmp_path_factory.getbasetemp()
     files = [SceneFiles(f"{c}-{s}", str(c), here, here) for c in range(cases) for s in range(2)]
     source = SemanticSource("made", CLASSES, {"train": files}, NonzeroReading())
-    shares = SemanticShares(fraction=fraction, fold=fold, seed=seed)
+    shares = Split(fraction=fraction, fold=fold, seed=seed)
     held = min(cases - 1, max(1, round(fraction * cases)))
     if fold >= cases // held:
-        with pytest.raises(InputError, match=r"data\.shares\.fold"):
+        with pytest.raises(InputError, match=r"data\.split\.fold"):
             split_semantic(source, shares)
         return
     split = split_semantic(source, shares)
@@ -281,18 +282,18 @@ def test_held_out_cases_are_never_trained_on(tmp_path_factory, cases, fraction, 
 
 def test_parts_and_limits(tmp_path):
     source = open_semantic("label-maps", make_folder(tmp_path), PLAIN)
-    split = split_semantic(source, SemanticShares(limit=2, validation_limit=1))
-    assert (len(split.train), len(split.validation), split.on) == (2, 1, "val")
-    assert split == split_semantic(source, SemanticShares(limit=2, validation_limit=1))
-    with pytest.raises(InputError, match="has no part 'test'"):
-        split_semantic(source, SemanticShares(validate_on="test"))
+    split = split_semantic(source, Split(limit=2, validation_limit=1))
+    assert (len(split.train), len(split.validation), split.on) == (2, 1, "validation")
+    assert split == split_semantic(source, Split(limit=2, validation_limit=1))
+    with pytest.raises(InputError, match="has train, validation; "):
+        split_semantic(source, Split(validation="test"))
     with pytest.raises(InputError, match="fraction=1"):
-        SemanticShares(fraction=1.0)
+        Split(fraction=1.0)
 
 
 @pytest.mark.data
 def test_the_real_samples_decode(real_data):
     nuclei = SemanticOptions(classes=("background", "nucleus"), nonzero=True, split_file="index.csv")
     source = open_semantic("label-maps", real_data / "dsb2018-nuclei", nuclei)
-    assert {part: len(files) for part, files in source.parts.items()} == {"train": 319, "val": 74, "test": 78}
-    check_scenes(source, source.part("val"), decode=True, progress=False)
+    assert {part: len(files) for part, files in source.parts.items()} == {"train": 319, "validation": 74, "test": 78}
+    check_scenes(source, source.part("validation"), decode=True, progress=False)

@@ -129,7 +129,7 @@ def test_a_sample_depends_on_seed_epoch_and_index_alone(tmp_path):
 
 def test_evaluation_sees_whole_images_and_labels_at_their_own_size(tmp_path):
     source = open_semantic("label-maps", make_folder(tmp_path), SemanticOptions(classes=CLASSES))
-    scenes = Scenes(source, source.part("val"), SemanticView(size=(32, 32), short=20))
+    scenes = Scenes(source, source.part("validation"), SemanticView(size=(32, 32), short=20))
     assert len(scenes) == 3
     assert scenes[0].image.shape == (1, 3, 20, 24)
     assert scenes[0].label.shape == (40, 48)

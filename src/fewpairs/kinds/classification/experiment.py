@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from fewpairs.attention import Attention, Softmax
-from fewpairs.data.description import DataDescription
+from fewpairs.data.description import Check, DataDescription
+from fewpairs.data.split import Split
 from fewpairs.errors import InputError
 from fewpairs.kinds.classification.augment import LabelledAugment, small_augment
 from fewpairs.kinds.classification.check import check_images
@@ -22,7 +23,7 @@ from fewpairs.kinds.classification.layouts.open import LabelledKind, LabelledOpt
 from fewpairs.kinds.classification.pictures import show_mistakes
 from fewpairs.kinds.classification.scoring import ClassificationScoring
 from fewpairs.kinds.classification.source import LabelledSource
-from fewpairs.kinds.classification.split import LabelledShares, LabelledSplit, split_labelled
+from fewpairs.kinds.classification.split import USED, LabelledSplit, split_labelled
 from fewpairs.kinds.classification.task import Classification
 from fewpairs.kinds.classification.view import LabelledView
 from fewpairs.kinds.kind import Built, Experiment
@@ -33,8 +34,6 @@ from fewpairs.report import Overlay
 from fewpairs.train import FitConfig, OptimizerConfig, ScheduleConfig
 from fewpairs.train.run_folder import Weights
 from fewpairs.types import Size
-
-Check = Literal["header", "decode", "none"]
 
 if TYPE_CHECKING:
     from fewpairs.kinds.classification.predict import ClassificationPredictor
@@ -81,11 +80,14 @@ class LabelledData:
     """The folder of the data set; for `huggingface` also a name on the hub."""
     source: LabelledOptions = field(default_factory=LabelledOptions)
     """What the layout does not say itself."""
-    shares: LabelledShares = field(default_factory=LabelledShares)
+    split: Split = field(default_factory=Split)
     check: Check = "header"
     """How files are looked at before training: headers and ends, every pixel, or not at all."""
     cache: str | None = None
     """Folder for unpacked data and the list of checked files; None: `fewpairs` in the user's cache folder."""
+
+    def __post_init__(self) -> None:
+        self.split.refuse_others("classification", USED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,7 +196,7 @@ def open_split(data: LabelledData, *, progress: bool = True) -> tuple[LabelledSo
     """
     cache = cache_folder(data)
     source = open_labelled(data.kind, data.root, data.source, cache=cache)
-    split = split_labelled(source, data.shares)
+    split = split_labelled(source, data.split)
     if data.check != "none":
         seen = np.concatenate([split.train, split.validation])
         check_images(source, seen, decode=data.check == "decode", cache=cache, progress=progress)
@@ -210,12 +212,10 @@ def cache_folder(data: LabelledData) -> Path:
 
 def describe(data: LabelledData, split: LabelledSplit) -> DataDescription:
     """The data and the split, in words."""
-    shares = data.shares
-    limits = {"images_per_class": "training images a class", "limit": "training images", "validation_limit": "others"}
-    limited = [f"{getattr(shares, name)} {what}" for name, what in limits.items() if getattr(shares, name) is not None]
+    chosen = data.split
     return DataDescription(
         description=f"{Path(data.root).name} ({data.kind}), {len(split.train)} training images",
         cases={"train": len(split.train), "validation": len(split.validation)},
-        split=f"validated on {shares.validate_on}, fold {shares.fold} of share {shares.fraction:g}, seed {shares.seed}"
-        + (f"; at most {', '.join(limited)}" if limited else ""),
+        split=f"validated on {chosen.validation}, fold {chosen.fold} of share {chosen.share:g}, seed {chosen.seed}"
+        + chosen.limits,
     )

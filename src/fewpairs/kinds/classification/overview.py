@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from fewpairs.data.overview import DataOverview
 from fewpairs.kinds.classification.check import find_damage
+from fewpairs.kinds.classification.layouts.open import LabelledOptions, open_labelled
 from fewpairs.kinds.classification.source import LabelledSource
 
 
@@ -48,3 +51,22 @@ def look_over(source: LabelledSource, *, decode: bool = False, progress: bool = 
     problems, notes = find_damage(source, everything, decode=decode, cache=None, progress=progress)
     counts = {part: source.counts(part) for part in source.parts}
     return Overview(source.name, source.classes, source.channels, counts, (*source.notes, *notes), tuple(problems))
+
+
+def overview(kind: str, root: Path | str, options: LabelledOptions, *, decode: bool, progress: bool) -> DataOverview:
+    """What `fewpairs data check` shows of a labelled data set."""
+    found = look_over(open_labelled(kind, root, options), decode=decode, progress=progress)
+    colour = "grey" if found.channels == 1 else "colour"
+    failure = f"{len(found.problems)} of {found.images} images of {found.name} cannot be read; the first: "
+    return DataOverview(
+        name=found.name,
+        kind=kind,
+        summary=f"{found.images:,} images of {len(found.classes)} classes, {colour}",
+        columns=tuple(found.counts),
+        classes={name: [f"{part[name]:,}" for part in found.counts.values()] for name in found.classes},
+        totals={"together": [f"{sum(part.values()):,}" for part in found.counts.values()]},
+        notes=found.notes,
+        errors=found.problems,
+        failure=failure + found.problems[0] if found.problems else None,
+        content={"kind": kind, **found.as_dict()},
+    )

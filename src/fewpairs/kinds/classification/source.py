@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fewpairs.data.files import listed
+from fewpairs.data.split import PARTS
 from fewpairs.errors import DataError, InputError, nearest
-
-PARTS = ("train", "validation", "test")
 
 Indices = NDArray[np.int64]
 

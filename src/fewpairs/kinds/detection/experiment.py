@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from fewpairs.attention import Attention
-from fewpairs.data.description import DataDescription
+from fewpairs.data.description import Check, DataDescription
+from fewpairs.data.split import Split, drawn, held_out
 from fewpairs.errors import InputError
 from fewpairs.kinds.detection.dataset import DetectionDataset, PictureItems, collate_pictures
 from fewpairs.kinds.detection.layouts.open import DetectionKind, open_detection
@@ -31,6 +32,11 @@ from fewpairs.train.run_folder import Weights
 
 if TYPE_CHECKING:
     from fewpairs.kinds.detection.predict import DetectionPredictor
+
+USED = (
+    "validation", "train", "folds", "fold", "fraction", "test_fraction", "seed", "limit", "validation_limit",
+)  # fmt: skip
+"""The fields of `data.split` that detection has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,23 +81,14 @@ class DetectionData:
     """The folder of the data set."""
     source: DetectionOptions = field(default_factory=DetectionOptions)
     """What the layout does not say itself."""
-    train_on: tuple[str, ...] = ("train",)
-    """Parts: `train`, `val`, `test`."""
-    validate_on: str = "val"
+    split: Split = field(default_factory=lambda: Split(validation="validation"))
+    check: Check = "header"
+    """How image files are looked at before training: headers and ends, every pixel, or not at all."""
     empty: bool = True
     """Whether images without any object train too."""
-    limit: int | None = None
-    """Train on so many images, drawn with the seed of `source`; None: all."""
-    validation_limit: int | None = None
 
     def __post_init__(self) -> None:
-        if not self.train_on or len(set(self.train_on)) != len(self.train_on):
-            raise InputError(f"data.train_on={list(self.train_on)}: name different parts, one at least")
-        if self.validate_on in self.train_on:
-            raise InputError(f"data.validate_on={self.validate_on!r} is trained on; leave it out of data.train_on")
-        for name in ("limit", "validation_limit"):
-            if (1 if getattr(self, name) is None else getattr(self, name)) < 1:
-                raise InputError(f"data.{name}={getattr(self, name)} must be at least 1, or null for all")
+        self.split.refuse_others("detection", USED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,8 +145,8 @@ class DetectionExperiment(Experiment):
         """What the detector is told, with the sizes of the view."""
         chosen = self.model
         return DetectorOptions(
-            shorter=self.view.shorter,
-            longer=self.view.longer,
+            shorter=self.view.short,
+            longer=self.view.long,
             width=chosen.width,
             hidden=chosen.hidden,
             samples=chosen.samples,
@@ -162,7 +159,8 @@ class DetectionExperiment(Experiment):
         )
 
     def build(self, *, progress: bool = True) -> Built:
-        source = open_detection(self.data.kind, self.data.root, self.data.source)
+        data = self.data
+        source = open_detection(data.kind, data.root, data.source, split=data.split, look=data.check)
         learns = detector_spec(self.model.name).masks
         if (learns or self.masks) and not source.has_masks:
             raise InputError(
@@ -243,22 +241,23 @@ def chosen_records(data: DetectionData, source: DetectionSource) -> tuple[Detect
     Raises:
         InputError: a part that the data set has not, or none that has objects where `empty` leaves the others out.
     """
-    rows = np.concatenate([source.part(part).rows for part in data.train_on])
-    training, validation = DetectionRecords(source, rows), source.part(data.validate_on)
+    split = data.split
+    rows = np.concatenate([source.part(part).rows for part in split.train])
+    on = split.validated(source.parts, source.name)
+    if on == "train":
+        held = held_out(len(rows), split)
+        training = DetectionRecords(source, np.delete(rows, held))
+        validation = DetectionRecords(source, rows[np.sort(held)])
+    else:
+        training, validation = DetectionRecords(source, rows), source.part(on)
     if not data.empty:
         training = training.with_objects()
         if not len(training):
-            raise InputError(
-                f"no image of {', '.join(data.train_on)} holds an object; check it, or set data.empty=true"
-            )
-    return _some(training, data.limit, data.source.seed), _some(validation, data.validation_limit, data.source.seed)
-
-
-def _some(records: DetectionRecords, limit: int | None, seed: int) -> DetectionRecords:
-    """`limit` of the images, drawn by chance, in their order; all of them for None or where there are fewer."""
-    if limit is None or limit >= len(records):
-        return records
-    return records.take(np.sort(np.random.default_rng(seed).permutation(len(records))[:limit]))
+            raise InputError(f"no image of {', '.join(split.train)} holds an object; check it, or set data.empty=true")
+    return (
+        training.take(drawn(len(training), split.limit, split.seed)),
+        validation.take(drawn(len(validation), split.validation_limit, split.seed)),
+    )
 
 
 def describe(
@@ -266,13 +265,11 @@ def describe(
 ) -> DataDescription:
     """The data and its parts, in words."""
     objects = sum(int(record.count) for record in training)
-    limits = {"limit": "training images", "validation_limit": "others"}
-    limited = [f"{getattr(data, name)} {what}" for name, what in limits.items() if getattr(data, name) is not None]
     return DataDescription(
         description=f"{Path(data.root).name} ({data.kind}), {len(training)} training images with {objects} objects of "
         f"{len(source.classes)} class{'' if len(source.classes) == 1 else 'es'}"
         + "".join(f"; {sentence}" for sentence in source.check.sentences()),
         cases={"train": len(training), "validation": len(validation)},
-        split=f"trained on {', '.join(data.train_on)}, validated on {data.validate_on}; {source.split}"
-        + (f"; at most {', '.join(limited)}" if limited else ""),
+        split=f"trained on {', '.join(data.split.train)}, validated on {data.split.validation}; {source.split}"
+        + data.split.limits,
     )

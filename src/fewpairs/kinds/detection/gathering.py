@@ -10,13 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
+from fewpairs.data.description import Check
 from fewpairs.data.names import Names
 from fewpairs.data.pictures import Header, check_file
+from fewpairs.data.split import PARTS, Split
 from fewpairs.errors import DataError
 from fewpairs.kinds.detection.findings import DetectionCheck
 from fewpairs.kinds.detection.masks import mask_areas
 from fewpairs.kinds.detection.options import DetectionOptions
-from fewpairs.kinds.detection.source import PARTS, DetectionSource, ImageTable, ObjectTable
+from fewpairs.kinds.detection.source import DetectionSource, ImageTable, ObjectTable
 from fewpairs.types import Size
 
 Box = tuple[float, float, float, float]
@@ -65,6 +67,8 @@ def gather(
     category_ids: Sequence[int] | None = None,
     check: DetectionCheck,
     options: DetectionOptions,
+    split: Split,
+    look: Check,
 ) -> DetectionSource:
     """Check images and objects, and make a source of those that are usable.
 
@@ -72,8 +76,8 @@ def gather(
         DamagedAnnotationsError: contradictions, unless they are to be skipped; all at once.
         DataError: no image or no class is left.
     """
-    facts = _look_at(root, images, check) if options.check_files else {}
-    kept = _usable_images(root, images, facts, check, looked=options.check_files)
+    facts = {} if look == "none" else _look_at(root, images, check, decode=look == "decode")
+    kept = _usable_images(root, images, facts, check, looked=look != "none")
     kept = [replace(image, objects=_usable_objects(image, check)) for image in kept]
     for image in kept:
         if not image.objects:
@@ -82,7 +86,7 @@ def gather(
     check.finish(options.on_error if kept else "stop")
     if not kept:
         raise DataError(f"{name} has no images")
-    kept, split = _split(kept, options)
+    kept, parts = _split(kept, split)
     order = np.array([PARTS.index(image.part) for image in kept], np.int8)
     image_table = ImageTable(
         Names(image.id for image in kept),
@@ -91,16 +95,16 @@ def gather(
         order,
         np.array([image.number for image in kept], np.int64),
     )
-    return DetectionSource(root, classes, image_table, table, category_ids=category_ids, check=check, split=split)
+    return DetectionSource(root, classes, image_table, table, category_ids=category_ids, check=check, split=parts)
 
 
-def _look_at(root: Path, images: Sequence[RawImage], check: DetectionCheck) -> dict[str, Header]:
+def _look_at(root: Path, images: Sequence[RawImage], check: DetectionCheck, *, decode: bool) -> dict[str, Header]:
     def look(file: str) -> Header | tuple[str, str]:
         path = root / file
         if not path.is_file():
             return "missing-file", str(path)
         try:
-            return check_file(path, decode=False)
+            return check_file(path, decode=decode)
         except DataError as error:
             return "unreadable", str(error)
 
@@ -204,19 +208,23 @@ def _table(images: Sequence[RawImage], check: DetectionCheck) -> ObjectTable:
     )
 
 
-def _split(images: list[RawImage], options: DetectionOptions) -> tuple[list[RawImage], str]:
+def _split(images: list[RawImage], split: Split) -> tuple[list[RawImage], str]:
     """Hold out of the training images what the layout has no part for."""
     parts = {image.part for image in images}
     said = [f"{part} is the layout's own" for part in PARTS if part in parts]
     train = sorted((place for place, image in enumerate(images) if image.part == "train"), key=lambda i: images[i].id)
-    order = [train[place] for place in np.random.default_rng(options.seed).permutation(len(train))]
-    start = 0
-    for part, share in (("val", options.val_fraction), ("test", options.test_fraction)):
+    order = [train[place] for place in np.random.default_rng(split.seed).permutation(len(train))]
+    shares = {"validation": 0.0 if split.validation == "train" else split.share, "test": split.test_fraction}
+    for part, share in shares.items():
         held = round(share * len(train))
         if part in parts or not held:
             continue
+        start = 0
+        if part == "validation":
+            split.check_fold(len(train) // held)
+            start = split.fold * held
         for place in order[start : start + held]:
             images[place] = replace(images[place], part=part)
-        said.append(f"{part} is {held} of the {len(train)} training images, drawn with seed {options.seed}")
-        start += held
+        order = order[start + held :] + order[:start]
+        said.append(f"{part} is {held} of the {len(train)} training images, drawn with seed {split.seed}")
     return images, "; ".join(said)

@@ -16,7 +16,7 @@ class DetectionOptions:
 
     Attributes:
         classes: names in the order of the labels; objects of other classes are left out and counted.
-        train, val, test: what makes the part: the JSON file below the root (coco), the list in `ImageSets/Main`
+        train, validation, test: what makes the part: the JSON file below the root (coco), the list in `ImageSets/Main`
             without `.txt` (voc), the value in the column `split` of `index.csv` (nuclei-masks). Where one is named,
             there are no other parts than the named ones.
         images: folder of the images below the root; for coco `{part}` in it stands for the end of the JSON's name.
@@ -27,24 +27,17 @@ class DetectionOptions:
             the last one belongs to the box, as in the VOC challenges. None: 1 for files that name a VOC database in
             `source/database`, else 0.
         on_error: `stop` at contradictions, all named at once; or `skip` what is concerned, counted and named.
-        check_files: look at the header and the end of every image file.
-        val_fraction, test_fraction: shares of the training images that are held out where the layout has no such
-            part; drawn with `seed`.
     """
 
     classes: tuple[str, ...] | None = None
     train: str | None = None
-    val: str | None = None
+    validation: str | None = None
     test: str | None = None
     images: str | None = None
     annotations: str | None = None
     difficult: Difficult | None = None
     first_pixel: Literal[0, 1] | None = None
     on_error: Literal["stop", "skip"] = "stop"
-    check_files: bool = True
-    val_fraction: float = 0.2
-    test_fraction: float = 0.0
-    seed: int = 0
 
     def __post_init__(self) -> None:
         if self.classes is not None:
@@ -57,12 +50,3 @@ class DetectionOptions:
                 raise InputError(f"{name}={getattr(self, name)!r}: allowed are {shown}")
         if self.on_error not in ("stop", "skip"):
             raise InputError(f"on_error={self.on_error!r}: allowed are stop and skip")
-        for name in ("val_fraction", "test_fraction"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(f"{name}={getattr(self, name)}: a share is at least 0 and below 1")
-        if self.val_fraction + self.test_fraction >= 1:
-            raise InputError(
-                f"val_fraction={self.val_fraction} and test_fraction={self.test_fraction} leave nothing to train on"
-            )
-        if self.seed < 0:
-            raise InputError(f"seed={self.seed}: give 0 or a positive number")

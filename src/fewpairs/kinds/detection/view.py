@@ -23,28 +23,28 @@ class DetectionView:
     """The size at which pictures are learned and evaluated; their aspect is kept.
 
     Attributes:
-        shorter: pixels of the shorter side; of training where augmentation draws none, and of the detector's own
+        short: pixels of the shorter side; of training where augmentation draws none, and of the detector's own
             resizing in evaluation.
-        longer: pixels that the longer side has at most, for which the shorter one then gives way.
+        long: pixels that the longer side has at most, for which the shorter one then gives way.
         channels: 1 (grey) or 3 (colour), to which every picture is converted.
     """
 
-    shorter: int = 800
-    longer: int = 1333
+    short: int = 800
+    long: int = 1333
     channels: Literal[1, 3] = 3
 
     def __post_init__(self) -> None:
-        if self.shorter < 1 or self.longer < self.shorter:
+        if self.short < 1 or self.long < self.short:
             raise InputError(
-                f"view.shorter={self.shorter}, view.longer={self.longer}: sides have at least 1 pixel, and the longer "
+                f"view.short={self.short}, view.long={self.long}: sides have at least 1 pixel, and the longer "
                 "one at least as many as the shorter one"
             )
         if self.channels not in (1, 3):
             raise InputError(f"view.channels={self.channels}: allowed are 1 (grey) and 3 (colour)")
 
-    def scaled(self, size: Size, shorter: int | None = None) -> Size:
+    def scaled(self, size: Size, short: int | None = None) -> Size:
         """The size (h, w) that a picture of `size` gets, with another shorter side on demand."""
-        factor = min((shorter or self.shorter) / min(size), self.longer / max(size))
+        factor = min((short or self.short) / min(size), self.long / max(size))
         return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
     def pixels(self, image: Image.Image) -> Tensor:

@@ -14,7 +14,7 @@ from torch import nn
 
 from fewpairs.attention import Attention, Softmax
 from fewpairs.data.description import DataDescription
-from fewpairs.errors import InputError
+from fewpairs.data.split import Split
 from fewpairs.kinds.kind import Built, Experiment
 from fewpairs.kinds.segmentation.augment import Augment
 from fewpairs.kinds.segmentation.dataset import ScanDataset, SliceDataset, collate
@@ -23,7 +23,7 @@ from fewpairs.kinds.segmentation.layouts.open import SourceOptions, open_source
 from fewpairs.kinds.segmentation.pictures import show_cases
 from fewpairs.kinds.segmentation.preparation import prepare
 from fewpairs.kinds.segmentation.scoring import SegmentationScoring
-from fewpairs.kinds.segmentation.split import Split, split_cases, split_listed
+from fewpairs.kinds.segmentation.split import USED, CaseSplit, split_scans
 from fewpairs.kinds.segmentation.store import Store
 from fewpairs.kinds.segmentation.task import Segmentation
 from fewpairs.kinds.segmentation.view import View
@@ -65,17 +65,14 @@ class DataConfig:
     """The folder that holds the layout."""
     source: SourceOptions = field(default_factory=SourceOptions)
     """What the layout does not say itself: class names, the axis to slice along, folder names, ..."""
-    folds: int = 5
-    fold: int = 0
-    split_seed: int = 0
+    split: Split = field(default_factory=Split)
     empty_fraction: float = 1.0
     """Share of the slices without any class that a training epoch holds, drawn anew for each."""
-    cases: int | None = None
-    """Use only this many cases (the first by name), training and validation together; None: all."""
-    validation_cases: tuple[str, ...] = ()
-    """Names of the cases to validate on, instead of a fold."""
     cache: str | None = None
     """Folder for decoded data; None: `fewpairs` in the user's cache folder (`XDG_CACHE_HOME`)."""
+
+    def __post_init__(self) -> None:
+        self.split.refuse_others("segmentation", USED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +117,7 @@ class SegmentationExperiment(Experiment):
 
     def build(self, *, progress: bool = True) -> Built:
         store = open_store(self.data, progress=progress)
-        cases = split(self.data, store)
+        cases = split_scans(store.scans, self.data.split)
         task = build_task(self.task, store.classes)
         training = SliceDataset(
             store,
@@ -203,24 +200,6 @@ def cache_folder(config: DataConfig) -> Path:
     return user / "fewpairs" / f"{root.name}-{key[:12]}"
 
 
-def split(config: DataConfig, store: Store) -> Split:
-    """The cases that train and those that validate; no case is on both sides.
-
-    Raises:
-        InputError: a validation case is unknown, or too few cases are there for the folds.
-    """
-    names = list(dict.fromkeys(scan.case for scan in store.scans))
-    if config.cases is not None and not 2 <= config.cases <= len(names):
-        raise InputError(
-            f"data.cases={config.cases}: {config.root} has {len(names)} cases; allowed are 2 to {len(names)}"
-        )
-    kept = set(names[: config.cases])
-    scans = [scan for scan in store.scans if scan.case in kept]
-    if config.validation_cases:
-        return split_listed(scans, config.validation_cases)
-    return split_cases(scans, folds=config.folds, fold=config.fold, seed=config.split_seed)
-
-
 def build_task(task: TaskConfig, classes: Sequence[str], *, surface: bool = True) -> Segmentation:
     """Loss, prediction and metric for `classes`; without `surface` no distances are measured, which is faster."""
     return Segmentation(
@@ -235,15 +214,14 @@ def build_task(task: TaskConfig, classes: Sequence[str], *, surface: bool = True
     )
 
 
-def describe(data: DataConfig, cases: Split, *, slices: int) -> DataDescription:
+def describe(data: DataConfig, cases: CaseSplit, *, slices: int) -> DataDescription:
     """The data and the split, in words."""
-    chosen = (
-        "validation cases named in the settings"
-        if data.validation_cases
-        else f"fold {data.fold} of {data.folds} by case, stratified by empty slices, split seed {data.split_seed}"
-    )
+    split = data.split
+    share = f"fold {split.fold} of {split.folds}" if split.fraction is None else f"the share {split.fraction:g}"
     return DataDescription(
         description=f"{Path(data.root).name} ({data.kind}), {slices} training slices",
         cases={"train": len(cases.train), "validation": len(cases.validation)},
-        split=chosen,
+        split="validation cases named in the settings"
+        if split.cases
+        else f"{share} by case, stratified by empty slices, split seed {split.seed}",
     )

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
+from fewpairs.data.overview import DataOverview
 from fewpairs.data.progress import track
 from fewpairs.errors import DataError
+from fewpairs.kinds.segmentation.layouts.open import SourceOptions, open_source
 from fewpairs.kinds.segmentation.source import Source
 
 
 @dataclass
-class Inspection:
+class ScanOverview:
     """Counts over all scans that can be read."""
 
     classes: tuple[str, ...]
@@ -64,7 +68,7 @@ class Inspection:
         }
 
 
-def inspect_source(source: Source, *, progress: bool = True) -> Inspection:
+def look_over_scans(source: Source, *, progress: bool = True) -> ScanOverview:
     """Read every scan of `source` once and count; a scan that cannot be read becomes an entry of `errors`.
 
     Raises:
@@ -73,7 +77,7 @@ def inspect_source(source: Source, *, progress: bool = True) -> Inspection:
     scans = source.scans()
     classes = len(source.classes)
     empty = [0] * classes
-    found = Inspection(source.classes, source.channels, voxels=empty, class_slices=[*empty], notes=source.notes)
+    found = ScanOverview(source.classes, source.channels, voxels=empty, class_slices=[*empty], notes=source.notes)
     for scan in track(scans, "reading scans", enabled=progress):
         try:
             image, mask = source.read(scan)
@@ -95,3 +99,40 @@ def inspect_source(source: Source, *, progress: bool = True) -> Inspection:
             found.voxels[j] += int(inside.sum())
             found.class_slices[j] += int(inside.any(axis=(1, 2)).sum())
     return found
+
+
+def overview(kind: str, root: Path | str, options: SourceOptions, *, decode: bool, progress: bool) -> DataOverview:
+    """What `fewpairs data check` shows of scans, of which every pixel is read, with `decode` or without."""
+    found = look_over_scans(open_source(kind, root, options), progress=progress)
+    counts = zip(found.classes, found.voxels, found.class_slices, strict=True)
+    failure = f"{len(found.errors)} scans of {root} cannot be read; the first: "
+    return DataOverview(
+        name=str(root),
+        kind=kind,
+        summary=f"{found.scans} scans of {len(found.cases)} cases, {found.channels} channel(s)",
+        facts={
+            "slices": f"{found.slices:,}, empty: {_share(found.empty_slices, found.slices)}",
+            "sizes": _counted(found.sizes, "slices"),
+            "spacings": f"{_counted(found.spacings, 'scans')}, mm between slices x rows x columns",
+            "voxels": f"{_counted(found.dtypes, 'scans')}, {found.lowest:g} to {found.highest:g}",
+            "overlaps": f"{_share(found.overlap_voxels, found.all_voxels)} voxels of two or more classes",
+        },
+        columns=("voxels", "slices"),
+        classes={
+            name: (_share(voxels, found.all_voxels), _share(slices, found.slices)) for name, voxels, slices in counts
+        },
+        notes=found.notes,
+        errors=found.errors,
+        failure=failure + found.errors[0] if found.errors else None,
+        content={"root": str(root), "kind": kind, **found.as_dict()},
+    )
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part:,} ({part / whole:.1%})" if whole else str(part)
+
+
+def _counted(counts: Mapping[str, int], what: str, shown: int = 6) -> str:
+    ordered = sorted(counts.items(), key=lambda item: -item[1])
+    listed = ", ".join(f"{name} ({count:,} {what})" for name, count in ordered[:shown])
+    return listed + (f" and {len(ordered) - shown} more" if len(ordered) > shown else "")

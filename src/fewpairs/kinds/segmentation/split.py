@@ -9,9 +9,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fewpairs.data.split import Split
 from fewpairs.errors import InputError, nearest
 
 Table = NDArray[np.float64]
+
+USED = ("validation", "folds", "fold", "fraction", "seed", "limit", "cases")
+"""The fields of `data.split` that scans have."""
 
 
 class Record(Protocol):
@@ -24,7 +28,7 @@ class Record(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Split:
+class CaseSplit:
     """Names of the cases on either side.
 
     Raises:
@@ -37,19 +41,8 @@ class Split:
     def __post_init__(self) -> None:
         check_split(self)
 
-    def limit(self, *, train: int | None = None, validation: int | None = None) -> Split:
-        """The first `train` and `validation` cases of either side; None keeps them all.
 
-        Raises:
-            InputError: a limit below 1.
-        """
-        for name, limit in (("train", train), ("validation", validation)):
-            if limit is not None and limit < 1:
-                raise InputError(f"limit of {name} cases = {limit}: give at least 1")
-        return Split(self.train[:train], self.validation[:validation])
-
-
-def check_split(split: Split, known: Iterable[str] | None = None) -> None:
+def check_split(split: CaseSplit, known: Iterable[str] | None = None) -> None:
     """Raise InputError, naming the case, if one is on both sides, twice on one or not `known`, or an empty side."""
     train, validation = list(split.train), list(split.validation)
     known = None if known is None else list(known)
@@ -73,7 +66,30 @@ def check_split(split: Split, known: Iterable[str] | None = None) -> None:
             raise InputError(f"case {repeated[0]!r} is listed twice in {name}")
 
 
-def split_cases(scans: Iterable[Record], *, folds: int = 5, fold: int = 0, seed: int = 0) -> Split:
+def split_scans(scans: Iterable[Record], split: Split) -> CaseSplit:
+    """The cases that train and those that validate, as the settings `split` say.
+
+    Raises:
+        InputError: a part that scans do not have, an unknown case, a limit or a fold that cannot be.
+    """
+    if split.validation not in ("auto", "train"):
+        raise InputError(f"data.split.validation={split.validation!r}: scans have no parts; allowed are auto and train")
+    scans = list(scans)
+    names = list(dict.fromkeys(scan.case for scan in scans))
+    if split.limit is not None and not 2 <= split.limit <= len(names):
+        raise InputError(f"data.split.limit={split.limit}: there are {len(names)} cases; allowed are 2 to {len(names)}")
+    kept = set(names[: split.limit])
+    scans = [scan for scan in scans if scan.case in kept]
+    if split.cases:
+        return split_listed(scans, split.cases)
+    if split.fraction is None:
+        return split_cases(scans, folds=split.folds, fold=split.fold, seed=split.seed)
+    if split.fold:
+        raise InputError(f"data.split.fold={split.fold}: a fraction of the cases has no folds; use data.split.folds")
+    return split_fraction(scans, validation=split.fraction, seed=split.seed)
+
+
+def split_cases(scans: Iterable[Record], *, folds: int = 5, fold: int = 0, seed: int = 0) -> CaseSplit:
     """Fold `fold` of a `folds`-fold split by case: validation is that fold, training the others.
 
     The folds are balanced in the number of cases and of slices with and without a class: cases are ranked by how empty
@@ -91,13 +107,13 @@ def split_cases(scans: Iterable[Record], *, folds: int = 5, fold: int = 0, seed:
     if len(counts) < folds:
         raise InputError(f"folds={folds}: the data set has only {len(counts)} cases, and each fold needs one")
     assigned = _assign(counts, folds, seed)
-    return Split(
+    return CaseSplit(
         tuple(case for case in counts if assigned[case] != fold),
         tuple(case for case in counts if assigned[case] == fold),
     )
 
 
-def split_fraction(scans: Iterable[Record], *, validation: float = 0.2, seed: int = 0) -> Split:
+def split_fraction(scans: Iterable[Record], *, validation: float = 0.2, seed: int = 0) -> CaseSplit:
     """About a share `validation` of the cases (at least 1, not all), spread evenly over how empty their slices are.
 
     Raises:
@@ -113,10 +129,12 @@ def split_fraction(scans: Iterable[Record], *, validation: float = 0.2, seed: in
     shuffled = [list(counts)[i] for i in rng.permutation(len(counts))]
     ranked = sorted(shuffled, key=lambda case: counts[case][1] / max(1, sum(counts[case])))
     chosen = {ranked[int(rng.choice(part))] for part in np.array_split(np.arange(len(ranked)), wanted)}
-    return Split(tuple(case for case in counts if case not in chosen), tuple(case for case in counts if case in chosen))
+    return CaseSplit(
+        tuple(case for case in counts if case not in chosen), tuple(case for case in counts if case in chosen)
+    )
 
 
-def split_listed(scans: Iterable[Record], validation: Sequence[str], train: Sequence[str] | None = None) -> Split:
+def split_listed(scans: Iterable[Record], validation: Sequence[str], train: Sequence[str] | None = None) -> CaseSplit:
     """The named cases for validation and, for training, the named ones or all others.
 
     Raises:
@@ -124,7 +142,7 @@ def split_listed(scans: Iterable[Record], validation: Sequence[str], train: Sequ
     """
     known = list(_counts(scans))
     others = tuple(case for case in known if case not in set(validation))
-    split = Split(others if train is None else tuple(train), tuple(validation))
+    split = CaseSplit(others if train is None else tuple(train), tuple(validation))
     check_split(split, known)
     return split
 

@@ -116,7 +116,7 @@ class DinoExperiment(Experiment):
         source, split = open_split(self.data, progress=progress)
         view, task = self.view.with_channels(source.channels), self._task(source.classes)
         training = MultiCropDataset(source, split.train, view, self.crops, seed=self.fit.seed)
-        bank = _drawn(split.train, self.task.bank, self.data.shares.seed)
+        bank = _drawn(split.train, self.task.bank, self.data.split.seed)
         pair = self._pair(training.channels)
         return Built(
             model=pair,

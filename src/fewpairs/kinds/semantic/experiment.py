@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 from torch import nn
 
 from fewpairs.attention import Attention
-from fewpairs.data.description import DataDescription
+from fewpairs.data.description import Check, DataDescription
+from fewpairs.data.split import Split
 from fewpairs.kinds.kind import Built, Experiment
 from fewpairs.kinds.semantic.augment import SemanticAugment
 from fewpairs.kinds.semantic.check import check_scenes
@@ -20,7 +21,7 @@ from fewpairs.kinds.semantic.layouts.open import SemanticKind, SemanticOptions, 
 from fewpairs.kinds.semantic.pictures import show_scenes
 from fewpairs.kinds.semantic.scoring import SemanticScoring
 from fewpairs.kinds.semantic.source import SemanticSource
-from fewpairs.kinds.semantic.split import SemanticShares, SemanticSplit, split_semantic
+from fewpairs.kinds.semantic.split import USED, SemanticSplit, split_semantic
 from fewpairs.kinds.semantic.task import Semantic
 from fewpairs.kinds.semantic.view import SemanticView
 from fewpairs.models import InferenceConfig, InferenceSegmenter, Segmenter, create_segmenter, load_segmenter
@@ -58,9 +59,12 @@ class SemanticData:
     """The folder that holds the layout."""
     source: SemanticOptions = field(default_factory=SemanticOptions)
     """What the layout does not say itself: class names, how masks are read, folder names, ..."""
-    shares: SemanticShares = field(default_factory=SemanticShares)
-    check: Literal["header", "decode", "none"] = "header"
+    split: Split = field(default_factory=Split)
+    check: Check = "header"
     """How files are looked at before training: headers and sizes, every pixel and label, or not at all."""
+
+    def __post_init__(self) -> None:
+        self.split.refuse_others("semantic segmentation", USED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +185,7 @@ def open_scenes(data: SemanticData, *, progress: bool = True) -> tuple[SemanticS
         DataError: files that cannot be read or do not fit together; they are named.
     """
     source = open_semantic(data.kind, data.root, data.source)
-    split = split_semantic(source, data.shares)
+    split = split_semantic(source, data.split)
     if data.check != "none":
         check_scenes(source, (*split.train, *split.validation), decode=data.check == "decode", progress=progress)
     return source, split
@@ -189,14 +193,12 @@ def open_scenes(data: SemanticData, *, progress: bool = True) -> tuple[SemanticS
 
 def describe(data: SemanticData, split: SemanticSplit) -> DataDescription:
     """The data and the split, in words."""
-    shares = data.shares
+    chosen = data.split
     dealt = f"validated on {split.on}"
     if split.on == "train":
-        dealt = f"fold {shares.fold} of share {shares.fraction:g} of the training cases held out, seed {shares.seed}"
-    limits = {"limit": "training images", "validation_limit": "others"}
-    limited = [f"{getattr(shares, name)} {what}" for name, what in limits.items() if getattr(shares, name) is not None]
+        dealt = f"fold {chosen.fold} of share {chosen.share:g} of the training cases held out, seed {chosen.seed}"
     return DataDescription(
         description=f"{Path(data.root).name} ({data.kind}), {len(split.train)} training images",
         cases={"train": len(split.train), "validation": len(split.validation)},
-        split=dealt + (f"; at most {', '.join(limited)}" if limited else ""),
+        split=dealt + chosen.limits,
     )

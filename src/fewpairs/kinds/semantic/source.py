@@ -10,11 +10,10 @@ import numpy as np
 from PIL import Image
 
 from fewpairs.data.pictures import read_header, read_image
+from fewpairs.data.split import PARTS
 from fewpairs.errors import DataError, InputError, nearest
 from fewpairs.kinds.semantic.labels import Labels, Reading
 from fewpairs.kinds.semantic.names import Colour, check_names, palette
-
-PARTS = ("train", "val", "test")
 
 _LOOKED_AT = 64
 
@@ -37,7 +36,7 @@ class SemanticSource:
     Args:
         name: what messages call it.
         classes: names in the order of the labels.
-        parts: `train`, and whichever of `val` and `test` there are.
+        parts: `train`, and whichever of `validation` and `test` there are.
         reading: how a mask file becomes labels.
         colours: of the classes, for pictures of label maps; made up when None.
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from fewpairs.data.description import Check
 from fewpairs.data.files import listed
+from fewpairs.data.split import Split
 from fewpairs.errors import DataError, InputError, nearest
 from fewpairs.kinds.detection.findings import DetectionCheck
 from fewpairs.kinds.detection.gathering import RawImage, RawObject, gather
@@ -37,7 +39,7 @@ class _Opened:
     """Category id -> class."""
 
 
-def open_coco(root: Path, options: DetectionOptions) -> DetectionSource:
+def open_coco(root: Path, options: DetectionOptions, split: Split, look: Check) -> DetectionSource:
     """A data set in COCO's layout.
 
     Raises:
@@ -65,7 +67,9 @@ def open_coco(root: Path, options: DetectionOptions) -> DetectionSource:
     for one in opened:
         images += _images(one, _image_folder(root, one, options), {number: i for i, number in enumerate(ids)}, check)
     classes = [opened[0].names[number] for number in ids]
-    return gather(str(root), root, images, classes, category_ids=ids, check=check, options=options)
+    return gather(
+        str(root), root, images, classes, category_ids=ids, check=check, options=options, split=split, look=look
+    )
 
 
 def _chosen(names: Mapping[int, str], options: DetectionOptions) -> list[int]:
@@ -157,7 +161,8 @@ def _image(entry: object, folder: str, part: str) -> RawImage | str:
 def _image_folder(root: Path, one: _Opened, options: DetectionOptions) -> str:
     """The folder of a part's images, relative to the root: the first in which its first image lies."""
     match = NAME.fullmatch(one.path.name)
-    tail = match["tail"] if match else one.part
+    part = "val" if one.part == "validation" else one.part  # as folders are called
+    tail = match["tail"] if match else part
     if options.images is not None:
         folder = options.images.replace("{part}", tail)
         if not (root / folder).is_dir():
@@ -165,7 +170,7 @@ def _image_folder(root: Path, one: _Opened, options: DetectionOptions) -> str:
         return folder.strip("/") if folder != "." else ""
     beside = one.path.parent.relative_to(root).as_posix() if one.path.parent.is_relative_to(root) else "."
     candidates: list[str] = []
-    for name in (tail, f"images/{tail}", one.part, f"images/{one.part}", "images", beside, "."):
+    for name in (tail, f"images/{tail}", part, f"images/{part}", "images", beside, "."):
         if name not in candidates and (root / name).is_dir():
             candidates.append(name)
     named = [

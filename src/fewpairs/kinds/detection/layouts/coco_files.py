@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from fewpairs.data.split import PARTS
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.detection.options import DetectionOptions
-from fewpairs.kinds.detection.source import PARTS
 
 NAME = re.compile(r"instances?_(?P<tail>.+)\.json")
 """`tail` names the part, and often the folder of its images."""
-_PART_OF = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+_PART_OF = {"train": "train", "training": "train", "test": "test"}
+_PART_OF |= dict.fromkeys(("val", "valid", "validation"), "validation")
 ROBOFLOW = "_annotations.coco.json"
 
 
@@ -46,7 +47,7 @@ def coco_files(root: Path, options: DetectionOptions) -> dict[str, Path]:
 
 
 def part_of(tail: str) -> str:
-    """`train2017` -> `train`, `valid` -> `val`; training where no part is named."""
+    """`train2017` -> `train`, `valid` -> `validation`; training where no part is named."""
     words = re.split(r"[^a-z]+", tail.lower())
     return next((_PART_OF[word] for word in words if word in _PART_OF), "train")
 

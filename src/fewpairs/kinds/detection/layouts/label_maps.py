@@ -13,23 +13,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fewpairs.data.description import Check
 from fewpairs.data.pictures import LOSSLESS, is_image, read_indices
+from fewpairs.data.split import PARTS, Split
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.detection.findings import DetectionCheck
 from fewpairs.kinds.detection.gathering import RawImage, RawObject, gather
 from fewpairs.kinds.detection.masks import from_runs
 from fewpairs.kinds.detection.options import DetectionOptions
-from fewpairs.kinds.detection.source import PARTS, DetectionSource
+from fewpairs.kinds.detection.source import DetectionSource
 
 IMAGES, MASKS, INDEX = "images", "masks", "index.csv"
 _CLASSES = ("nucleus",)
-_PART_OF = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+_PART_OF = {"train": "train"} | dict.fromkeys(("val", "valid", "validation"), "validation") | {"test": "test"}
 _THREADS = 2
 _TABLE = 2**20
 """Numbers below this are looked up in a table."""
 
 
-def open_label_maps(root: Path, options: DetectionOptions) -> DetectionSource:
+def open_label_maps(root: Path, options: DetectionOptions, split: Split, look: Check) -> DetectionSource:
     """A data set of one class whose masks are label maps: every number above 0 is one object.
 
     Raises:
@@ -71,7 +73,7 @@ def open_label_maps(root: Path, options: DetectionOptions) -> DetectionSource:
             size = (found.shape[0], found.shape[1])
             objects = objects_of(found, images.get(name, name))
             raw.append(RawImage(images.get(name, name), file, size, parts[name], len(raw) + 1, objects))
-    return gather(str(root), root, raw, classes, check=check, options=options)
+    return gather(str(root), root, raw, classes, check=check, options=options, split=split, look=look)
 
 
 def objects_of(labels: NDArray[Any], place: str) -> list[RawObject]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, cast
 
+from fewpairs.data.description import Check
 from fewpairs.data.files import Layout, choose_layout
+from fewpairs.data.split import Split
 from fewpairs.errors import InputError
 from fewpairs.kinds.detection.options import DetectionOptions
 from fewpairs.kinds.detection.source import DetectionSource
@@ -14,8 +16,7 @@ DetectionKind = Literal["coco", "voc", "nuclei-masks"]
 DETECTION_KINDS: tuple[DetectionKind, ...] = ("coco", "voc", "nuclei-masks")
 
 _HERE = "fewpairs.kinds.detection.layouts"
-_OF_ALL: tuple[str, ...] = ("classes", "train", "val", "test", "images", "on_error", "check_files")
-_OF_ALL += ("val_fraction", "test_fraction", "seed")
+_OF_ALL: tuple[str, ...] = ("classes", "train", "validation", "test", "images", "on_error")
 LAYOUTS = {
     "coco": Layout(f"{_HERE}.coco:open_coco", _OF_ALL),
     "voc": Layout(f"{_HERE}.voc:open_voc", (*_OF_ALL, "annotations", "difficult", "first_pixel")),
@@ -23,11 +24,20 @@ LAYOUTS = {
 }
 
 
-def open_detection(kind: str, root: Path | str, options: DetectionOptions | None = None) -> DetectionSource:
+def open_detection(
+    kind: str,
+    root: Path | str,
+    options: DetectionOptions | None = None,
+    *,
+    split: Split | None = None,
+    look: Check = "header",
+) -> DetectionSource:
     """The detection data set at `root` in the layout `kind`.
 
     Args:
         kind: `coco` (JSON), `voc` (XML) or `nuclei-masks` (label maps).
+        split: shares of the training images that make the parts which the layout does not have.
+        look: at every image file: its header and end, every pixel, or not at all.
 
     Raises:
         InputError: an unknown layout, an option that it does not have, or files that are not there.
@@ -37,7 +47,7 @@ def open_detection(kind: str, root: Path | str, options: DetectionOptions | None
     opens, _ = choose_layout(LAYOUTS, kind, options)
     if not Path(root).is_dir():
         raise InputError(f"{root} is not a folder; give the root of the data set")
-    return cast(DetectionSource, opens(Path(root), options))
+    return cast(DetectionSource, opens(Path(root), options, split or Split(), look))
 
 
 def detect_detection(root: Path | str) -> DetectionKind | None:

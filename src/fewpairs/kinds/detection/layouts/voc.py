@@ -10,12 +10,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+from fewpairs.data.description import Check
 from fewpairs.data.pictures import is_image
+from fewpairs.data.split import PARTS, Split
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.detection.findings import DetectionCheck
 from fewpairs.kinds.detection.gathering import Box, RawImage, RawObject, gather
 from fewpairs.kinds.detection.options import DetectionOptions
-from fewpairs.kinds.detection.source import PARTS, DetectionSource
+from fewpairs.kinds.detection.source import DetectionSource
 from fewpairs.types import Size
 
 IMAGES, ANNOTATIONS, LISTS = "JPEGImages", "Annotations", "ImageSets/Main"
@@ -45,7 +47,7 @@ class VocFile:
     """A sentence for each object that cannot be used."""
 
 
-def open_voc(root: Path, options: DetectionOptions) -> DetectionSource:
+def open_voc(root: Path, options: DetectionOptions, split: Split, look: Check) -> DetectionSource:
     """A data set in Pascal VOC's layout. Its boxes have no masks; their area is their own.
 
     Raises:
@@ -73,7 +75,7 @@ def open_voc(root: Path, options: DetectionOptions) -> DetectionSource:
                 objects = _objects(files[name], label_of, options, check)
                 place = os.path.relpath(folder / file, root)
                 raw.append(RawImage(file, Path(place).as_posix(), files[name].size, part, len(raw) + 1, objects))
-    return gather(str(root), root, raw, classes, check=check, options=options)
+    return gather(str(root), root, raw, classes, check=check, options=options, split=split, look=look)
 
 
 def read_voc(path: Path, first_pixel: int | None = None) -> VocFile:
@@ -143,7 +145,7 @@ def _parts(
         if not (lists / f"{name}.txt").is_file():
             raise InputError(f"{part}={name!r}: {lists / f'{name}.txt'} is not a file")
     if not named:
-        known = {"train": ("train", "trainval"), "val": ("val",), "test": ("test",)}
+        known = {"train": ("train", "trainval"), "validation": ("val",), "test": ("test",)}
         for part, names in known.items():
             found = [name for name in names if (lists / f"{name}.txt").is_file()]
             if found:

@@ -21,9 +21,9 @@ def open_ade20k(root: Path, options: SemanticOptions) -> SemanticSource:
     info = root / "objectInfo150.txt"
     classes = named or (read_names(info) if info.is_file() else ADE20K)
     parts = {}
-    for part, folder in (("train", "training"), ("val", "validation")):
+    for part, folder in (("train", "training"), ("validation", "validation")):
         images, masks = root / "images" / folder, root / "annotations" / folder
-        if part == "val" and not images.is_dir():
+        if part == "validation" and not images.is_dir():
             continue
         parts[part] = scene_files(images, masks, options.case_pattern)
     colours = palette(len(classes) + 1)[1:]

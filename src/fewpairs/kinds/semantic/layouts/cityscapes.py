@@ -21,15 +21,15 @@ def open_cityscapes(root: Path, options: SemanticOptions) -> SemanticSource:
     """
     parts: dict[str, list[SceneFiles]] = {}
     trained = True
-    for part in ("train", "val"):
-        folder = root / "leftImg8bit" / part
-        if part == "val" and not folder.is_dir():
+    for part, on_disk in (("train", "train"), ("validation", "val")):
+        folder = root / "leftImg8bit" / on_disk
+        if part == "validation" and not folder.is_dir():
             continue
         files = []
         for city in visible_folders(folder):
             for image in visible_files(folder / city, ("_leftimg8bit.png",)):
                 stem = image.name[: -len("_leftImg8bit.png")]
-                mask = root / "gtFine" / part / city / f"{stem}_gtFine_labelTrainIds.png"
+                mask = root / "gtFine" / on_disk / city / f"{stem}_gtFine_labelTrainIds.png"
                 if not mask.is_file() and mask.with_name(f"{stem}_gtFine_labelIds.png").is_file():
                     mask, trained = mask.with_name(f"{stem}_gtFine_labelIds.png"), False
                 files.append(SceneFiles(stem, stem, image, mask))

@@ -17,7 +17,7 @@ from fewpairs.types import IGNORE
 
 _PART_NAMES = {
     "train": ("train", "training"),
-    "val": ("val", "validation", "valid"),
+    "validation": ("val", "validation", "valid"),
     "test": ("test", "testing"),
 }
 

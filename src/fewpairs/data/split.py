@@ -1,0 +1,166 @@
+"""Which cases or images train and which validate: the settings of every kind of experiment, and what all draw alike."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, fields
+from fractions import Fraction
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewpairs.errors import InputError
+
+Part = Literal["train", "validation", "test"]
+Validation = Literal["auto", "train", "validation", "test"]
+PARTS: tuple[Part, ...] = get_args(Part)
+
+SMALLEST = 1e-4
+"""The smallest share that can be held out, and that can be left."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """The section `data.split`. A kind of experiment refuses the fields that it has no use for.
+
+    Attributes:
+        validation: the part that validates: `validation` or `test` of the data set; `train` holds a share out of what
+            trains; `auto` takes the first of validation, test and train that there is.
+        train: the parts that train.
+        folds: the share held out is 1/`folds`.
+        fold: which share, from 0 on; no two have a case or image in common.
+        fraction: the share held out, instead of 1/`folds`.
+        test_fraction: share kept for the test where the data set has no such part.
+        seed: of everything that is drawn.
+        limit: at most so many training images; for scans, cases on both sides together.
+        validation_limit: at most so many validation images.
+        images_per_class: at most so many training images of each class.
+        cases: names of the cases that validate, instead of a fold.
+    """
+
+    validation: Validation = "auto"
+    train: tuple[Part, ...] = ("train",)
+    folds: int = 5
+    fold: int = 0
+    fraction: float | None = None
+    test_fraction: float = 0.0
+    seed: int = 0
+    limit: int | None = None
+    validation_limit: int | None = None
+    images_per_class: int | None = None
+    cases: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("train", "cases"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if self.validation not in get_args(Validation):
+            _refuse("validation", self.validation, f"allowed are {', '.join(get_args(Validation))}")
+        if odd := [part for part in self.train if part not in PARTS]:
+            _refuse("train", list(self.train), f"{odd[0]!r} is no part; allowed are {', '.join(PARTS)}")
+        if not self.train or len(set(self.train)) != len(self.train):
+            _refuse("train", list(self.train), "name different parts, one at least")
+        if self.validation in self.train and self.validation != "train":
+            _refuse("validation", self.validation, "this part is trained on; leave it out of data.split.train")
+        if self.folds < 2:
+            _refuse("folds", self.folds, "at least 2 are needed")
+        if self.fraction is not None and self.fraction != 0 and not SMALLEST <= self.fraction <= 1 - SMALLEST:
+            _refuse(
+                "fraction", self.fraction, f"a share that is held out lies between 0 and 1 ({SMALLEST} from either)"
+            )
+        if not 0 <= self.test_fraction < 1:
+            _refuse("test_fraction", self.test_fraction, "a share is at least 0 and below 1")
+        if self.share + self.test_fraction >= 1:
+            _refuse("test_fraction", self.test_fraction, f"with the share {self.share:g} it leaves nothing to train on")
+        for name, least in (("fold", 0), ("seed", 0), ("limit", 1), ("validation_limit", 1), ("images_per_class", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                _refuse(name, value, f"give at least {least}" + (", or leave it out for all" if least else ""))
+        if self.fraction is None:
+            self.check_fold(self.folds)
+
+    @property
+    def share(self) -> float:
+        """The share held out for validation."""
+        return 1 / self.folds if self.fraction is None else self.fraction
+
+    @property
+    def ratio(self) -> Fraction:
+        """The share as a ratio of small whole numbers, so that folds meet exactly."""
+        return Fraction(self.share).limit_denominator(round(1 / SMALLEST))
+
+    @property
+    def limits(self) -> str:
+        """The limits, in words that end a sentence; nothing where there are none."""
+        words = {
+            "images_per_class": "training images a class",
+            "limit": "training images",
+            "validation_limit": "others",
+        }
+        said = [f"{getattr(self, name)} {what}" for name, what in words.items() if getattr(self, name) is not None]
+        return f"; at most {', '.join(said)}" if said else ""
+
+    def check_fold(self, folds: int) -> None:
+        """Raise InputError unless `fold` is one of `folds`."""
+        if self.fold >= folds:
+            share = f"folds={self.folds}" if self.fraction is None else f"fraction={self.fraction:g}"
+            _refuse("fold", self.fold, f"with {share} the folds are 0 to {folds - 1}")
+
+    def refuse_others(self, kind: str, used: Collection[str]) -> None:
+        """Raise InputError if a field is set that a kind of experiment does not use.
+
+        Args:
+            kind: what the message calls it.
+            used: the fields that it has.
+        """
+        for field in fields(self):
+            if field.name not in used and getattr(self, field.name) != field.default:
+                value = getattr(self, field.name)
+                _refuse(field.name, value, f"{kind} has no such setting; leave it out (it has {', '.join(used)})")
+
+    def validated(self, parts: Collection[str], name: str) -> str:
+        """The part of a data set that validates.
+
+        Args:
+            parts: what the data set has.
+            name: what messages call it.
+
+        Raises:
+            InputError: it has no such part.
+        """
+        if self.validation == "auto":
+            free = [part for part in ("validation", "test") if part in parts and part not in self.train]
+            return free[0] if free else "train"
+        if self.validation not in parts:
+            there = ", ".join(parts)
+            _refuse(
+                "validation",
+                self.validation,
+                f"{name} has {there}; data.split.validation=train holds out a share of the training images",
+            )
+        return self.validation
+
+
+def _refuse(name: str, value: object, why: str) -> None:
+    shown = list(value) if isinstance(value, tuple) else value
+    raise InputError(f"data.split.{name}={shown!r}: {why}")
+
+
+def held_out(units: int, split: Split) -> NDArray[np.int64]:
+    """Places of the units of this fold, drawn by the seed: at least one and never all of them, in no order.
+
+    Raises:
+        InputError: fewer than two units, or a fold that there is not.
+    """
+    if units < 2 or split.share == 0:
+        _refuse("validation", split.validation, f"no share of {units} can be held out (share {split.share:g})")
+    count = min(units - 1, max(1, round(split.share * units)))
+    split.check_fold(units // count)
+    return np.random.default_rng(split.seed).permutation(units)[split.fold * count : (split.fold + 1) * count]
+
+
+def drawn(units: int, limit: int | None, seed: int | Sequence[int]) -> NDArray[np.int64]:
+    """Places of at most `limit` of the units, drawn by chance, rising; all of them for None."""
+    if limit is None or limit >= units:
+        return np.arange(units, dtype=np.int64)
+    return np.sort(np.random.default_rng(seed).permutation(units)[:limit])

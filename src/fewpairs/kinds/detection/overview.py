@@ -1,0 +1,47 @@
+"""What `fewpairs data check` shows of pictures with boxes and masks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from fewpairs.data.overview import DataOverview
+from fewpairs.kinds.detection.layouts.open import open_detection
+from fewpairs.kinds.detection.options import DetectionOptions
+
+
+def overview(kind: str, root: Path | str, options: DetectionOptions, *, decode: bool, progress: bool) -> DataOverview:
+    """Images and objects of each class and part, everything that is odd by its name, and all that is wrong."""
+    look = "decode" if decode else "header"
+    source = open_detection(kind, root, replace(options, on_error="skip"), look=look)
+    wrong = source.check.errors()
+    counts = {part: source.counts(part) for part in source.parts}
+    objects, masks = len(source.table.labels), "with masks" if source.has_masks else "boxes alone"
+    failure = f"{len(wrong)} things are wrong with {source.name}; the first: "
+    return DataOverview(
+        name=source.name,
+        kind=kind,
+        summary=f"{len(source):,} images, {objects:,} objects of {len(source.classes)} classes, {masks}",
+        facts={"parts": source.split},
+        columns=source.parts,
+        classes={name: [f"{part[name]:,}" for part in counts.values()] for name in source.classes},
+        totals={
+            "objects": [f"{sum(part.values()):,}" for part in counts.values()],
+            "crowds": [f"{source.crowds(part):,}" for part in counts],
+            "images": [f"{len(source.part(part)):,}" for part in counts],
+        },
+        notes=source.check.sentences(errors=False),
+        errors=wrong,
+        failure=failure + wrong[0] if wrong and options.on_error == "stop" else None,
+        content={
+            "kind": kind,
+            "name": source.name,
+            "classes": list(source.classes),
+            "masks": source.has_masks,
+            "split": source.split,
+            "images": len(source),
+            "counts": {part: {"images": len(source.part(part)), "objects": counts[part]} for part in counts},
+            "findings": source.check.as_dict(),
+            "errors": list(wrong),
+        },
+    )
