@@ -13,7 +13,7 @@ import argparse
 
 import numpy as np
 
-from fewpairs.kinds.classification.record import ImageRecord
+from fewpairs.kinds.classification.record import ClassificationRecord
 from fewpairs.kinds.classification.scoring import ClassificationScoring
 
 IMAGES, HARD, RIGHT = 400, 0.3, 0.6
@@ -23,13 +23,13 @@ SPREADS = (0.0, 0.01, 0.03, 0.1)
 SEEDS = (2, 3, 5, 10)
 
 
-def evaluation(right: np.ndarray) -> list[ImageRecord]:
+def evaluation(right: np.ndarray) -> list[ClassificationRecord]:
     """The records of one training that is right on these images."""
     records = []
     for number, found in enumerate(right):
         label = number % 2
         predicted = label if found else 1 - label
-        records.append(ImageRecord(f"{number:04d}", label, 1 if found else 2, predicted, 0.5, 1.0, CLASSES))
+        records.append(ClassificationRecord(f"{number:04d}", label, 1 if found else 2, predicted, 0.5, 1.0, CLASSES))
     return records
 
 

@@ -38,7 +38,7 @@ from fewpairs.train.loss_log import LossLog
 from fewpairs.train.optimizer import build_optimizer, parameter_groups, set_rates
 from fewpairs.train.processes import prepare_training, start_processes
 from fewpairs.train.schedule import rate_factor
-from fewpairs.types import Batch
+from fewpairs.types import MaskBatch
 
 OPTIMIZER = OptimizerConfig()
 SCHEDULE = ScheduleConfig()
@@ -47,14 +47,14 @@ SCHEDULE = ScheduleConfig()
 class Same:
     """Stands in for the loader, so that both loops see one batch."""
 
-    def __init__(self, batch: Batch) -> None:
+    def __init__(self, batch: MaskBatch) -> None:
         self.batch = batch
 
-    def next(self) -> Batch:
+    def next(self) -> MaskBatch:
         return self.batch
 
 
-def bare_loop(model: nn.Module, task: Segmentation, batch: Batch, config: FitConfig) -> Callable[[], None]:
+def bare_loop(model: nn.Module, task: Segmentation, batch: MaskBatch, config: FitConfig) -> Callable[[], None]:
     """Forward, loss, backward, clip, AdamW: as few lines as PyTorch allows, in the same precision."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=OPTIMIZER.lr, weight_decay=OPTIMIZER.weight_decay, fused=True)
     model.train()
@@ -83,7 +83,7 @@ def compare(arguments: argparse.Namespace, config: FitConfig, folder: Path) -> d
     device = accelerator.device
     image = torch.randn(arguments.batch_size, model.in_channels, *size)
     mask = (torch.rand(arguments.batch_size, len(task.classes), *size) > 0.5).float()
-    batch = Batch(image, mask, tuple(map(str, range(arguments.batch_size)))).to(device)
+    batch = MaskBatch(image, mask, tuple(map(str, range(arguments.batch_size)))).to(device)
     bare = bare_loop(copy.deepcopy(model).to(device), task, batch, config)
     model.to(device)
     adjust = build_optimizer(parameter_groups(model, OPTIMIZER), OPTIMIZER)

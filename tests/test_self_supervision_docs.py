@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 import fewpairs
-from fewpairs.kinds.self_distillation.experiment import DinoExperiment
+from fewpairs.kinds.self_distillation.experiment import SelfDistillationExperiment
 from fewpairs.recipes import RECIPES
 from fewpairs.runs.config import to_dict
 
@@ -20,7 +20,7 @@ def test_every_setting_has_its_default() -> None:
     written = {name: yaml.safe_load(default) for name, default in rows}
     assert len(written) == len(rows)
     assert written.pop("model.attention") == "softmax"
-    settings = to_dict(DinoExperiment())
+    settings = to_dict(SelfDistillationExperiment())
     expected = {
         f"{section}.{name}": value
         for section in ("model", "crops", "teacher", "task")

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fewpairs.types import Detections, Geometry, Grid, Objects, Pictures
+from fewpairs.types import DetectionBatch, Detections, Geometry, Grid, Objects
 
 SIZES = st.tuples(st.integers(1, 40), st.integers(1, 40))
 
@@ -83,8 +83,8 @@ def test_objects_and_detections_of_unequal_lengths_are_refused() -> None:
 
 
 def test_pictures_are_their_own_model_input() -> None:
-    pictures = Pictures((torch.zeros(3, 6, 8),), (some_objects(),), ("a.png",)).to("cpu")
+    pictures = DetectionBatch((torch.zeros(3, 6, 8),), (some_objects(),), ("a.png",)).to("cpu")
     assert pictures.image is pictures
     assert len(pictures) == 1
     with pytest.raises(ValueError, match="1 images, 0 truths"):
-        Pictures((torch.zeros(3, 6, 8),), (), ("a.png",))
+        DetectionBatch((torch.zeros(3, 6, 8),), (), ("a.png",))

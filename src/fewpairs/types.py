@@ -91,7 +91,7 @@ class Geometry:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class MaskBatch:
     """A training batch of multi-label segmentation."""
 
     image: Tensor
@@ -101,13 +101,13 @@ class Batch:
     ids: tuple[str, ...]
     """Name of each image, for messages."""
 
-    def pin_memory(self) -> Batch:
+    def pin_memory(self) -> MaskBatch:
         """Return a copy in page-locked memory, for asynchronous transfers to a GPU; PyTorch's loader calls this."""
-        return Batch(self.image.pin_memory(), self.mask.pin_memory(), self.ids)
+        return MaskBatch(self.image.pin_memory(), self.mask.pin_memory(), self.ids)
 
-    def to(self, device: torch.device | str) -> Batch:
+    def to(self, device: torch.device | str) -> MaskBatch:
         """Return a copy on `device`."""
-        return Batch(self.image.to(device, non_blocking=True), self.mask.to(device, non_blocking=True), self.ids)
+        return MaskBatch(self.image.to(device, non_blocking=True), self.mask.to(device, non_blocking=True), self.ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +165,7 @@ class Crops:
 
 
 @dataclass(frozen=True, slots=True)
-class Distilled:
+class DistillationOutputs:
     """Outputs of student and teacher for the same images: `o` logits for each of `v` views, the global ones first."""
 
     student: Tensor
@@ -247,7 +247,7 @@ class Objects:
 
 
 @dataclass(frozen=True, slots=True)
-class Pictures:
+class DetectionBatch:
     """A training batch of detection: images of different sizes with their objects.
 
     Raises:
@@ -271,23 +271,23 @@ class Pictures:
         return len(self.images)
 
     @property
-    def image(self) -> Pictures:
+    def image(self) -> DetectionBatch:
         """Argument of the model: images and truth, because a detector computes its losses itself."""
         return self
 
-    def pin_memory(self) -> Pictures:
+    def pin_memory(self) -> DetectionBatch:
         """Return a copy in page-locked memory, for asynchronous transfers to a GPU; PyTorch's loader calls this."""
         objects = tuple(one.pin_memory() for one in self.objects)
-        return Pictures(tuple(image.pin_memory() for image in self.images), objects, self.ids)
+        return DetectionBatch(tuple(image.pin_memory() for image in self.images), objects, self.ids)
 
-    def to(self, device: torch.device | str) -> Pictures:
+    def to(self, device: torch.device | str) -> DetectionBatch:
         """Return a copy on `device`."""
         images = tuple(image.to(device, non_blocking=True) for image in self.images)
-        return Pictures(images, tuple(one.to(device) for one in self.objects), self.ids)
+        return DetectionBatch(images, tuple(one.to(device) for one in self.objects), self.ids)
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class DetectionItem:
     """An evaluation item of detection: one image at its own size, with its truth in the same pixels."""
 
     image: Tensor

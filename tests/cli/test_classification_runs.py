@@ -162,13 +162,13 @@ def test_predict_writes_classes_of_new_pictures(
 
 
 def test_the_surest_mistakes_are_shown(small: list[str], tmp_path: Path) -> None:
-    from fewpairs.kinds.classification.record import ImageRecord
+    from fewpairs.kinds.classification.record import ClassificationRecord
 
     experiment = load_experiment("vit_pico_fashion", small)
     built = experiment.build(progress=False)
     item = built.validation[0]
     records = [
-        ImageRecord(name, int(label), 2, (int(label) + 1) % 3, 0.9, 2.0, CLASSES)
+        ClassificationRecord(name, int(label), 2, (int(label) + 1) % 3, 0.9, 2.0, CLASSES)
         for name, label in zip(item.ids, item.label, strict=True)
     ]
     (sheet,) = experiment.pictures(tmp_path, records, weights="last", headline="top1", built=built)

@@ -146,10 +146,10 @@ def test_a_run_that_predicts_nothing_is_refused(folder: Path) -> None:
     from dataclasses import replace
 
     from fewpairs.errors import InputError
-    from fewpairs.kinds.self_distillation.experiment import DinoExperiment
+    from fewpairs.kinds.self_distillation.experiment import SelfDistillationExperiment
     from fewpairs.runs.run import load_run
 
-    loaded = replace(load_run(folder), experiment=DinoExperiment())
+    loaded = replace(load_run(folder), experiment=SelfDistillationExperiment())
     with pytest.raises(InputError, match=r"kind self-distillation, which predicts no masks, classes or objects$"):
         loaded.predictor()
 

@@ -11,9 +11,9 @@ from fewpairs.models.detector import Detector
 from fewpairs.models.detectors import DETECTORS, DetectorOptions, create_detector
 from fewpairs.train import OptimizerConfig
 from fewpairs.train.optimizer import parameter_groups
-from fewpairs.types import Detections, Objects, Pictures
+from fewpairs.types import DetectionBatch, Detections, Objects
 
-SMALL = DetectorOptions(shorter=64, longer=96, width=16, hidden=16, norm="group", detections=20)
+SMALL = DetectorOptions(short=64, long=96, width=16, hidden=16, norm="group", detections=20)
 
 
 def small(name: str, encoder: str = "linglo_pico", **options: Any) -> Detector:
@@ -30,12 +30,12 @@ def objects(masks: bool = True, size: tuple[int, int] = (64, 80)) -> Objects:
     return Objects(boxes, torch.tensor([0, 1, 0]), found if masks else None, crowd, torch.ones(3))
 
 
-def pictures(*truth: Objects, channels: int = 3, size: tuple[int, int] = (64, 80)) -> Pictures:
+def pictures(*truth: Objects, channels: int = 3, size: tuple[int, int] = (64, 80)) -> DetectionBatch:
     images = tuple(torch.rand(channels, *size) for _ in truth)
-    return Pictures(images, truth, tuple(f"{number}.png" for number in range(len(truth))))
+    return DetectionBatch(images, truth, tuple(f"{number}.png" for number in range(len(truth))))
 
 
-def losses(model: Detector, batch: Pictures) -> dict[str, Tensor]:
+def losses(model: Detector, batch: DetectionBatch) -> dict[str, Tensor]:
     found = model.train()(batch)
     assert isinstance(found, dict)
     return found
@@ -106,7 +106,7 @@ def test_detections_lie_within_the_image_best_first(name: str, size: tuple[int, 
 @pytest.mark.parametrize("name", DETECTORS)
 def test_an_image_without_any_detection_gives_none(name: str) -> None:
     torch.manual_seed(0)
-    options = DetectorOptions(shorter=64, longer=96, width=16, hidden=16, score_threshold=1.0)
+    options = DetectorOptions(short=64, long=96, width=16, hidden=16, score_threshold=1.0)
     model = create_detector(name, encoder="linglo_pico", classes=2, options=options).eval()
     with torch.no_grad():
         (found,) = model(torch.rand(1, 3, 30, 40))
@@ -133,14 +133,14 @@ def test_lower_precision_gives_losses_and_boxes_in_float32(name: str) -> None:
 def test_images_of_several_sizes_go_together_and_grey_ones_too() -> None:
     model = small("retinanet", in_channels=1)
     batch = pictures(objects(False), channels=1)
-    other = Pictures((*batch.images, torch.rand(1, 40, 100)), (*batch.objects, Objects.none()), ("a", "b"))
+    other = DetectionBatch((*batch.images, torch.rand(1, 40, 100)), (*batch.objects, Objects.none()), ("a", "b"))
     assert set(losses(model, other)) == {"class", "box"}
     assert len(model.eval()(other)) == 2
 
 
 def test_what_the_detector_cannot_use_is_one_message() -> None:
     model = small("mask_rcnn")
-    with pytest.raises(InputError, match="in training needs Pictures"):
+    with pytest.raises(InputError, match="in training needs DetectionBatch"):
         model.train()(torch.rand(1, 3, 8, 8))
     with pytest.raises(InputError, match=r"c=3 channels; got \[1, 64, 80\]"):
         model(pictures(objects(), channels=1))

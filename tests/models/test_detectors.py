@@ -14,7 +14,7 @@ from fewpairs.models.detector_cost import CountedDetector
 from fewpairs.models.detectors import DETECTORS, DetectorOptions, create_detector
 from fewpairs.models.pyramid import create_pyramid
 
-SMALL = DetectorOptions(shorter=64, longer=96, width=16, hidden=16)
+SMALL = DetectorOptions(short=64, long=96, width=16, hidden=16)
 
 
 def strides(name: str, encoder: str) -> tuple[int, ...]:
@@ -46,9 +46,9 @@ def test_anchors_are_those_of_the_publications_and_lie_at_the_maps_strides() -> 
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"shorter": 0}, "shorter=0 must be at least 1"),
+        ({"shorter": 0}, "short=0 must be at least 1"),
         ({"width": 1}, "width=1 must be at least 2"),
-        ({"longer": 100}, "longer=100 must be at least 800"),
+        ({"longer": 100}, "long=100 must be at least 800"),
         ({"score_threshold": 1.5}, "score_threshold=1.5 must be from 0 to 1"),
         ({"norm": "batch"}, "norm='batch' is not known; known: none, group"),
         ({"anchor_sizes": ((8.0,), (16.0, 20.0))}, "the same number of sizes"),
@@ -108,7 +108,7 @@ def test_the_counted_part_has_every_parameter_and_counts_its_heads(name: str) ->
 
 @pytest.mark.parametrize(("width", "groups"), [(256, 32), (64, 32), (16, 8), (18, 2), (2, 1)])
 def test_groups_leave_channels_enough_for_a_map_of_one_place(width: int, groups: int) -> None:
-    options = DetectorOptions(shorter=8, longer=8, width=width, norm="group")
+    options = DetectorOptions(short=8, long=8, width=width, norm="group")
     model = create_detector("retinanet", encoder="linglo_nano", classes=1, options=options).eval()
     norms = [module for module in model.modules() if isinstance(module, torch.nn.GroupNorm)]
     assert {norm.num_groups for norm in norms} == {groups}

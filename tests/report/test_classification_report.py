@@ -21,7 +21,6 @@ from fewpairs.report import (
     print_comparison,
     read_comparison,
     run_report,
-    wording,
     write_comparison,
 )
 from fewpairs.report.confusion import confusion_figure, confusion_matrix, confusions_table
@@ -102,15 +101,15 @@ def test_scores_are_percent_and_differences_points(classified: Comparison) -> No
 
 def test_the_headline_says_points_and_what_was_drawn(classified: Comparison) -> None:
     row, reference = classified.rows[1], classified.reference
-    assert wording.headline(row, reference, "top1") == (
+    assert score_text.headline(row, reference, "top1") == (
         "Against dense: as many parameters, as many multiply-adds. No difference of Top-1 is shown (+0.23 points, 95 % "
         "interval over images and seeds −0.12 to 0.58), and a loss of 0.5 points or more is ruled out."
     )
     lower = replace(row, differences={"top1": Difference(-0.02, -0.03, -0.01, 0.005, over="images")})
     assert "Top-1 is worse by more than the margin of 0.5 points (−2.00 points, 95 % interval −3.00 to −1.00)" in (
-        wording.headline(lower, reference, "top1")
+        score_text.headline(lower, reference, "top1")
     )
-    assert "Log loss is worse (+0.012 nats" in wording.headline(row, reference, "nll")
+    assert "Log loss is worse (+0.012 nats" in score_text.headline(row, reference, "nll")
 
 
 def test_both_intervals_are_shown(classified: Comparison) -> None:

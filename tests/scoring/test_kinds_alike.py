@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fewpairs.kinds.classification.record import ImageRecord
+from fewpairs.kinds.classification.record import ClassificationRecord
 from fewpairs.kinds.classification.scoring import ClassificationScoring
-from fewpairs.kinds.detection.record import PictureRecord
+from fewpairs.kinds.detection.record import DetectionRecord
 from fewpairs.kinds.detection.scoring import DetectionScoring
-from fewpairs.kinds.segmentation.record import ScanStatistics, scan_statistics
+from fewpairs.kinds.segmentation.record import SegmentationRecord, segmentation_record
 from fewpairs.kinds.segmentation.scoring import SegmentationScoring
 from fewpairs.kinds.self_distillation.scoring import FeatureScoring
-from fewpairs.kinds.semantic.record import SceneRecord
+from fewpairs.kinds.semantic.record import SemanticRecord
 from fewpairs.kinds.semantic.scoring import SemanticScoring
 from fewpairs.scoring.records import Record, load_records, merge_records, save_records
 from fewpairs.scoring.scoring import Scoring
@@ -26,26 +26,28 @@ UNITS = 12
 TWO = ("cat", "dog")
 
 
-def scan(generator: np.random.Generator, number: int) -> ScanStatistics:
+def scan(generator: np.random.Generator, number: int) -> SegmentationRecord:
     truth = np.random.default_rng(number).random((2, 1, 6, 6)) < 0.5
     found = truth ^ (generator.random(truth.shape) < 0.2)
-    return scan_statistics(
+    return segmentation_record(
         found, truth, (1.0, 1.0, 1.0), scan=f"s{number:02d}", case=f"c{number:02d}", classes=("organ",)
     )
 
 
-def image(generator: np.random.Generator, number: int) -> ImageRecord:
+def image(generator: np.random.Generator, number: int) -> ClassificationRecord:
     label, rank = number % 2, int(generator.integers(1, 3))
     predicted = label if rank == 1 else 1 - label
-    return ImageRecord(f"{number:02d}", label, rank, predicted, 0.7, float(generator.random()), TWO)
+    return ClassificationRecord(f"{number:02d}", label, rank, predicted, 0.7, float(generator.random()), TWO)
 
 
-def scene(generator: np.random.Generator, number: int) -> SceneRecord:
+def scene(generator: np.random.Generator, number: int) -> SemanticRecord:
     right, other = (int(n) for n in generator.integers(1, 50, 2))
-    return SceneRecord(f"{number:02d}", f"{number // 2:02d}", ((0, 0, right), (0, 1, 60 - right), (1, 1, other)), TWO)
+    return SemanticRecord(
+        f"{number:02d}", f"{number // 2:02d}", ((0, 0, right), (0, 1, 60 - right), (1, 1, other)), TWO
+    )
 
 
-def picture(generator: np.random.Generator, number: int) -> PictureRecord:
+def picture(generator: np.random.Generator, number: int) -> DetectionRecord:
     boxes = tuple((10.0 * place, 0.0, 10.0 * place + 8.0, 8.0) for place in range(3))
     shift = generator.uniform(0, 3, 3)
     found = tuple(
@@ -54,7 +56,7 @@ def picture(generator: np.random.Generator, number: int) -> PictureRecord:
     scores = tuple(sorted(generator.random(3).tolist(), reverse=True))
     crowd, labels, area = (False,) * 3, (0, 1, number % 2), (64.0,) * 3
     name = f"{number:02d}"
-    return PictureRecord(name, (40, 40), boxes, labels, crowd, area, None, found, scores, labels, None, 0, TWO)
+    return DetectionRecord(name, (40, 40), boxes, labels, crowd, area, None, found, scores, labels, None, 0, TWO)
 
 
 KINDS: dict[str, tuple[Scoring, Callable[[np.random.Generator, int], Any], str]] = {

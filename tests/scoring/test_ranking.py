@@ -3,16 +3,16 @@ from __future__ import annotations
 import torch
 
 from fewpairs.kinds.detection.pictures import ranked_pictures
-from fewpairs.kinds.detection.record import PictureRecord, picture_record
+from fewpairs.kinds.detection.record import DetectionRecord, detection_record
 from fewpairs.types import Detections, Objects
 
 
-def record(name: str, shift: float | None) -> PictureRecord:
+def record(name: str, shift: float | None) -> DetectionRecord:
     """An image whose object was found `shift` pixels beside its place; None: an image without objects."""
     box = torch.tensor([[10.0, 10.0, 30.0, 30.0]])
     truth = Objects(box, torch.tensor([0]), None, torch.tensor([False]), torch.tensor([400.0]))
     found = Detections(box + (shift or 0.0), torch.tensor([0.9]), torch.tensor([0]))
-    return picture_record(
+    return detection_record(
         name, (40, 40), Objects.none() if shift is None else truth, found, classes=("cell",), masks=False
     )
 

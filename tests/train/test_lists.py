@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fewpairs.train import evaluate
-from fewpairs.types import Detections, Objects, Picture
+from fewpairs.types import DetectionItem, Detections, Objects
 
 
 class Finder(nn.Module):
@@ -27,7 +27,7 @@ class Boxes:
     def __init__(self) -> None:
         self.records: list[Any] = []
 
-    def update(self, prediction: list[Detections], item: Picture) -> None:
+    def update(self, prediction: list[Detections], item: DetectionItem) -> None:
         assert all(one.boxes.device.type == "cpu" for one in prediction)
         self.records.append((item.id, [one.boxes.tolist()[0] for one in prediction]))
 
@@ -42,7 +42,7 @@ class Boxes:
 class Finding:
     auxiliary = False
 
-    def predict(self, outputs: list[Detections], item: Picture) -> list[Detections]:
+    def predict(self, outputs: list[Detections], item: DetectionItem) -> list[Detections]:
         return outputs
 
     def loss(self, outputs: Any, batch: Any) -> dict[str, Tensor]:
@@ -55,6 +55,6 @@ class Finding:
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_what_each_image_has_comes_in_one_list_whatever_the_batch(batch_size: int, precision: Any) -> None:
-    items = [Picture(torch.rand(3, 1, 4 + n, 7), f"{n}.png", Objects.none()) for n in range(3)]
+    items = [DetectionItem(torch.rand(3, 1, 4 + n, 7), f"{n}.png", Objects.none()) for n in range(3)]
     found = evaluate(Finder(), Finding(), items, device="cpu", batch_size=batch_size, precision=precision)
     assert found.records == [(f"{n}.png", [[0.0, 0.0, 7.0, 4.0 + n]] * 3) for n in range(3)]

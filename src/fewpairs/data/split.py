@@ -14,7 +14,7 @@ from fewpairs.errors import InputError
 
 Part = Literal["train", "validation", "test"]
 Validation = Literal["auto", "train", "validation", "test"]
-PARTS: tuple[Part, ...] = get_args(Part)
+PARTS: tuple[str, ...] = get_args(Part)
 
 SMALLEST = 1e-4
 """The smallest share that can be held out, and that can be left."""

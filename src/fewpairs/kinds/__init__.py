@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 KINDS = {
     "segmentation": "fewpairs.kinds.segmentation.experiment:SegmentationExperiment",
     "classification": "fewpairs.kinds.classification.experiment:ClassificationExperiment",
-    "self-distillation": "fewpairs.kinds.self_distillation.experiment:DinoExperiment",
+    "self-distillation": "fewpairs.kinds.self_distillation.experiment:SelfDistillationExperiment",
     "detection": "fewpairs.kinds.detection.experiment:DetectionExperiment",
     "semantic": "fewpairs.kinds.semantic.experiment:SemanticExperiment",
 }

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fewpairs.errors import InputError
 from fewpairs.models.detector_parts import PyramidBackbone
 from fewpairs.models.pyramid import Pyramid
-from fewpairs.types import Detections, Objects, Pictures
+from fewpairs.types import DetectionBatch, Detections, Objects
 
 _TERMS = {
     "classification": "class",
@@ -26,10 +26,10 @@ _TERMS = {
 
 
 class Detector(nn.Module):
-    """`Pictures` -> losses by name in training; images -> a `Detections` each, in their own pixels, in evaluation.
+    """`DetectionBatch` -> losses by name in training; images -> `Detections` of each, in its own pixels, in evaluation.
 
     Images are `[c H W]` float in 0..1, of any sizes from one pixel on. Training uses their sizes as given; evaluation
-    resizes them, see `DetectorOptions.shorter`. Training ignores crowds and boxes without area. Images without objects
+    resizes them, see `DetectorOptions.short`. Training ignores crowds and boxes without area. Images without objects
     train the background and give no box loss.
 
     Args:
@@ -55,13 +55,13 @@ class Detector(nn.Module):
         """The encoder, which may have pretrained weights."""
         return self.backbone.encoder
 
-    def forward(self, image: Pictures | Tensor | Sequence[Tensor]) -> dict[str, Tensor] | list[Detections]:
+    def forward(self, image: DetectionBatch | Tensor | Sequence[Tensor]) -> dict[str, Tensor] | list[Detections]:
         """Return the losses `class`, `box`, and of an R-CNN `mask`, `proposal_class`, `proposal_box`: float32 means.
 
         In evaluation return detections, at most `DetectorOptions.detections` per image.
 
         Args:
-            image: `Pictures`; in evaluation also `[s c H W]` or a sequence of `[c H W]`.
+            image: `DetectionBatch`; in evaluation also `[s c H W]` or a sequence of `[c H W]`.
 
         Raises:
             InputError: images have other channels or no pixels, the true objects are missing, or they lack masks that
@@ -69,8 +69,10 @@ class Detector(nn.Module):
         """
         images = self._checked(image)
         if self.training:
-            if not isinstance(image, Pictures):
-                raise InputError("a detector in training needs Pictures, images with their objects; call eval() first")
+            if not isinstance(image, DetectionBatch):
+                raise InputError(
+                    "a detector in training needs DetectionBatch, images with their objects; call eval() first"
+                )
             truth = [self._target(objects) for objects in image.objects]
             losses: dict[str, Tensor] = self.network(images, truth)
             return {_TERMS[name]: value.float() for name, value in losses.items()}
@@ -90,8 +92,8 @@ class Detector(nn.Module):
         """Return names of parameters with more than one dimension that have no weight decay."""
         return {f"network.backbone.encoder.{name}" for name in self.encoder.no_weight_decay()}
 
-    def _checked(self, image: Pictures | Tensor | Sequence[Tensor]) -> list[Tensor]:
-        images = list(image.images if isinstance(image, Pictures) else image)
+    def _checked(self, image: DetectionBatch | Tensor | Sequence[Tensor]) -> list[Tensor]:
+        images = list(image.images if isinstance(image, DetectionBatch) else image)
         for one in images:
             if one.ndim != 3 or one.shape[0] != self.in_channels or 0 in one.shape or not one.is_floating_point():
                 raise InputError(

@@ -42,9 +42,9 @@ HeadNorm = Literal["none", "group"]
 class DetectorOptions:
     """Settings of a detector; the defaults are those of the publications on COCO."""
 
-    shorter: int = 800
+    short: int = 800
     """Evaluation resizes an image so that its shorter side has this many pixels ..."""
-    longer: int = 1333
+    long: int = 1333
     """... unless its longer side would have more than this."""
     width: int = 256
     """Channels of the FPN and of the heads' convolutions."""
@@ -68,8 +68,8 @@ class DetectorOptions:
 
     def __post_init__(self) -> None:
         for name, least in (
-            ("shorter", 1),
-            ("longer", self.shorter),
+            ("short", 1),
+            ("long", self.short),
             ("width", 2),
             ("hidden", 1),
             ("samples", 4),
@@ -245,4 +245,4 @@ def _fpn(encoder: Pyramid, options: DetectorOptions, top: nn.Module) -> FeatureP
 def _transform(in_channels: int, options: DetectorOptions) -> DetectorTransform:
     grey = [sum(IMAGENET_DEFAULT_MEAN) / 3] * in_channels, [sum(IMAGENET_DEFAULT_STD) / 3] * in_channels
     mean, std = (list(IMAGENET_DEFAULT_MEAN), list(IMAGENET_DEFAULT_STD)) if in_channels == 3 else grey
-    return DetectorTransform(options.shorter, options.longer, mean, std)
+    return DetectorTransform(options.short, options.long, mean, std)

@@ -14,7 +14,7 @@ from einops import rearrange
 from torch import Tensor, distributed, nn
 
 from fewpairs.errors import InputError
-from fewpairs.types import Distilled
+from fewpairs.types import DistillationOutputs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +117,7 @@ class ProjectedEncoder(nn.Module):
 
 
 class DinoPair(nn.Module):
-    """Student and teacher as one model. In training it takes the crops of a batch and gives a `Distilled`.
+    """Student and teacher as one model. In training it takes the crops of a batch and gives a `DistillationOutputs`.
 
     The teacher starts as a copy of the student and is trained by no gradient. `after_step`, called once after each
     optimiser step, moves it towards the student, and the centre towards the teacher's mean logits over all images of
@@ -169,7 +169,7 @@ class DinoPair(nn.Module):
         self._sum: Tensor | None = None
         self._count = 0
 
-    def forward(self, image: Tensor | Sequence[Tensor]) -> Tensor | Distilled:
+    def forward(self, image: Tensor | Sequence[Tensor]) -> Tensor | DistillationOutputs:
         if not self.training:
             return self.features(image)
         crops = self._checked(image)
@@ -179,7 +179,7 @@ class DinoPair(nn.Module):
             self._sum = total if self._sum is None else self._sum + total
             self._count += teacher.shape[0] * teacher.shape[1]
         temperature = self.schedule.temperature_at(self.step)
-        return Distilled(self.student(crops), teacher, self.centre.clone(), temperature)
+        return DistillationOutputs(self.student(crops), teacher, self.centre.clone(), temperature)
 
     def features(self, image: Tensor | Sequence[Tensor]) -> Tensor:
         """Return the teacher's features `[b c]` for images `[b c H W]`."""

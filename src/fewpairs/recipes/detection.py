@@ -76,8 +76,8 @@ def bccd(encoder: str) -> DetectionExperiment:
     """RetinaNet on blood cells (BCCD, 364 photos, three classes) from scratch, for two CPU cores.
 
     `fewpairs train retinanet_linglo_b0_bccd data.root=FOLDER`. It trains on the parts train and validation (292 photos)
-    and is scored once, at the end, on test (72), so that nothing is chosen on the scored photos. Group normalisation, a high
-    rate and long training replace pretraining (arXiv 1811.08883). AP50 0.851 with LinGlo-b0 and 0.875 with
+    and is scored once, at the end, on test (72), so that nothing is chosen on the scored photos. Group normalisation, a
+    high rate and long training replace pretraining (arXiv 1811.08883). AP50 0.851 with LinGlo-b0 and 0.875 with
     PVTv2-b0, one seed each, in 25 to 40 minutes of one core of an AMD EPYC.
     """
     steps = 1500

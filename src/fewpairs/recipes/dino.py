@@ -17,7 +17,11 @@ from fewpairs.data.split import Split
 from fewpairs.kinds.classification.augment import LabelledAugment
 from fewpairs.kinds.classification.experiment import ClassificationExperiment, ClassifierConfig, LabelledData
 from fewpairs.kinds.classification.view import LabelledView
-from fewpairs.kinds.self_distillation.experiment import DinoExperiment, DistillationConfig, EncoderConfig
+from fewpairs.kinds.self_distillation.experiment import (
+    EncoderConfig,
+    SelfDistillationConfig,
+    SelfDistillationExperiment,
+)
 from fewpairs.kinds.self_distillation.multicrop import MultiCrop
 from fewpairs.models.dino import TeacherSchedule
 from fewpairs.recipes.imagenet import IMAGES
@@ -36,7 +40,7 @@ FASHION = LabelledData(
 FASHION_VIEW = LabelledView(size=(28, 28), mean=(0.286,), std=(0.353,), crop_pct=1.0)
 
 
-def imagenet() -> DinoExperiment:
+def imagenet() -> SelfDistillationExperiment:
     """ViT-S/16 on ImageNet-1k without labels (DINO), softmax attention.
 
     `fewpairs train dino_small_imagenet data.root=FOLDER`
@@ -44,7 +48,7 @@ def imagenet() -> DinoExperiment:
     return _imagenet(Softmax())
 
 
-def imagenet_knn() -> DinoExperiment:
+def imagenet_knn() -> SelfDistillationExperiment:
     """ViT-S/16 on ImageNet-1k without labels (DINO), k-NN attention with 100 keys, all 37 in local crops.
 
     `fewpairs train dino_small_knn_imagenet data.root=FOLDER`
@@ -52,16 +56,16 @@ def imagenet_knn() -> DinoExperiment:
     return _imagenet(KNN(topk=100))
 
 
-def _imagenet(attention: Variant) -> DinoExperiment:
+def _imagenet(attention: Variant) -> SelfDistillationExperiment:
     epochs, lr = 300, 0.0005 * GLOBAL_BATCH / 256
-    return DinoExperiment(
+    return SelfDistillationExperiment(
         name="dino-small" if attention == Softmax() else "dino-small-knn",
         model=EncoderConfig(name="vit_small_patch16_224", attention=attention, drop_path=0.1, learn_norm=True),
         data=LabelledData(kind="imagenet", root="imagenet"),
         view=LabelledView(size=(224, 224)),
         crops=MultiCrop(),
         teacher=TeacherSchedule(temperature=0.07, cold_temperature=0.04, warmup=30 * EPOCH, freeze=EPOCH),
-        task=DistillationConfig(bank=100_000),
+        task=SelfDistillationConfig(bank=100_000),
         fit=FitConfig(
             steps=epochs * EPOCH,
             batch_size=PASS,
@@ -118,17 +122,17 @@ def _linear_imagenet(attention: Variant) -> ClassificationExperiment:
     )
 
 
-def fashion(attention: str | dict[str, Any]) -> DinoExperiment:
+def fashion(attention: str | dict[str, Any]) -> SelfDistillationExperiment:
     """A small ViT on Fashion-MNIST without labels; `fewpairs train dino_pico_fashion data.root=FOLDER`."""
     chosen = parse_variant(attention)
-    return DinoExperiment(
+    return SelfDistillationExperiment(
         name="dino-pico" if chosen == Softmax() else "dino-pico-knn",
         model=EncoderConfig(name="vit_pico", attention=chosen, drop_path=0.0, outputs=256, hidden=256, bottleneck=64),
         data=FASHION,
         view=FASHION_VIEW,
         crops=MultiCrop(local_size=(12, 12), local_crops=4, local_scale=(0.1, 0.4), blur=1.0),
         teacher=TeacherSchedule(momentum=0.98, temperature=0.04),
-        task=DistillationConfig(bank=4_000),
+        task=SelfDistillationConfig(bank=4_000),
         fit=FitConfig(
             steps=1500,
             batch_size=64,

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fewpairs.report import wording
+from fewpairs.report import score_text
 from fewpairs.report.comparison import Comparison, Points
 from fewpairs.report.svg import PALETTE, STEPS, WIDTH, drawing, short, styles
 
@@ -92,7 +92,7 @@ def _lines(comparison: Comparison, what: What) -> tuple[list[list[np.ndarray]], 
     """The curves of every row that have points, `[points 2]` each, and the unit of their first column."""
     curves = [curve for row in comparison.rows for curve in row.curves if getattr(curve, what)]
     by_epoch = bool(curves) and all(curve.steps_per_epoch for curve in curves)
-    scale = wording.scale(comparison.monitor) if what == "score" else 1.0
+    scale = score_text.scale(comparison.monitor) if what == "score" else 1.0
     lines: list[list[np.ndarray]] = []
     for row in comparison.rows:
         lines.append([])
@@ -105,7 +105,7 @@ def _lines(comparison: Comparison, what: What) -> tuple[list[list[np.ndarray]], 
 
 
 def _axis(comparison: Comparison, what: str) -> str:
-    return "training loss" if what == "loss" else f"validation {wording.title(comparison.monitor)}"
+    return "training loss" if what == "loss" else f"validation {score_text.title(comparison.monitor)}"
 
 
 def _points(points: Points, *, binned: bool) -> np.ndarray:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from fewpairs import numbers
-from fewpairs.report import wording
+from fewpairs.report import score_text
 from fewpairs.report.comparison import Comparison, Row
 from fewpairs.report.estimate import Difference, Estimate
 from fewpairs.report.svg import PALETTE, STEPS, WIDTH, Style, drawing, short, styles
@@ -27,7 +27,7 @@ def score_figure(comparison: Comparison) -> Figure:
     with drawing():
         figure, panels = _panels(len(shown), _ROW * len(rows) + 0.9, rows)
         for axes, name in zip(panels, shown, strict=True):
-            score, scale = wording.describe(name), wording.scale(name)
+            score, scale = score_text.describe(name), score_text.scale(name)
             first = rows[0].scores.get(name)
             if len(rows) > 1 and first is not None and _finite(first.value):
                 axes.axvline(scale * first.value, color=PALETTE["faint"], linewidth=1, linestyle=(0, (2, 3)), zorder=1)
@@ -39,7 +39,7 @@ def score_figure(comparison: Comparison) -> Figure:
                 value = row.scores.get(name)
                 if value is not None and _finite(value.value):
                     _dot(axes, place, value, style, scale)
-            axes.set_title(wording.title(name) + ("" if score.higher_is_better else ", lower is better"))
+            axes.set_title(score_text.title(name) + ("" if score.higher_is_better else ", lower is better"))
             axes.margins(x=0.08)
             axes.xaxis.set_major_locator(MaxNLocator(4, steps=STEPS))
             axes.grid(axis="x")
@@ -54,7 +54,7 @@ def difference_figure(comparison: Comparison) -> Figure | None:
     drawn = [(row, item) for row, item in drawn if all(map(_finite, (item.value, item.low, item.high)))]
     if not drawn:
         return None
-    score, scale = wording.describe(name), wording.scale(name)
+    score, scale = score_text.describe(name), score_text.scale(name)
     margin = scale * drawn[0][1].margin
     worse = -margin if score.higher_is_better else margin
     with drawing():
@@ -67,14 +67,14 @@ def difference_figure(comparison: Comparison) -> Figure | None:
                 ends = [scale * item.runs_low, scale * item.runs_high]
                 axes.plot(ends, [place, place], color=style.colour, linewidth=6, alpha=0.35, zorder=2)
             _dot(axes, place, item, style, scale)
-            beside = axes.annotate(wording.verdict(name, item), (1.02, place), xycoords=("axes fraction", "data"))
+            beside = axes.annotate(score_text.verdict(name, item), (1.02, place), xycoords=("axes fraction", "data"))
             beside.set(va="center", fontsize=8.5)
         ends = [scale * abs(end or 0) for _, item in drawn for end in (item.low, item.high)]
         reach = 1.15 * max(margin, *ends) or 1.0
         axes.set_xlim(-reach, reach)
         axes.xaxis.set_major_locator(MaxNLocator(7, steps=STEPS))
         axes.grid(axis="x")
-        unit = f" {wording.difference_unit(name)}".rstrip()
+        unit = f" {score_text.difference_unit(name)}".rstrip()
         axes.set_title(f"{score.title}, difference to {short(comparison.reference.label)}{f',{unit}' if unit else ''}")
         axes.set_xlabel(f"shaded: a loss within the margin of {margin:g}{unit}")
         left, right = ("← worse", "better →") if score.higher_is_better else ("← better", "worse →")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fewpairs import numbers
-from fewpairs.report import wording
+from fewpairs.report import score_text
 from fewpairs.report.comparison import Comparison
 from fewpairs.report.methods import methods
 from fewpairs.report.table import (
@@ -24,7 +24,7 @@ def comparison_markdown(comparison: Comparison) -> str:
     parts = [f"# {escape(comparison.title)}"]
     sentences = [
         f"- **{escape(row.label)}**: "
-        + escape(wording.headline(row, comparison.reference, comparison.headline, comparison.confidence))
+        + escape(score_text.headline(row, comparison.reference, comparison.headline, comparison.confidence))
         for row in comparison.rows[1:]
     ]
     if sentences:

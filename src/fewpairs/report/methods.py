@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from pydantic import JsonValue
 
-from fewpairs.report import wording
+from fewpairs.report import score_text
 from fewpairs.report.comparison import Comparison
 
 _CLASSES = 30
@@ -18,8 +18,8 @@ def methods(comparison: Comparison) -> list[tuple[str, str]]:
     """Pairs of a term and a text that is not empty; the lines of a text are separate items."""
     data = comparison.data
     memory = list({row.peak_of: None for row in comparison.rows if row.peak_of})
-    names = [*wording.macro_scores(comparison.rows)]
-    meanings = [f"{wording.describe(name).title}: {wording.describe(name).meaning}" for name in names]
+    names = [*score_text.macro_scores(comparison.rows)]
+    meanings = [f"{score_text.describe(name).title}: {score_text.describe(name).meaning}" for name in names]
     units = comparison.words.units
     terms = [
         ("Command", comparison.command),
@@ -32,7 +32,7 @@ def methods(comparison: Comparison) -> list[tuple[str, str]]:
         ("Split", data.split),
         ("Classes", _classes(comparison.classes)),
         ("Seeds", ", ".join(map(str, comparison.seeds))),
-        ("Monitored", f"{wording.describe(comparison.monitor).title} on the validation {units}, during training"),
+        ("Monitored", f"{score_text.describe(comparison.monitor).title} on the validation {units}, during training"),
         ("Scores", "\n".join(text for text in meanings if not text.endswith(": "))),
         ("Empty masks", comparison.empty_rule),
         ("Intervals", _intervals(comparison)),
@@ -77,7 +77,7 @@ def _verdicts(comparison: Comparison) -> str:
         return ""
     return (
         "better or worse only where the interval of the paired difference excludes zero; non-inferior where it "
-        f"excludes a loss of the margin ({wording.margin(comparison.headline, comparison.margin)} for "
-        f"{wording.describe(comparison.headline).title}); "
+        f"excludes a loss of the margin ({score_text.margin(comparison.headline, comparison.margin)} for "
+        f"{score_text.describe(comparison.headline).title}); "
         "inconclusive otherwise"
     )

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from fewpairs import numbers
 from fewpairs.errors import InputError
-from fewpairs.report import wording
+from fewpairs.report import score_text
 from fewpairs.report.comparison import Comparison, Overlay, Row
 from fewpairs.report.confusion import confusion_figure, confusions_table
 from fewpairs.report.curves import curves_figure, run_figure
@@ -69,8 +69,8 @@ def run_report(run: Comparison, *, folder: Path | None = None) -> str:
         raise InputError(f"a run report shows one row, got {len(run.rows)}; use comparison_report for several")
     row = run.rows[0]
     tiles = [("Parameters", numbers.parameters(row.parameters), ""), ("MACs", numbers.macs(row.macs), "")]
-    for name in reversed(wording.macro_scores(run.rows)):
-        cell, score = score_cell(row, name), wording.describe(name)
+    for name in reversed(score_text.macro_scores(run.rows)):
+        cell, score = score_cell(row, name), score_text.describe(name)
         tiles.insert(0, (score.title, f"{cell.text} {score.unit}".strip(), cell.detail))
     return _render(
         "run.html.j2",
@@ -101,7 +101,7 @@ def _render(template: str, comparison: Comparison, **content: Any) -> str:
             measured=[(term, text.splitlines()) for term, text in methods(comparison)],
             notes=comparison.notes,
             version=__version__,
-            headline=wording.describe(comparison.headline).title,
+            headline=score_text.describe(comparison.headline).title,
             words=comparison.words,
             resampled=comparison.resampled,
             confidence=f"{100 * comparison.confidence:g} %",
@@ -113,12 +113,12 @@ def _render(template: str, comparison: Comparison, **content: Any) -> str:
 def _verdict(comparison: Comparison, row: Row) -> dict[str, str]:
     name = comparison.headline
     difference = (row.differences or {}).get(name)
-    kind = "not computed" if difference is None else wording.verdict_kind(name, difference)
+    kind = "not computed" if difference is None else score_text.verdict_kind(name, difference)
     return {
         "label": row.label,
         "tone": kind if kind in ("better", "worse") else "",
-        "verdict": kind if difference is None else wording.verdict(name, difference),
-        "sentence": wording.headline(row, comparison.reference, name, comparison.confidence),
+        "verdict": kind if difference is None else score_text.verdict(name, difference),
+        "sentence": score_text.headline(row, comparison.reference, name, comparison.confidence),
     }
 
 

@@ -9,7 +9,7 @@ from statistics import stdev
 from typing import Literal
 
 from fewpairs import numbers
-from fewpairs.report import wording
+from fewpairs.report import score_text
 from fewpairs.report.comparison import Comparison, Row
 from fewpairs.scoring.score_table import SCORES
 
@@ -46,7 +46,7 @@ def summary_table(comparison: Comparison) -> Table:
     compared = any(row.differences for row in rows)
     columns = ["Recipe", "Parameters", "MACs"]
     columns += ["Step (ms)"] * timed + ["Memory (MiB)"] * measured
-    columns += [wording.title(name) for name in shown]
+    columns += [score_text.title(name) for name in shown]
     if compared:
         columns += [_difference_title(comparison.headline), "Verdict"]
     body = []
@@ -64,17 +64,17 @@ def summary_table(comparison: Comparison) -> Table:
 
 
 def _difference_title(name: str) -> str:
-    unit = wording.difference_unit(name)
-    return f"{wording.describe(name).title}{f' ({unit})' if unit else ''}, difference"
+    unit = score_text.difference_unit(name)
+    return f"{score_text.describe(name).title}{f' ({unit})' if unit else ''}, difference"
 
 
 def further_table(comparison: Comparison) -> Table | None:
     """The scores that the summary leaves out, such as those with background; None without any."""
-    shown = [name for name in wording.macro_scores(comparison.rows) if name not in comparison.words.main]
+    shown = [name for name in score_text.macro_scores(comparison.rows) if name not in comparison.words.main]
     if not shown:
         return None
     body = [(Cell(row.label, row.attention), *(score_cell(row, name) for name in shown)) for row in comparison.rows]
-    return Table("Further scores", ("Recipe", *(wording.title(name) for name in shown)), tuple(body))
+    return Table("Further scores", ("Recipe", *(score_text.title(name) for name in shown)), tuple(body))
 
 
 def differences_table(comparison: Comparison) -> Table | None:
@@ -89,8 +89,8 @@ def differences_table(comparison: Comparison) -> Table | None:
     body = []
     for row, name, item in found:
         value, judged = difference_cells(row, name)
-        fixed = Cell(wording.span(name, item.runs_low, item.runs_high) or numbers.MISSING)
-        body.append((Cell(row.label, row.attention), Cell(wording.title(name)), value, *[fixed] * both, judged))
+        fixed = Cell(score_text.span(name, item.runs_low, item.runs_high) or numbers.MISSING)
+        body.append((Cell(row.label, row.attention), Cell(score_text.title(name)), value, *[fixed] * both, judged))
     caption = f"Paired differences against {comparison.reference.label}, on the same {comparison.words.units}"
     if both:
         caption += (
@@ -105,12 +105,12 @@ def class_tables(comparison: Comparison) -> tuple[Table, ...]:
     """One table for each score with values by class: a row for each recipe, a column for each class."""
     tables = []
     for name in SCORES:
-        keys = wording.class_scores(comparison.rows, name)
+        keys = score_text.class_scores(comparison.rows, name)
         if not keys:
             continue
         keys, which = _worst(comparison.reference, name, keys)
         body = [(Cell(row.label, row.attention), *(score_cell(row, key) for key in keys)) for row in comparison.rows]
-        caption = f"{wording.title(name)} of {which}"
+        caption = f"{score_text.title(name)} of {which}"
         tables.append(Table(caption, ("Recipe", *(key.partition("/")[2] for key in keys)), tuple(body)))
     return tuple(tables)
 
@@ -118,21 +118,21 @@ def class_tables(comparison: Comparison) -> tuple[Table, ...]:
 def run_classes_table(run: Comparison) -> Table | None:
     """The first row's scores by class: a row for each class, a column for each score; None without any."""
     row = run.rows[0]
-    names = [name for name in SCORES if wording.class_scores([row], name)]
+    names = [name for name in SCORES if score_text.class_scores([row], name)]
     if not names:
         return None
-    classes = list({key.partition("/")[2]: None for name in names for key in wording.class_scores([row], name)})
+    classes = list({key.partition("/")[2]: None for name in names for key in score_text.class_scores([row], name)})
     keys, which = _worst(row, names[0], [f"{names[0]}/{label}" for label in classes])
     shown = [key.partition("/")[2] for key in keys]
     body = [(Cell(label), *(score_cell(row, f"{name}/{label}") for name in names)) for label in shown]
-    return Table(f"Scores of {which}", ("Class", *(wording.title(name) for name in names)), tuple(body))
+    return Table(f"Scores of {which}", ("Class", *(score_text.title(name) for name in names)), tuple(body))
 
 
 def _worst(row: Row, name: str, keys: Sequence[str]) -> tuple[list[str], str]:
     """The scores `name/<class>` to show and a name for their classes: all, or those with the worst scores of `row`."""
     if len(keys) <= CLASSES:
         return list(keys), "each class"
-    sign = 1 if wording.describe(name).higher_is_better else -1
+    sign = 1 if score_text.describe(name).higher_is_better else -1
 
     def place(key: str) -> float:
         value = row.scores[key].value if key in row.scores else None
@@ -151,18 +151,18 @@ def seeds_table(comparison: Comparison) -> Table | None:
     body = []
     for row in comparison.rows:
         values = row.per_seed.get(name, ())
-        cells = [Cell(wording.score(name, value)) for value in values]
+        cells = [Cell(score_text.score(name, value)) for value in values]
         cells += [Cell(numbers.MISSING)] * (width - len(values))
         body.append((Cell(row.label, row.attention), *cells, _spread_cell(name, values)))
     columns = ("Recipe", *(f"Seed {seed}" for seed in seeds), "Spread")
-    return Table(f"{wording.title(name)} of every seed; spread: standard deviation, and range", columns, tuple(body))
+    return Table(f"{score_text.title(name)} of every seed; spread: standard deviation, and range", columns, tuple(body))
 
 
 def _spread_cell(name: str, values: Sequence[float | None]) -> Cell:
     known = [value for value in values if value is not None and math.isfinite(value)]
     if len(known) < 2:
         return Cell(numbers.MISSING)
-    return Cell(wording.score(name, stdev(known)), wording.span(name, min(known), max(known)))
+    return Cell(score_text.score(name, stdev(known)), score_text.span(name, min(known), max(known)))
 
 
 def score_cell(row: Row, name: str) -> Cell:
@@ -170,7 +170,7 @@ def score_cell(row: Row, name: str) -> Cell:
     value = row.scores.get(name)
     if value is None:
         return Cell(numbers.MISSING)
-    return Cell(wording.score(name, value.value), wording.span(name, value.low, value.high))
+    return Cell(score_text.score(name, value.value), score_text.span(name, value.low, value.high))
 
 
 def difference_cells(row: Row, name: str, *, reference: bool = False) -> list[Cell]:
@@ -180,10 +180,10 @@ def difference_cells(row: Row, name: str, *, reference: bool = False) -> list[Ce
     difference = (row.differences or {}).get(name)
     if difference is None:
         return [Cell(numbers.MISSING), Cell("not computed")]
-    kind = wording.verdict_kind(name, difference)
+    kind = score_text.verdict_kind(name, difference)
     tone: Tone = kind if kind in ("better", "worse") else ""
-    value = Cell(wording.difference(name, difference.value), wording.span(name, difference.low, difference.high))
-    return [value, Cell(wording.verdict(name, difference), tone=tone)]
+    value = Cell(score_text.difference(name, difference.value), score_text.span(name, difference.low, difference.high))
+    return [value, Cell(score_text.verdict(name, difference), tone=tone)]
 
 
 def _cost_cells(row: Row, reference: Row) -> list[Cell]:

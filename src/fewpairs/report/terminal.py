@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from fewpairs.report import wording
+from fewpairs.report import score_text
 from fewpairs.report.comparison import Comparison
 from fewpairs.report.table import Cell, Table, summary_table
 
@@ -31,7 +31,7 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
         console.print(_table(summary, columns))
     console.print()
     for row in comparison.rows[1:]:
-        sentence = wording.headline(row, comparison.reference, comparison.headline, comparison.confidence)
+        sentence = score_text.headline(row, comparison.reference, comparison.headline, comparison.confidence)
         console.print(Text.assemble((row.label, "bold"), ": ", sentence), soft_wrap=not console.is_terminal)
 
 

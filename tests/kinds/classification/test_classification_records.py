@@ -16,10 +16,10 @@ from torch.nn import functional as F
 
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.classification.record import (
-    ImageRecord,
+    ClassificationRecord,
+    classification_records,
     confident_mistakes,
     confusions,
-    image_records,
 )
 from fewpairs.kinds.classification.scoring import ClassificationMetric
 from fewpairs.scoring.records import load_records, merge_records, save_records
@@ -30,9 +30,9 @@ values = st.sampled_from([-2.0, 0.0, 1.0, 1.5, 40.0, -3e38])
 rows = st.lists(st.lists(values, min_size=3, max_size=3), min_size=1, max_size=12)
 
 
-def judged(logits: Tensor, labels: list[int]) -> list[ImageRecord]:
+def judged(logits: Tensor, labels: list[int]) -> list[ClassificationRecord]:
     names = [f"image-{index:03d}" for index in range(len(labels))]
-    return image_records(logits, torch.tensor(labels), ids=names, classes=CLASSES)
+    return classification_records(logits, torch.tensor(labels), ids=names, classes=CLASSES)
 
 
 @given(rows, st.data())
@@ -61,7 +61,7 @@ def test_an_output_that_is_not_finite_makes_its_image_wrong_and_no_other(bad: fl
     logits = torch.eye(3)
     logits[1, 1] = bad
     first, second, third = judged(logits, [0, 1, 2])
-    assert second == ImageRecord("image-001", 1, None, None, None, None, CLASSES)
+    assert second == ClassificationRecord("image-001", 1, None, None, None, None, CLASSES)
     assert not second.right
     assert first.right
     assert third.right
@@ -73,11 +73,11 @@ def test_the_batch_changes_no_record(outputs: list[list[float]], data: st.DataOb
     cut = data.draw(st.integers(0, len(outputs)))
     logits = torch.tensor(outputs)
     names = [f"{index}" for index in range(len(labels))]
-    whole = image_records(logits, torch.tensor(labels), ids=names, classes=CLASSES)
+    whole = classification_records(logits, torch.tensor(labels), ids=names, classes=CLASSES)
     parts = [
         record
         for piece in (slice(0, cut), slice(cut, None))
-        for record in image_records(
+        for record in classification_records(
             logits[piece], torch.tensor(labels[piece], dtype=torch.int64), ids=names[piece], classes=CLASSES
         )
     ]
@@ -98,7 +98,7 @@ def test_the_batch_changes_no_record(outputs: list[list[float]], data: st.DataOb
 )
 def test_what_does_not_fit_is_refused(logits: Tensor, labels: Tensor, names: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        image_records(logits, labels, ids=list(names), classes=CLASSES)
+        classification_records(logits, labels, ids=list(names), classes=CLASSES)
 
 
 @given(rows, st.booleans())
@@ -108,16 +108,16 @@ def test_files_give_back_equal_records(tmp_path_factory: pytest.TempPathFactory,
         logits[0] = math.nan
     records = judged(logits, [index % 3 for index in range(len(outputs))])
     path = tmp_path_factory.mktemp("records") / "records.jsonl"
-    save_records(records, path, ImageRecord)
-    assert load_records(path, ImageRecord) == records
+    save_records(records, path, ClassificationRecord)
+    assert load_records(path, ClassificationRecord) == records
     first, *lines = path.read_text().splitlines()
     assert json.loads(first) == {"classes": list(CLASSES)}
     assert len(lines) == len(records)
 
 
 def test_no_images_are_a_file_too(tmp_path: Path) -> None:
-    save_records([], tmp_path / "none.jsonl", ImageRecord)
-    assert load_records(tmp_path / "none.jsonl", ImageRecord) == []
+    save_records([], tmp_path / "none.jsonl", ClassificationRecord)
+    assert load_records(tmp_path / "none.jsonl", ClassificationRecord) == []
 
 
 GOOD = '{"id": "a", "label": 1, "rank": 1, "predicted": 1, "confidence": 0.5, "nll": 0.7}'
@@ -144,16 +144,16 @@ def test_damage_is_named_with_its_line(line: str, tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
     path.write_text('{"classes": ["cat", "dog", "fox"]}\n' + GOOD + "\n" + line + "\n")
     with pytest.raises(DataError, match=r"records\.jsonl, line 3: not a record of a classified image"):
-        load_records(path, ImageRecord)
+        load_records(path, ClassificationRecord)
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
     path.write_text(GOOD + "\n")
     with pytest.raises(DataError, match=r"line 1: .*the first line must name the classes"):
-        load_records(path, ImageRecord)
+        load_records(path, ClassificationRecord)
     with pytest.raises(DataError, match="cannot read"):
-        load_records(tmp_path / "gone.jsonl", ImageRecord)
+        load_records(tmp_path / "gone.jsonl", ClassificationRecord)
 
 
 def test_repeated_images_count_once_and_contradictions_are_refused() -> None:

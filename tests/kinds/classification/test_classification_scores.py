@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fewpairs.errors import InputError
-from fewpairs.kinds.classification.record import ImageRecord
+from fewpairs.kinds.classification.record import ClassificationRecord
 from fewpairs.kinds.classification.scores import tabulate
 from fewpairs.kinds.classification.scoring import ClassificationScoring
 from fewpairs.scoring.bootstrap import _CELLS, _draws, _pool
@@ -24,7 +24,7 @@ SEVEN = tuple("abcdefg")
 TWO = ("cat", "dog")
 
 
-def image_scores(records: list[ImageRecord]) -> dict[str, float]:
+def image_scores(records: list[ClassificationRecord]) -> dict[str, float]:
     return ClassificationScoring().scores(records)
 
 
@@ -36,14 +36,18 @@ def image_paired(baseline: Any, candidate: Any, *, metric: str = "top1", **optio
     return ClassificationScoring().paired(baseline, candidate, metric=metric, **options)
 
 
-def image(number: int, label: int, rank: int | None, classes: tuple[str, ...] = SEVEN, nll: float = 1.0) -> ImageRecord:
+def image(
+    number: int, label: int, rank: int | None, classes: tuple[str, ...] = SEVEN, nll: float = 1.0
+) -> ClassificationRecord:
     if rank is None:
-        return ImageRecord(f"{number:05d}", label, None, None, None, None, classes)
+        return ClassificationRecord(f"{number:05d}", label, None, None, None, None, classes)
     predicted = label if rank == 1 else (label + 1) % len(classes)
-    return ImageRecord(f"{number:05d}", label, rank, predicted, 0.5, nll, classes)
+    return ClassificationRecord(f"{number:05d}", label, rank, predicted, 0.5, nll, classes)
 
 
-def model(rights: np.ndarray, labels: np.ndarray | None = None, classes: tuple[str, ...] = TWO) -> list[ImageRecord]:
+def model(
+    rights: np.ndarray, labels: np.ndarray | None = None, classes: tuple[str, ...] = TWO
+) -> list[ClassificationRecord]:
     """A run that is right on the images where `rights` holds."""
     labels = np.arange(len(rights)) % len(classes) if labels is None else labels
     pairs = enumerate(zip(rights, labels, strict=True))
@@ -210,7 +214,9 @@ def test_equal_seeds_add_nothing() -> None:
     assert (both.low, both.high) == pytest.approx((images.low, images.high))
 
 
-def noisy(generator: np.random.Generator, seeds: int, spread: float, images: int = 200) -> list[list[ImageRecord]]:
+def noisy(
+    generator: np.random.Generator, seeds: int, spread: float, images: int = 200
+) -> list[list[ClassificationRecord]]:
     """Trainings whose accuracy differs by chance of the seed, with standard deviation `spread` around 0.7."""
     return [model(generator.random(images) < 0.7 + spread * generator.normal()) for _ in range(seeds)]
 

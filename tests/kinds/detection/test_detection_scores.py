@@ -16,18 +16,18 @@ from pycocotools.cocoeval import COCOeval
 
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.detection.masks import as_rle, encode_masks
-from fewpairs.kinds.detection.record import PictureRecord
+from fewpairs.kinds.detection.record import DetectionRecord
 from fewpairs.kinds.detection.scores import match_detections
 from fewpairs.kinds.detection.scoring import CocoMetric
 from fewpairs.scoring.records import load_records, merge_records, save_records
-from fewpairs.types import Detections, Objects, Picture
+from fewpairs.types import DetectionItem, Detections, Objects
 
 CLASSES = ("cat", "dog", "bird")
 SIZE = (150, 180)
 NAMES = ("ap", "ap50", "ap75", "aps", "apm", "apl")
 
 
-def picture(rng: np.random.Generator, name: str, objects: int, detections: int) -> tuple[Picture, Detections]:
+def picture(rng: np.random.Generator, name: str, objects: int, detections: int) -> tuple[DetectionItem, Detections]:
     """Objects of all three ranges of area, one in five a crowd, and detections near some of them."""
 
     def box(side: float) -> list[float]:
@@ -48,7 +48,7 @@ def picture(rng: np.random.Generator, name: str, objects: int, detections: int) 
         for boxes in (truth, found[order])
     )
     area = masks.sum(axis=(1, 2)).astype(np.float32) * 0.9
-    item = Picture(
+    item = DetectionItem(
         torch.zeros(1, 3, *SIZE),
         name,
         Objects(
@@ -76,20 +76,22 @@ def filled(box: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def judged() -> list[tuple[Picture, Detections]]:
+def judged() -> list[tuple[DetectionItem, Detections]]:
     rng = np.random.default_rng(5)
     numbers = [(5, 9), (0, 3), (4, 0), (0, 0), (8, 14), (3, 5), (6, 20), (2, 2)]
     return [picture(rng, f"{i}.png", *each) for i, each in enumerate(numbers)]
 
 
-def evaluated(judged: list[tuple[Picture, Detections]], *, masks: bool) -> CocoMetric:
+def evaluated(judged: list[tuple[DetectionItem, Detections]], *, masks: bool) -> CocoMetric:
     metric = CocoMetric(CLASSES, masks=masks)
     for item, found in judged:
         metric.update([found], item)
     return metric
 
 
-def by_cocoeval(judged: list[tuple[Picture, Detections]], kind: str, folder: Path, label: int | None = None) -> list:
+def by_cocoeval(
+    judged: list[tuple[DetectionItem, Detections]], kind: str, folder: Path, label: int | None = None
+) -> list:
     """The first six numbers of COCOeval's own summary."""
     annotations, results = [], []
     for number, (item, found) in enumerate(judged, start=1):
@@ -184,7 +186,7 @@ def test_nothing_found_is_zero_and_nothing_to_find_is_not_defined(judged: list) 
     nothing = Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.long))
     without = evaluated([(item, nothing) for item, _ in judged], masks=False).compute()
     assert without["ap"] == without["ap50"] == without["aps"] == 0
-    empty = Picture(torch.zeros(1, 3, *SIZE), "a", Objects.none())
+    empty = DetectionItem(torch.zeros(1, 3, *SIZE), "a", Objects.none())
     scores = evaluated([(empty, judged[0][1])], masks=False).compute()
     assert all(math.isnan(scores[name]) for name in NAMES)
     assert all(math.isnan(value) for value in evaluated([(empty, nothing)], masks=False).compute().values())
@@ -211,8 +213,8 @@ def test_detections_that_are_not_finite_are_left_out_and_counted(judged: list) -
 
 def test_records_go_through_a_file(judged: list, tmp_path: Path) -> None:
     records = evaluated(judged, masks=True).records
-    save_records(records, tmp_path / "records.jsonl", PictureRecord)
-    assert load_records(tmp_path / "records.jsonl", PictureRecord) == records
+    save_records(records, tmp_path / "records.jsonl", DetectionRecord)
+    assert load_records(tmp_path / "records.jsonl", DetectionRecord) == records
 
 
 @pytest.mark.parametrize(
@@ -229,11 +231,11 @@ def test_records_go_through_a_file(judged: list, tmp_path: Path) -> None:
 )
 def test_a_damaged_record_is_refused_with_its_line(judged: list, tmp_path: Path, change: dict, message: str) -> None:
     path = tmp_path / "records.jsonl"
-    save_records(evaluated(judged[:1], masks=True).records, path, PictureRecord)
+    save_records(evaluated(judged[:1], masks=True).records, path, DetectionRecord)
     first, second = path.read_text().splitlines()
     path.write_text(f"{first}\n{json.dumps(json.loads(second) | change)}\n")
     with pytest.raises(DataError, match=rf"line 2: .*{message}"):
-        load_records(path, PictureRecord)
+        load_records(path, DetectionRecord)
 
 
 def test_what_does_not_fit_is_refused(judged: list) -> None:
@@ -256,4 +258,4 @@ def test_what_does_not_fit_is_refused(judged: list) -> None:
 
 def test_records_are_plain_data(judged: list) -> None:
     (record,) = evaluated(judged[:1], masks=True).records
-    assert PictureRecord.from_dict(json.loads(json.dumps(record.to_dict())), CLASSES) == record
+    assert DetectionRecord.from_dict(json.loads(json.dumps(record.to_dict())), CLASSES) == record

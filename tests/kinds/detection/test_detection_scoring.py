@@ -9,16 +9,16 @@ import pytest
 import torch
 
 from fewpairs.errors import InputError
-from fewpairs.kinds.detection.record import PictureRecord
+from fewpairs.kinds.detection.record import DetectionRecord
 from fewpairs.kinds.detection.scores import detection_scores
 from fewpairs.kinds.detection.scoring import CocoMetric, DetectionScoring
 from fewpairs.scoring.score_table import DETECTION_SCORES, find_score
-from fewpairs.types import Detections, Objects, Picture
+from fewpairs.types import DetectionItem, Detections, Objects
 
 CLASSES = ("cat", "dog")
 
 
-def run(shift: float, *, images: int = 12, seed: int = 0, noise: int = 0) -> list[PictureRecord]:
+def run(shift: float, *, images: int = 12, seed: int = 0, noise: int = 0) -> list[DetectionRecord]:
     """Images with three objects each, found `shift` px beside their places, some with a false alarm."""
     truth, chance = np.random.default_rng(seed), np.random.default_rng((seed, noise))
     metric = CocoMetric(CLASSES)
@@ -29,7 +29,7 @@ def run(shift: float, *, images: int = 12, seed: int = 0, noise: int = 0) -> lis
         objects = Objects(boxes, labels, None, torch.zeros(3, dtype=torch.bool), torch.full((3,), 900.0))
         found = torch.cat([boxes + shift, torch.tensor([[0.0, 0, 9, 9]])])
         scores = torch.from_numpy(chance.uniform(0, 1, 4).astype(np.float32))
-        item = Picture(torch.zeros(1, 3, 100, 100), f"{image:03}.png", objects)
+        item = DetectionItem(torch.zeros(1, 3, 100, 100), f"{image:03}.png", objects)
         metric.update([Detections(found, scores, torch.cat([labels, labels[:1]]))], item)
     return metric.records
 

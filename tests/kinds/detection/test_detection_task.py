@@ -7,7 +7,7 @@ import torch
 
 from fewpairs.errors import InputError
 from fewpairs.kinds.detection.task import TERMS, Detection
-from fewpairs.types import Detections, Objects, Picture, Pictures
+from fewpairs.types import DetectionBatch, DetectionItem, Detections, Objects
 
 BOX = torch.tensor([[1.0, 1.0, 5.0, 6.0]])
 
@@ -18,14 +18,14 @@ def found(label: int = 0, *, masks: bool = False) -> Detections:
     return Detections(BOX, torch.tensor([0.9]), torch.tensor([label]), mask if masks else None)
 
 
-def picture(*, masks: bool = False) -> Picture:
+def picture(*, masks: bool = False) -> DetectionItem:
     truth = Objects(BOX, torch.tensor([0]), found(masks=masks).masks, torch.tensor([False]), torch.tensor([20.0]))
-    return Picture(torch.rand(1, 3, 8, 9), "a.png", truth)
+    return DetectionItem(torch.rand(1, 3, 8, 9), "a.png", truth)
 
 
-def batch() -> Pictures:
+def batch() -> DetectionBatch:
     one = picture()
-    return Pictures((one.image[0],), (one.objects,), (one.id,))
+    return DetectionBatch((one.image[0],), (one.objects,), (one.id,))
 
 
 def test_the_detectors_losses_are_weighted_by_name() -> None:

@@ -14,21 +14,21 @@ from numpy.typing import NDArray
 from fewpairs.kinds.segmentation.layouts.uw_madison import UWMadison
 from fewpairs.kinds.segmentation.phantom.phantom import make_phantom
 from fewpairs.kinds.segmentation.preparation import prepare
-from fewpairs.kinds.segmentation.record import ScanStatistics, scan_statistics
+from fewpairs.kinds.segmentation.record import SegmentationRecord, segmentation_record
 from fewpairs.kinds.segmentation.store import Store
 
 CLASSES = ("stomach", "bowel")
-MakeRecord = Callable[..., ScanStatistics]
+MakeRecord = Callable[..., SegmentationRecord]
 
 
 def make_record(
     seed: int, *, case: str = "", scan: str = "", error: float = 0.1, density: float = 0.3, surface: bool = False
-) -> ScanStatistics:
+) -> SegmentationRecord:
     """Random overlapping masks in which a share `error` of the voxels is predicted wrongly."""
     generator = np.random.default_rng(seed)
     truth: NDArray[np.bool_] = generator.random((3, 2, 6, 5)) < density
     prediction = truth ^ (generator.random(truth.shape) < error)
-    return scan_statistics(
+    return segmentation_record(
         prediction,
         truth,
         (3.0, 1.5, 1.0),

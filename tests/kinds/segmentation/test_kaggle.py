@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 
 from fewpairs.kinds.segmentation.empty import EmptyRule
 from fewpairs.kinds.segmentation.kaggle import hausdorff_score, slice_dice
-from fewpairs.kinds.segmentation.record import scan_statistics
+from fewpairs.kinds.segmentation.record import segmentation_record
 from fewpairs.kinds.segmentation.scores import compute_scores
 
 
@@ -54,7 +54,7 @@ def test_the_score_weighs_slices_and_volumes_whatever_the_rule(rule: EmptyRule) 
     truth[1:3, 0, 1:4, 1:4] = True
     prediction = truth.copy()
     prediction[2, 0] = False
-    record = scan_statistics(prediction, truth, (3.0, 1.0, 1.0), scan="s", case="c")
+    record = segmentation_record(prediction, truth, (3.0, 1.0, 1.0), scan="s", case="c")
     score = compute_scores([record], rule=rule)["kaggle"]
     # Dice: slices 1 and 2 of the first class count (1 and 0); Hausdorff: nothing predicted outside, absent class is 1.
     assert score == pytest.approx(0.4 * 0.5 + 0.6 * 1.0)

@@ -16,11 +16,11 @@ from torchmetrics.functional.segmentation import dice_score
 
 from fewpairs.errors import InputError
 from fewpairs.kinds.segmentation.empty import EmptyRule
-from fewpairs.kinds.segmentation.record import ScanStatistics, scan_statistics
+from fewpairs.kinds.segmentation.record import SegmentationRecord, segmentation_record
 from fewpairs.kinds.segmentation.scores import compute_scores, scores_by_case
 from fewpairs.scoring.score_table import SEGMENTATION_SCORES, find_score
 
-MakeRecord = Callable[..., ScanStatistics]
+MakeRecord = Callable[..., SegmentationRecord]
 UNIT = (1.0, 1.0, 1.0)
 labels = arrays(np.int64, (3, 5, 4), elements=st.integers(0, 3))
 
@@ -32,7 +32,7 @@ def one_hot(label: np.ndarray) -> np.ndarray:
 def pooled(prediction: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     """Scores of label maps, with each slice a scan of its own, so that pooling has something to do."""
     records = [
-        scan_statistics(one_hot(p[None]), one_hot(t[None]), UNIT, scan=str(i), case=str(i), surface=False)
+        segmentation_record(one_hot(p[None]), one_hot(t[None]), UNIT, scan=str(i), case=str(i), surface=False)
         for i, (p, t) in enumerate(zip(prediction, truth, strict=True))
     ]
     return compute_scores(records)
@@ -63,7 +63,7 @@ def test_exclusive_classes_score_as_in_torchmetrics(prediction: np.ndarray, trut
 
 @given(arrays(bool, (3, 2, 5, 4)), arrays(bool, (3, 2, 5, 4)))
 def test_overlapping_classes_are_binary_questions_each(prediction: np.ndarray, truth: np.ndarray) -> None:
-    scores = compute_scores([scan_statistics(prediction, truth, UNIT, scan="s", case="c", surface=False)])
+    scores = compute_scores([segmentation_record(prediction, truth, UNIT, scan="s", case="c", surface=False)])
     for j in range(2):
         p, t = torch.from_numpy(prediction[:, j]), torch.from_numpy(truth[:, j])
         if not (p | t).any():
@@ -96,10 +96,10 @@ def test_pooling_two_scans_is_scoring_their_union() -> None:
     generator = np.random.default_rng(1)
     truth, prediction = generator.random((2, 6, 2, 5, 4)) < 0.4
     parts = [
-        scan_statistics(prediction[i : i + 2], truth[i : i + 2], UNIT, scan=str(i), case=str(i), surface=False)
+        segmentation_record(prediction[i : i + 2], truth[i : i + 2], UNIT, scan=str(i), case=str(i), surface=False)
         for i in (0, 2, 4)
     ]
-    whole = scan_statistics(prediction, truth, UNIT, scan="all", case="all", surface=False)
+    whole = segmentation_record(prediction, truth, UNIT, scan="all", case="all", surface=False)
     expected = compute_scores([whole])
     scores = compute_scores(parts)
     for name in scores:
@@ -148,8 +148,8 @@ class TestEmptyMasks:
         for mask, present in zip(second, (truth, prediction), strict=True):
             mask[1:3, :, 2:4, 2:4] = present
         records = [
-            scan_statistics(found, found, self.spacing, scan="found", case="a"),
-            scan_statistics(second[1], second[0], self.spacing, scan="other", case="b"),
+            segmentation_record(found, found, self.spacing, scan="found", case="a"),
+            segmentation_record(second[1], second[0], self.spacing, scan="other", case="b"),
         ]
         return compute_scores(records, rule=rule)
 
@@ -171,8 +171,8 @@ class TestEmptyMasks:
         found[1:3, :, 2:4, 2:4] = True
         missed, empty = np.zeros_like(found), np.zeros_like(found)
         records = [
-            scan_statistics(missed, found, self.spacing, scan="missed", case="a"),
-            scan_statistics(empty, empty, self.spacing, scan="absent", case="b"),
+            segmentation_record(missed, found, self.spacing, scan="missed", case="a"),
+            segmentation_record(empty, empty, self.spacing, scan="absent", case="b"),
         ]
         scores = compute_scores(records, rule=rule)
         assert scores["dice_per_scan"] == (dice - 1) / dice
@@ -189,7 +189,7 @@ class TestEmptyMasks:
         truth[0, 0, :2] = True
         prediction = truth.copy()
         prediction[0, 0, 0] = False
-        scores = compute_scores([scan_statistics(prediction, truth, UNIT, scan="s", case="c")])
+        scores = compute_scores([segmentation_record(prediction, truth, UNIT, scan="s", case="c")])
         assert math.isnan(scores["jaccard/1"])
         assert scores["jaccard"] == 0.5
 
@@ -198,7 +198,7 @@ class TestEmptyMasks:
         truth[0, 0, :2] = True
         prediction = truth.copy()
         prediction[0, 1, 3, 3] = True
-        scores = compute_scores([scan_statistics(prediction, truth, UNIT, scan="s", case="c")])
+        scores = compute_scores([segmentation_record(prediction, truth, UNIT, scan="s", case="c")])
         assert (scores["jaccard/1"], scores["jaccard"], scores["jaccard_weighted"]) == (0.0, 0.5, 1.0)
 
     def test_missing_more_never_helps(self) -> None:
@@ -207,8 +207,10 @@ class TestEmptyMasks:
         truth[1, 0, 1:4, 1:4] = True
         drawn = np.roll(truth, 3, axis=3)
         for rule in EmptyRule:
-            bad = compute_scores([scan_statistics(drawn, truth, UNIT, scan="s", case="c")], rule=rule)
-            none = compute_scores([scan_statistics(np.zeros_like(truth), truth, UNIT, scan="s", case="c")], rule=rule)
+            bad = compute_scores([segmentation_record(drawn, truth, UNIT, scan="s", case="c")], rule=rule)
+            none = compute_scores(
+                [segmentation_record(np.zeros_like(truth), truth, UNIT, scan="s", case="c")], rule=rule
+            )
             assert none["hd95_mm"] > bad["hd95_mm"]
             assert none["kaggle"] < bad["kaggle"]
 

@@ -9,18 +9,18 @@ import torch
 from PIL import Image
 
 from fewpairs.kinds.segmentation.pictures import ranked_cases
-from fewpairs.kinds.segmentation.record import ScanStatistics, scan_statistics
+from fewpairs.kinds.segmentation.record import SegmentationRecord, segmentation_record
 from fewpairs.runs.config import load_experiment
 from fewpairs.scoring.records import load_records
 
 
-def record(case: str, hit: float) -> ScanStatistics:
+def record(case: str, hit: float) -> SegmentationRecord:
     """A scan of one class of 100 pixels, of which the share `hit` is found, with surfaces measured."""
     truth = torch.zeros(1, 1, 10, 10, dtype=torch.bool)
     truth[..., :] = True
     predicted = truth.clone()
     predicted.view(-1)[: round(100 * (1 - hit))] = False
-    return scan_statistics(predicted, truth, (1.0, 1.0, 1.0), scan=case, case=case, classes=("a",))
+    return segmentation_record(predicted, truth, (1.0, 1.0, 1.0), scan=case, case=case, classes=("a",))
 
 
 def test_best_median_and_worst_are_what_they_say() -> None:
@@ -44,7 +44,7 @@ def test_a_case_is_shown_once(hits: tuple[float, ...], ranks: list[str]) -> None
 
 def test_pictures_of_a_run(tiny: list[str], trained: Path) -> None:
     experiment = load_experiment("setr_kv_small", tiny)
-    records = load_records(trained / "records-best.jsonl", ScanStatistics)
+    records = load_records(trained / "records-best.jsonl", SegmentationRecord)
     overlays = experiment.pictures(trained, records, weights="best", headline="dice")
     assert overlays[0].rank == "best"
     for overlay in overlays:

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from fewpairs.errors import InputError
 from fewpairs.kinds.segmentation.empty import EmptyRule
-from fewpairs.kinds.segmentation.record import ScanStatistics, scan_statistics
+from fewpairs.kinds.segmentation.record import SegmentationRecord, segmentation_record
 from fewpairs.kinds.segmentation.scores import compute_scores
 from fewpairs.kinds.segmentation.scoring import SegmentationScoring
 from fewpairs.scoring.interval import Interval, PairedDifference, verdict
 
-MakeRecord = Callable[..., ScanStatistics]
+MakeRecord = Callable[..., SegmentationRecord]
 
 
 def intervals(runs: Any, *, rule: EmptyRule = EmptyRule.STRICT, **options: Any) -> dict[str, Interval]:
@@ -31,9 +31,9 @@ def paired(baseline: Any, candidate: Any, *, metric: str = "dice", **options: An
     return SegmentationScoring().paired(baseline, candidate, metric=metric, **options)
 
 
-def counted(case: int, right: int, wrong: int) -> ScanStatistics:
+def counted(case: int, right: int, wrong: int) -> SegmentationRecord:
     """A scan of 100 true voxels of which `right` were found, and `wrong` invented ones."""
-    return ScanStatistics(
+    return SegmentationRecord(
         scan=f"scan{case}",
         case=f"case{case:03d}",
         classes=("organ",),
@@ -50,7 +50,7 @@ def counted(case: int, right: int, wrong: int) -> ScanStatistics:
     )
 
 
-def model(offset: float, seed: int, cases: int = 30) -> list[ScanStatistics]:
+def model(offset: float, seed: int, cases: int = 30) -> list[SegmentationRecord]:
     generator = np.random.default_rng(seed)
     right = np.clip(generator.normal(80 + offset, 5, cases), 0, 100).astype(int)
     return [counted(i, int(r), 10) for i, r in enumerate(right)]
@@ -129,7 +129,7 @@ def test_a_class_that_one_case_has_gets_no_interval_though_others_do() -> None:
         prediction = truth.copy()
         prediction[0, :, :, 0] = True
         prediction[0, 1, :, 0] = False
-        records.append(scan_statistics(prediction, truth, (1.0, 1.0, 1.0), scan=str(case), case=str(case)))
+        records.append(segmentation_record(prediction, truth, (1.0, 1.0, 1.0), scan=str(case), case=str(case)))
     result = intervals(records, samples=200)
     assert result["jaccard/0"].low is not None
     for name in ("jaccard/1", "dice/1", "hd95_mm/1"):
@@ -139,7 +139,7 @@ def test_a_class_that_one_case_has_gets_no_interval_though_others_do() -> None:
 
 def test_a_score_that_is_not_defined_is_no_number() -> None:
     empty = np.zeros((1, 1, 2, 2), dtype=bool)
-    records = [scan_statistics(empty, empty, (1.0, 1.0, 1.0), scan=str(i), case=str(i)) for i in range(3)]
+    records = [segmentation_record(empty, empty, (1.0, 1.0, 1.0), scan=str(i), case=str(i)) for i in range(3)]
     interval = intervals(records, samples=100)["jaccard"]
     assert interval == Interval(None, None, None, 0.95, "no case defines this score")
     json.dumps(interval.to_dict(), allow_nan=False)
@@ -289,7 +289,8 @@ def test_seeds_must_be_measured_alike(record: MakeRecord) -> None:
 def test_the_rule_reaches_the_interval() -> None:
     empty, full = np.zeros((1, 1, 3, 3), dtype=bool), np.ones((1, 1, 3, 3), dtype=bool)
     records = [
-        scan_statistics(mask, mask, (1.0, 1.0, 1.0), scan=str(i), case=str(i)) for i, mask in enumerate((empty, full))
+        segmentation_record(mask, mask, (1.0, 1.0, 1.0), scan=str(i), case=str(i))
+        for i, mask in enumerate((empty, full))
     ]
     strict, credit = (intervals(records, rule=rule)["dice_per_scan"] for rule in (EmptyRule.STRICT, EmptyRule.CREDIT))
     assert strict.low is None

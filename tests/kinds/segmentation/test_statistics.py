@@ -15,16 +15,16 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from fewpairs.errors import DataError, InputError
-from fewpairs.kinds.segmentation.record import ScanStatistics, scan_statistics
+from fewpairs.kinds.segmentation.record import SegmentationRecord, segmentation_record
 from fewpairs.scoring.records import load_records, merge_records, save_records
 
-MakeRecord = Callable[..., ScanStatistics]
+MakeRecord = Callable[..., SegmentationRecord]
 stacks = arrays(bool, (3, 2, 4, 5))
 
 
 @given(stacks, stacks)
 def test_counts_are_those_of_single_voxels(prediction: np.ndarray, truth: np.ndarray) -> None:
-    record = scan_statistics(prediction, truth, (1.0, 1.0, 1.0), scan="s", case="c", surface=False)
+    record = segmentation_record(prediction, truth, (1.0, 1.0, 1.0), scan="s", case="c", surface=False)
     for j in range(2):
         p, t = prediction[:, j], truth[:, j]
         assert record.true_positive[j] == (p & t).sum()
@@ -38,15 +38,15 @@ def test_counts_are_those_of_single_voxels(prediction: np.ndarray, truth: np.nda
 
 @given(stacks, stacks)
 def test_a_record_survives_json(prediction: np.ndarray, truth: np.ndarray) -> None:
-    record = scan_statistics(prediction, truth, (3.0, 1.5, 1.5), scan="s", case="c")
-    assert ScanStatistics.from_dict(json.loads(json.dumps(record.to_dict(), allow_nan=False))) == record
+    record = segmentation_record(prediction, truth, (3.0, 1.5, 1.5), scan="s", case="c")
+    assert SegmentationRecord.from_dict(json.loads(json.dumps(record.to_dict(), allow_nan=False))) == record
 
 
 def test_tensors_arrays_and_numbers_are_the_same_to_it() -> None:
     truth = torch.rand(3, 2, 4, 5) > 0.5
     prediction = torch.rand(3, 2, 4, 5) > 0.5
-    first = scan_statistics(prediction, truth, (1.0, 1.0, 1.0), scan="s", case="c")
-    second = scan_statistics(prediction.numpy(), truth.float(), (1.0, 1.0, 1.0), scan="s", case="c")
+    first = segmentation_record(prediction, truth, (1.0, 1.0, 1.0), scan="s", case="c")
+    second = segmentation_record(prediction.numpy(), truth.float(), (1.0, 1.0, 1.0), scan="s", case="c")
     assert first == second
 
 
@@ -55,7 +55,7 @@ def test_a_class_that_either_side_lacks_has_no_distance() -> None:
     truth[:, :2, 1:3, 1:3] = True
     prediction = np.zeros_like(truth)
     prediction[:, 1:, 1:3, 1:3] = True
-    record = scan_statistics(prediction, truth, (2.0, 1.0, 1.0), scan="s", case="c")
+    record = segmentation_record(prediction, truth, (2.0, 1.0, 1.0), scan="s", case="c")
     assert record.hd95_mm == (None, 0.0, None)
     assert record.diagonal_mm == pytest.approx(np.sqrt(4**2 + 4**2 + 4**2))
     assert record.hausdorff_score == (0.0, 1.0, 0.0)
@@ -83,7 +83,7 @@ def test_what_does_not_fit_is_refused(arguments: dict[str, object], message: str
         "case": "c",
     }
     with pytest.raises(InputError, match=message):
-        scan_statistics(**(good | arguments))
+        segmentation_record(**(good | arguments))
 
 
 @given(st.permutations(range(6)), st.lists(st.integers(0, 5), max_size=4))
@@ -107,8 +107,8 @@ def test_records_of_other_classes_are_refused(record: MakeRecord) -> None:
 
 def test_records_survive_a_file(record: MakeRecord, tmp_path: Path) -> None:
     records = [record(seed, surface=seed > 1) for seed in range(4)]
-    save_records(records, tmp_path / "records.jsonl", ScanStatistics)
-    assert load_records(tmp_path / "records.jsonl", ScanStatistics) == records
+    save_records(records, tmp_path / "records.jsonl", SegmentationRecord)
+    assert load_records(tmp_path / "records.jsonl", SegmentationRecord) == records
 
 
 @pytest.mark.parametrize(
@@ -133,16 +133,16 @@ def test_a_damaged_record_names_file_and_line(
     damage(bad)
     path.write_text(f"{json.dumps(good)}\n{json.dumps(bad)}\n")
     with pytest.raises(DataError, match=r"records\.jsonl, line 2"):
-        load_records(path, ScanStatistics)
+        load_records(path, SegmentationRecord)
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", "3", '{"scan": '])
 def test_a_line_that_is_no_record_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "records.jsonl").write_text(text)
     with pytest.raises(DataError, match="line 1"):
-        load_records(tmp_path / "records.jsonl", ScanStatistics)
+        load_records(tmp_path / "records.jsonl", SegmentationRecord)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"cannot read .*nothing\.jsonl"):
-        load_records(tmp_path / "nothing.jsonl", ScanStatistics)
+        load_records(tmp_path / "nothing.jsonl", SegmentationRecord)

@@ -22,7 +22,11 @@ from fewpairs.attention import KNN, KV, Variant
 from fewpairs.errors import InputError
 from fewpairs.kinds.classification.experiment import ClassificationExperiment, ClassifierConfig, LabelledData
 from fewpairs.kinds.classification.view import LabelledView
-from fewpairs.kinds.self_distillation.experiment import DinoExperiment, DistillationConfig, EncoderConfig
+from fewpairs.kinds.self_distillation.experiment import (
+    EncoderConfig,
+    SelfDistillationConfig,
+    SelfDistillationExperiment,
+)
 from fewpairs.kinds.self_distillation.multicrop import MultiCrop
 from fewpairs.models.dino import DinoPair, ProjectionHead, TeacherSchedule
 from fewpairs.runs.config import load_experiment, to_yaml
@@ -57,24 +61,24 @@ def textures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def experiment(
     root: Path, attention: Variant = KNN(topk=0.5), crops: dict[str, Any] | None = None, **fit: Any
-) -> DinoExperiment:
+) -> SelfDistillationExperiment:
     settings: dict[str, Any] = {"steps": 4, "batch_size": 8, "clip": 3.0, "monitor": "knn_top1", "device": "cpu"}
     settings |= {"evaluate_every": 50, "checkpoint_every": 50, "log_every": 1, **fit}
-    return DinoExperiment(
+    return SelfDistillationExperiment(
         name="textures",
         model=EncoderConfig(attention=attention, outputs=64, hidden=64, bottleneck=32),
         data=LabelledData(root=str(root)),
         view=LabelledView(size=(16, 16), channels=1, crop_pct=1.0),
         crops=MultiCrop(**{"local_size": (8, 8), "local_crops": 2, "blur": 0.0, "solarise": 0.0, **(crops or {})}),
         teacher=TeacherSchedule(momentum=0.96, warmup=settings["steps"] // 2, temperature=0.04, freeze=1),
-        task=DistillationConfig(neighbours=5),
+        task=SelfDistillationConfig(neighbours=5),
         fit=FitConfig(**settings),
         optimizer=OptimizerConfig(lr=2e-3, weight_decay=0.04, weight_decay_end=0.4),
         schedule=ScheduleConfig(warmup=1),
     )
 
 
-def run(one: DinoExperiment | ClassificationExperiment, folder: Path, *, resume: bool = False) -> None:
+def run(one: SelfDistillationExperiment | ClassificationExperiment, folder: Path, *, resume: bool = False) -> None:
     """Training alone, without the report."""
     if not resume:
         RunFolder(folder).create(to_yaml(one))
@@ -205,7 +209,7 @@ def test_mistakes(textures: Path) -> None:
     with pytest.raises(InputError, match=r"fit\.maximise=False would keep the worst"):
         experiment(textures, maximise=False)
     with pytest.raises(InputError, match=r"task\.bank=0"):
-        DistillationConfig(bank=0)
+        SelfDistillationConfig(bank=0)
     with pytest.raises(InputError, match=r"crops\.local_size=\[9, 8\]: vit_nano cannot take crops of this size"):
         experiment(textures, crops={"local_size": (9, 8)}).build(progress=False)
     with pytest.raises(InputError, match=r"crops\.local_size=\[8, 8\]: swin_nano"):
@@ -214,7 +218,7 @@ def test_mistakes(textures: Path) -> None:
         load_experiment_with(one, "crops.local_scale=[0.5, 0.1]")
 
 
-def load_experiment_with(one: DinoExperiment, override: str) -> None:
+def load_experiment_with(one: SelfDistillationExperiment, override: str) -> None:
     from fewpairs.runs.config import merge, parse_override, to_dict, validate
 
     validate(merge(to_dict(one), [parse_override(override)]))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fewpairs.errors import InputError
 from fewpairs.kinds.self_distillation.task import SelfDistillation
-from fewpairs.types import Crops, Distilled, Exemplars
+from fewpairs.types import Crops, DistillationOutputs, Exemplars
 
 CLASSES = tuple(map(str, range(10)))
 TASK = SelfDistillation(CLASSES)
@@ -19,16 +19,16 @@ TASK = SelfDistillation(CLASSES)
 
 def outputs(
     views: int = 4, seen: int = 2, images: int = 3, size: int = 7, temperature: float = 0.05, scale: float = 0.5
-) -> Distilled:
+) -> DistillationOutputs:
     student = (scale * torch.randn(views, images, size)).requires_grad_()
-    return Distilled(student, scale * torch.randn(seen, images, size), 0.1 * torch.randn(size), temperature)
+    return DistillationOutputs(student, scale * torch.randn(seen, images, size), 0.1 * torch.randn(size), temperature)
 
 
 def batch(images: int = 3) -> Crops:
     return Crops((torch.zeros(images, 1, 8, 8),) * 2, tuple(map(str, range(images))))
 
 
-def plain(one: Distilled, temperature: float = 0.1) -> float:
+def plain(one: DistillationOutputs, temperature: float = 0.1) -> float:
     """Pair by pair, image by image, output by output."""
     total, pairs = 0.0, 0
     for g, teacher in enumerate(one.teacher.double()):
@@ -67,20 +67,20 @@ def test_the_gradient_is_the_cross_entropys() -> None:
 
 def test_terms_tell_a_collapse() -> None:
     constant = torch.randn(7).expand(2, 3, 7)
-    same = Distilled(2 * constant.repeat(2, 1, 1), constant, torch.zeros(7), 0.05)
+    same = DistillationOutputs(2 * constant.repeat(2, 1, 1), constant, torch.zeros(7), 0.05)
     terms = TASK.loss(same, batch())
     assert float(terms["divergence"]) == pytest.approx(0, abs=1e-5)
-    centred = TASK.loss(Distilled(same.student, constant, constant[0, 0], 0.05), batch())
+    centred = TASK.loss(DistillationOutputs(same.student, constant, constant[0, 0], 0.05), batch())
     assert float(centred["entropy"]) == pytest.approx(math.log(7))
     one_hot = 5 * torch.eye(7)[0].expand(2, 3, 7)
-    sharp = TASK.loss(Distilled(same.student, one_hot, torch.zeros(7), 0.05), batch())
+    sharp = TASK.loss(DistillationOutputs(same.student, one_hot, torch.zeros(7), 0.05), batch())
     assert float(sharp["entropy"]) == pytest.approx(0, abs=1e-6)
 
 
 def test_half_precision_is_computed_in_single() -> None:
     one = outputs()
-    low = Distilled(one.student.bfloat16(), one.teacher.bfloat16(), one.centre, one.temperature)
-    again = Distilled(low.student.float(), low.teacher.float(), one.centre, one.temperature)
+    low = DistillationOutputs(one.student.bfloat16(), one.teacher.bfloat16(), one.centre, one.temperature)
+    again = DistillationOutputs(low.student.float(), low.teacher.float(), one.centre, one.temperature)
     with torch.autocast("cpu", torch.bfloat16):
         terms = TASK.loss(low, batch())
     expected = TASK.loss(again, batch())
@@ -107,7 +107,7 @@ def test_features_become_unit_vectors() -> None:
         (outputs(), 4, "views of 3 images for a batch of 4"),
     ],
 )
-def test_mistakes_in_the_outputs(one: Distilled, images: int, named: str) -> None:
+def test_mistakes_in_the_outputs(one: DistillationOutputs, images: int, named: str) -> None:
     with pytest.raises(InputError, match=named):
         TASK.loss(one, batch(images))
 

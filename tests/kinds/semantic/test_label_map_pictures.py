@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from fewpairs.errors import InputError
-from fewpairs.kinds.semantic.label_maps import label_overlay, label_strip, paletted
+from fewpairs.kinds.semantic.overlays import label_overlay, label_strip, paletted
 from fewpairs.types import IGNORE
 
 COLOURS = ((0, 0, 0), (255, 0, 0), (0, 255, 0))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fewpairs.errors import DataError, InputError
-from fewpairs.kinds.semantic.record import SceneRecord, scene_record
+from fewpairs.kinds.semantic.record import SemanticRecord, semantic_record
 from fewpairs.kinds.semantic.scores import scene_scores
 from fewpairs.kinds.semantic.scoring import SemanticMetric, SemanticScoring
 from fewpairs.scoring.records import merge_records
@@ -19,7 +19,7 @@ CLASSES = ("sky", "sea", "sand")
 
 
 def record(prediction, label, name="a", case=None):
-    return scene_record(
+    return semantic_record(
         torch.tensor(prediction, dtype=torch.uint8),
         torch.tensor(label, dtype=torch.uint8),
         id=name,
@@ -126,7 +126,7 @@ def test_the_metric_takes_one_image_at_a_time():
     with pytest.raises(InputError, match="evaluated twice"):
         metric.merge([record([[1, 1]], [[0, 1]], "x")])
     with pytest.raises(InputError, match="'b' has the classes p, q but image 'a' has sky"):
-        merge_records([record([[0]], [[0]]), SceneRecord("b", "b", (), ("p", "q"))])
+        merge_records([record([[0]], [[0]]), SemanticRecord("b", "b", (), ("p", "q"))])
 
 
 def test_nothing_to_score_and_bad_classes_are_refused():
@@ -151,14 +151,14 @@ def test_intervals_hold_the_score_of_the_whole_set():
 
 def test_intervals_of_patients_are_wider_than_those_of_their_alike_images():
     records = [
-        SceneRecord(f"{case}-{copy}", str(case), one.pairs, CLASSES)
+        SemanticRecord(f"{case}-{copy}", str(case), one.pairs, CLASSES)
         for case, one in enumerate(made(5, 6))
         for copy in range(5)
     ]
     cases = SemanticScoring("cases").intervals([records], samples=400)["miou"]
-    images = SemanticScoring().intervals([[SceneRecord(r.id, r.id, r.pairs, CLASSES) for r in records]], samples=400)[
-        "miou"
-    ]
+    images = SemanticScoring().intervals(
+        [[SemanticRecord(r.id, r.id, r.pairs, CLASSES) for r in records]], samples=400
+    )["miou"]
     assert cases.high - cases.low > 1.5 * (images.high - images.low)
     assert SemanticScoring("cases").count(records) == 6
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from fewpairs.errors import InputError
 from fewpairs.kinds.classification.dataset import LabelledChunks
-from fewpairs.kinds.classification.record import ImageRecord, confident_mistakes
+from fewpairs.kinds.classification.record import ClassificationRecord, confident_mistakes
 from fewpairs.kinds.kind import Built
 from fewpairs.report import Overlay
 from fewpairs.report.thumbnails import thumbnail, thumbnail_sheet
@@ -29,7 +29,7 @@ MISTAKES = 24
 def show_mistakes(
     experiment: ClassificationExperiment,
     folder: Path,
-    records: Sequence[ImageRecord],
+    records: Sequence[ClassificationRecord],
     *,
     weights: Weights,
     headline: str,

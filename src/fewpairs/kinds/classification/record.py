@@ -16,7 +16,7 @@ from fewpairs.scoring.records import Record, is_index
 
 
 @dataclass(frozen=True, slots=True)
-class ImageRecord(Record):
+class ClassificationRecord(Record):
     """What a classifier made of one image.
 
     `rank`, `predicted`, `confidence` and `nll` are None together, where an output was not finite: such an image counts
@@ -50,7 +50,7 @@ class ImageRecord(Record):
         return (self.id,)
 
     @classmethod
-    def _parse(cls, data: Mapping[str, Any], classes: tuple[str, ...]) -> ImageRecord:
+    def _parse(cls, data: Mapping[str, Any], classes: tuple[str, ...]) -> ClassificationRecord:
         count, found = len(classes), [data[name] for name in ("rank", "predicted", "confidence", "nll")]
         whole = is_index(data["rank"], 1, count + 1) and is_index(data["predicted"], 0, count)
         numbers = all(isinstance(value, int | float) and 0 <= value < math.inf for value in found[2:])
@@ -60,7 +60,9 @@ class ImageRecord(Record):
         return cls(**data, classes=classes)
 
 
-def image_records(logits: Tensor, labels: Tensor, *, ids: Sequence[str], classes: tuple[str, ...]) -> list[ImageRecord]:
+def classification_records(
+    logits: Tensor, labels: Tensor, *, ids: Sequence[str], classes: tuple[str, ...]
+) -> list[ClassificationRecord]:
     """Score `[s k]` outputs against `[s]` class indices, image by image, in float64.
 
     Raises InputError when sizes do not fit or labels are no class indices.
@@ -89,20 +91,20 @@ def image_records(logits: Tensor, labels: Tensor, *, ids: Sequence[str], classes
     for row, name in enumerate(ids):
         label = int(truth[row])
         if not finite[row]:
-            records.append(ImageRecord(name, label, None, None, None, None, classes))
+            records.append(ClassificationRecord(name, label, None, None, None, None, classes))
             continue
         sure, surprise = math.exp(-spread[row]), float(spread[row] + (highest[row, 0] - own[row, 0]))
-        records.append(ImageRecord(name, label, int(rank[row]), int(predicted[row]), sure, surprise, classes))
+        records.append(ClassificationRecord(name, label, int(rank[row]), int(predicted[row]), sure, surprise, classes))
     return records
 
 
-def confusions(records: Iterable[ImageRecord]) -> tuple[tuple[int, int, int], ...]:
+def confusions(records: Iterable[ClassificationRecord]) -> tuple[tuple[int, int, int], ...]:
     """(true class, predicted class, images) for every pair that occurs; images without usable outputs are left out."""
     counts = Counter((r.label, r.predicted) for r in records if r.predicted is not None)
     return tuple((true, predicted, counts[true, predicted]) for true, predicted in sorted(counts))
 
 
-def confident_mistakes(records: Iterable[ImageRecord], count: int) -> list[ImageRecord]:
+def confident_mistakes(records: Iterable[ClassificationRecord], count: int) -> list[ClassificationRecord]:
     """The `count` wrong predictions with the highest confidence, the surest first (equal ones by name)."""
     wrong = [record for record in records if record.confidence is not None and not record.right]
     return sorted(wrong, key=lambda record: (-(record.confidence or 0.0), record.id))[:count]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewpairs.errors import InputError
-from fewpairs.kinds.classification.record import ImageRecord
+from fewpairs.kinds.classification.record import ClassificationRecord
 from fewpairs.scoring.interval import Array
 from fewpairs.scoring.records import merge_records
 from fewpairs.scoring.score_table import CLASSIFICATION_SCORES
@@ -85,7 +85,7 @@ class ImageTable(UnitTable):
         return replace(self, units=("",) * len(places), truth=(), labels=labels, columns=kept)
 
 
-def tabulate(records: Iterable[ImageRecord]) -> ImageTable:
+def tabulate(records: Iterable[ClassificationRecord]) -> ImageTable:
     """The table of an evaluation. Raises InputError without records."""
     merged = sorted(merge_records(records), key=lambda record: record.label)
     if not merged:

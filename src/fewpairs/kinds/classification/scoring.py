@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fewpairs.kinds.classification.record import ImageRecord, confusions, image_records
+from fewpairs.kinds.classification.record import ClassificationRecord, classification_records, confusions
 from fewpairs.kinds.classification.scores import ImageTable, tabulate
 from fewpairs.scoring.metric import RecordMetric
 from fewpairs.scoring.score_table import CLASSIFICATION_SCORES
@@ -19,21 +19,21 @@ from fewpairs.types import Labelled
 class ClassificationScoring(Scoring):
     """Scores of predicted classes over images."""
 
-    record = ImageRecord
+    record = ClassificationRecord
     headline = "top1"
     compared = ("top1", "balanced_accuracy", "nll")
     unit = "images"
     known = CLASSIFICATION_SCORES
 
-    def table(self, records: Sequence[ImageRecord]) -> ImageTable:
+    def table(self, records: Sequence[ClassificationRecord]) -> ImageTable:
         return tabulate(records)
 
-    def confusions(self, records: Sequence[ImageRecord]) -> tuple[tuple[int, int, int], ...]:
+    def confusions(self, records: Sequence[ClassificationRecord]) -> tuple[tuple[int, int, int], ...]:
         """(true class, predicted class, images)."""
         return confusions(records)
 
 
-class ClassificationMetric(RecordMetric[ImageRecord]):
+class ClassificationMetric(RecordMetric[ClassificationRecord]):
     """Scores of a classifier, some images at a time (see `CLASSIFICATION_SCORES`).
 
     An image with an output that is not finite counts as wrong, and the score `not_finite` says how many there are.
@@ -42,9 +42,9 @@ class ClassificationMetric(RecordMetric[ImageRecord]):
     def __init__(self, classes: Sequence[str]) -> None:
         super().__init__(classes, ClassificationScoring(), fewest=2)
 
-    def measure(self, prediction: Tensor, item: Labelled) -> list[ImageRecord]:
+    def measure(self, prediction: Tensor, item: Labelled) -> list[ClassificationRecord]:
         """`prediction` holds the outputs `[s k]` for the item's images, before the softmax.
 
         Raises InputError when outputs do not fit classes or labels, or labels are mixed ones.
         """
-        return image_records(prediction, item.label, ids=item.ids, classes=self.classes)
+        return classification_records(prediction, item.label, ids=item.ids, classes=self.classes)

@@ -10,9 +10,9 @@ from torch.utils.data import Dataset
 
 from fewpairs.data.chance import chance
 from fewpairs.errors import InputError
-from fewpairs.kinds.detection.source import DetectionRecord
+from fewpairs.kinds.detection.source import AnnotatedImage
 from fewpairs.kinds.detection.view import DetectionAugment, DetectionView, show
-from fewpairs.types import Objects, Picture, Pictures
+from fewpairs.types import DetectionBatch, DetectionItem, Objects
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class DetectionDataset(Dataset[DetectionSample]):
 
     def __init__(
         self,
-        records: Sequence[DetectionRecord],
+        records: Sequence[AnnotatedImage],
         view: DetectionView,
         *,
         augment: DetectionAugment | None = None,
@@ -73,16 +73,16 @@ class DetectionDataset(Dataset[DetectionSample]):
         return DetectionSample(shown.image, shown.objects, record.id, (epoch, index), shown.cut)
 
 
-def collate_pictures(samples: Sequence[DetectionSample]) -> Pictures:
+def collate_pictures(samples: Sequence[DetectionSample]) -> DetectionBatch:
     """Samples -> a batch; the pictures keep their own sizes, the detector pads them."""
-    return Pictures(
+    return DetectionBatch(
         tuple(sample.image for sample in samples),
         tuple(sample.objects for sample in samples),
         tuple(sample.id for sample in samples),
     )
 
 
-class PictureItems(Sequence[Picture]):
+class PictureItems(Sequence[DetectionItem]):
     """Some images of a source in their order, as in evaluation: at their own size, decoded when asked for.
 
     Args:
@@ -93,7 +93,7 @@ class PictureItems(Sequence[Picture]):
     """
 
     def __init__(
-        self, records: Sequence[DetectionRecord], view: DetectionView | None = None, *, masks: bool = False
+        self, records: Sequence[AnnotatedImage], view: DetectionView | None = None, *, masks: bool = False
     ) -> None:
         _check(records, masks, "evaluate")
         self.records, self.view, self.masks = records, view or DetectionView(), masks
@@ -101,15 +101,15 @@ class PictureItems(Sequence[Picture]):
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, index: int) -> Picture:  # type: ignore[override]
+    def __getitem__(self, index: int) -> DetectionItem:  # type: ignore[override]
         if not -len(self) <= index < len(self):
             raise IndexError(f"image {index} of {len(self)}")
         record = self.records[index % len(self)]
         image = self.view.pixels(record.read()).float() / 255
-        return Picture(image[None], record.id, record.objects(masks=self.masks))
+        return DetectionItem(image[None], record.id, record.objects(masks=self.masks))
 
 
-def _check(records: Sequence[DetectionRecord], masks: bool, purpose: str) -> None:
+def _check(records: Sequence[AnnotatedImage], masks: bool, purpose: str) -> None:
     if not len(records):
         raise InputError(f"no images to {purpose} on; choose another part, or keep images without objects")
     if masks and not records[0].has_masks:

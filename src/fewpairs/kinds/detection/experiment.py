@@ -20,7 +20,7 @@ from fewpairs.kinds.detection.layouts.open import DetectionKind, open_detection
 from fewpairs.kinds.detection.options import DetectionOptions
 from fewpairs.kinds.detection.pictures import show_objects
 from fewpairs.kinds.detection.scoring import DetectionScoring
-from fewpairs.kinds.detection.source import DetectionRecords, DetectionSource
+from fewpairs.kinds.detection.source import AnnotatedImages, DetectionSource
 from fewpairs.kinds.detection.task import Detection
 from fewpairs.kinds.detection.view import DetectionAugment, DetectionView
 from fewpairs.kinds.kind import Built, Experiment
@@ -145,8 +145,8 @@ class DetectionExperiment(Experiment):
         """What the detector is told, with the sizes of the view."""
         chosen = self.model
         return DetectorOptions(
-            shorter=self.view.short,
-            longer=self.view.long,
+            short=self.view.short,
+            long=self.view.long,
             width=chosen.width,
             hidden=chosen.hidden,
             samples=chosen.samples,
@@ -235,7 +235,7 @@ class DetectionExperiment(Experiment):
         return max(100, self.model.detections)
 
 
-def chosen_records(data: DetectionData, source: DetectionSource) -> tuple[DetectionRecords, DetectionRecords]:
+def chosen_records(data: DetectionData, source: DetectionSource) -> tuple[AnnotatedImages, AnnotatedImages]:
     """The images that train, and those that validate.
 
     Raises:
@@ -246,10 +246,10 @@ def chosen_records(data: DetectionData, source: DetectionSource) -> tuple[Detect
     on = split.validated(source.parts, source.name)
     if on == "train":
         held = held_out(len(rows), split)
-        training = DetectionRecords(source, np.delete(rows, held))
-        validation = DetectionRecords(source, rows[np.sort(held)])
+        training = AnnotatedImages(source, np.delete(rows, held))
+        validation = AnnotatedImages(source, rows[np.sort(held)])
     else:
-        training, validation = DetectionRecords(source, rows), source.part(on)
+        training, validation = AnnotatedImages(source, rows), source.part(on)
     if not data.empty:
         training = training.with_objects()
         if not len(training):
@@ -261,7 +261,7 @@ def chosen_records(data: DetectionData, source: DetectionSource) -> tuple[Detect
 
 
 def describe(
-    data: DetectionData, source: DetectionSource, training: DetectionRecords, validation: DetectionRecords
+    data: DetectionData, source: DetectionSource, training: AnnotatedImages, validation: AnnotatedImages
 ) -> DataDescription:
     """The data and its parts, in words."""
     objects = sum(int(record.count) for record in training)

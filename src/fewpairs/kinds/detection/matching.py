@@ -14,7 +14,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from fewpairs.kinds.detection.masks import as_rle, mask_areas
-from fewpairs.kinds.detection.record import PictureRecord
+from fewpairs.kinds.detection.record import DetectionRecord
 
 Overlap = Literal["bbox", "segm"]
 
@@ -51,7 +51,7 @@ class Matches:
 
 
 def match(
-    records: Sequence[PictureRecord], overlap: Overlap = "bbox", *, max_detections: int = MAX_DETECTIONS
+    records: Sequence[DetectionRecord], overlap: Overlap = "bbox", *, max_detections: int = MAX_DETECTIONS
 ) -> Matches:
     """Match each image's detections with its truth, as COCOeval does: greedily by score, crowds as often as they like.
 
@@ -97,7 +97,7 @@ def _curve(images: Sequence[dict[str, Any] | None], most: int) -> Curve | None:
     return Curve(image[order].astype(np.int64), hit[:, order], miss[:, order], truth)
 
 
-def _truth(records: Sequence[PictureRecord], overlap: Overlap) -> COCO:
+def _truth(records: Sequence[DetectionRecord], overlap: Overlap) -> COCO:
     entries: list[dict[str, Any]] = []
     for number, record in enumerate(records, start=1):
         for place, (left, top, right, bottom) in enumerate(record.boxes):
@@ -115,7 +115,7 @@ def _truth(records: Sequence[PictureRecord], overlap: Overlap) -> COCO:
     return _coco(records, entries)
 
 
-def _found(records: Sequence[PictureRecord], overlap: Overlap) -> COCO:
+def _found(records: Sequence[DetectionRecord], overlap: Overlap) -> COCO:
     """As `COCO.loadRes` would: the area of a detection is that of its box, or of its mask."""
     entries: list[dict[str, Any]] = []
     for number, record in enumerate(records, start=1):
@@ -138,7 +138,7 @@ def _found(records: Sequence[PictureRecord], overlap: Overlap) -> COCO:
     return _coco(records, entries)
 
 
-def _coco(records: Sequence[PictureRecord], entries: list[dict[str, Any]]) -> COCO:
+def _coco(records: Sequence[DetectionRecord], entries: list[dict[str, Any]]) -> COCO:
     coco: Any = COCO()
     coco.dataset = {
         "info": {},

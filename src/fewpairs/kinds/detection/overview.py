@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from fewpairs.data.description import Check
 from fewpairs.data.overview import DataOverview
 from fewpairs.kinds.detection.layouts.open import open_detection
 from fewpairs.kinds.detection.options import DetectionOptions
@@ -12,7 +13,7 @@ from fewpairs.kinds.detection.options import DetectionOptions
 
 def overview(kind: str, root: Path | str, options: DetectionOptions, *, decode: bool, progress: bool) -> DataOverview:
     """Images and objects of each class and part, everything that is odd by its name, and all that is wrong."""
-    look = "decode" if decode else "header"
+    look: Check = "decode" if decode else "header"
     source = open_detection(kind, root, replace(options, on_error="skip"), look=look)
     wrong = source.check.errors()
     counts = {part: source.counts(part) for part in source.parts}

@@ -13,7 +13,7 @@ from PIL import Image
 
 from fewpairs.kinds.detection.dataset import PictureItems
 from fewpairs.kinds.detection.masks import decode_masks
-from fewpairs.kinds.detection.record import PictureRecord
+from fewpairs.kinds.detection.record import DetectionRecord
 from fewpairs.kinds.detection.scores import detection_scores
 from fewpairs.kinds.detection.writing import draw_detections
 from fewpairs.kinds.kind import Built
@@ -32,7 +32,7 @@ _LOOKED_AT = 500
 def show_objects(
     experiment: DetectionExperiment,
     folder: Path,
-    records: Sequence[PictureRecord],
+    records: Sequence[DetectionRecord],
     *,
     weights: Weights,
     headline: str,
@@ -62,16 +62,16 @@ def show_objects(
     return tuple(overlays)
 
 
-def _truth(record: PictureRecord) -> Detections:
+def _truth(record: DetectionRecord) -> Detections:
     return _detections(record, record.boxes, (1.0,) * len(record.boxes), record.labels, record.masks)
 
 
-def _found(record: PictureRecord) -> Detections:
+def _found(record: DetectionRecord) -> Detections:
     return _detections(record, record.found_boxes, record.found_scores, record.found_labels, record.found_masks)
 
 
 def _detections(
-    record: PictureRecord,
+    record: DetectionRecord,
     boxes: Sequence[Sequence[float]],
     scores: Sequence[float],
     labels: Sequence[int],
@@ -82,7 +82,7 @@ def _detections(
 
 
 def ranked_pictures(
-    records: Sequence[PictureRecord], score: str, *, max_detections: int = 100
+    records: Sequence[DetectionRecord], score: str, *, max_detections: int = 100
 ) -> dict[Rank, tuple[str, float]]:
     """The best, the median and the worst image by a score of its own; fewer entries where there are fewer images.
 

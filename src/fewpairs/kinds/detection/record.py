@@ -20,7 +20,7 @@ Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
-class PictureRecord(Record):
+class DetectionRecord(Record):
     """The truth and the detections of one image. Boxes are left, top, right, bottom in pixels of the image."""
 
     what = "an image with detections"
@@ -52,7 +52,7 @@ class PictureRecord(Record):
         return "without masks" if self.masks is None else "with masks"
 
     @classmethod
-    def _parse(cls, data: Mapping[str, Any], classes: tuple[str, ...]) -> PictureRecord:
+    def _parse(cls, data: Mapping[str, Any], classes: tuple[str, ...]) -> DetectionRecord:
         size = data["size"]
         sized = isinstance(size, list) and len(size) == 2 and all(is_index(side, 1, 2**31) for side in size)
         if not isinstance(data["id"], str) or not sized or not is_index(data["not_finite"], 0, 2**31):
@@ -67,7 +67,7 @@ class PictureRecord(Record):
 _TRUTH, _FOUND = ("boxes", "labels", "crowd", "area", "masks"), ("boxes", "scores", "labels", "masks")
 
 
-def picture_record(
+def detection_record(
     id: str,  # noqa: A002
     size: Size,
     truth: Objects,
@@ -75,7 +75,7 @@ def picture_record(
     *,
     classes: tuple[str, ...],
     masks: bool,
-) -> PictureRecord:
+) -> DetectionRecord:
     """Keep what `found` says of an image of `size` (h, w) beside its truth; detections are sorted by score.
 
     Raises InputError for labels beyond the classes, or masks that are missing or of another size.
@@ -88,7 +88,7 @@ def picture_record(
     finite = torch.isfinite(boxes).all(dim=1) & torch.isfinite(scores)
     order = torch.nonzero(finite)[:, 0]
     order = order[torch.sort(scores[order], descending=True, stable=True).indices]
-    return PictureRecord(
+    return DetectionRecord(
         id,
         (int(size[0]), int(size[1])),
         _boxes(truth.boxes),

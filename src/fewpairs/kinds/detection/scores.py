@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fewpairs.errors import InputError
 from fewpairs.kinds.detection.matching import MAX_DETECTIONS, Curve, Matches, Overlap, match
-from fewpairs.kinds.detection.record import PictureRecord
+from fewpairs.kinds.detection.record import DetectionRecord
 from fewpairs.scoring.bootstrap import shared_names
 from fewpairs.scoring.interval import Array
 from fewpairs.scoring.records import merge_records
@@ -139,7 +139,7 @@ def average_precision(curve: Curve, thresholds: Sequence[int], weights: Array) -
     return found
 
 
-def match_detections(records: Iterable[PictureRecord], *, max_detections: int = MAX_DETECTIONS) -> MatchedDetections:
+def match_detections(records: Iterable[DetectionRecord], *, max_detections: int = MAX_DETECTIONS) -> MatchedDetections:
     """Match the detections of an evaluation with its truth.
 
     Raises:
@@ -159,7 +159,7 @@ def match_detections(records: Iterable[PictureRecord], *, max_detections: int = 
     )
 
 
-def detection_scores(records: Iterable[PictureRecord], *, max_detections: int = MAX_DETECTIONS) -> dict[str, float]:
+def detection_scores(records: Iterable[DetectionRecord], *, max_detections: int = MAX_DETECTIONS) -> dict[str, float]:
     """Every score of an evaluation by name (see `DETECTION_SCORES`).
 
     A score is NaN where COCO says -1: no image holds an object that it is about. Where there are such objects and no

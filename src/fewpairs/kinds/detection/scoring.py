@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from fewpairs.errors import InputError, nearest
 from fewpairs.kinds.detection.matching import MAX_DETECTIONS
-from fewpairs.kinds.detection.record import PictureRecord, picture_record
+from fewpairs.kinds.detection.record import DetectionRecord, detection_record
 from fewpairs.kinds.detection.scores import MatchedDetections, match_detections
 from fewpairs.scoring.metric import RecordMetric
 from fewpairs.scoring.score_table import DETECTION_SCORES, Score
 from fewpairs.scoring.scoring import Scoring
-from fewpairs.types import Detections, Picture
+from fewpairs.types import DetectionItem, Detections
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class DetectionScoring(Scoring):
     headline: str = "ap"
     max_detections: int = MAX_DETECTIONS
 
-    record = PictureRecord
+    record = DetectionRecord
     unit = "images"
 
     def __post_init__(self) -> None:
@@ -56,11 +56,11 @@ class DetectionScoring(Scoring):
     def known(self) -> dict[str, Score]:
         return {name: score for name, score in DETECTION_SCORES.items() if self.masks or not name.startswith("mask_")}
 
-    def table(self, records: Sequence[PictureRecord]) -> MatchedDetections:
+    def table(self, records: Sequence[DetectionRecord]) -> MatchedDetections:
         return match_detections(records, max_detections=self.max_detections)
 
 
-class CocoMetric(RecordMetric[PictureRecord]):
+class CocoMetric(RecordMetric[DetectionRecord]):
     """COCO's average precision, one image at a time (see `DETECTION_SCORES`).
 
     Args:
@@ -73,7 +73,7 @@ class CocoMetric(RecordMetric[PictureRecord]):
         super().__init__(classes, DetectionScoring(masks=masks, max_detections=max_detections))
         self.masks, self.max_detections = masks, max_detections
 
-    def measure(self, prediction: Sequence[Detections], item: Picture) -> list[PictureRecord]:
+    def measure(self, prediction: Sequence[Detections], item: DetectionItem) -> list[DetectionRecord]:
         """`prediction` holds one list of detections; those that are not finite are left out and counted.
 
         Raises InputError when labels or masks do not fit.
@@ -82,5 +82,5 @@ class CocoMetric(RecordMetric[PictureRecord]):
             raise InputError(f"image {item.id!r} needs one list of detections, got {len(prediction)}")
         size = (item.image.shape[-2], item.image.shape[-1])
         return [
-            picture_record(item.id, size, item.objects, prediction[0], classes=self.classes, masks=self.masks),
+            detection_record(item.id, size, item.objects, prediction[0], classes=self.classes, masks=self.masks),
         ]

@@ -41,7 +41,7 @@ class ObjectTable:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class DetectionRecord:
+class AnnotatedImage:
     """One image of a data set. Pixels and objects are read when they are asked for."""
 
     id: str
@@ -112,7 +112,7 @@ class DetectionRecord:
         return image
 
 
-class DetectionRecords(Sequence[DetectionRecord]):
+class AnnotatedImages(Sequence[AnnotatedImage]):
     """Images of a source, made when they are asked for; a slice or `take` gives some of them."""
 
     def __init__(self, source: DetectionSource, rows: NDArray[np.int64]) -> None:
@@ -121,19 +121,19 @@ class DetectionRecords(Sequence[DetectionRecord]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> DetectionRecord:  # type: ignore[override]
+    def __getitem__(self, index: int) -> AnnotatedImage:  # type: ignore[override]
         if not -len(self) <= index < len(self):
             raise IndexError(f"image {index} of {len(self)}")
         return self.source.record(int(self.rows[index]))
 
-    def __iter__(self) -> Iterator[DetectionRecord]:
+    def __iter__(self) -> Iterator[AnnotatedImage]:
         return (self[index] for index in range(len(self)))
 
-    def take(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> DetectionRecords:
+    def take(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> AnnotatedImages:
         """Some of them, by a bool `[images]` or by places."""
-        return DetectionRecords(self.source, self.rows[which])
+        return AnnotatedImages(self.source, self.rows[which])
 
-    def with_objects(self) -> DetectionRecords:
+    def with_objects(self) -> AnnotatedImages:
         """Those that hold at least one object that is no crowd."""
         table = self.source.table
         before = np.concatenate(([0], np.cumsum(~table.crowd)))
@@ -199,16 +199,16 @@ class DetectionSource:
         return self.table.masks is not None
 
     @property
-    def records(self) -> DetectionRecords:
+    def records(self) -> AnnotatedImages:
         """All images."""
-        return DetectionRecords(self, np.arange(len(self)))
+        return AnnotatedImages(self, np.arange(len(self)))
 
     @property
     def category_of(self) -> dict[str, int]:
         """The number of each class in results files."""
         return dict(zip(self.classes, self.category_ids, strict=True))
 
-    def part(self, name: str) -> DetectionRecords:
+    def part(self, name: str) -> AnnotatedImages:
         """The images of a part.
 
         Raises:
@@ -216,14 +216,14 @@ class DetectionSource:
         """
         if name not in self.parts:
             raise InputError(f"{self.name} has no part {name!r}; {nearest(name, self.parts)}")
-        return DetectionRecords(self, np.flatnonzero(self.images.parts == PARTS.index(name)))
+        return AnnotatedImages(self, np.flatnonzero(self.images.parts == PARTS.index(name)))
 
-    def record(self, row: int) -> DetectionRecord:
+    def record(self, row: int) -> AnnotatedImage:
         """Image `row` of all."""
         images = self.images
         size = (int(images.sizes[row, 0]), int(images.sizes[row, 1]))
         part, number = PARTS[int(images.parts[row])], int(images.numbers[row])
-        return DetectionRecord(images.ids[row], self.root / images.files[row], size, part, number, row, self.table)
+        return AnnotatedImage(images.ids[row], self.root / images.files[row], size, part, number, row, self.table)
 
     def counts(self, part: str) -> dict[str, int]:
         """Objects of each class in a part, crowds not counted."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fewpairs.errors import InputError, nearest
 from fewpairs.kinds.detection.scoring import CocoMetric
-from fewpairs.types import Detections, Picture, Pictures
+from fewpairs.types import DetectionBatch, DetectionItem, Detections
 
 TERMS = ("class", "box", "mask", "proposal_class", "proposal_box")
 """The losses of detectors. RetinaNet has the first two, Faster R-CNN no `mask`."""
@@ -45,7 +45,7 @@ class Detection:
         self.classes, self.masks, self.weights = tuple(classes), masks, dict(weights)
         self.max_detections = max_detections
 
-    def loss(self, outputs: Mapping[str, Tensor], batch: Pictures) -> dict[str, Tensor]:
+    def loss(self, outputs: Mapping[str, Tensor], batch: DetectionBatch) -> dict[str, Tensor]:
         """The detector's own losses by name, weighted, each a scalar in float32: their sum is what to minimise.
 
         Raises InputError when the model gave anything else.
@@ -56,7 +56,7 @@ class Detection:
             )
         return {name: self.weights.get(name, 1.0) * value for name, value in outputs.items()}
 
-    def predict(self, outputs: Sequence[Detections], item: Picture) -> list[Detections]:
+    def predict(self, outputs: Sequence[Detections], item: DetectionItem) -> list[Detections]:
         """The detections of the item's image, in its own pixels, as the detector gives them.
 
         Raises InputError for detections of classes that there are not, or without masks where they are judged.

@@ -17,7 +17,7 @@ from fewpairs.kinds.segmentation.augment import Augment
 from fewpairs.kinds.segmentation.bitmask import unpack
 from fewpairs.kinds.segmentation.store import Store
 from fewpairs.kinds.segmentation.view import View
-from fewpairs.types import Batch, Scan
+from fewpairs.types import MaskBatch, Scan
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +31,9 @@ class Sample:
     id: str
 
 
-def collate(samples: Sequence[Sample]) -> Batch:
+def collate(samples: Sequence[Sample]) -> MaskBatch:
     """Samples of one size -> a batch."""
-    return Batch(
+    return MaskBatch(
         torch.stack([sample.image for sample in samples]),
         torch.stack([sample.mask for sample in samples]),
         tuple(sample.id for sample in samples),

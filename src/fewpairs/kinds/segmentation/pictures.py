@@ -13,7 +13,7 @@ import torch
 from fewpairs.kinds.kind import Built
 from fewpairs.kinds.segmentation.dataset import ScanDataset
 from fewpairs.kinds.segmentation.empty import EmptyRule
-from fewpairs.kinds.segmentation.record import ScanStatistics
+from fewpairs.kinds.segmentation.record import SegmentationRecord
 from fewpairs.kinds.segmentation.scores import scores_by_case
 from fewpairs.report import Overlay
 from fewpairs.report.overlay import overlay_strip
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def show_cases(
     experiment: SegmentationExperiment,
     folder: Path,
-    records: Sequence[ScanStatistics],
+    records: Sequence[SegmentationRecord],
     *,
     weights: Weights,
     headline: str,
@@ -60,7 +60,7 @@ def show_cases(
 
 
 def ranked_cases(
-    records: Sequence[ScanStatistics], score: str, rule: EmptyRule = EmptyRule.STRICT
+    records: Sequence[SegmentationRecord], score: str, rule: EmptyRule = EmptyRule.STRICT
 ) -> dict[Rank, tuple[str, float]]:
     """The best, the median and the worst case by `score`, with its value; fewer entries where there are fewer cases."""
     scored = [

@@ -19,7 +19,7 @@ from fewpairs.types import Spacing
 
 
 @dataclass(frozen=True, slots=True)
-class ScanStatistics(Record):
+class SegmentationRecord(Record):
     """Counts and distances of one scan; tuples have one entry a class, in the order of `classes`.
 
     Each class is a binary question of its own, so overlapping classes are counted once in every class that they belong
@@ -76,7 +76,7 @@ class ScanStatistics(Record):
         return "without surface distances" if self.hd95_mm is None else "with surface distances"
 
     @classmethod
-    def _parse(cls, data: Mapping[str, Any], classes: tuple[str, ...]) -> ScanStatistics:
+    def _parse(cls, data: Mapping[str, Any], classes: tuple[str, ...]) -> SegmentationRecord:
         values: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in data.items()}
         record = cls(**values)
         for name in cls.stored():
@@ -101,7 +101,7 @@ class ScanStatistics(Record):
         return None if all(isinstance(entry, kind) for entry in value) else f"holds values of the wrong type: {value}"
 
 
-def scan_statistics(
+def segmentation_record(
     prediction: Tensor | ArrayLike,
     truth: Tensor | ArrayLike,
     spacing: Spacing,
@@ -110,7 +110,7 @@ def scan_statistics(
     case: str,
     classes: Sequence[str] | None = None,
     surface: bool = True,
-) -> ScanStatistics:
+) -> SegmentationRecord:
     """Count one whole scan.
 
     `prediction` and `truth` are `[s k H W]` masks, bool or 0/1; `spacing` is in mm (between slices, rows, columns).
@@ -141,7 +141,7 @@ def scan_statistics(
     )
     per_slice = [slice_dice(intersection[:, j], area[:, j], true_area[:, j]) for j in range(len(names))]
     pairs = [(predicted[:, j], true[:, j]) for j in range(len(names))] if surface else []
-    return ScanStatistics(
+    return SegmentationRecord(
         scan=scan,
         case=case,
         classes=names,

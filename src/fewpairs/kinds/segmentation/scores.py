@@ -9,13 +9,13 @@ import numpy as np
 from fewpairs.errors import InputError
 from fewpairs.kinds.segmentation.empty import EmptyRule
 from fewpairs.kinds.segmentation.kaggle import DICE_WEIGHT, HAUSDORFF_WEIGHT
-from fewpairs.kinds.segmentation.record import ScanStatistics
+from fewpairs.kinds.segmentation.record import SegmentationRecord
 from fewpairs.scoring.interval import Array
 from fewpairs.scoring.records import merge_records
 from fewpairs.scoring.unit_table import SumTable, mean_of_defined, ratio
 
 
-def sum_by_case(records: Iterable[ScanStatistics], rule: EmptyRule = EmptyRule.STRICT) -> SumTable:
+def sum_by_case(records: Iterable[SegmentationRecord], rule: EmptyRule = EmptyRule.STRICT) -> SumTable:
     """Add up the scans of each case, `[cases k]` each, with `k + 1` where said.
 
     "tp", "fp", "fn": voxels, the background last (k + 1). "dice", "dice_n": Dice per scan and its number. "hd95",
@@ -46,7 +46,7 @@ def sum_by_case(records: Iterable[ScanStatistics], rule: EmptyRule = EmptyRule.S
     )
 
 
-def _scan_sums(record: ScanStatistics, rule: EmptyRule) -> dict[str, Array]:
+def _scan_sums(record: SegmentationRecord, rule: EmptyRule) -> dict[str, Array]:
     tp, fp, fn = (
         np.array([*counts, record.background[i]], dtype=np.float64)
         for i, counts in enumerate((record.true_positive, record.false_positive, record.false_negative))
@@ -105,7 +105,7 @@ def score_voxels(sums: Mapping[str, Array], classes: Sequence[str]) -> dict[str,
     return result
 
 
-def compute_scores(records: Iterable[ScanStatistics], *, rule: EmptyRule = EmptyRule.STRICT) -> dict[str, float]:
+def compute_scores(records: Iterable[SegmentationRecord], *, rule: EmptyRule = EmptyRule.STRICT) -> dict[str, float]:
     """Every score of an evaluation set by name; NaN where none is defined (see `EmptyRule`).
 
     Sums are taken in the order of case and scan names, so neither batch size nor order nor the number of processes can
@@ -115,7 +115,7 @@ def compute_scores(records: Iterable[ScanStatistics], *, rule: EmptyRule = Empty
 
 
 def scores_by_case(
-    records: Iterable[ScanStatistics], *, rule: EmptyRule = EmptyRule.STRICT
+    records: Iterable[SegmentationRecord], *, rule: EmptyRule = EmptyRule.STRICT
 ) -> dict[str, dict[str, float]]:
     """Every score of every case on its own: case -> score -> value, NaN where it is not defined."""
     table = sum_by_case(records, rule)

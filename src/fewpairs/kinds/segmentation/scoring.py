@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from fewpairs.kinds.segmentation.empty import EmptyRule
-from fewpairs.kinds.segmentation.record import ScanStatistics, scan_statistics
+from fewpairs.kinds.segmentation.record import SegmentationRecord, segmentation_record
 from fewpairs.kinds.segmentation.scores import sum_by_case
 from fewpairs.scoring.metric import RecordMetric
 from fewpairs.scoring.score_table import SEGMENTATION_SCORES
@@ -26,7 +26,7 @@ class SegmentationScoring(Scoring):
 
     empty: EmptyRule = EmptyRule.STRICT
 
-    record = ScanStatistics
+    record = SegmentationRecord
     headline = "dice"
     compared = ("dice", "jaccard", "jaccard_weighted")
     unit = "cases"
@@ -36,25 +36,25 @@ class SegmentationScoring(Scoring):
     def rule(self) -> str:
         return self.empty.meaning
 
-    def table(self, records: Sequence[ScanStatistics]) -> SumTable:
+    def table(self, records: Sequence[SegmentationRecord]) -> SumTable:
         return sum_by_case(records, self.empty)
 
 
-class SegmentationMetric(RecordMetric[ScanStatistics]):
+class SegmentationMetric(RecordMetric[SegmentationRecord]):
     """Scores of masks, one whole scan at a time (see `SEGMENTATION_SCORES`).
 
     `rule` says what an empty mask counts for. `surface=False` leaves out HD95 and the Kaggle score, which cost most of
-    the time: sensible while training. Masks may overlap; see `ScanStatistics` for what background then means.
+    the time: sensible while training. Masks may overlap; see `SegmentationRecord` for what background then means.
     """
 
     def __init__(self, classes: Sequence[str], *, rule: EmptyRule = EmptyRule.STRICT, surface: bool = True) -> None:
         super().__init__(classes, SegmentationScoring(EmptyRule(rule)))
         self.surface = surface
 
-    def measure(self, prediction: Tensor, item: Scan) -> list[ScanStatistics]:
+    def measure(self, prediction: Tensor, item: Scan) -> list[SegmentationRecord]:
         """`prediction` is `[s k H W]` bool at the scan's native size."""
         return [
-            scan_statistics(
+            segmentation_record(
                 prediction,
                 item.mask,
                 item.spacing,

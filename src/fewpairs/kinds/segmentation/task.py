@@ -11,7 +11,7 @@ from fewpairs.errors import InputError
 from fewpairs.kinds.segmentation.empty import EmptyRule
 from fewpairs.kinds.segmentation.losses import SegmentationLoss, exclusive_target
 from fewpairs.kinds.segmentation.scoring import SegmentationMetric
-from fewpairs.types import Batch, Geometry, Scan
+from fewpairs.types import Geometry, MaskBatch, Scan
 
 Outputs = Tensor | Mapping[str, Tensor | Sequence[Tensor]]
 """Logits `[b C H W]`, or {"out": logits, "aux": [logits, ...]} all of the input's height and width."""
@@ -69,7 +69,7 @@ class Segmentation:
         """Output channels that the model must have: k, or k + 1 (background first) when classes are exclusive."""
         return len(self.classes) + int(self.exclusive)
 
-    def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+    def loss(self, outputs: Outputs, batch: MaskBatch) -> dict[str, Tensor]:
         """The terms of the loss by name, weighted, each a scalar in float32: their sum is what to minimise.
 
         Auxiliary outputs give terms "aux/<name>". Raises InputError when logits and masks do not fit together, or when

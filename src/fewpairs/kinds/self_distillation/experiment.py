@@ -57,7 +57,7 @@ class EncoderConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistillationConfig:
+class SelfDistillationConfig:
     """How the student is compared with the teacher, and how features are scored."""
 
     temperature: float = 0.1
@@ -73,7 +73,7 @@ class DistillationConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DinoExperiment(Experiment):
+class SelfDistillationExperiment(Experiment):
     """An encoder that learns from pictures without their labels; these only score its features."""
 
     kind: ClassVar[str] = "self-distillation"
@@ -85,7 +85,7 @@ class DinoExperiment(Experiment):
     """Its size is the global crops'."""
     crops: MultiCrop = field(default_factory=MultiCrop)
     teacher: TeacherSchedule = field(default_factory=TeacherSchedule)
-    task: DistillationConfig = field(default_factory=DistillationConfig)
+    task: SelfDistillationConfig = field(default_factory=SelfDistillationConfig)
     fit: FitConfig = field(default_factory=lambda: FitConfig(steps=1000, batch_size=64, clip=3.0, monitor="knn_top1"))
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)

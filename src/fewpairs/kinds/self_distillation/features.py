@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fewpairs.errors import InputError
-from fewpairs.kinds.classification.record import ImageRecord
+from fewpairs.kinds.classification.record import ClassificationRecord
 from fewpairs.scoring.score_table import FEATURE_SCORES
 from fewpairs.types import Exemplars
 
@@ -91,7 +91,7 @@ class NeighbourMetric:
             scores["knn_top5"] = _share(ranks, 5)
         return scores | {"spread": _spread(self._part("query")[1]) if ranks else math.nan}
 
-    def votes(self) -> list[ImageRecord]:
+    def votes(self) -> list[ClassificationRecord]:
         """A record for each query, as of a classifier whose outputs are the votes; none without queries or bank.
 
         A class that is not found has the last rank.
@@ -114,9 +114,11 @@ class NeighbourMetric:
         found = []
         for row, (name, label) in enumerate(zip(ids, labels.tolist(), strict=True)):
             if not math.isfinite(most[row]):
-                found.append(ImageRecord(name, label, None, None, None, None, self.classes))
+                found.append(ClassificationRecord(name, label, None, None, None, None, self.classes))
                 continue
-            found.append(ImageRecord(name, label, ranks[row], first[row], most[row], surprise[row], self.classes))
+            found.append(
+                ClassificationRecord(name, label, ranks[row], first[row], most[row], surprise[row], self.classes)
+            )
         return found
 
     def _part(self, part: str) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fewpairs.errors import InputError
-from fewpairs.kinds.classification.record import ImageRecord
+from fewpairs.kinds.classification.record import ClassificationRecord
 from fewpairs.kinds.classification.scores import ImageTable
 from fewpairs.kinds.classification.scoring import ClassificationScoring
 from fewpairs.kinds.self_distillation.features import FeatureRecord, NeighbourMetric
@@ -35,7 +35,7 @@ class FeatureScoring(Scoring):
 
     neighbours: int = 20
 
-    record = ImageRecord
+    record = ClassificationRecord
     headline = "knn_top1"
     compared = ("knn_top1",)
     unit = "images"
@@ -77,18 +77,18 @@ class FeatureScoring(Scoring):
         """Write the votes on each query as JSON lines; features are not kept."""
         super().save(self.votes(records), path)
 
-    def votes(self, records: Sequence[Any]) -> list[ImageRecord]:
+    def votes(self, records: Sequence[Any]) -> list[ClassificationRecord]:
         """A record for each query. Raises InputError for features without queries or without a bank."""
-        if all(isinstance(record, ImageRecord) for record in records):
+        if all(isinstance(record, ClassificationRecord) for record in records):
             return list(records)
         return list(_votes(self.neighbours, tuple(records)))
 
-    def _runs(self, side: Sequence[Any], name: str) -> list[list[ImageRecord]]:
-        return [self.votes(run) for run in as_runs(side, name, (ImageRecord, FeatureRecord))]
+    def _runs(self, side: Sequence[Any], name: str) -> list[list[ClassificationRecord]]:
+        return [self.votes(run) for run in as_runs(side, name, (ClassificationRecord, FeatureRecord))]
 
 
 @lru_cache(maxsize=1)
-def _votes(neighbours: int, records: tuple[FeatureRecord, ...]) -> tuple[ImageRecord, ...]:
+def _votes(neighbours: int, records: tuple[FeatureRecord, ...]) -> tuple[ClassificationRecord, ...]:
     """Looked up once for all that is asked of one evaluation."""
     metric = NeighbourMetric(records[0].classes, neighbours=neighbours)
     metric.merge(records)

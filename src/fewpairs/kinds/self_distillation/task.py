@@ -11,14 +11,14 @@ from torch import Tensor
 
 from fewpairs.errors import InputError
 from fewpairs.kinds.self_distillation.features import NeighbourMetric
-from fewpairs.types import Crops, Distilled, Exemplars
+from fewpairs.types import Crops, DistillationOutputs, Exemplars
 
 
 class SelfDistillation:
     """Cross-entropy between the teacher's distribution over the head's outputs and the student's, over pairs of views.
 
-    The teacher's logits are centred and sharpened; model and schedule say by what (`Distilled`). Features are scored by
-    their nearest neighbours, see `NeighbourMetric`.
+    The model centres and sharpens the teacher's logits (`DistillationOutputs`). Features are scored by their nearest
+    neighbours, see `NeighbourMetric`.
 
     Args:
         classes: names of the labels of the images that features are scored on.
@@ -36,7 +36,7 @@ class SelfDistillation:
         self.neighbours = neighbours
         self.metric()
 
-    def loss(self, outputs: Distilled, batch: Crops) -> dict[str, Tensor]:
+    def loss(self, outputs: DistillationOutputs, batch: Crops) -> dict[str, Tensor]:
         """Equation 3 of the paper, as a mean over pairs of views and over images, in float32.
 
         The cross-entropy comes in the two terms that tell a collapse (section 5.3): the teacher's `entropy`, which has

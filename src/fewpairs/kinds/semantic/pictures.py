@@ -13,8 +13,8 @@ import torch
 
 from fewpairs.kinds.kind import Built
 from fewpairs.kinds.semantic.dataset import Scenes
-from fewpairs.kinds.semantic.label_maps import label_strip
-from fewpairs.kinds.semantic.record import SceneRecord
+from fewpairs.kinds.semantic.overlays import label_strip
+from fewpairs.kinds.semantic.record import SemanticRecord
 from fewpairs.kinds.semantic.scores import scene_scores
 from fewpairs.report import Overlay
 from fewpairs.scoring.ranking import Rank, best_median_worst
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def show_scenes(
     experiment: SemanticExperiment,
     folder: Path,
-    records: Sequence[SceneRecord],
+    records: Sequence[SemanticRecord],
     *,
     weights: Weights,
     headline: str,
@@ -59,7 +59,7 @@ def show_scenes(
     return tuple(overlays)
 
 
-def ranked_scenes(records: Sequence[SceneRecord], score: str) -> dict[Rank, tuple[str, float]]:
+def ranked_scenes(records: Sequence[SemanticRecord], score: str) -> dict[Rank, tuple[str, float]]:
     """The best, the median and the worst image by `score` of its own pixels, with its value."""
     valued = [(scene_scores([record])[score], record.id) for record in records]
     return best_median_worst(sorted((pair for pair in valued if not math.isnan(pair[0])), reverse=True))

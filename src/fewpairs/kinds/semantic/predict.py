@@ -20,8 +20,8 @@ from fewpairs.data.atomic import atomic_path
 from fewpairs.data.pictures import read_image
 from fewpairs.errors import InputError
 from fewpairs.kinds.predictor import Failure, OutputFolder, PictureFile, PicturePredictor, Prediction, write_records
-from fewpairs.kinds.semantic.label_maps import label_overlay, paletted
 from fewpairs.kinds.semantic.names import Colour
+from fewpairs.kinds.semantic.overlays import label_overlay, paletted
 from fewpairs.kinds.semantic.task import Semantic
 from fewpairs.kinds.semantic.view import SemanticView
 from fewpairs.train.processes import evaluation_mode

@@ -16,7 +16,7 @@ from fewpairs.types import IGNORE
 
 
 @dataclass(frozen=True, slots=True)
-class SceneRecord(Record):
+class SemanticRecord(Record):
     """What a model made of one image, in scored pixels."""
 
     what = "a segmented image"
@@ -39,7 +39,7 @@ class SceneRecord(Record):
         return self.case
 
     @classmethod
-    def _parse(cls, data: Mapping[str, Any], classes: tuple[str, ...]) -> SceneRecord:
+    def _parse(cls, data: Mapping[str, Any], classes: tuple[str, ...]) -> SemanticRecord:
         pairs = data["pairs"]
         good = isinstance(data["id"], str) and isinstance(data["case"], str) and isinstance(pairs, list)
         if not good or not all(_is_pair(pair, len(classes)) for pair in pairs):
@@ -54,7 +54,7 @@ def _is_pair(pair: object, count: int) -> bool:
     return is_index(true, 0, count) and is_index(predicted, 0, count + 1) and bool(pixels > 0)
 
 
-def scene_record(prediction: Tensor, label: Tensor, *, id: str, case: str, classes: Sequence[str]) -> SceneRecord:  # noqa: A002
+def semantic_record(prediction: Tensor, label: Tensor, *, id: str, case: str, classes: Sequence[str]) -> SemanticRecord:  # noqa: A002
     """Counts one image: `[H W]` predicted and true class indices, both with `IGNORE` where there is none.
 
     Pixels without a true class are left out; a predicted `IGNORE` counts as missed.
@@ -78,10 +78,10 @@ def scene_record(prediction: Tensor, label: Tensor, *, id: str, case: str, class
     pairs = tuple(
         (int(place) // (count + 1), int(place) % (count + 1), int(counts[place])) for place in counts.nonzero()[0]
     )
-    return SceneRecord(id, case, pairs, tuple(classes))
+    return SemanticRecord(id, case, pairs, tuple(classes))
 
 
-def scene_confusions(records: Iterable[SceneRecord]) -> tuple[tuple[int, int, int], ...]:
+def scene_confusions(records: Iterable[SemanticRecord]) -> tuple[tuple[int, int, int], ...]:
     """(true class, predicted class, pixels) over all images; pixels without usable outputs are left out."""
     counts: Counter[tuple[int, int]] = Counter()
     for record in records:

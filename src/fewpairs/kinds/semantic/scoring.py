@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from fewpairs.errors import InputError
-from fewpairs.kinds.semantic.record import SceneRecord, scene_confusions, scene_record
+from fewpairs.kinds.semantic.record import SemanticRecord, scene_confusions, semantic_record
 from fewpairs.kinds.semantic.scores import sum_scenes
 from fewpairs.scoring.metric import RecordMetric
 from fewpairs.scoring.score_table import SEMANTIC_SCORES
@@ -27,7 +27,7 @@ class SemanticScoring(Scoring):
 
     unit: Units = "images"
 
-    record = SceneRecord
+    record = SemanticRecord
     headline = "miou"
     compared = ("miou", "macc", "aacc")
     known = SEMANTIC_SCORES
@@ -36,22 +36,22 @@ class SemanticScoring(Scoring):
         "of the mean."
     )
 
-    def table(self, records: Sequence[SceneRecord]) -> SumTable:
+    def table(self, records: Sequence[SemanticRecord]) -> SumTable:
         return sum_scenes(records, self.unit)
 
-    def confusions(self, records: Sequence[SceneRecord]) -> tuple[tuple[int, int, int], ...]:
+    def confusions(self, records: Sequence[SemanticRecord]) -> tuple[tuple[int, int, int], ...]:
         """(true class, predicted class, pixels)."""
         return scene_confusions(records)
 
 
-class SemanticMetric(RecordMetric[SceneRecord]):
+class SemanticMetric(RecordMetric[SemanticRecord]):
     """Scores of label maps, one image at a time (see `SEMANTIC_SCORES`)."""
 
     def __init__(self, classes: Sequence[str]) -> None:
         super().__init__(classes, SemanticScoring(), fewest=2)
 
-    def measure(self, prediction: Tensor, item: Scene) -> list[SceneRecord]:
+    def measure(self, prediction: Tensor, item: Scene) -> list[SemanticRecord]:
         """`prediction` is `[1 H W]` class indices at the size of the item's labels."""
         if prediction.ndim != 3 or len(prediction) != 1:
             raise InputError(f"{item.id}: expected one label map [1 H W], got {list(prediction.shape)}")
-        return [scene_record(prediction[0], item.label, id=item.id, case=item.case, classes=self.classes)]
+        return [semantic_record(prediction[0], item.label, id=item.id, case=item.case, classes=self.classes)]
