@@ -18,7 +18,7 @@ demo: $(STAMP)
 	$(BIN)/fewpairs demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 -m 'not slow and not data and not gpu'
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow and not data and not gpu'
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m 'slow or data or gpu'

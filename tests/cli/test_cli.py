@@ -74,7 +74,7 @@ def test_train_lists_recipes_and_prints_settings(call: Call) -> None:
         (["compare", "a/x.yaml", "b/x.yaml"], "two configuration files have the same name"),
         (["cost", "setr_pup_smal"], "did you mean"),
         (["cost", "setr_pup_small", "--attention", "kw"], "did you mean 'kv'"),
-        (["data", "inspect", "nowhere"], "nowhere"),
+        (["data", "check", "nowhere"], "nowhere"),
     ],
 )
 def test_a_wrong_call_gives_one_message_and_status_2(arguments: list[str], message: str, call: Call) -> None:

@@ -113,6 +113,7 @@ def test_a_run_has_scores_a_report_and_is_scored_again_alike(run: Path) -> None:
     assert "left: truth, right: found" in page
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_ends_with_the_same_bits(nuclei: Path, run: Path, tmp_path: Path) -> None:
     half = train(
         "mask_rcnn_linglo_b0_nuclei", tmp_path / "run", settings(nuclei, "fit.steps=2", "schedule.name=constant")

@@ -113,7 +113,7 @@ def test_evaluate_prints_scores_and_takes_other_inference(run: Path, call: Calla
     wrong = call("evaluate", str(run), "-q", "--inference", "flop=true")
     assert wrong.status == 2
     assert "inference.flop" in wrong.err
-    with pytest.raises(InputError, match="has no settings of inference"):
+    with pytest.raises(InputError, match="has no inference settings"):
         with_settings(load_experiment("setr_kv_small"), "inference", ["flip=true"])
 
 
@@ -170,6 +170,7 @@ def test_predicted_labels_are_those_that_are_scored(run: Path, scenes: Path) -> 
     assert metric.records == evaluate_run(run, progress=False)[1]
 
 
+@pytest.mark.slow
 def test_training_resumes_to_the_same_bits(small: list[str], tmp_path: Path) -> None:
     from safetensors.torch import load_file
 

@@ -82,6 +82,7 @@ def test_what_the_first_finds_wrong_is_raised_in_both(two: Path) -> None:
     assert "already holds a finished run" in both(two, "exists")
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_stops_both_and_they_resume_to_the_same_bits(two: Path) -> None:
     assert "after step 6 of 9" in both(two, "interrupted")
     assert both(two, "resumed") == both(two, "weights")

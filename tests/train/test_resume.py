@@ -29,6 +29,7 @@ def scores(run: Path) -> list[tuple[Any, ...]]:
     return [(r["step"], r["scores"], r["raw_scores"]) for r in read_log(run / "metrics.jsonl") if "scores" in r]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("name", ["adamw", "sgd"])
 def test_a_resumed_run_ends_with_the_same_bits(
@@ -66,6 +67,7 @@ def test_a_resumed_run_ends_with_the_same_bits(
     }
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from fewpairs.train import engine
 

@@ -27,7 +27,7 @@ def resolve_device(name: Device | str, precision: Precision = "fp32") -> torch.d
     try:
         device = torch.device(("cuda" if cuda else "cpu") if name == "auto" else name)
     except RuntimeError as error:
-        raise InputError(f"device={name!r} is none that PyTorch knows: auto, cpu, cuda, cuda:0, ...") from error
+        raise InputError(f"device={name!r} is unknown to PyTorch; allowed: auto, cpu, cuda, cuda:0, ...") from error
     if device.type == "cuda" and not cuda:
         raise InputError(f"device is {str(name)!r}, but PyTorch sees no CUDA device here; use device=cpu")
     if precision == "fp16" and device.type != "cuda":

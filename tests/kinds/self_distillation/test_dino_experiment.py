@@ -133,6 +133,7 @@ def test_the_last_layer_is_frozen_and_the_teacher_follows(textures: Path, tmp_pa
     assert int(entries["optimizer.student.head.mlp.0.weight.step"]) == 4
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_ends_with_the_same_bits(
     textures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
