@@ -75,8 +75,8 @@ def widths(rows: list[dict[str, Any]]) -> list[dict[str, int]]:
     return [dict(each) for each in dict.fromkeys(tuple(row["width"].items()) for row in rows)]
 
 
-def chosen(rows: list[dict[str, Any]], kind: str, width: dict[str, int], passed: str) -> list[dict[str, Any]]:
-    return [row for row in rows if (row["kind"], row["width"], row["pass"]) == (kind, width, passed)]
+def chosen(rows: list[dict[str, Any]], kind: str, width: dict[str, int], pass_: str) -> list[dict[str, Any]]:
+    return [row for row in rows if (row["kind"], row["width"], row["pass"]) == (kind, width, pass_)]
 
 
 def series(rows: list[dict[str, Any]], name: str) -> list[tuple[int, float]]:
@@ -110,8 +110,8 @@ def summary(rows: list[dict[str, Any]]) -> str:
         "| --- | --- | --- | --- | --: | --: | --- |",
     ]
     for width in widths(rows):
-        for passed, title in PASSES.items():
-            of = chosen(rows, "time", width, passed)
+        for pass_, title in PASSES.items():
+            of = chosen(rows, "time", width, pass_)
             for name, label in NAMES.items():
                 points = series(of, name)
                 large = [point for point in points if point[0] >= 3136]

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from fewpairs import KNN, KV, KeyOnly, MultiHead, Softmax
 from fewpairs.attention import ReducedProjection
-from fewpairs.bench.machine import about, available, forget_peak, status
+from fewpairs.bench.machine import describe_machine, free_memory, reset_peak, status
 from fewpairs.ops import global_key_attention, key_only_attention
 from fewpairs.types import Grid
 
@@ -119,7 +119,7 @@ def weighed(width: Width, side: int, names: list[str], kind: str) -> dict[str, A
     """Peak memory of each layer, each in a process of its own; None where it failed or would not fit."""
     peaks: dict[str, Any] = {}
     for name in names:
-        if 40 * 4 * side * side * width.channels > (available() or 0):
+        if 40 * 4 * side * side * width.channels > (free_memory() or 0):
             peaks[name] = None
             continue
         command = [sys.executable, __file__, "--weigh", json.dumps([*width]), str(side), name, kind]
@@ -132,7 +132,7 @@ def weigh_here(width: Width, side: int, name: str, kind: str) -> dict[str, int]:
     """What one pass adds to this process at its peak, and the whole process then, in bytes."""
     run(*layer_and_tokens(name, width, 16, learned=kind == "training"))  # libraries and their buffers
     made = layer_and_tokens(name, width, side, learned=kind == "training")
-    before = forget_peak()
+    before = reset_peak()
     run(*made)
     return {"added": status("VmHWM") - before, "process": status("VmHWM")}
 
@@ -153,7 +153,7 @@ def main() -> None:
     results = arguments.results or (None if arguments.quick else ROOT / "benchmarks/results/key_only_scaling.jsonl")
     page = arguments.page or (None if arguments.quick else ROOT / "docs/results/key-only-scaling.md")
     gate()
-    where, rows = about(), []
+    where, rows = describe_machine(), []
     for width in WIDTHS:
         for kind in PASSES:
             names = list(LAYERS)

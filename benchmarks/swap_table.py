@@ -27,7 +27,7 @@ from fewpairs import KNN, KV, KeyOnly, KVPos, swap_attention
 from fewpairs.attention import Variant, has_pairs
 from fewpairs.errors import InputError
 from fewpairs.swap import Layer, Receipt
-from fewpairs.swap.adapter import Refusal
+from fewpairs.swap.adapter import UnsupportedLayer
 from fewpairs.swap.adapters import ADAPTERS
 
 TOLERANCE = 1e-5
@@ -124,8 +124,8 @@ def examine(library: str, family: str, model: Model, attention: str) -> Row | st
     )
 
 
-def finite(answer: torch.Tensor) -> bool:
-    return bool(answer.isfinite().all())
+def finite(attend: torch.Tensor) -> bool:
+    return bool(attend.isfinite().all())
 
 
 def short(reason: str) -> str:
@@ -156,12 +156,12 @@ def keys(receipt: Receipt) -> str:
     """What became of the swapped layers' keys."""
     gone = sum(new is None for new in receipt.key_map.values())
     renamed = sum(new not in (None, old) for old, new in receipt.key_map.items())
-    told = [
+    options = [
         f"{count} {what}"
         for count, what in ((renamed, "renamed"), (gone, "gone"), (len(receipt.new_keys), "new"))
         if count
     ]
-    return ", ".join(told) or "identical"
+    return ", ".join(options) or "identical"
 
 
 def compiles(model: Model, variant: Variant, where: Any) -> bool:
@@ -203,7 +203,7 @@ def report(rows: list[Row], refused: dict[tuple[str, str, str], str]) -> str:
             ]
             lines += [f"| {library} | {family} | {reason} |" for library, family, reason in left]
     lines += ["", "## Never swapped", "", "| layers | because |", "| --- | --- |"]
-    lines += [f"| {each.family} | {each.reason} |" for each in ADAPTERS if isinstance(each, Refusal)]
+    lines += [f"| {each.family} | {each.reason} |" for each in ADAPTERS if isinstance(each, UnsupportedLayer)]
     return "\n".join(lines) + "\n"
 
 

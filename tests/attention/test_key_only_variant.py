@@ -47,9 +47,9 @@ def test_the_convolution_sees_neighbours_in_the_image() -> None:
     moved[0, 1] += 1
     keys, values = made.project(torch.cat([x, moved]), GRID)
     local = made.core.mix.local
-    from fewpairs.attention.key_only import over_grid
+    from fewpairs.attention.key_only import convolve_grid
 
-    mapped = over_grid(local, values, GRID)
+    mapped = convolve_grid(local, values, GRID)
     changed = (mapped[0] - mapped[1]).abs().amax(dim=(0, 2)) > 1e-6
     assert changed.nonzero().flatten().tolist() == [1, 2, 5, 6]
     assert keys.shape == (2, 4, 13, 4)

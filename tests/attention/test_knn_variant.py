@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fewpairs import KNN, KV, MultiHead, Softmax
-from fewpairs.attention import Variant, parse_attention, parse_variant, spread
+from fewpairs.attention import Variant, parse_attention, parse_variant, variants_per_stage
 from fewpairs.errors import InputError
 from fewpairs.models import create_segmenter
 from fewpairs.models.encoders import CvT, CvTStage, ViTConfig, build_vit
@@ -85,12 +85,12 @@ def test_a_list_of_specifications_is_one_a_stage_or_block() -> None:
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=5))
 def test_spread_covers_every_block_in_order(depths: list[int]) -> None:
     blocks = [KNN(topk=i + 1) for i in range(sum(depths))]
-    rows = spread(blocks, depths)
+    rows = variants_per_stage(blocks, depths)
     assert [len(row) for row in rows] == depths
     assert [variant for row in rows for variant in row] == blocks
     stages = [KNN(topk=i + 1) for i in range(len(depths))]
-    assert spread(stages, depths) == [[v] * depth for v, depth in zip(stages, depths, strict=True)]
-    assert spread(KV(), depths) == [[KV()] * depth for depth in depths]
+    assert variants_per_stage(stages, depths) == [[v] * depth for v, depth in zip(stages, depths, strict=True)]
+    assert variants_per_stage(KV(), depths) == [[KV()] * depth for depth in depths]
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_spread_covers_every_block_in_order(depths: list[int]) -> None:
 )
 def test_what_does_not_spread_is_refused(attention: object, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        spread(attention, (1, 2, 2))
+        variants_per_stage(attention, (1, 2, 2))
 
 
 def chosen(model: torch.nn.Module) -> list[Variant]:

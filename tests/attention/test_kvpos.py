@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fewpairs import KVPos
-from fewpairs.attention.kv import KVPosition, row_channels
+from fewpairs.attention.kv import KVPosMixing, row_channels
 from fewpairs.errors import InputError
 
 
@@ -38,7 +38,7 @@ def literal_kvpos(k: Tensor, v: Tensor, weight: Tensor, bias: Tensor, scale: flo
 @pytest.mark.parametrize("d_pos", [3, 10, 20, 50])
 def test_fused_form_equals_the_literal_form(d_pos: int) -> None:
     layer = KVPos(d_pos=d_pos, init="random").build(2, 4).double()
-    assert isinstance(layer, KVPosition)
+    assert isinstance(layer, KVPosMixing)
     k, v = (torch.randn(2, 2, 7, 4, dtype=torch.float64, requires_grad=True) for _ in range(2))
     bias = torch.randn((), dtype=torch.float64, requires_grad=True)
     weighting = torch.randn(2, 2, 7, 4, dtype=torch.float64)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fewpairs.bench import SETS, OperatorCase, moved, parse_shape, parse_topk, select
+from fewpairs.bench import SETS, OperatorCase, convert_selection, parse_shape, parse_topk, select
 from fewpairs.bench.cases import DTYPES, ModelCase, parse_case
 from fewpairs.errors import InputError
 
@@ -119,6 +119,6 @@ def test_unknown_cases_and_empty_selections() -> None:
 
 
 def test_a_case_moved_to_another_dtype_has_no_goals() -> None:
-    chosen = moved(select(["goals"], ["kv"]), "bfloat16", None)
+    chosen = convert_selection(select(["goals"], ["kv"]), "bfloat16", None)
     assert {case.dtype for case in chosen.cases} == {"bfloat16"}
     assert chosen.goals == ()

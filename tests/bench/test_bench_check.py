@@ -12,7 +12,7 @@ from torch import Tensor
 from fewpairs.bench import CheckFailed, ModelCase, OperatorCase, models, operators
 from fewpairs.bench.baselines import published_choice
 from fewpairs.bench.check import PAIRS, check, reduced
-from fewpairs.bench.operators import Method, baselines, explained, kernel
+from fewpairs.bench.operators import Method, baselines, explain_kernels, kernel
 from fewpairs.ops import knn
 from fewpairs.ops.dispatch import Kernel
 
@@ -30,7 +30,7 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_every_contender_of_ours_passes(case: OperatorCase, dtype: str) -> None:
     case = replace(case, dtype=dtype)
-    able = [kernel(case, name) for name, refusal in explained(case, "training") if refusal is None]
+    able = [kernel(case, name) for name, refusal in explain_kernels(case, "training") if refusal is None]
     others = [method for method in baselines(case) if method.name != "flex"]
     for method in (*able, *others):
         found = check(case, method, training=True)

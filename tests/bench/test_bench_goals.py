@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fewpairs.bench.goals import judged, verdict
+from fewpairs.bench.goals import goal_records, verdict
 from fewpairs.bench.plot import draw, panels
 from fewpairs.bench.sets import Goal
 
@@ -44,7 +44,9 @@ def record(
 def test_a_ratio_is_held_against_its_bound(
     quantity: Any, bound: float, ratio: tuple[float, float, float], reached: float, said: str
 ) -> None:
-    (found,) = judged([Goal(NAME, "forward", quantity, bound, "sdpa")], [record(ratio=ratio), record(role="baseline")])
+    (found,) = goal_records(
+        [Goal(NAME, "forward", quantity, bound, "sdpa")], [record(ratio=ratio), record(role="baseline")]
+    )
     assert found["reached"] == pytest.approx(reached)
     assert found["low"] < found["reached"] < found["high"]
     assert verdict(found) == said
@@ -53,7 +55,7 @@ def test_a_ratio_is_held_against_its_bound(
 def test_a_goal_by_too_few_rounds_says_so() -> None:
     bare = record(ratio=(0.5, 0.4, 0.6))
     bare["ratios"]["sdpa"] |= {"low": None, "high": None}
-    (found,) = judged([Goal(NAME, "forward", "time", 0.75, "sdpa")], [bare])
+    (found,) = goal_records([Goal(NAME, "forward", "time", 0.75, "sdpa")], [bare])
     assert verdict(found) == "met, by too few rounds for an interval"
 
 
@@ -64,17 +66,17 @@ def test_memory_and_its_growth_are_held_against_theirs() -> None:
         Goal(NAME, "forward", "growth", 1.1, until=last),
         Goal(last, "forward", "memory", 2.0**20),
     ]
-    found = list(judged(goals, [record(peak=2**20), record(256, peak=2**22)]))
+    found = list(goal_records(goals, [record(peak=2**20), record(256, peak=2**22)]))
     assert [verdict(each) for each in found] == ["met", "met", "not met"]
     assert found[1]["reached"] == pytest.approx(1)
-    square = list(judged(goals[1:2], [record(peak=2**20), record(256, peak=2**24)]))
+    square = list(goal_records(goals[1:2], [record(peak=2**20), record(256, peak=2**24)]))
     assert verdict(square[0]) == "not met"
 
 
 def test_what_was_not_measured_is_neither_met_nor_not() -> None:
     goal = Goal(NAME, "forward", "time", 1.0, "published")
     for measured in ([], [record(ratio=(0.5, 0.4, 0.6))], [record(role="baseline")]):
-        assert [verdict(each) for each in judged([goal], measured)] == ["not measured"]
+        assert [verdict(each) for each in goal_records([goal], measured)] == ["not measured"]
 
 
 def test_panels_are_for_what_was_measured_at_several_lengths(tmp_path: Path) -> None:

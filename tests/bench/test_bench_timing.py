@@ -7,13 +7,13 @@ import time
 
 import pytest
 
-from fewpairs.bench.timing import race
+from fewpairs.bench.timing import time_rounds
 
 
 def test_each_round_has_every_contender_once_in_orders_that_change() -> None:
     order: list[str] = []
     steps = {name: (lambda name=name: order.append(name)) for name in "abc"}
-    found = race(steps, device="cpu", seconds=0, rounds=40)
+    found = time_rounds(steps, device="cpu", seconds=0, rounds=40)
     rounds = [order[start : start + 3] for start in range(6, len(order), 3)]
     assert order[:6] == ["a", "a", "b", "b", "c", "c"], "two runs each warm up"
     assert [sorted(each) for each in rounds] == [["a", "b", "c"]] * 40
@@ -24,9 +24,9 @@ def test_each_round_has_every_contender_once_in_orders_that_change() -> None:
 
 def test_rounds_follow_from_the_seconds_within_bounds() -> None:
     steps = {"a": lambda: time.sleep(0.002)}
-    assert race(steps, device="cpu", seconds=0).rounds == 7
-    assert 8 <= race(steps, device="cpu", seconds=0.04).rounds <= 20
-    assert race({"a": lambda: None}, device="cpu", seconds=10).rounds == 200
+    assert time_rounds(steps, device="cpu", seconds=0).rounds == 7
+    assert 8 <= time_rounds(steps, device="cpu", seconds=0.04).rounds <= 20
+    assert time_rounds({"a": lambda: None}, device="cpu", seconds=10).rounds == 200
 
 
 def test_the_slow_and_those_that_find_no_memory_leave_with_a_reason() -> None:
@@ -37,7 +37,7 @@ def test_the_slow_and_those_that_find_no_memory_leave_with_a_reason() -> None:
         raise NotImplementedError("no backward here\nand more")
 
     steps = {"fast": lambda: None, "slow": lambda: time.sleep(0.03), "large": large, "unfit": unfit}
-    found = race(steps, device="cpu", seconds=0, rounds=2, limit=0.02)
+    found = time_rounds(steps, device="cpu", seconds=0, rounds=2, limit=0.02)
     assert list(found.seconds) == ["fast"]
     assert "more than the limit of 0.02 s" in found.left_out["slow"]
     assert found.left_out["large"] == "there is not enough memory for it"
@@ -49,15 +49,15 @@ def test_a_mistake_of_a_kernel_is_not_hidden() -> None:
         raise RuntimeError("index out of range")
 
     with pytest.raises(RuntimeError, match="index out of range"):
-        race({"broken": broken}, device="cpu", seconds=0)
+        time_rounds({"broken": broken}, device="cpu", seconds=0)
 
 
 def test_the_collector_rests_during_the_rounds_and_works_again_after() -> None:
     seen: list[bool] = []
-    race({"a": lambda: seen.append(gc.isenabled())}, device="cpu", seconds=0, rounds=3)
+    time_rounds({"a": lambda: seen.append(gc.isenabled())}, device="cpu", seconds=0, rounds=3)
     assert seen == [True, True, False, False, False]
     assert gc.isenabled()
 
 
 def test_nobody_left_is_no_race() -> None:
-    assert race({"slow": lambda: time.sleep(0.01)}, device="cpu", seconds=0, limit=0.001).rounds == 0
+    assert time_rounds({"slow": lambda: time.sleep(0.01)}, device="cpu", seconds=0, limit=0.001).rounds == 0

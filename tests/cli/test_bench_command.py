@@ -36,7 +36,7 @@ def test_a_case_becomes_records_and_a_page(call: Call, tmp_path: Path) -> None:
     records = lines(tmp_path)
     chosen = records[0]["contender"]
     assert [(r["contender"], r["pass"]) for r in records] == [
-        (name, passed) for passed in ("forward", "training") for name in (chosen, "sdpa", "published")
+        (name, pass_) for pass_ in ("forward", "training") for name in (chosen, "sdpa", "published")
     ]
     first = records[0]
     assert first["shape"] == {"b": 1, "h": 2, "n": 40, "d": 16, "k": 9}
@@ -141,15 +141,15 @@ def test_a_baseline_that_does_not_compile_is_left_out(
 
 
 def test_an_interruption_keeps_what_was_measured(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, calls = bench_run.race, []
+    real, calls = bench_run.time_rounds, []
 
-    def race(*args: Any, **options: Any) -> Any:
+    def time_rounds(*args: Any, **options: Any) -> Any:
         calls.append(1)
         if len(calls) == 2:
             raise KeyboardInterrupt
         return real(*args, **options)
 
-    monkeypatch.setattr(bench_run, "race", race)
+    monkeypatch.setattr(bench_run, "time_rounds", time_rounds)
     answer = call("bench", KNN, KV, *TINY, "--out", str(tmp_path))
     assert answer.status == 1
     assert "interrupted; what was measured is kept" in answer.err

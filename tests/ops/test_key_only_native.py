@@ -117,11 +117,11 @@ def test_many_numbers_go_past_the_caches() -> None:
 
 def test_layouts() -> None:
     w = torch.randn(3, 16)
-    side_by_side = [torch.randn(2, 50, 3, 16).transpose(1, 2) for _ in range(2)]
+    empty_heads_last = [torch.randn(2, 50, 3, 16).transpose(1, 2) for _ in range(2)]
     parts = list(torch.randn(2, 50, 2, 3, 16).permute(2, 0, 3, 1, 4))
     turned = [torch.randn(2, 3, 16, 50).mT for _ in range(2)]
     every_second = [torch.randn(2, 3, 100, 32)[:, :, ::2, ::2] for _ in range(2)]
-    for tensors in (side_by_side, parts, turned, every_second):
+    for tensors in (empty_heads_last, parts, turned, every_second):
         check([*tensors, w])
         check([*tensors, torch.randn(16, 3).mT])
         check([*tensors, torch.randn(50, 3, 2).permute(2, 1, 0)])

@@ -114,11 +114,11 @@ def test_a_bias_may_be_shared_and_lie_as_it_likes(shape: tuple[int, int], turned
 
 
 def test_layouts() -> None:
-    side_by_side = [torch.randn(2, 50, 3, 16).transpose(1, 2) for _ in range(2)]
+    empty_heads_last = [torch.randn(2, 50, 3, 16).transpose(1, 2) for _ in range(2)]
     parts = list(torch.randn(2, 50, 2, 3, 16).permute(2, 0, 3, 1, 4))
     turned = [torch.randn(2, 3, 16, 50).mT for _ in range(2)]
     every_second = [torch.randn(2, 3, 100, 32)[:, :, ::2, ::2] for _ in range(2)]
-    for tensors in (side_by_side, parts, turned, every_second):
+    for tensors in (empty_heads_last, parts, turned, every_second):
         check(tensors)
     one = [torch.randn(1, 3, 50, 16).expand(2, 3, 50, 16) for _ in range(2)]
     wanted = reference.kv_attention(*one, gain=None, key_bias=None, scale=0.25)

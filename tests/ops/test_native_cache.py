@@ -27,7 +27,7 @@ def build(path: Path) -> None:
 def test_a_damaged_cache_is_built_anew(fault: str, folder: Path) -> None:
     path = folder / "toy-0.so"
     checksum = path.with_suffix(".sha256")
-    cache.obtain(path, build, 5.0)
+    cache.build_once(path, build, 5.0)
     assert cache.find(path)
     {
         "cut": lambda: path.write_bytes(CONTENT[:-1]),
@@ -38,9 +38,9 @@ def test_a_damaged_cache_is_built_anew(fault: str, folder: Path) -> None:
         "no_file": path.unlink,
     }[fault]()
     assert not cache.find(path)
-    cache.obtain(path, build, 5.0)
+    cache.build_once(path, build, 5.0)
     assert path.read_bytes() == CONTENT
-    cache.obtain(path, lambda _: pytest.fail("built though it was there"), 5.0)
+    cache.build_once(path, lambda _: pytest.fail("built though it was there"), 5.0)
 
 
 def test_a_build_that_breaks_off_leaves_nothing(folder: Path) -> None:
@@ -49,9 +49,9 @@ def test_a_build_that_breaks_off_leaves_nothing(folder: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        cache.obtain(folder / "toy-0.so", interrupted, 5.0)
+        cache.build_once(folder / "toy-0.so", interrupted, 5.0)
     assert [path.suffix for path in folder.iterdir()] == [".lock"]
-    cache.obtain(folder / "toy-0.so", build, 5.0)
+    cache.build_once(folder / "toy-0.so", build, 5.0)
 
 
 def test_processes_that_build_at_once_build_once(folder: Path, tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_processes_that_build_at_once_build_once(folder: Path, tmp_path: Path) -
         if child == 0:
             status = 1
             try:
-                cache.obtain(folder / "toy-0.so", slowly, 30.0)
+                cache.build_once(folder / "toy-0.so", slowly, 30.0)
                 status = 0 if cache.find(folder / "toy-0.so") else 2
             finally:
                 os._exit(status)
@@ -84,4 +84,4 @@ def test_a_lock_that_nobody_gives_back(folder: Path) -> None:
         FileLock(folder / "toy-0.lock"),
         pytest.raises(Unavailable, match=r"has held .*toy-0.lock for more than 0.1 s"),
     ):
-        cache.obtain(folder / "toy-0.so", build, 0.1)
+        cache.build_once(folder / "toy-0.so", build, 0.1)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fewpairs.errors import InputError
-from fewpairs.ops.register import Operator, on_call, register
+from fewpairs.ops.register import Operator, lazy_function, register
 
 CALLS: list[tuple[Any, ...]] = []
 
@@ -79,7 +79,7 @@ def test_the_whole_passes_pytorchs_own_check() -> None:
 
 
 def test_a_module_is_imported_on_the_first_call() -> None:
-    call = on_call("colorsys", "rgb_to_hsv")
+    call = lazy_function("colorsys", "rgb_to_hsv")
     assert call(0.0, 0.0, 0.0) == (0.0, 0.0, 0.0)
     with pytest.raises(ModuleNotFoundError):
-        on_call("fewpairs.nowhere", "forward")()
+        lazy_function("fewpairs.nowhere", "forward")()

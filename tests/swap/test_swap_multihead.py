@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from fewpairs import KNN, KV, swap_attention
 from fewpairs.errors import InputError
-from fewpairs.swap.adopted import Adopted
+from fewpairs.swap.module import SwappedModule
 
 
 def layer(**options: Any) -> nn.MultiheadAttention:
@@ -265,8 +265,8 @@ def test_layers_with_keys_of_their_own_are_left_with_the_reason(
     model = nn.Sequential(layer(**options), layer())
     receipt = swap_attention(model, variant)
     assert [(left.name, reason in left.reason) for left in receipt.left] == [("0", True)]
-    assert isinstance(model[1], Adopted)
-    assert not isinstance(model[0], Adopted)
+    assert isinstance(model[1], SwappedModule)
+    assert not isinstance(model[0], SwappedModule)
 
 
 def test_kv_is_refused_where_keys_are_made_of_something_else() -> None:

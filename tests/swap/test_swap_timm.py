@@ -17,7 +17,7 @@ from timm_zoo import FAMILIES, tiny
 from torch import Tensor, nn
 
 from fewpairs import KNN, KV, swap_attention
-from fewpairs.swap.adopted import Adopted
+from fewpairs.swap.module import SwappedModule
 
 ALL = KNN(topk=10_000)
 families = pytest.mark.parametrize("family", FAMILIES)
@@ -249,7 +249,7 @@ def test_a_layer_that_stands_in_two_places_is_swapped_in_both() -> None:
         wanted = model(image)
         receipt = swap_attention(model, ALL)
         assert [layer.name for layer in receipt.swapped] == ["blocks.0.attn"]
-        assert isinstance(model.blocks[1].attn, Adopted)
+        assert isinstance(model.blocks[1].attn, SwappedModule)
         assert model.blocks[1].attn is model.blocks[0].attn
         assert same(model(image), wanted)
 

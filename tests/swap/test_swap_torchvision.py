@@ -14,7 +14,7 @@ from torchvision.models.swin_transformer import ShiftedWindowAttention
 from torchvision_zoo import FAMILIES, tiny
 
 from fewpairs import KNN, swap_attention
-from fewpairs.swap.adopted import Adopted
+from fewpairs.swap.module import SwappedModule
 
 families = pytest.mark.parametrize("family", FAMILIES)
 
@@ -93,8 +93,8 @@ def test_kv_is_the_original_where_queries_are_keys(family: str, size: int) -> No
     assert renamed
     for old, new in renamed.items():
         part = old.rsplit(".", 1)[0] if family == "vit" else old.rsplit(".", 2)[0]
-        told = ("in_proj_", "kv_proj_") if family == "vit" else ("qkv.", "kv.")
-        assert new == part + old.removeprefix(part).replace(*told)
+        options = ("in_proj_", "kv_proj_") if family == "vit" else ("qkv.", "kv.")
+        assert new == part + old.removeprefix(part).replace(*options)
     assert set(receipt.key_map.values()) <= set(model.state_dict())
 
 
@@ -104,7 +104,7 @@ def test_kv_drops_a_third_of_each_projection(family: str) -> None:
     receipt = swap_attention(model, "kv", dry_run=True)
     dims = [layer.heads * layer.dim_head for layer in receipt.swapped]
     assert receipt.parameters_before - receipt.parameters_after == sum(dim * dim + dim for dim in dims)
-    assert not any(isinstance(module, Adopted) for module in model.modules())
+    assert not any(isinstance(module, SwappedModule) for module in model.modules())
 
 
 def test_stages_of_swin_may_differ() -> None:
@@ -144,7 +144,9 @@ def test_features_can_be_extracted_with_swapped_layers_as_leaves(family: str) ->
     model, image = tiny(family)
     node = "encoder.layers.encoder_layer_0" if family == "vit" else "features.1"
     leaves = {
-        "leaf_modules": [kind for kind in {type(m) for m in swapped(model).modules()} if issubclass(kind, Adopted)]
+        "leaf_modules": [
+            kind for kind in {type(m) for m in swapped(model).modules()} if issubclass(kind, SwappedModule)
+        ]
     }
     with torch.no_grad():
         wanted = create_feature_extractor(model, [node])(image)[node]

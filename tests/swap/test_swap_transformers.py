@@ -29,7 +29,7 @@ families = pytest.mark.parametrize("family", FAMILIES)
 
 
 def layers(model: nn.Module) -> list[nn.Module]:
-    return [module for module in model.modules() if type(module).__name__.removeprefix("Adopted") in LAYERS]
+    return [module for module in model.modules() if type(module).__name__.removeprefix("Swapped") in LAYERS]
 
 
 @families
@@ -234,13 +234,13 @@ def names() -> Iterator[None]:
     from fewpairs.swap import interface
 
     kept = [dict(each._global_mapping) for each in (transformers.AttentionInterface, masks())]
-    ours = set(interface._OURS)
+    ours = set(interface._REGISTERED)
     yield
     for each, before in zip((transformers.AttentionInterface, masks()), kept, strict=True):
         each._global_mapping.clear()
         each._global_mapping.update(before)
-    interface._OURS.clear()
-    interface._OURS.update(ours)
+    interface._REGISTERED.clear()
+    interface._REGISTERED.update(ours)
 
 
 def masks() -> Any:

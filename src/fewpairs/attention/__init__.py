@@ -7,7 +7,7 @@ from dataclasses import fields
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from fewpairs.attention.assign import Attention, spread
+from fewpairs.attention.assign import Attention, variants_per_stage
 from fewpairs.attention.core import Core
 from fewpairs.attention.key_only import KeyOnly
 from fewpairs.attention.knn import KNN
@@ -21,10 +21,10 @@ from fewpairs.errors import InputError, nearest
 VARIANTS: dict[str, type] = {"softmax": Softmax, "kv": KV, "kvpos": KVPos, "knn": KNN, "keyonly": KeyOnly}
 """Every variant that the command line can name. A user's own needs no entry here."""
 
-SYMBOLS = {"qkv": "softmax", "kv-pos": "kvpos", "kv_pos": "kvpos", "key-only": "keyonly", "key_only": "keyonly"}
+ALIASES = {"qkv": "softmax", "kv-pos": "kvpos", "kv_pos": "kvpos", "key-only": "keyonly", "key_only": "keyonly"}
 """Other names in use in the literature."""
 
-NUMBERED = {"knn": "topk"}
+NUMBER_OPTIONS = {"knn": "topk"}
 """Which option a number at the end of a name sets: `knn100` is `{"name": "knn", "topk": 100}`."""
 
 
@@ -37,8 +37,8 @@ def parse_variant(spec: str | Mapping[str, Any] | Variant) -> Variant:
     if isinstance(spec, Variant):
         return spec
     options = {"name": spec} if isinstance(spec, str) else dict(spec)
-    name, options = _numbered(str(options.pop("name", "")).lower(), options)
-    kind = VARIANTS.get(SYMBOLS.get(name, name))
+    name, options = _split_number(str(options.pop("name", "")).lower(), options)
+    kind = VARIANTS.get(ALIASES.get(name, name))
     if kind is None:
         raise InputError(f"attention {name!r} is not known; {nearest(name, VARIANTS)}")
     allowed, hints = {field.name: field for field in fields(kind)}, get_type_hints(kind)
@@ -71,10 +71,10 @@ def parse_attention(spec: str | Mapping[str, Any] | Variant | Sequence[str | Map
     return tuple(parse_variant(each) for each in spec)
 
 
-def _numbered(name: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+def _split_number(name: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """`"knn100"` -> `"knn"` and its option; other names as they are."""
     text = name.rstrip("0123456789")
-    option, number = NUMBERED.get(text), name[len(text) :]
+    option, number = NUMBER_OPTIONS.get(text), name[len(text) :]
     if option is None or not number:
         return name, options
     if option in options:
@@ -111,6 +111,6 @@ __all__ = [
     "pair_terms",
     "parse_attention",
     "parse_variant",
-    "spread",
     "variant_name",
+    "variants_per_stage",
 ]

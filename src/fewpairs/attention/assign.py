@@ -12,7 +12,7 @@ Attention: TypeAlias = Variant | Sequence[Variant]
 """One variant for a whole model, or a sequence of one for each of its stages, or of one for each of its blocks."""
 
 
-def spread(attention: Attention, depths: Sequence[int]) -> list[list[Variant]]:
+def variants_per_stage(attention: Attention, depths: Sequence[int]) -> list[list[Variant]]:
     """The variant of each block, stage by stage, for a model of `depths` blocks in its stages.
 
     Raises:

@@ -113,12 +113,12 @@ class KeyOnlyMixing(nn.Module):
             InputError: a bias of another kind, or no grid where the form needs one.
         """
         mask = padding_mask(bias, self.variant)
-        gate = None if self.gate is None else over_grid(self.gate, k, self._known(grid))
+        gate = None if self.gate is None else convolve_grid(self.gate, k, self._known(grid))
         if self.variant.gates_values:
             mixed = global_key_attention(k, v, self._logits(k), mask=mask, gate=gate)
         else:
             mixed = key_only_attention(k, v, self._logits(k), mask=mask, gate=gate)
-        return mixed if self.local is None else mixed + over_grid(self.local, v, self._known(grid))
+        return mixed if self.local is None else mixed + convolve_grid(self.local, v, self._known(grid))
 
     def weights(self, k: Tensor, *, bias: Tensor | None = None) -> Tensor:
         """How salient each position is to each head, `[b h n]`: sums to 1 over n (R1c: the channels' mean)."""
@@ -129,7 +129,7 @@ class KeyOnlyMixing(nn.Module):
 
         Of the pooled value, or for R2 of the position's own.
         """
-        seen = k if self.gate is None else over_grid(self.gate, k, self._known(grid))
+        seen = k if self.gate is None else convolve_grid(self.gate, k, self._known(grid))
         if not self.variant.gates_values:
             return torch.sigmoid(seen).mean(dim=-1)
         pooled = (self.weights(k, bias=bias).unsqueeze(-1) * k).sum(dim=-2, keepdim=True)
@@ -155,7 +155,7 @@ def padding_mask(bias: Tensor | None, variant: KeyOnly) -> Tensor | None:
     """
     if bias is None:
         return None
-    if bias.dtype != torch.bool or not rows_agree(bias):
+    if bias.dtype != torch.bool or not rows_are_equal(bias):
         raise InputError(
             f"{variant} has no pairs, so it takes no bias on their scores and no mask that differs from row to row; "
             "allowed is a boolean mask of the positions that count, [b h 1 n]"
@@ -163,14 +163,14 @@ def padding_mask(bias: Tensor | None, variant: KeyOnly) -> Tensor | None:
     return bias[..., 0, :]
 
 
-def rows_agree(mask: Tensor) -> bool:
+def rows_are_equal(mask: Tensor) -> bool:
     """Whether all rows of a mask over pairs are the same; while a graph is recorded, by its layout alone."""
     if mask.ndim != 4 or mask.shape[-2] == 1 or mask.stride(-2) == 0:
         return mask.ndim == 4
     return readable(mask) and bool((mask == mask[..., :1, :]).all())
 
 
-def over_grid(convolution: nn.Conv2d, heads: Tensor, grid: Grid) -> Tensor:
+def convolve_grid(convolution: nn.Conv2d, heads: Tensor, grid: Grid) -> Tensor:
     """A convolution over the places of `[b h n d]`; prefix tokens, which have none, pass as they are."""
     prefix, places = torch.split(heads, [grid.prefix, grid.h * grid.w], dim=2)
     image = convolution(rearrange(places, "b h (y x) d -> b (h d) y x", y=grid.h))

@@ -76,7 +76,7 @@ class KVPos:
             raise InputError(f"init={self.init!r} is not known; allowed: 'kv', 'random'")
 
     def build(self, heads: int, dim_head: int) -> Callable[..., Tensor]:
-        return KVPosition(self, logit_scale(self.scale_by, heads, dim_head))
+        return KVPosMixing(self, logit_scale(self.scale_by, heads, dim_head))
 
     def terms(self, n: int, m: int, heads: int, dim_head: int) -> dict[str, int]:
         return {**pair_terms(n, m, heads, dim_head), "position": m * (self.d_pos - row_channels(self.d_pos))}
@@ -97,7 +97,7 @@ def index_sinusoid(length: int, channels: int, out: int, device: torch.device) -
     return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)[:, :out]
 
 
-class KVPosition(nn.Module):
+class KVPosMixing(nn.Module):
     """The weights of `KVPos`: one map of `d_pos` channels, shared by all heads. `[b h n d], [b h n e] -> [b h n e]`.
 
     The published map's bias is left out: a constant cancels in the softmax, so it could never learn.

@@ -3,7 +3,7 @@
 from fewpairs.bench.cases import DEVICES, DTYPES, OPERATORS, PASSES, ModelCase, OperatorCase, parse_shape, parse_topk
 from fewpairs.bench.check import CheckFailed
 from fewpairs.bench.run import Options, Results, measure
-from fewpairs.bench.sets import SETS, Goal, Selection, moved, select
+from fewpairs.bench.sets import SETS, Goal, Selection, convert_selection, select
 
 __all__ = [
     "DEVICES",
@@ -18,8 +18,8 @@ __all__ = [
     "Options",
     "Results",
     "Selection",
+    "convert_selection",
     "measure",
-    "moved",
     "parse_shape",
     "parse_topk",
     "select",

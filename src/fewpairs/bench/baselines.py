@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from fewpairs.ops.key_only import reference
 
 
-def keys_twice(run: Callable[..., Tensor], k: Tensor, v: Tensor, *, scale: float) -> Tensor:
+def keys_as_queries(run: Callable[..., Tensor], k: Tensor, v: Tensor, *, scale: float) -> Tensor:
     """KV attention by a function of queries, keys and values."""
     return run(k, k, v, scale=scale)
 

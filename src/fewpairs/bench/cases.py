@@ -156,7 +156,7 @@ def parse_topk(text: str) -> int | float:
     return check_topk(value)
 
 
-def placed(case: Case, dtype: str | None, device: str | None) -> Case:
+def convert_case(case: Case, dtype: str | None, device: str | None) -> Case:
     """The case in another dtype or on another device, where one is given; whole models stay in float32."""
     if dtype is not None and isinstance(case, OperatorCase):
         case = replace(case, dtype=dtype)

@@ -25,12 +25,12 @@ from fewpairs.bench.cases import OperatorCase
 from fewpairs.bench.operators import Method, inputs
 from fewpairs.errors import FewpairsError
 from fewpairs.ops.key_only import reference as key_only_reference
-from fewpairs.ops.knn.reference import best
+from fewpairs.ops.knn.reference import topk_indices
 from fewpairs.ops.softmax import reference as softmax_reference
 
 PAIRS = 2**24
 """Of queries and keys, over all images and heads, that a check computes in float64."""
-FLOOR = 0.5
+MIN_ROWS = 0.5
 """Share of rows that must be left to compare."""
 
 
@@ -39,7 +39,7 @@ class CheckFailed(FewpairsError):  # noqa: N818  (the name reads as what happene
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckResult:
     """How far a contender was from what it may: the largest share of the allowance that any result used."""
 
     share: float
@@ -57,7 +57,7 @@ class _Draw:
     """The rows that are compared, `[b h n]` bool."""
 
 
-def check(case: OperatorCase, method: Method, *, training: bool) -> Checked | None:
+def check(case: OperatorCase, method: Method, *, training: bool) -> CheckResult | None:
     """Compares `method` at the case's shape, reduced; None for what computes nothing that could be wrong.
 
     Raises:
@@ -67,7 +67,7 @@ def check(case: OperatorCase, method: Method, *, training: bool) -> Checked | No
         return None
     small = reduced(case)
     found = [_compare(small, method, draw, training=training) for draw in _draws(small, method)]
-    return Checked(max(one.share for one in found), min(one.rows for one in found))
+    return CheckResult(max(one.share for one in found), min(one.rows for one in found))
 
 
 def reduced(case: OperatorCase) -> OperatorCase:
@@ -118,7 +118,7 @@ def _exact_scores(tensors: list[Tensor], scale: float) -> Tensor:
 
 
 def _keep(scores: Tensor, topk: int) -> Tensor:
-    chosen = best(scores, topk)
+    chosen = topk_indices(scores, topk)
     return torch.zeros_like(scores, dtype=torch.bool).scatter_(-1, chosen, True)
 
 
@@ -143,9 +143,9 @@ def _check_choice(keep: Tensor, scores: Tensor, topk: int, dtype: torch.dtype) -
         raise CheckFailed("the published arithmetic keeps other keys than the best")
 
 
-def _compare(case: OperatorCase, method: Method, draw: _Draw, *, training: bool) -> Checked:
+def _compare(case: OperatorCase, method: Method, draw: _Draw, *, training: bool) -> CheckResult:
     rows = draw.counted.double().mean().item()
-    if rows < FLOOR:
+    if rows < MIN_ROWS:
         raise CheckFailed(f"{method.name} at {case.name}: only {rows:.0%} of the rows could be compared")
     upstream = torch.randn(draw.tensors[0].shape, generator=torch.Generator().manual_seed(3)).to(draw.tensors[0])
     upstream = upstream * draw.counted.unsqueeze(-1)
@@ -172,7 +172,7 @@ def _compare(case: OperatorCase, method: Method, draw: _Draw, *, training: bool)
                 f"{allowed:.2e} is allowed (plain PyTorch in {case.dtype} is off by {(peer - exact).abs().max():.2e})"
             )
         share = max(share, (error / allowed).item())
-    return Checked(share, rows)
+    return CheckResult(share, rows)
 
 
 def _reference(method: Method, keep: Tensor | None) -> Callable[..., Tensor]:

@@ -10,7 +10,7 @@ from typing import Literal
 from fewpairs.attention import Variant, parse_variant
 from fewpairs.bench import models, operators
 from fewpairs.bench.cases import Case, ModelCase, OperatorCase, Pass
-from fewpairs.bench.check import Checked, check
+from fewpairs.bench.check import CheckResult, check
 from fewpairs.bench.timing import Step
 from fewpairs.errors import InputError, nearest
 from fewpairs.ops.dispatch import KernelRefused
@@ -26,12 +26,12 @@ class Contender:
     """Makes inputs, and returns the function whose run is measured."""
     refuse: Callable[[Pass], str | None]
     """Why it cannot take part, in a sentence, or None."""
-    check: Callable[[bool], Checked | None]
+    check: Callable[[bool], CheckResult | None]
     """Compares it with float64, gradients too where True. Raises CheckFailed."""
 
 
 def contenders(
-    case: Case, passed: Pass, *, kernels: Sequence[str] = (), against: Sequence[str] | None = None
+    case: Case, pass_: Pass, *, kernels: Sequence[str] = (), against: Sequence[str] | None = None
 ) -> list[Contender]:
     """The kernels (those named, else the one that the operator chooses), then the baselines (all, or those named).
 
@@ -40,7 +40,7 @@ def contenders(
     Raises:
         KernelRefused: a kernel that is named cannot run this case; the text is its own sentence.
     """
-    found = _of_model(case) if isinstance(case, ModelCase) else _of_operator(case, passed, kernels)
+    found = _of_model(case) if isinstance(case, ModelCase) else _of_operator(case, pass_, kernels)
     return [one for one in found if one.role == "kernel" or against is None or one.name in against]
 
 
@@ -68,14 +68,14 @@ def check_names(cases: Sequence[Case], kernels: Sequence[str], against: Sequence
             raise InputError(f"there is no baseline {name!r}; {nearest(name, operators.BASELINES)}")
 
 
-def _of_operator(case: OperatorCase, passed: Pass, wanted: Sequence[str]) -> list[Contender]:
-    refusals = dict(operators.explained(case, passed))
+def _of_operator(case: OperatorCase, pass_: Pass, wanted: Sequence[str]) -> list[Contender]:
+    refusals = dict(operators.explain_kernels(case, pass_))
     names = [name for name in refusals if name in wanted]
     for name in names:
         if refusals[name] is not None:
             raise KernelRefused(f"kernel {name!r} refuses {case.name}: {refusals[name]}")
     if not wanted:
-        names = [operators.chosen(case, passed)]
+        names = [operators.chosen_kernel(case, pass_)]
     methods = [*(operators.kernel(case, name) for name in names), *operators.baselines(case)]
     return [_operator(case, method) for method in methods]
 
@@ -98,7 +98,7 @@ def _attention(case: ModelCase, name: str, attention: Variant | None) -> Contend
     return Contender(
         name,
         "baseline" if attention is None else "kernel",
-        prepare=lambda passed: models.prepare(case, attention, passed),
+        prepare=lambda pass_: models.prepare(case, attention, pass_),
         refuse=lambda _passed: None,
         check=lambda training: models.check_model(case, attention, training=training),
     )

@@ -11,20 +11,20 @@ from fewpairs.bench.sets import Goal
 Record = dict[str, Any]
 
 
-def judged(goals: Iterable[Goal], measured: list[Record]) -> Iterator[Record]:
+def goal_records(goals: Iterable[Goal], measured: list[Record]) -> Iterator[Record]:
     """A record of each goal whose measurements are there, and one with `reached` None where they are not."""
     for goal in goals:
         ours = _ours(goal.case, goal, measured)
         reached = None if ours is None else _reached(goal, ours, measured)
         low, high = reached[1:] if reached else (None, None)
         value = reached[0] if reached else None
-        met = None if value is None else _within(goal, value)
-        certain = met is not None and None not in (low, high) and _within(goal, low) == _within(goal, high) == met
+        met = None if value is None else _meets(goal, value)
+        certain = met is not None and None not in (low, high) and _meets(goal, low) == _meets(goal, high) == met
         yield {
             "kind": "goal",
             "case": goal.case,
             "op": goal.op,
-            "pass": goal.passed,
+            "pass": goal.pass_,
             "contender": ours["contender"] if ours else None,
             "quantity": goal.quantity,
             "goal": goal.text,
@@ -50,7 +50,7 @@ def verdict(record: Record) -> str:
 
 def _ours(case: str, goal: Goal, measured: list[Record]) -> Record | None:
     """The first kernel's record of that case and pass: kernels stand in order of preference."""
-    mine = (r for r in measured if (r["case"], r["pass"], r["role"]) == (case, goal.passed, "kernel"))
+    mine = (r for r in measured if (r["case"], r["pass"], r["role"]) == (case, goal.pass_, "kernel"))
     return next(mine, None)
 
 
@@ -74,7 +74,7 @@ def _reached(goal: Goal, ours: Record, measured: list[Record]) -> tuple[float, f
     return 1 / ratio["value"], low, high
 
 
-def _within(goal: Goal, value: float | None) -> bool:
+def _meets(goal: Goal, value: float | None) -> bool:
     if value is None:
         return False
     return value >= goal.bound if goal.quantity == "speed" else value <= goal.bound

@@ -30,7 +30,7 @@ def status(field: str) -> int:
     raise NotMeasurable("the most memory that a process held is known on Linux alone")
 
 
-def forget_peak() -> int:
+def reset_peak() -> int:
     """Starts the record of the most resident memory anew; returns what is resident now, in bytes.
 
     Memory that was freed but kept by the C library is given back first.
@@ -47,7 +47,7 @@ def forget_peak() -> int:
     return status("VmRSS")
 
 
-def available(device: str = "cpu") -> int | None:
+def free_memory(device: str = "cpu") -> int | None:
     """Bytes that can still be had; None where the system does not tell."""
     if device == "cuda":
         import torch
@@ -60,7 +60,7 @@ def available(device: str = "cpu") -> int | None:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), None)
 
 
-def about() -> dict[str, Any]:
+def describe_machine() -> dict[str, Any]:
     """Machine, versions, commit and day, to stand beside every result."""
     from fewpairs.train import describe_environment
     from fewpairs.train.environment import source_commit

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from fewpairs.attention import KNN, KV, Core, KeyOnly, Softmax, Variant
 from fewpairs.bench.cases import ModelCase, OperatorCase, Pass
-from fewpairs.bench.check import Checked, CheckFailed, check
-from fewpairs.bench.operators import chosen, kernel
+from fewpairs.bench.check import CheckFailed, CheckResult, check
+from fewpairs.bench.operators import chosen_kernel, kernel
 from fewpairs.bench.timing import Step
 from fewpairs.errors import InputError, nearest
 from fewpairs.runs.step_cost import training_step
@@ -68,11 +68,11 @@ def _timm_model(case: ModelCase, attention: Variant | None) -> nn.Module:
     return model
 
 
-def prepare(case: ModelCase, attention: Variant | None, passed: Pass) -> Step:
+def prepare(case: ModelCase, attention: Variant | None, pass_: Pass) -> Step:
     """A function that does inference on one batch, or one training step: forward, loss, backward, AdamW."""
     model = build(case, attention)
     device = torch.device(case.device)
-    if passed == "training":
+    if pass_ == "training":
         return training_step(model, *_task(case, model), device)
     model.to(device).eval()
     return partial(_infer, model, _images(case).to(device))
@@ -107,7 +107,7 @@ def _task(case: ModelCase, model: nn.Module) -> tuple[Any, Any]:
     return Classification(tuple(map(str, range(classes)))), Labelled(images, labels, ids)
 
 
-def check_model(case: ModelCase, attention: Variant | None, *, training: bool) -> Checked:
+def check_model(case: ModelCase, attention: Variant | None, *, training: bool) -> CheckResult:
     """The operators that the model calls, at its shapes, by their own rule; then its logits and gradients.
 
     Raises:
@@ -117,7 +117,9 @@ def check_model(case: ModelCase, attention: Variant | None, *, training: bool) -
     image = _images(case)[:1].to(case.device)
     worst = 0.0
     for inner in sorted(_operators(case, model, image), key=lambda each: each.name):
-        found = check(inner, kernel(inner, chosen(inner, "training" if training else "forward")), training=training)
+        found = check(
+            inner, kernel(inner, chosen_kernel(inner, "training" if training else "forward")), training=training
+        )
         worst = max(worst, found.share if found else 0.0)
     name = OWN if attention is None else case.attention
     ours, truth = _results(model, image, training), _results(model.double(), image.double(), training)
@@ -129,7 +131,7 @@ def check_model(case: ModelCase, attention: Variant | None, *, training: bool) -
                 f"where {TOLERANCE:.0e} is allowed"
             )
         worst = max(worst, error / TOLERANCE)
-    return Checked(worst)
+    return CheckResult(worst)
 
 
 def _results(model: nn.Module, image: Tensor, training: bool) -> list[Tensor]:

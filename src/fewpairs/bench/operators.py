@@ -16,14 +16,14 @@ from fewpairs.bench.baselines import (
     flash,
     flex,
     key_only_plain,
-    keys_twice,
+    keys_as_queries,
     plain,
     published,
     read_and_write,
     sdpa,
 )
 from fewpairs.bench.cases import OperatorCase, Pass
-from fewpairs.bench.machine import available
+from fewpairs.bench.machine import free_memory
 from fewpairs.bench.timing import Step
 from fewpairs.numbers import size
 from fewpairs.ops import dispatch, key_only, knn, kv, softmax
@@ -50,7 +50,7 @@ def tables() -> dict[str, tuple[dispatch.Kernel, ...]]:
     return {"knn": knn.KERNELS, "kv": kv.KERNELS, "key_only": key_only.KERNELS, "softmax": softmax.KERNELS}
 
 
-def shapes(case: OperatorCase) -> list[tuple[int, ...]]:
+def input_shapes(case: OperatorCase) -> list[tuple[int, ...]]:
     """Of q, k, v `[b h n d]`; of KV of k, v; of key-only attention of k, v and the saliency vectors `[h d]`."""
     shape = (case.b, case.h, case.n, case.d)
     if case.op == "key_only":
@@ -61,13 +61,13 @@ def shapes(case: OperatorCase) -> list[tuple[int, ...]]:
 def inputs(case: OperatorCase, *, learned: bool, seed: int = 0) -> list[Tensor]:
     """Normal draws of these shapes."""
     draw, dtype = torch.Generator(case.device).manual_seed(seed), getattr(torch, case.dtype)
-    tensors = [torch.randn(each, generator=draw, device=case.device).to(dtype) for each in shapes(case)]
+    tensors = [torch.randn(each, generator=draw, device=case.device).to(dtype) for each in input_shapes(case)]
     return [tensor.requires_grad_(learned) for tensor in tensors]
 
 
-def prepare(case: OperatorCase, method: Method, passed: Pass) -> Step:
+def prepare(case: OperatorCase, method: Method, pass_: Pass) -> Step:
     """A function that does one forward pass, or one forward and backward pass; gradients are let go."""
-    learned = passed == "training"
+    learned = pass_ == "training"
     tensors = inputs(case, learned=learned)
     run = partial(method.make(case), *tensors, scale=case.d**-0.5)
     if not learned:
@@ -87,7 +87,7 @@ def _training(run: Callable[[], Tensor], tensors: list[Tensor], upstream: Tensor
     torch.autograd.grad(run(), tensors, upstream)
 
 
-def call(case: OperatorCase, *, kernel: str | None) -> Callable[..., Tensor]:
+def bind_operator(case: OperatorCase, *, kernel: str | None) -> Callable[..., Tensor]:
     """The public operator with a kernel by its name, or with the one that it chooses."""
     if case.op == "knn":
         topk = case.keys or case.n
@@ -99,10 +99,10 @@ def call(case: OperatorCase, *, kernel: str | None) -> Callable[..., Tensor]:
     return lambda q, k, v, *, scale: ops.softmax_attention(q, k, v, scale=scale, kernel=kernel)
 
 
-def explained(case: OperatorCase, passed: Pass) -> list[tuple[str, str | None]]:
+def explain_kernels(case: OperatorCase, pass_: Pass) -> list[tuple[str, str | None]]:
     """Each kernel of the operator with the sentence of its refusal, or None where it can run, in order."""
     place = {"dtype": getattr(torch, case.dtype), "device": case.device}
-    tensors = [torch.zeros(each, **place).requires_grad_(passed == "training") for each in shapes(case)]
+    tensors = [torch.zeros(each, **place).requires_grad_(pass_ == "training") for each in input_shapes(case)]
     scale = case.d**-0.5
     options: dict[str, dict[str, Any]] = {
         "knn": {"topk": case.keys, "bias": None, "scale": scale, "metric": "dot"},
@@ -110,22 +110,22 @@ def explained(case: OperatorCase, passed: Pass) -> list[tuple[str, str | None]]:
         "key_only": {"mask": None, "gate": None},
         "softmax": {"bias": None, "scale": scale},
     }
-    with torch.set_grad_enabled(passed == "training"):
+    with torch.set_grad_enabled(pass_ == "training"):
         return [(each.name, each.refuse(*tensors, **options[case.op])) for each in tables()[case.op]]
 
 
 def kernel(case: OperatorCase, name: str) -> Method:
     """A kernel as a contender; it refuses in its own sentence."""
 
-    def refuse(case: OperatorCase, passed: Pass) -> str | None:
-        return dict(explained(case, passed))[name]
+    def refuse(case: OperatorCase, pass_: Pass) -> str | None:
+        return dict(explain_kernels(case, pass_))[name]
 
-    return Method(name, "kernel", case.op, partial(call, kernel=name), refuse)  # type: ignore[arg-type]  # an operator's name
+    return Method(name, "kernel", case.op, partial(bind_operator, kernel=name), refuse)  # type: ignore[arg-type]  # an operator's name
 
 
-def chosen(case: OperatorCase, passed: Pass) -> str:
+def chosen_kernel(case: OperatorCase, pass_: Pass) -> str:
     """The kernel that the operator takes when none is named."""
-    return next(name for name, refusal in explained(case, passed) if refusal is None)
+    return next(name for name, refusal in explain_kernels(case, pass_) if refusal is None)
 
 
 def baselines(case: OperatorCase) -> list[Method]:
@@ -133,17 +133,21 @@ def baselines(case: OperatorCase) -> list[Method]:
     half_on_gpu = case.device == "cuda" and case.dtype == "bfloat16"
     fused = _method("flash", "softmax", flash) if half_on_gpu else _method("sdpa", "softmax", sdpa)
     if case.op == "knn":
-        return [fused, Method("published", "baseline", "knn", _published, _no_room)]
+        return [fused, Method("published", "baseline", "knn", _published, _refuse_memory)]
     if case.op == "key_only":
         copies = [
             _method("copy", "copy", partial(read_and_write, kept=True)),
             _method("copy_new", "copy", partial(read_and_write, kept=False)),
         ]
         return [*copies, _method("published", "key_only", key_only_plain)]
-    methods = [fused, _method("published", "softmax", plain, _no_room), _method("flex", "softmax", flex, _no_flex)]
+    methods = [
+        fused,
+        _method("published", "softmax", plain, _refuse_memory),
+        _method("flex", "softmax", flex, _refuse_flex),
+    ]
     if case.op == "softmax":
         return methods
-    return [_method(m.name, "kv", partial(keys_twice, m.make(case)), m.refuse) for m in methods]
+    return [_method(m.name, "kv", partial(keys_as_queries, m.make(case)), m.refuse) for m in methods]
 
 
 def _method(
@@ -160,8 +164,8 @@ def _published(case: OperatorCase) -> Callable[..., Tensor]:
     return partial(published, topk=case.keys or case.n)
 
 
-def _no_flex(case: OperatorCase, passed: Pass) -> str | None:
-    if case.device == "cpu" and passed == "training":
+def _refuse_flex(case: OperatorCase, pass_: Pass) -> str | None:
+    if case.device == "cpu" and pass_ == "training":
         return "FlexAttention has no backward pass on a CPU"
     return None
 
@@ -170,10 +174,10 @@ SCORES_AT_ONCE = 5
 """How many tensors of the scores' size the published arithmetic holds at its peak: scores, mask, indices, -inf..."""
 
 
-def _no_room(case: OperatorCase, _passed: Pass) -> str | None:
+def _refuse_memory(case: OperatorCase, _passed: Pass) -> str | None:
     """Whether arithmetic that holds all scores fits into the memory that is free."""
     bytes_each = getattr(torch, case.dtype).itemsize
-    needed, free = SCORES_AT_ONCE * bytes_each * case.b * case.h * case.n**2, available(case.device)
+    needed, free = SCORES_AT_ONCE * bytes_each * case.b * case.h * case.n**2, free_memory(case.device)
     if free is not None and needed > free:
         return f"it holds {SCORES_AT_ONCE} times its scores, {size(needed)}, and {size(free)} are free"
     return None

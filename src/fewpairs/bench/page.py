@@ -8,7 +8,7 @@ from typing import Any
 
 from fewpairs.bench.goals import verdict
 from fewpairs.bench.operators import BASELINES
-from fewpairs.bench.run import Results, each_pass
+from fewpairs.bench.run import Results, group_by_pass
 from fewpairs.numbers import duration, size
 
 Record = dict[str, Any]
@@ -86,7 +86,7 @@ def goal_rows(goals: list[Record]) -> list[tuple[str, str, str, str, str]]:
 def time_rows(measured: list[Record]) -> list[tuple[str, ...]]:
     """Case, pass, contender, median and quartiles, ratio, verdict, rounds, peak; a line each."""
     rows = []
-    for group in each_pass(measured):
+    for group in group_by_pass(measured):
         present = [record["contender"] for record in group]
         base = next((name for name in BASELINES if name in present), None)
         for record in group:

@@ -16,7 +16,7 @@ import torch
 
 from fewpairs.bench.cases import Case, Pass
 from fewpairs.bench.contenders import Contender
-from fewpairs.bench.timing import failure
+from fewpairs.bench.timing import failure_reason
 from fewpairs.errors import FewpairsError
 
 METHODS = {
@@ -46,7 +46,7 @@ class PeakMemory:
             self._server.kill()
             self._server.communicate()
 
-    def measure(self, case: Case, one: Contender, passed: Pass) -> int:
+    def measure(self, case: Case, one: Contender, pass_: Pass) -> int:
         """Bytes that one run holds at its peak beyond inputs, weights and what else was there before.
 
         Raises:
@@ -54,11 +54,11 @@ class PeakMemory:
         """
         if case.device == "cuda":
             try:
-                return _on_cuda(one, passed)
+                return _on_cuda(one, pass_)
             except torch.OutOfMemoryError as error:
-                raise MemoryNotMeasured(failure(error)) from None
+                raise MemoryNotMeasured(failure_reason(error)) from None
         server = self._started()
-        request = {"case": case.name, "contender": one.name, "pass": passed, "threads": self.threads}
+        request = {"case": case.name, "contender": one.name, "pass": pass_, "threads": self.threads}
         try:
             server.stdin.write(json.dumps(request) + "\n")  # type: ignore[union-attr]  # a pipe
             server.stdin.flush()  # type: ignore[union-attr]
@@ -80,8 +80,8 @@ class PeakMemory:
         return self._server
 
 
-def _on_cuda(one: Contender, passed: Pass) -> int:
-    step = one.prepare(passed)
+def _on_cuda(one: Contender, pass_: Pass) -> int:
+    step = one.prepare(pass_)
     step()
     gc.collect()
     torch.cuda.synchronize()

@@ -13,7 +13,7 @@ COLOURS = {"sdpa": "#767676", "flash": "#767676", "published": "#d55e00", "copy"
 KERNEL_COLOURS = ("#0072b2", "#009e73", "#cc79a7", "#9c6b00")
 TITLES = {"knn": "k-NN", "kv": "KV", "key_only": "key-only", "softmax": "softmax"}
 PASSES = {"forward": "forward", "training": "forward and backward"}
-LEAST = 2**20
+MIN_PEAK = 2**20
 """Bytes below which a growth of the resident set says nothing."""
 
 Series = dict[str, dict[int, float]]
@@ -36,7 +36,7 @@ def panels(measured: list[Record]) -> dict[str, tuple[Series, Series]]:
         if "seconds" in record:
             times.setdefault(record["contender"], {})[n] = record["seconds"]["median"] / share
         if record.get("peak_bytes") is not None:
-            peaks.setdefault(record["contender"], {})[n] = max(record["peak_bytes"], LEAST) / share
+            peaks.setdefault(record["contender"], {})[n] = max(record["peak_bytes"], MIN_PEAK) / share
     return {key: both for key, both in found.items() if max((len(s) for s in both[0].values()), default=0) > 1}
 
 

@@ -11,16 +11,16 @@ from typing import Any
 import torch
 
 from fewpairs.bench.cases import PASSES, Case, ModelCase, OperatorCase, Pass
-from fewpairs.bench.check import Checked, CheckFailed
+from fewpairs.bench.check import CheckFailed, CheckResult
 from fewpairs.bench.contenders import Contender, check_names, contenders
-from fewpairs.bench.goals import judged
-from fewpairs.bench.machine import about
+from fewpairs.bench.goals import goal_records
+from fewpairs.bench.machine import describe_machine
 from fewpairs.bench.models import check_name
 from fewpairs.bench.operators import BASELINES
 from fewpairs.bench.peak_memory import METHODS, MemoryNotMeasured, PeakMemory
 from fewpairs.bench.sets import Selection
 from fewpairs.bench.statistics import as_data, summarise
-from fewpairs.bench.timing import CLOCKS, Race, failure, may_fail, race
+from fewpairs.bench.timing import CLOCKS, RoundTimes, failure_reason, is_unsupported, time_rounds
 from fewpairs.errors import FewpairsError, InputError
 from fewpairs.train.progress import track_progress
 
@@ -70,9 +70,9 @@ def measure(selection: Selection, options: Options, file: Path | None = None) ->
     for case in selection.cases:
         if isinstance(case, ModelCase):
             check_name(case)
-        for passed in options.passes if options.kernels else ():
-            contenders(case, passed, kernels=options.kernels, against=against)
-    work = Work(options, against, about(), Results(), file)
+        for pass_ in options.passes if options.kernels else ():
+            contenders(case, pass_, kernels=options.kernels, against=against)
+    work = BenchmarkRun(options, against, describe_machine(), Results(), file)
     try:
         with PeakMemory(torch.get_num_threads()) as memory:
             total = len(selection.cases)
@@ -80,7 +80,7 @@ def measure(selection: Selection, options: Options, file: Path | None = None) ->
                 work.case(case, memory)
     except KeyboardInterrupt:
         work.results.interrupted = True
-    for record in judged(selection.goals, work.results.of("measured")):
+    for record in goal_records(selection.goals, work.results.of("measured")):
         work.keep(record)
     return work.results
 
@@ -96,7 +96,7 @@ class CannotRun(FewpairsError):  # noqa: N818  (the name reads as what happened)
 
 
 @dataclass
-class Work:
+class BenchmarkRun:
     """The records so far, and how one case becomes more of them."""
 
     options: Options
@@ -118,18 +118,18 @@ class Work:
 
         A kernel that fails the check refuses the whole case; a baseline that does is left out of it.
         """
-        checked: dict[str, Checked | None] = {}
+        checked: dict[str, CheckResult | None] = {}
         absent: dict[str, str] = {}
-        for passed in self.options.passes:
+        for pass_ in self.options.passes:
             present = []
-            for one in contenders(case, passed, kernels=self.options.kernels, against=self.against):
-                reason = one.refuse(passed) or absent.get(one.name)
+            for one in contenders(case, pass_, kernels=self.options.kernels, against=self.against):
+                reason = one.refuse(pass_) or absent.get(one.name)
                 try:
                     if reason is None and one.name not in checked:
                         checked[one.name] = self.checked(one)
                 except CheckFailed as error:
                     if one.role == "kernel":
-                        self.keep({"kind": "refused", **described(case), "why": str(error)})
+                        self.keep({"kind": "refused", **describe_case(case), "why": str(error)})
                         self.options.say(f"{case.name}: refused. {error}")
                         return
                     reason = absent[one.name] = str(error)
@@ -138,10 +138,10 @@ class Work:
                 if reason is None:
                     present.append(one)
                 else:
-                    self.left_out(case, passed, one.name, reason)
-            self.passed(case, passed, present, checked, memory)
+                    self.left_out(case, pass_, one.name, reason)
+            self.pass_(case, pass_, present, checked, memory)
 
-    def checked(self, one: Contender) -> Checked | None:
+    def checked(self, one: Contender) -> CheckResult | None:
         """Its check; a kernel that raises has failed it.
 
         Raises:
@@ -153,23 +153,28 @@ class Work:
         except FewpairsError:
             raise
         except Exception as error:
-            if may_fail(error):
-                raise CannotRun(failure(error)) from None
-            raise CheckFailed(f"{one.name}: {failure(error)}") from error
+            if is_unsupported(error):
+                raise CannotRun(failure_reason(error)) from None
+            raise CheckFailed(f"{one.name}: {failure_reason(error)}") from error
 
-    def passed(
-        self, case: Case, passed: Pass, present: list[Contender], checked: dict[str, Checked | None], memory: PeakMemory
+    def pass_(
+        self,
+        case: Case,
+        pass_: Pass,
+        present: list[Contender],
+        checked: dict[str, CheckResult | None],
+        memory: PeakMemory,
     ) -> None:
         """Time and memory of one pass; the memory of a contender that left the race is not measured either."""
-        run = self.raced(case, passed, present) if case.timed else Race({}, {})
+        run = self.time_case(case, pass_, present) if case.timed else RoundTimes({}, {})
         for name, why in run.left_out.items():
-            self.left_out(case, passed, name, why)
+            self.left_out(case, pass_, name, why)
         bases = [name for name in BASELINES if any(one.name == name for one in present)]
         spreads, ratios = summarise(run.seconds, bases) if run.seconds else ({}, {})
         for one in present:
             if one.name in run.left_out:
                 continue
-            record = {"kind": "measured", **described(case), "pass": passed, "contender": one.name, "role": one.role}
+            record = {"kind": "measured", **describe_case(case), "pass": pass_, "contender": one.name, "role": one.role}
             found = checked[one.name]
             record["check"] = None if found is None else {"share_of_allowance": found.share, "rows": found.rows}
             if one.name in spreads:
@@ -179,31 +184,33 @@ class Work:
                 if isinstance(case, ModelCase):
                     record["images_per_second"] = case.batch / spreads[one.name].median
             if self.options.memory:
-                record |= self.peak_memory(case, passed, one, memory)
+                record |= self.peak_memory(case, pass_, one, memory)
             self.keep(record)
             self.options.say(line(record))
 
-    def raced(self, case: Case, passed: Pass, present: list[Contender]) -> Race:
+    def time_case(self, case: Case, pass_: Pass, present: list[Contender]) -> RoundTimes:
         """The interleaved rounds."""
         options = self.options
-        steps = {one.name: one.prepare(passed) for one in present}
-        return race(steps, device=case.device, seconds=options.seconds, rounds=options.rounds, limit=options.limit)
+        steps = {one.name: one.prepare(pass_) for one in present}
+        return time_rounds(
+            steps, device=case.device, seconds=options.seconds, rounds=options.rounds, limit=options.limit
+        )
 
-    def peak_memory(self, case: Case, passed: Pass, one: Contender, memory: PeakMemory) -> Record:
+    def peak_memory(self, case: Case, pass_: Pass, one: Contender, memory: PeakMemory) -> Record:
         """Peak bytes and how they were found; a sentence where they were not."""
         try:
-            return {"peak_bytes": memory.measure(case, one, passed), "peak_bytes_by": METHODS[case.device]}
+            return {"peak_bytes": memory.measure(case, one, pass_), "peak_bytes_by": METHODS[case.device]}
         except MemoryNotMeasured as error:
-            self.left_out(case, passed, one.name, f"no memory: {error}")
+            self.left_out(case, pass_, one.name, f"no memory: {error}")
             return {"peak_bytes": None}
 
-    def left_out(self, case: Case, passed: Pass, name: str, why: str) -> None:
+    def left_out(self, case: Case, pass_: Pass, name: str, why: str) -> None:
         """A contender that did not take part, and the reason."""
-        self.keep({"kind": "left out", **described(case), "pass": passed, "contender": name, "why": why})
-        self.options.say(f"{case.name}, {passed}: {name} is left out: {why}")
+        self.keep({"kind": "left out", **describe_case(case), "pass": pass_, "contender": name, "why": why})
+        self.options.say(f"{case.name}, {pass_}: {name} is left out: {why}")
 
 
-def described(case: Case) -> Record:
+def describe_case(case: Case) -> Record:
     """A case as plain data."""
     common = {"case": case.name, "op": case.op, "dtype": case.dtype, "device": case.device}
     if isinstance(case, OperatorCase):
@@ -232,7 +239,7 @@ def ratio_text(ratio: Record) -> str:
     return f"{ratio['value']:.3g} x{interval} ({ratio['verdict']})"
 
 
-def each_pass(records: list[Record]) -> Iterable[list[Record]]:
+def group_by_pass(records: list[Record]) -> Iterable[list[Record]]:
     """The measurements of each case and pass together."""
     groups: dict[tuple[str, str], list[Record]] = {}
     for record in records:

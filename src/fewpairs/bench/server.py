@@ -16,20 +16,20 @@ import torch
 
 from fewpairs.bench.cases import Case, OperatorCase, Pass, parse_case
 from fewpairs.bench.contenders import contender
-from fewpairs.bench.machine import NotMeasurable, forget_peak, status
-from fewpairs.bench.timing import failure
+from fewpairs.bench.machine import NotMeasurable, reset_peak, status
+from fewpairs.bench.timing import failure_reason
 
 
-def _in_this_process(case: Case, name: str, passed: Pass) -> int:
+def _peak_of_run(case: Case, name: str, pass_: Pass) -> int:
     """A small run first, which loads libraries and their buffers; of a model a whole one, which makes its state."""
-    step = contender(case, name).prepare(passed)
+    step = contender(case, name).prepare(pass_)
     if isinstance(case, OperatorCase):
         small = replace(case, b=1, h=1, n=min(64, case.n), topk=None if case.topk is None else min(8, case.n))
-        contender(small, name).prepare(passed)()
+        contender(small, name).prepare(pass_)()
     else:
         step()
     gc.collect()
-    before = forget_peak()
+    before = reset_peak()
     step()
     return status("VmHWM") - before
 
@@ -38,15 +38,15 @@ def answer(request: dict[str, Any]) -> dict[str, int | str]:
     """The peak in bytes, or why there is none."""
     torch.set_num_threads(int(request["threads"]))
     case = parse_case(request["case"])
-    passed: Pass = "training" if request["pass"] == "training" else "forward"
+    pass_: Pass = "training" if request["pass"] == "training" else "forward"
     try:
         if case is None:
             return {"why": f"{request['case']!r} is no case"}
-        return {"peak": _in_this_process(case, request["contender"], passed)}
+        return {"peak": _peak_of_run(case, request["contender"], pass_)}
     except NotMeasurable as error:
         return {"why": str(error)}
     except Exception as error:
-        return {"why": failure(error)}
+        return {"why": failure_reason(error)}
 
 
 def serve() -> None:

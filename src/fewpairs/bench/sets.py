@@ -24,7 +24,7 @@ class Goal:
     """
 
     case: str
-    passed: Pass
+    pass_: Pass
     quantity: Quantity
     bound: float
     against: str | None = None
@@ -79,15 +79,15 @@ def _goals() -> CaseSet:
     large = _knn(1, 6, 16384, 256, timed=False)
     goals.append(Goal(large.name, "training", "memory", 2.0**30))
     keys = [OperatorCase("kv", 2, 6, 1024, 64), OperatorCase("kv", 1, 6, 4096, 64)]
-    goals += [Goal(case.name, passed, "time", 0.8, "sdpa") for case in keys for passed in ("forward", "training")]
+    goals += [Goal(case.name, pass_, "time", 0.8, "sdpa") for case in keys for pass_ in ("forward", "training")]
     linear = OperatorCase("key_only", 1, 1, 65536, 64)
-    goals += [Goal(linear.name, passed, "time", 1.5, "copy") for passed in ("forward", "training")]
+    goals += [Goal(linear.name, pass_, "time", 1.5, "copy") for pass_ in ("forward", "training")]
     models = {
         ModelCase("deit_small_patch16_224", 16, 224, "knn100"): 1.0,
         ModelCase("setr_pup_vit_b16", 4, 256, "kv"): 1.08,
     }
     for model, bound in models.items():
-        goals += [Goal(model.name, passed, "speed", bound, "dense") for passed in ("forward", "training")]
+        goals += [Goal(model.name, pass_, "speed", bound, "dense") for pass_ in ("forward", "training")]
     summary = "what the kernels of a CPU are to show: operators and whole models, with a bound each"
     return CaseSet(summary, (*forward, large, *keys, linear, *models), tuple(goals))
 
@@ -99,13 +99,13 @@ def _gpu() -> CaseSet:
     timed = [_knn(b, 6, n, n // share, **place) for (n, b), share in product(batches.items(), (2, 16))]
     goals = []
     passes: tuple[Pass, ...] = ("forward", "training")
-    for case, passed in product(timed, passes):
-        goals.append(Goal(case.name, passed, "time", 2.0, "flash"))
-        goals.append(Goal(case.name, passed, "speed", 5.0, "published"))
+    for case, pass_ in product(timed, passes):
+        goals.append(Goal(case.name, pass_, "time", 2.0, "flash"))
+        goals.append(Goal(case.name, pass_, "speed", 5.0, "published"))
     measured = [_knn(16, 6, n, n // share, timed=False, **place) for share, n in product((2, 16), (1024, 2048, 4096))]
-    for share, passed in product((2, 16), passes):
+    for share, pass_ in product((2, 16), passes):
         first, last = (_knn(16, 6, n, n // share, **place).name for n in (1024, 4096))
-        goals.append(Goal(first, passed, "growth", 1.1, until=last))
+        goals.append(Goal(first, pass_, "growth", 1.1, until=last))
     known = {case.name for case in timed}
     cases = (*timed, *(case for case in measured if case.name not in known))
     summary = "k-NN attention on a GPU in bfloat16, from 197 to 4,096 tokens, with a bound each; needs CUDA"
@@ -194,10 +194,10 @@ def select(names: Iterable[str], ops: Iterable[str] = ()) -> Selection:
     return Selection(", ".join(names), tuple(cases.values()), tuple(goals), both)
 
 
-def moved(selection: Selection, dtype: str | None, device: str | None) -> Selection:
+def convert_selection(selection: Selection, dtype: str | None, device: str | None) -> Selection:
     """The same cases in another dtype or on another device; goals hold for a case as it stands, and only then."""
-    from fewpairs.bench.cases import placed
+    from fewpairs.bench.cases import convert_case
 
-    cases = tuple(placed(case, dtype, device) for case in selection.cases)
+    cases = tuple(convert_case(case, dtype, device) for case in selection.cases)
     kept = {case.name for case in cases}
     return replace(selection, cases=cases, goals=tuple(goal for goal in selection.goals if goal.case in kept))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fewpairs.scoring.interval import percentiles
 
-FEWEST = 5
+MIN_ROUNDS = 5
 """Rounds below which there is no interval, and so no verdict."""
 SAMPLES = 2000
 LEVEL = 0.95
@@ -55,7 +55,7 @@ def summarise(
     times = np.array([seconds[name] for name in names], dtype=np.float64)
     rounds = times.shape[1]
     drawn: dict[str, NDArray[np.float64]] = {}
-    if rounds >= FEWEST:
+    if rounds >= MIN_ROUNDS:
         picks = np.random.default_rng(0).integers(rounds, size=(SAMPLES, rounds))
         drawn = dict(zip(names, np.median(times[:, picks], axis=2), strict=True))
     spreads = {name: _spread(row, drawn.get(name)) for name, row in zip(names, times, strict=True)}

@@ -14,18 +14,18 @@ import torch
 
 Step = Callable[[], None]
 
-MOST_ROUNDS, FEWEST_ROUNDS = 200, 7
-SHORTEST = 0.005
+MAX_ROUNDS, MIN_ROUNDS = 200, 7
+MIN_SAMPLE = 0.005
 """Seconds that a sample on a GPU lasts at least; a faster step is repeated within it."""
 
 CLOCKS = {
     "cpu": "time.perf_counter around each run",
-    "cuda": f"CUDA events around each sample of at least {1e3 * SHORTEST:g} ms, the device idle before it",
+    "cuda": f"CUDA events around each sample of at least {1e3 * MIN_SAMPLE:g} ms, the device idle before it",
 }
 
 
 @dataclass
-class Race:
+class RoundTimes:
     """Seconds of each contender, one a round, and why others were left out."""
 
     seconds: dict[str, list[float]]
@@ -37,7 +37,7 @@ class Race:
         return len(next(iter(self.seconds.values()), []))
 
 
-def race(
+def time_rounds(
     steps: Mapping[str, Step],
     *,
     device: str,
@@ -45,7 +45,7 @@ def race(
     rounds: int | None = None,
     limit: float = math.inf,
     seed: int = 0,
-) -> Race:
+) -> RoundTimes:
     """As many rounds as fit into `seconds` (7 to 200), or `rounds` of them.
 
     Two runs of each contender warm up, of which the second is timed: one that takes longer than `limit` seconds then,
@@ -59,18 +59,19 @@ def race(
             step()
             first[name] = measure(step, 1)
         except (RuntimeError, NotImplementedError, MemoryError) as error:
-            if not may_fail(error):
+            if not is_unsupported(error):
                 raise
-            left_out[name] = failure(error)
+            left_out[name] = failure_reason(error)
             continue
         if first[name] > limit:
             left_out[name] = f"one run took {first.pop(name):.1f} s, more than the limit of {limit:g} s"
     repeats = {
-        name: max(1, math.ceil(SHORTEST / max(spent, 1e-9))) if device == "cuda" else 1 for name, spent in first.items()
+        name: max(1, math.ceil(MIN_SAMPLE / max(spent, 1e-9))) if device == "cuda" else 1
+        for name, spent in first.items()
     }
     if rounds is None:
         expected = sum(first[name] * repeats[name] for name in first)
-        rounds = max(FEWEST_ROUNDS, min(MOST_ROUNDS, int(seconds / max(expected, 1e-9))))
+        rounds = max(MIN_ROUNDS, min(MAX_ROUNDS, int(seconds / max(expected, 1e-9))))
     taken: dict[str, list[float]] = {name: [] for name in first}
     order, shuffle = list(first), random.Random(seed).shuffle
     with _no_collection():
@@ -78,17 +79,17 @@ def race(
             shuffle(order)
             for name in order:
                 taken[name].append(measure(steps[name], repeats[name]))
-    return Race(taken, repeats, left_out)
+    return RoundTimes(taken, repeats, left_out)
 
 
-def may_fail(error: Exception) -> bool:
+def is_unsupported(error: Exception) -> bool:
     """Whether the error says that a contender cannot run here, so that it is left out; a mistake is not hidden so."""
     kinds = (NotImplementedError, MemoryError, torch.OutOfMemoryError)
     compiler = type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))
     return isinstance(error, kinds) or compiler or "not enough memory" in str(error)
 
 
-def failure(error: Exception) -> str:
+def failure_reason(error: Exception) -> str:
     """The first line of an error, as a reason."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "not enough memory" in str(error):
         return "there is not enough memory for it"

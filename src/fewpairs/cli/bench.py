@@ -66,9 +66,9 @@ def bench(
     """
     import torch
 
-    from fewpairs.bench import Options, measure, moved
+    from fewpairs.bench import Options, convert_selection, measure
 
-    chosen = moved(_selection(cases or [], op, shape or [], topk or []), dtype, device)
+    chosen = convert_selection(_selection(cases or [], op, shape or [], topk or []), dtype, device)
     if show:
         _print_list(cases or [], chosen)
         return
@@ -143,7 +143,7 @@ def _print_list(names: list[str], chosen: Selection) -> None:
             typer.echo(f"  {case.name}{'' if case.timed else ' (memory alone)'}")
             for goal in each.goals:
                 if goal.case == case.name:
-                    typer.echo(f"    goal, {goal.passed}: {goal.text}")
+                    typer.echo(f"    goal, {goal.pass_}: {goal.text}")
 
 
 def _finish(results: Results, chosen: Selection, out: Path) -> None:
@@ -157,8 +157,8 @@ def _finish(results: Results, chosen: Selection, out: Path) -> None:
         write_page(
             results, out / "bench.md", title=chosen.title, command=command, figure="bench.svg" if drawn else None
         )
-        for case, passed, goal, reached, verdict in goal_rows(results.of("goal")):
-            typer.echo(f"goal {verdict}: {case}, {passed}: {goal}; reached {reached}")
+        for case, pass_, goal, reached, verdict in goal_rows(results.of("goal")):
+            typer.echo(f"goal {verdict}: {case}, {pass_}: {goal}; reached {reached}")
         typer.echo(f"report: {out / 'bench.md'}")
     if results.interrupted:
         typer.echo("fewpairs: interrupted; what was measured is kept", err=True)

@@ -75,7 +75,7 @@ def register(forward: Operator, backward: Operator, *, refusal: str, device: str
     torch.library.register_autograd(second.name, refuse)
 
 
-def on_call(module: str, name: str) -> Callable[..., Any]:
+def lazy_function(module: str, name: str) -> Callable[..., Any]:
     """The function `name` of `module`, which is imported when the function is first called."""
 
     def call(*arguments: Any) -> Any:

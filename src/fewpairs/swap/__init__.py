@@ -10,12 +10,12 @@ from torch import nn
 from fewpairs.attention import Core, Variant
 from fewpairs.cost.tracing import Trace, meta_copy
 from fewpairs.errors import InputError
-from fewpairs.swap import accounts
+from fewpairs.swap import model_cost
 from fewpairs.swap.adapter import Adapter
-from fewpairs.swap.adopted import Adopted
 from fewpairs.swap.guard import check_swappable
 from fewpairs.swap.interface import register_transformers
 from fewpairs.swap.layers import Found, Layer, describe, families, find_layers
+from fewpairs.swap.module import SwappedModule
 from fewpairs.swap.receipt import LeftAlone, Receipt, SwappedLayer
 from fewpairs.swap.selectors import Variants, Where, assign, select
 
@@ -42,10 +42,14 @@ def swap_attention(model: nn.Module, variant: Variants, *, where: Where = None, 
     _check_known(model, found)
     plan = _plan(found, variant, where)
     twin = meta_copy(model)
-    size = accounts.input_size(twin)
-    before, run_before, keys_before = accounts.parameters(twin), accounts.traced(twin, size), list(twin.state_dict())
-    _carry_out(twin, plan.chosen)
-    run = None if run_before is None else accounts.traced(twin, size)
+    size = model_cost.input_size(twin)
+    before, run_before, keys_before = (
+        model_cost.parameters(twin),
+        model_cost.trace(twin, size),
+        list(twin.state_dict()),
+    )
+    _replace_layers(twin, plan.chosen)
+    run = None if run_before is None else model_cost.trace(twin, size)
     keys = list(twin.state_dict())
     key_map = _key_map(keys_before, keys, plan)
     receipt = Receipt(
@@ -55,14 +59,14 @@ def swap_attention(model: nn.Module, variant: Variants, *, where: Where = None, 
         key_map=key_map,
         new_keys=tuple(key for key in keys if key not in keys_before and key not in key_map.values()),
         parameters_before=before,
-        parameters_after=accounts.parameters(twin),
+        parameters_after=model_cost.parameters(twin),
         macs_before=None if run_before is None or run is None else run_before.macs.total(),
         macs_after=None if run is None else run.macs.total(),
         input_size=None if run is None else size,
         dry_run=dry_run,
     )
     if not dry_run:
-        _carry_out(model, plan.chosen)
+        _replace_layers(model, plan.chosen)
     return receipt
 
 
@@ -79,7 +83,7 @@ def _check_known(model: nn.Module, found: list[Found]) -> None:
             f"{type(model).__name__} is itself an attention layer, and only layers inside a model can be exchanged in "
             "place; put it into a torch.nn.Sequential first"
         )
-    if not any(one.adapter or isinstance(one.module, Adopted) for one in found):
+    if not any(one.adapter or isinstance(one.module, SwappedModule) for one in found):
         why = "; ".join(dict.fromkeys(f"{one.layer.name}: {one.layer.reason_left_alone}" for one in found[:3]))
         raise InputError(
             f"{type(model).__name__} has no attention layer that can be swapped{f' ({why})' if why else ''}; families "
@@ -91,7 +95,7 @@ def _plan(found: list[Found], variant: Variants, where: Where) -> _Plan:
     layers = [one.layer for one in found]
     selection = select(layers, where)
     selected = [one for one in found if one.layer.index in selection.chosen]
-    twice = [one.layer for one in selected if isinstance(one.module, Adopted)]
+    twice = [one.layer for one in selected if isinstance(one.module, SwappedModule)]
     if twice:
         raise InputError(
             f"{twice[0].name} was swapped before, and has {twice[0].variant} now"
@@ -104,7 +108,7 @@ def _plan(found: list[Found], variant: Variants, where: Where) -> _Plan:
     for one in found:
         reason = one.layer.reason_left_alone
         if one.layer.index not in selection.chosen:
-            reason = f"has {one.layer.variant} already" if isinstance(one.module, Adopted) else "not selected"
+            reason = f"has {one.layer.variant} already" if isinstance(one.module, SwappedModule) else "not selected"
         elif one.adapter is not None:
             its = variants[one.layer.index]
             reason = one.adapter.refuse(one.module, its)
@@ -120,12 +124,12 @@ def _plan(found: list[Found], variant: Variants, where: Where) -> _Plan:
     return _Plan(chosen, tuple(left))
 
 
-def _carry_out(model: nn.Module, chosen: Mapping[str, tuple[Adapter, Variant]]) -> None:
+def _replace_layers(model: nn.Module, chosen: Mapping[str, tuple[Adapter, Variant]]) -> None:
     """All new layers are built before the first is put in its place, wherever the model holds the old one."""
-    new: dict[nn.Module, Adopted] = {}
+    new: dict[nn.Module, SwappedModule] = {}
     for name, (adapter, variant) in chosen.items():
         old = model.get_submodule(name)
-        new[old] = adapter.adopt(old, variant)
+        new[old] = adapter.build(old, variant)
         new[old].family = adapter.family
     for module in list(model.modules()):
         for name, child in list(module._modules.items()):

@@ -9,15 +9,15 @@ from typing import Any
 from torch import nn
 
 from fewpairs.attention import Variant, has_pairs, needs_grid
-from fewpairs.swap.adopted import Adopted
+from fewpairs.swap.module import SwappedModule
 
 
-def nothing(_layer: nn.Module) -> str | None:
+def always_none(_layer: nn.Module) -> str | None:
     """The layer has nothing of the kind."""
     return None
 
 
-def complete(_layer: nn.Module, _variant: Variant) -> str | None:
+def lacks_nothing(_layer: nn.Module, _variant: Variant) -> str | None:
     """The layer has all that any variant needs."""
     return None
 
@@ -32,17 +32,17 @@ class Adapter:
     """Their types, as `module.Class`: only layers of exactly these are touched, no subclass with ways of its own."""
     heads: Callable[[Any], tuple[int, int]]
     """Number of heads of a layer, and the width of one."""
-    adopt: Callable[[Any, Variant], Adopted]
+    build: Callable[[Any, Variant], SwappedModule]
     """The layer that takes the original's place, with its weights, device, dtype, mode and hooks. The original is not
     used again; parameters that stay are the same objects. Called only when `refuse` gives no reason."""
-    bias: Callable[[Any], str | None] = nothing
+    bias: Callable[[Any], str | None] = always_none
     """What the layer adds to its scores (`a table of relative positions`), if anything: some variants take nothing."""
-    strided: Callable[[Any], str | None] = nothing
+    strided: Callable[[Any], str | None] = always_none
     """Why its keys are not at its queries' places (`there are 64 queries to a key`), if they are not: variants without
     queries need them there."""
-    queries: Callable[[Any], str | None] = nothing
+    queries: Callable[[Any], str | None] = always_none
     """Why its query weights cannot be taken away, if they cannot; else a variant without queries does that."""
-    lacks: Callable[[Any, Variant], str | None] = complete
+    lacks: Callable[[Any, Variant], str | None] = lacks_nothing
     """What else the layer has not got that the variant needs, as a clause, or None."""
     knows_grid: bool = False
     """Whether the layer is told where its tokens lie, which variants with a convolution need."""
@@ -73,7 +73,7 @@ def _dropped(layer: Any) -> float:
 
 
 @dataclass(frozen=True)
-class Refusal:
+class UnsupportedLayer:
     """Layers that look like attention, and that no variant can replace."""
 
     family: str

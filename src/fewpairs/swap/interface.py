@@ -20,7 +20,7 @@ from fewpairs.ops import knn_attention
 CORE = "fewpairs"
 """Name under which swapped layers find `mix_by_core`."""
 
-Answer = tuple[Tensor, Tensor | None]
+AttentionOutput = tuple[Tensor, Tensor | None]
 """What transformers' layers expect: the mixed heads `[b n h e]`, and the weights `[b h n m]` or None."""
 
 
@@ -55,7 +55,7 @@ def register_core() -> None:
     _register(CORE, mix_by_core)
 
 
-def _register(name: str, function: Callable[..., Answer]) -> None:
+def _register(name: str, function: Callable[..., AttentionOutput]) -> None:
     try:
         from transformers import AttentionInterface, AttentionMaskInterface
         from transformers.masking_utils import sdpa_mask
@@ -64,15 +64,15 @@ def _register(name: str, function: Callable[..., Answer]) -> None:
             "transformers 5 or newer is needed for its AttentionInterface, and could not be imported "
             f"({error}); pip install 'transformers>=5.23'"
         ) from error
-    own = {"eager", *AttentionInterface._global_mapping} - _OURS
+    own = {"eager", *AttentionInterface._global_mapping} - _REGISTERED
     if name in own:
         raise InputError(f"name={name!r} is transformers' own attention; choose another name, as 'knn'")
     AttentionInterface.register(name, function)
     AttentionMaskInterface.register(name, sdpa_mask)
-    _OURS.add(name)
+    _REGISTERED.add(name)
 
 
-_OURS: set[str] = set()
+_REGISTERED: set[str] = set()
 """Names registered here, which may be registered again."""
 
 
@@ -83,12 +83,12 @@ def mix_by_core(
     value: Tensor,
     attention_mask: Tensor | None,
     is_causal: bool | None = None,
-    **told: Any,
-) -> Answer:
+    **options: Any,
+) -> AttentionOutput:
     """The heads mixed by the core of a swapped layer, which knows scale, dropout and whether there are queries."""
-    bias = scores_bias(module, query, key, attention_mask, is_causal, told)
-    answer: Answer = module.answer(query, key, value, bias, maps=wants_maps(told))
-    return answer
+    bias = scores_bias(module, query, key, attention_mask, is_causal, options)
+    attend: AttentionOutput = module.attend(query, key, value, bias, maps=wants_weights(options))
+    return attend
 
 
 def mix_by_knn(
@@ -101,27 +101,27 @@ def mix_by_knn(
     dropout: float = 0.0,
     scaling: float | None = None,
     is_causal: bool | None = None,
-    **told: Any,
-) -> Answer:
+    **options: Any,
+) -> AttentionOutput:
     """k-NN attention for any layer that calls the interface. `dropout` is 0 outside training: the layer sees to it."""
-    bias = scores_bias(module, query, key, attention_mask, is_causal, told)
+    bias = scores_bias(module, query, key, attention_mask, is_causal, options)
     if (groups := query.shape[1] // key.shape[1]) > 1:
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
     mix = partial(knn_attention, query, key, topk=variant.topk, bias=bias, scale=scaling, metric=variant.metric)
-    if not (dropout or wants_maps(told)):
+    if not (dropout or wants_weights(options)):
         return mix(value).transpose(1, 2).contiguous(), None
     identity = torch.eye(key.shape[-2], dtype=key.dtype, device=key.device).expand(*key.shape[:-1], -1)
     weights = nn.functional.dropout(mix(identity).contiguous(), dropout)  # which draws in the order of memory
     return (weights @ value.to(weights.dtype)).transpose(1, 2).contiguous(), weights
 
 
-def wants_maps(told: dict[str, Any]) -> bool:
+def wants_weights(options: dict[str, Any]) -> bool:
     """Whether the caller of the model asked for attention maps.
 
     Some layers (SigLIP's, DPT's) do not pass the question on; then transformers' collector knows, where it has one.
     """
-    if "output_attentions" in told:
-        return bool(told["output_attentions"])
+    if "output_attentions" in options:
+        return bool(options["output_attentions"])
     from transformers.utils import output_capturing
 
     collector = getattr(output_capturing, "_active_collector", None)
@@ -134,7 +134,7 @@ def scores_bias(
     key: Tensor,
     mask: Tensor | None,
     is_causal: bool | None,
-    told: dict[str, Any],
+    options: dict[str, Any],
 ) -> Tensor | None:
     """What transformers says about pairs of tokens, as one bias or mask `[#b #h n m]`, or None.
 
@@ -145,17 +145,17 @@ def scores_bias(
             none over pairs.
     """
     for option in ("softcap", "s_aux", "cache"):
-        if told.get(option) is not None:
+        if options.get(option) is not None:
             raise InputError(
                 f"{type(module).__name__} gives its attention {option}=, which k-NN attention has not; use this model "
                 "with another attn_implementation"
             )
     n, m = query.shape[-2], key.shape[-2]
     if mask is not None:
-        mask = _over_pairs(mask, n, m)
+        mask = _as_pair_mask(mask, n, m)
     elif n > 1 and (getattr(module, "is_causal", True) if is_causal is None else is_causal):
         mask = torch.ones(1, 1, n, m, dtype=torch.bool, device=query.device).tril()
-    position: Tensor | None = told.get("position_bias")
+    position: Tensor | None = options.get("position_bias")
     if position is None:
         return mask
     if mask is None:
@@ -163,7 +163,7 @@ def scores_bias(
     return torch.where(mask, position, -torch.inf) if mask.dtype == torch.bool else position + mask
 
 
-def _over_pairs(mask: Tensor, n: int, m: int) -> Tensor:
+def _as_pair_mask(mask: Tensor, n: int, m: int) -> Tensor:
     if isinstance(mask, Tensor) and mask.dim() == 2:
         mask = mask.bool()[:, None, None, :]
     if not isinstance(mask, Tensor) or mask.dim() != 4:

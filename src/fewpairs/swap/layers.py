@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from torch import nn
 
 from fewpairs.attention import Variant
-from fewpairs.swap.adapter import Adapter, Refusal, type_name
+from fewpairs.swap.adapter import Adapter, UnsupportedLayer, type_name
 from fewpairs.swap.adapters import ADAPTERS
-from fewpairs.swap.adopted import Adopted
+from fewpairs.swap.module import SwappedModule
 
 
 @dataclass(frozen=True)
@@ -63,16 +63,16 @@ def families() -> list[str]:
     return sorted({adapter.family for adapter in ADAPTERS if isinstance(adapter, Adapter)})
 
 
-def _attention_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module, Adapter | Refusal | None]]:
+def _attention_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module, Adapter | UnsupportedLayer | None]]:
     """Name, module and adapter. None stands for a layer of an unknown type that has attention in its name."""
     kinds = {name: adapter for adapter in ADAPTERS for name in adapter.matches}
     inside: tuple[str, ...] = ()
-    seen: list[tuple[str, nn.Module, Adapter | Refusal | None]] = []
+    seen: list[tuple[str, nn.Module, Adapter | UnsupportedLayer | None]] = []
     for name, module in model.named_modules():
         if name.startswith(inside):
             continue
         kind = kinds.get(type_name(type(module)))
-        if kind is not None or isinstance(module, Adopted):
+        if kind is not None or isinstance(module, SwappedModule):
             inside = (*inside, f"{name}." if name else "")
         elif not _looks_like_attention(type(module), kinds):
             continue
@@ -80,7 +80,7 @@ def _attention_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module, Adapt
     names = [name for name, _, _ in seen]
     for name, module, kind in seen:
         holds_another = any(other.startswith(f"{name}." if name else "") for other in names if other != name)
-        if kind is not None or isinstance(module, Adopted) or not holds_another:
+        if kind is not None or isinstance(module, SwappedModule) or not holds_another:
             yield name, module, kind
 
 
@@ -95,15 +95,15 @@ def _stage_of(name: str) -> str:
     return name[: numbered[-1].start()] if numbered else ""
 
 
-def _found(name: str, index: int, stage: int, module: nn.Module, kind: Adapter | Refusal | None) -> Found:
-    if isinstance(module, Adopted):
+def _found(name: str, index: int, stage: int, module: nn.Module, kind: Adapter | UnsupportedLayer | None) -> Found:
+    if isinstance(module, SwappedModule):
         core = module.core
         layer = Layer(name, index, stage, module.family, core.heads, core.dim_head, variant=core.variant)
         return Found(layer, module, None)
     if isinstance(kind, Adapter):
         variant = getattr(getattr(module, "core", None), "variant", None)
         return Found(Layer(name, index, stage, kind.family, *kind.heads(module), variant=variant), module, kind)
-    if isinstance(kind, Refusal):
+    if isinstance(kind, UnsupportedLayer):
         return Found(Layer(name, index, stage, kind.family, None, None, kind.reason), module, None)
     reason = f"no adapter knows {type_name(type(module))}"
     return Found(Layer(name, index, stage, type(module).__name__, None, None, reason), module, None)

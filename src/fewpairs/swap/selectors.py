@@ -37,19 +37,19 @@ def select(layers: Sequence[Layer], where: Where) -> Selection:
     if where is None:
         return Selection(frozenset(layer.index for layer in layers), frozenset())
     if isinstance(where, str) or (isinstance(where, int) and not isinstance(where, bool)):
-        return _joined([_one(layers, where)])
+        return _union([_select_one(layers, where)])
     if isinstance(where, Sequence) and not isinstance(where, bytes):
-        return _checked(_joined([_one(layers, each) for each in where]), layers, where)
+        return _check_not_empty(_union([_select_one(layers, each) for each in where]), layers, where)
     if callable(where):
         chosen = frozenset(layer.index for layer in layers if where(layer))
-        return _checked(Selection(chosen, frozenset()), layers, where)
+        return _check_not_empty(Selection(chosen, frozenset()), layers, where)
     raise InputError(
         f"where={where!r} is neither a name pattern, an index, a sequence of these nor a function of a Layer; None "
         "means all layers"
     )
 
 
-def _one(layers: Sequence[Layer], where: str | int) -> Selection:
+def _select_one(layers: Sequence[Layer], where: str | int) -> Selection:
     if isinstance(where, str):
         return _by_name(layers, where)
     if isinstance(where, bool) or not isinstance(where, int):
@@ -71,13 +71,13 @@ def _by_name(layers: Sequence[Layer], pattern: str) -> Selection:
     return Selection(matched, frozenset() if re.search(r"[*?\[]", pattern) else matched)
 
 
-def _joined(parts: Sequence[Selection]) -> Selection:
+def _union(parts: Sequence[Selection]) -> Selection:
     return Selection(
         frozenset().union(*(part.chosen for part in parts)), frozenset().union(*(part.named for part in parts))
     )
 
 
-def _checked(selection: Selection, layers: Sequence[Layer], where: object) -> Selection:
+def _check_not_empty(selection: Selection, layers: Sequence[Layer], where: object) -> Selection:
     if not selection.chosen:
         names = ", ".join(layer.name for layer in layers)
         raise InputError(f"where={where!r} selects no layer; the model has {names}")

@@ -19,7 +19,7 @@ from timm.layers.activations import QuickGELU
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from fewpairs.attention import Attention, ConvProjection, MultiHead, Variant, spread
+from fewpairs.attention import Attention, ConvProjection, MultiHead, Variant, variants_per_stage
 from fewpairs.models.encoders.staged import StagedClassifier, check_maps
 from fewpairs.models.encoders.vit import init_linear
 from fewpairs.types import Grid
@@ -134,7 +134,7 @@ class CvT(StagedClassifier):
     ) -> None:
         built, info = [], []
         channels, reduction = in_chans, 1
-        variants = spread(attention, [stage.depth for stage in stages])
+        variants = variants_per_stage(attention, [stage.depth for stage in stages])
         for index, stage in enumerate(stages):
             last = index == len(stages) - 1
             drops = torch.linspace(0, drop_path_rate if last else 0.0, stage.depth, device="cpu").tolist()

@@ -18,7 +18,15 @@ from timm.layers import DropPath, Mlp, SqueezeExcite
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from fewpairs.attention import Attention, Core, LinearProjection, MultiHead, ReducedProjection, Variant, spread
+from fewpairs.attention import (
+    Attention,
+    Core,
+    LinearProjection,
+    MultiHead,
+    ReducedProjection,
+    Variant,
+    variants_per_stage,
+)
 from fewpairs.models.encoders.cvt import ConvEmbed, CvTStage, as_map
 from fewpairs.models.encoders.linglo_layout import LinGloLayout, LinGloStage, MBConvShape
 from fewpairs.models.encoders.staged import StagedClassifier, check_maps
@@ -123,7 +131,7 @@ class LinGlo(StagedClassifier):
     ) -> None:
         stages, info = [], []
         channels, reduction = in_chans, 1
-        variants = spread(attention, [stage.attention_blocks for stage in layout.stages])
+        variants = variants_per_stage(attention, [stage.attention_blocks for stage in layout.stages])
         count = sum(len(stage.blocks) for stage in layout.stages)
         drops = iter(torch.linspace(0, drop_path_rate, count, device="cpu").tolist())
         for index, stage in enumerate(layout.stages):

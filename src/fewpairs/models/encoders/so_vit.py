@@ -14,7 +14,7 @@ from einops import rearrange
 from timm.models.resnet import Bottleneck, downsample_conv
 from torch import Tensor, nn
 
-from fewpairs.attention import Attention, spread
+from fewpairs.attention import Attention, variants_per_stage
 from fewpairs.models.encoders.token_vit import Tokenizer, TokenViT, Trunk
 from fewpairs.models.encoders.vit import init_linear
 from fewpairs.types import Grid, Size
@@ -115,7 +115,7 @@ class SoViT(TokenViT):
         drop_path_rate: float = 0.0,
         covariance: tuple[int, int] = COVARIANCE,
     ) -> None:
-        (blocks,) = spread(attention, (trunk.depth,))
+        (blocks,) = variants_per_stage(attention, (trunk.depth,))
         self._covariance = covariance
         super().__init__(
             ConvStem(in_chans, trunk.width),

@@ -14,7 +14,7 @@ from timm.layers import Mlp
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fewpairs.attention import Attention, Core, LinearProjection, Variant, spread
+from fewpairs.attention import Attention, Core, LinearProjection, Variant, variants_per_stage
 from fewpairs.models.encoders.token_vit import Tokenizer, TokenViT, Trunk
 from fewpairs.types import Grid, Size
 
@@ -120,7 +120,7 @@ class T2TViT(TokenViT):
         drop_path_rate: float = 0.0,
         token_width: int = 64,
     ) -> None:
-        first, second, blocks = spread(attention, (1, 1, trunk.depth))
+        first, second, blocks = variants_per_stage(attention, (1, 1, trunk.depth))
         super().__init__(
             TokensToToken(in_chans, trunk.width, first + second, token_width=token_width),
             trunk,

@@ -10,7 +10,7 @@ from timm.layers import trunc_normal_
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from fewpairs.attention import Attention, MultiHead, spread
+from fewpairs.attention import Attention, MultiHead, variants_per_stage
 from fewpairs.errors import InputError
 from fewpairs.models.encoders.base import Encoder
 from fewpairs.types import Grid, Size
@@ -81,7 +81,7 @@ def build_vit(
     Raises:
         InputError: the number of variants is not the number of blocks.
     """
-    (variants,) = spread(attention, (config.depth,))
+    (variants,) = variants_per_stage(attention, (config.depth,))
     vit = VisionTransformer(
         img_size=(-(-image_size[0] // config.patch) * config.patch, -(-image_size[1] // config.patch) * config.patch),
         patch_size=config.patch,

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fewpairs.ops import native
 from fewpairs.ops.dispatch import refuse_export
-from fewpairs.ops.native.layout import TensorArgument, address, argument, rows, side_by_side
+from fewpairs.ops.native.layout import TensorArgument, address, argument, empty_heads_last, rows
 from fewpairs.ops.register import Operator, register
 
 LIBRARY = native.Library("key_only", Path(__file__).parent / "csrc" / "key_only.cpp")
@@ -76,7 +76,7 @@ def _forward(
 def _forward_shapes(_k: Tensor | None, v: Tensor, saliency: Tensor, *_options: Any) -> tuple[Tensor, Tensor, Tensor]:
     b, h, _, d = v.shape
     logs = (b, h, d) if saliency.ndim == 4 else (b, h)
-    return side_by_side(v), v.new_empty((b, h, d), dtype=torch.float32), v.new_empty(logs, dtype=torch.float32)
+    return empty_heads_last(v), v.new_empty((b, h, d), dtype=torch.float32), v.new_empty(logs, dtype=torch.float32)
 
 
 def _backward(
@@ -110,10 +110,10 @@ def _backward_shapes(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     empty = v.new_empty(0)
     return (
-        empty if k is None else side_by_side(v),
-        side_by_side(v),
+        empty if k is None else empty_heads_last(v),
+        empty_heads_last(v),
         saliency.new_empty(saliency.shape),
-        empty.clone() if gate is None else side_by_side(v),
+        empty.clone() if gate is None else empty_heads_last(v),
     )
 
 

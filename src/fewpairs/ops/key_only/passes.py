@@ -15,7 +15,7 @@ NUMBERS_AT_ONCE = {"cpu": 2**17, "cuda": 2**25}
 """How many numbers of the values a stretch holds; some buffers of that size are alive while it is worked on."""
 
 
-def stretches(like: Tensor) -> Iterator[slice]:
+def position_chunks(like: Tensor) -> Iterator[slice]:
     """Slices that cover the positions of `[b h n d]` once."""
     b, h, n, d = like.shape
     step = max(1, NUMBERS_AT_ONCE.get(like.device.type, NUMBERS_AT_ONCE["cuda"]) // max(1, b * h * d))
@@ -23,7 +23,7 @@ def stretches(like: Tensor) -> Iterator[slice]:
         yield slice(start, min(n, start + step))
 
 
-def precise(dtype: torch.dtype) -> torch.dtype:
+def sum_dtype(dtype: torch.dtype) -> torch.dtype:
     """In which sums are formed."""
     return torch.promote_types(dtype, torch.float32)
 
@@ -42,7 +42,7 @@ def logits(keys: Tensor | None, saliency: Tensor, mask: Tensor | None, where: sl
 def empty_pool(keys: Tensor | None, values: Tensor, saliency: Tensor) -> tuple[Tensor, Tensor]:
     """Room for the results of `pool`."""
     b, h, _, e = values.shape
-    wide, own = precise(values.dtype), saliency.ndim == 4
+    wide, own = sum_dtype(values.dtype), saliency.ndim == 4
     return values.new_empty((b, h, e), dtype=wide), values.new_empty((b, h, e if own else 1), dtype=wide)
 
 
@@ -53,7 +53,7 @@ def pool(keys: Tensor | None, values: Tensor, saliency: Tensor, mask: Tensor | N
     highest = torch.full_like(log_sum, -torch.inf)
     total, mean = torch.zeros_like(log_sum), torch.zeros_like(pooled)
     with torch.autocast(values.device.type, enabled=False):
-        for where in stretches(values):
+        for where in position_chunks(values):
             scores, part = logits(keys, saliency, mask, where, wide), values[:, :, where].to(wide)
             top = torch.maximum(highest, scores.amax(dim=-2))
             shift = top.masked_fill(top == -torch.inf, 0.0)
@@ -69,7 +69,7 @@ def pool(keys: Tensor | None, values: Tensor, saliency: Tensor, mask: Tensor | N
     return pooled, log_sum
 
 
-def unpool(
+def pool_backward(
     grad: Tensor,
     keys: Tensor | None,
     values: Tensor,
@@ -79,12 +79,12 @@ def unpool(
     log_sum: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of keys, values and saliency of `pool`."""
-    d_keys, d_values, d_saliency = empty_unpool(keys, values, saliency)
+    d_keys, d_values, d_saliency = empty_pool_gradients(keys, values, saliency)
     wide = pooled.dtype
     grad, shift = grad.to(wide), log_sum.masked_fill(log_sum == -torch.inf, 0.0).unsqueeze(-2)
     learned = torch.zeros(saliency.shape, dtype=wide, device=saliency.device) if keys is not None else None
     with torch.autocast(values.device.type, enabled=False):
-        for where in stretches(values):
+        for where in position_chunks(values):
             weights = torch.exp(logits(keys, saliency, mask, where, wide) - shift)
             beyond = values[:, :, where].to(wide) - pooled.unsqueeze(-2)
             d_values[:, :, where] = weights * grad.unsqueeze(-2)
@@ -102,24 +102,24 @@ def unpool(
     return d_keys, d_values, d_saliency
 
 
-def empty_unpool(keys: Tensor | None, values: Tensor, saliency: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def empty_pool_gradients(keys: Tensor | None, values: Tensor, saliency: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Room for the results of `unpool`; without keys there is nothing in theirs."""
     d_keys = values.new_empty(0) if keys is None else torch.empty_like(keys)
     return d_keys, torch.empty_like(values), torch.empty_like(saliency)
 
 
-def let_through(gate: Tensor, pooled: Tensor) -> Tensor:
+def apply_gate(gate: Tensor, pooled: Tensor) -> Tensor:
     """`sigmoid(gate) * pooled`, `[b h n d]`, in the gate's dtype and with no other tensor of its length."""
     out = torch.empty_like(gate)
-    for where in stretches(gate):
+    for where in position_chunks(gate):
         out[:, :, where] = torch.sigmoid(gate[:, :, where].to(pooled.dtype)) * pooled.unsqueeze(-2)
     return out
 
 
-def let_back(grad: Tensor, gate: Tensor, pooled: Tensor) -> tuple[Tensor, Tensor]:
+def apply_gate_backward(grad: Tensor, gate: Tensor, pooled: Tensor) -> tuple[Tensor, Tensor]:
     """Gradients of gate and pooled value of `let_through`."""
     d_gate, d_pooled = torch.empty_like(gate), torch.zeros_like(pooled)
-    for where in stretches(gate):
+    for where in position_chunks(gate):
         opened, passed = torch.sigmoid(gate[:, :, where].to(pooled.dtype)), grad[:, :, where].to(pooled.dtype)
         d_pooled += (opened * passed).sum(dim=-2)
         d_gate[:, :, where] = passed * pooled.unsqueeze(-2) * opened * (1 - opened)

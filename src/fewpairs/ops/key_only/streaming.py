@@ -42,8 +42,8 @@ def global_key_attention(
 ) -> Tensor:
     """See `reference.global_key_attention`; once differentiable."""
     pooled = pool(k, k, saliency, mask=mask)
-    precise = torch.amp.is_autocast_available(k.device.type)
-    with torch.autocast(k.device.type, enabled=False) if precise else nullcontext():
+    sum_dtype = torch.amp.is_autocast_available(k.device.type)
+    with torch.autocast(k.device.type, enabled=False) if sum_dtype else nullcontext():
         seen = (k if gate is None else gate).to(pooled.dtype)
         agreement = seen @ (pooled * scale).unsqueeze(-1)
         return torch.sigmoid(agreement).to(v.dtype) * v
@@ -62,20 +62,20 @@ register(
     Operator(
         "saliency_pool_backward(Tensor grad, Tensor? keys, Tensor values, Tensor saliency, Tensor? mask, Tensor pooled,"
         " Tensor log_sum) -> (Tensor d_keys, Tensor d_values, Tensor d_saliency)",
-        passes.unpool,
-        lambda _grad, keys, values, saliency, *_rest: passes.empty_unpool(keys, values, saliency),
+        passes.pool_backward,
+        lambda _grad, keys, values, saliency, *_rest: passes.empty_pool_gradients(keys, values, saliency),
     ),
     refusal=SECOND_DERIVATIVE,
 )
 register(
     Operator(
         "saliency_gate(Tensor gate, Tensor pooled) -> Tensor",
-        passes.let_through,
+        passes.apply_gate,
         lambda gate, _pooled: torch.empty_like(gate),
     ),
     Operator(
         "saliency_gate_backward(Tensor grad, Tensor gate, Tensor pooled) -> (Tensor d_gate, Tensor d_pooled)",
-        passes.let_back,
+        passes.apply_gate_backward,
         lambda _grad, gate, pooled: (torch.empty_like(gate), torch.empty_like(pooled)),
     ),
     refusal=SECOND_DERIVATIVE,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fewpairs.ops.key_only.triton_shapes import empty_gradients, empty_results
-from fewpairs.ops.register import Operator, on_call, register
+from fewpairs.ops.register import Operator, lazy_function, register
 from fewpairs.ops.triton.refusal import refuse_arguments
 
 LAUNCH = "fewpairs.ops.key_only.triton_launch"
@@ -36,13 +36,13 @@ register(
     Operator(
         "key_only_triton_forward(Tensor k, Tensor v, Tensor saliency, Tensor? mask, Tensor? gate)"
         " -> (Tensor out, Tensor pooled, Tensor log_sum)",
-        on_call(LAUNCH, "forward"),
+        lazy_function(LAUNCH, "forward"),
         empty_results,
     ),
     Operator(
         "key_only_triton_backward(Tensor grad, Tensor k, Tensor v, Tensor saliency, Tensor? mask, Tensor? gate,"
         " Tensor pooled, Tensor log_sum) -> (Tensor d_k, Tensor d_v, Tensor d_saliency, Tensor d_gate)",
-        on_call(LAUNCH, "backward"),
+        lazy_function(LAUNCH, "backward"),
         empty_gradients,
     ),
     refusal="key-only attention by Triton has no second derivative; call key_only_attention with kernel='reference', "

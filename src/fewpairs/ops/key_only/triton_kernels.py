@@ -95,7 +95,7 @@ def combine(
 
 @triton.jit
 @no_type_check
-def let_through(gate, pooled, out, heads, n, g_image, g_head, g_row, width, D: tl.constexpr, ROWS: tl.constexpr):
+def apply_gate(gate, pooled, out, heads, n, g_image, g_head, g_row, width, D: tl.constexpr, ROWS: tl.constexpr):
     """`sigmoid(gate) * pooled`, `ROWS` positions of the contiguous output."""
     blocks = tl.cdiv(n, ROWS)
     unit, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
@@ -108,7 +108,7 @@ def let_through(gate, pooled, out, heads, n, g_image, g_head, g_row, width, D: t
 
 @triton.jit
 @no_type_check
-def gather_back(
+def pooled_gradient(
     grad, gate, sums, heads, n, share, shares, y_image, y_head, y_row, g_image, g_head, g_row, width,
     D: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
@@ -128,7 +128,7 @@ def gather_back(
 
 @triton.jit
 @no_type_check
-def spread_back(
+def spread_gradients(
     grad, k, v, saliency, mask, gate, pooled, log_sum, returned, dk, dv, d_saliency, d_gate, heads, n, share, shares,
     y_image, y_head, y_row, k_image, k_head, k_row, v_image, v_head, v_row, s_image, s_head, s_row,
     m_image, m_head, m_row, g_image, g_head, g_row, width, kept,

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fewpairs.ops.key_only.triton_kernels import combine, gather_back, let_through, pool, spread_back
+from fewpairs.ops.key_only.triton_kernels import apply_gate, combine, pool, pooled_gradient, spread_gradients
 from fewpairs.ops.key_only.triton_shapes import empty_gradients, empty_results
 from fewpairs.ops.triton.launch import blocks, launch, padded, rows
 
@@ -63,7 +63,7 @@ def forward(
         SHARES=padded(count), num_warps=4,
     )  # fmt: skip
     launch(
-        let_through, b * h * blocks(n, ROWS), k, gates, pooled, out, h, n, *gates.stride()[:3], d, D=width, ROWS=ROWS,
+        apply_gate, b * h * blocks(n, ROWS), k, gates, pooled, out, h, n, *gates.stride()[:3], d, D=width, ROWS=ROWS,
         num_warps=4,
     )  # fmt: skip
     return out, pooled, log_sum
@@ -92,12 +92,12 @@ def backward(
     sent: dict[str, Any] = {"D": width, "ROWS": ROWS, "num_warps": 4}
     y_strides, g_strides = grad.stride()[:3], gates.stride()[:3]
     launch(
-        gather_back, b * h * count, k, grad, gates, sums, h, n, share, count, *y_strides, *g_strides, d, **sent
+        pooled_gradient, b * h * count, k, grad, gates, sums, h, n, share, count, *y_strides, *g_strides, d, **sent
     )  # fmt: skip
     returned = sums.sum(2)
     learned = sums if form == 0 else d_saliency
     launch(
-        spread_back, b * h * count, k, grad, k, v, data, allowed, gates, pooled, log_sum, returned, dk, dv, learned,
+        spread_gradients, b * h * count, k, grad, k, v, data, allowed, gates, pooled, log_sum, returned, dk, dv, learned,
         d_gate, h, n, share, count, *y_strides, *k.stride()[:3], *v.stride()[:3], *s_strides, *m_strides, *g_strides,
         d, log_sum.shape[2], WIDE=width if form == 2 else 1, FORM=form, MASK=masked, GATE=gate is not None, **sent,
     )  # fmt: skip

@@ -48,8 +48,8 @@ def forward(
             keys = k[image, head]
             scores = _scores(q[image, head, row], keys, bias, scale, (image, head, row))
             where, stays = select(ranking(scores, keys, scale, metric), topk)
-            highest = _highest(scores, stays, metric)
-            weights = _raised(scores, highest, stays)
+            highest = _row_max(scores, stays, metric)
+            weights = _shifted_exp(scores, highest, stays)
             total = weights.sum(dim=-1, keepdim=True).clamp_min_(torch.finfo(weights.dtype).tiny)
             out[image, head, row] = (weights.to(v.dtype) @ v[image, head]) / total
             threshold[image, head, row], last[image, head, row] = where
@@ -64,7 +64,7 @@ def empty_results(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tens
         q.new_empty((*q.shape[:3], v.shape[3])),
         q.new_empty(row),
         q.new_empty(row, dtype=torch.int32),
-        q.new_empty(row, dtype=_precise(q.dtype)),
+        q.new_empty(row, dtype=_sum_dtype(q.dtype)),
     )
 
 
@@ -83,21 +83,21 @@ def backward(
     bias_learns: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of q, k, v and the bias (of no elements where it does not learn)."""
-    dtype, precise = q.dtype, _precise(q.dtype)
+    dtype, sum_dtype = q.dtype, _sum_dtype(q.dtype)
     grad, q, k, v = grad.contiguous(), q.contiguous(), k.contiguous(), v.contiguous()
-    dq, dk, dv = torch.empty_like(q), torch.zeros_like(k, dtype=precise), torch.zeros_like(v, dtype=precise)
+    dq, dk, dv = torch.empty_like(q), torch.zeros_like(k, dtype=sum_dtype), torch.zeros_like(v, dtype=sum_dtype)
     learned = bias if bias_learns else None
-    dbias = q.new_zeros(0 if learned is None else learned.shape, dtype=precise)
+    dbias = q.new_zeros(0 if learned is None else learned.shape, dtype=sum_dtype)
     with torch.autocast(q.device.type, enabled=False):
         for image, head, row in _plan(q, k):
             queries, keys, sent = q[image, head, row], k[image, head], grad[image, head, row]
             scores = _scores(queries, keys, bias, scale, (image, head, row))
             where = Cut(threshold[image, head, row], last[image, head, row])
             stays = inside(ranking(scores, keys, scale, metric), where)
-            weights = _raised(scores, log_sum[image, head, row], stays)
+            weights = _shifted_exp(scores, log_sum[image, head, row], stays)
             dv[image, head] += weights.to(dtype).mT @ sent
-            mean = (sent.to(precise) * out[image, head, row]).sum(dim=-1, keepdim=True)
-            change = (sent @ v[image, head].mT).to(precise).sub_(mean).mul_(weights)
+            mean = (sent.to(sum_dtype) * out[image, head, row]).sum(dim=-1, keepdim=True)
+            change = (sent @ v[image, head].mT).to(sum_dtype).sub_(mean).mul_(weights)
             if bias_learns:
                 mine = _part(dbias, (image, head, row))
                 mine += change.sum_to_size(mine.shape)
@@ -109,7 +109,7 @@ def backward(
 
 def empty_gradients(q: Tensor, k: Tensor, v: Tensor, learned: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Room for the results of `backward`."""
-    dbias = q.new_empty(0, dtype=_precise(q.dtype)) if learned is None else learned.new_empty(learned.shape)
+    dbias = q.new_empty(0, dtype=_sum_dtype(q.dtype)) if learned is None else learned.new_empty(learned.shape)
     return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape), dbias
 
 
@@ -133,25 +133,25 @@ def _scores(q: Tensor, k: Tensor, bias: Tensor | None, scale: float, block: Bloc
     return scores.masked_fill_(~bias, -torch.inf) if bias.dtype == torch.bool else scores.add_(bias.to(scores.dtype))
 
 
-def _precise(dtype: torch.dtype) -> torch.dtype:
+def _sum_dtype(dtype: torch.dtype) -> torch.dtype:
     """What sums and exponentials are taken in: float32 at least."""
     return torch.promote_types(dtype, torch.float32)
 
 
-def _highest(scores: Tensor, stays: Tensor, metric: str) -> Tensor:
+def _row_max(scores: Tensor, stays: Tensor, metric: str) -> Tensor:
     """The largest logit that each row keeps, `[.. n m] -> [.. n 1]`; 0 where it keeps none."""
     if metric != "dot":  # by dot product the largest of all is always kept
         scores = scores.masked_fill(~stays, -torch.inf)
-    highest = scores.amax(dim=-1, keepdim=True).to(_precise(scores.dtype))
+    highest = scores.amax(dim=-1, keepdim=True).to(_sum_dtype(scores.dtype))
     return highest.masked_fill_(highest == -torch.inf, 0.0)
 
 
-def _raised(scores: Tensor, less: Tensor, stays: Tensor) -> Tensor:
+def _shifted_exp(scores: Tensor, less: Tensor, stays: Tensor) -> Tensor:
     """exp(scores - less) where a key stays, else 0; `less` is at least the row's largest logit that is kept.
 
     A key that is left out may lie above `less`, and must not overflow before it is zero. Exponentials that are too
     small to be normal numbers, as under a shift mask of -100, or that are 0, as of -inf, take a CPU many times as long;
     so no weight that is kept is below 1e-35 of the largest.
     """
-    raised = scores.to(_precise(scores.dtype)).sub_(less)
+    raised = scores.to(_sum_dtype(scores.dtype)).sub_(less)
     return raised.clamp_(math.log(torch.finfo(raised.dtype).tiny) + 7, 0.0).exp_().mul_(stays)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fewpairs.ops import native
 from fewpairs.ops.dispatch import refuse_export
-from fewpairs.ops.native.layout import TensorArgument, address, argument, rows, side_by_side
+from fewpairs.ops.native.layout import TensorArgument, address, argument, empty_heads_last, rows
 from fewpairs.ops.register import Operator, register
 
 LIBRARY = native.Library("knn", Path(__file__).parent / "csrc" / "knn.cpp")
@@ -100,7 +100,7 @@ def _backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     *kept, topk, scale, bias_learns = rest
     grad, q, k, v, out = (rows(x) for x in (grad, q, k, v, out))
-    dq, dk, dv = (side_by_side(x) for x in (q, k, v))
+    dq, dk, dv = (empty_heads_last(x) for x in (q, k, v))
     plain = _plain_bias(bias)
     if plain is not None and bias_learns:
         plain = plain.contiguous()
@@ -119,7 +119,7 @@ def _backward_shapes(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     learned = bias is not None and rest[-1]
     dbias = bias.new_empty(bias.shape) if bias is not None and learned else q.new_empty(0, dtype=torch.float32)
-    return side_by_side(q), side_by_side(k), side_by_side(v), dbias
+    return empty_heads_last(q), empty_heads_last(k), empty_heads_last(v), dbias
 
 
 register(
@@ -144,7 +144,7 @@ register(
 def _empty_results(q: Tensor, k: Tensor, v: Tensor, topk: int, keep: bool) -> tuple[Tensor, Kept]:
     """Room for the output, whose heads lie side by side, and for what is kept."""
     (b, h, n, d), m, e = q.shape, k.shape[2], v.shape[3]
-    out = side_by_side(q, v)
+    out = empty_heads_last(q, v)
     inputs = 4 * b * h * (n + m) * (d + e)
     lists = keep and m <= LONGEST_LISTED and 6 * b * h * n * topk <= max(LISTS_AT_LEAST, LISTS_AT_MOST * inputs)
     entries, cuts = ((b, h, n, topk) if lists else (0,)), ((b, h, n) if keep and not lists else (0,))

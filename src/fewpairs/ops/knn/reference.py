@@ -22,7 +22,7 @@ def logits(q: Tensor, k: Tensor, bias: Tensor | None, scale: float) -> Tensor:
     return scores.masked_fill(~bias, -torch.inf) if bias.dtype == torch.bool else scores + bias.to(scores.dtype)
 
 
-def best(scores: Tensor, topk: int) -> Tensor:
+def topk_indices(scores: Tensor, topk: int) -> Tensor:
     """`[b h n topk]` indices of the largest scores, the lower index first where scores are equal."""
     return scores.sort(dim=-1, descending=True, stable=True).indices[..., :topk]
 
@@ -30,7 +30,7 @@ def best(scores: Tensor, topk: int) -> Tensor:
 def masked(q: Tensor, k: Tensor, v: Tensor, *, topk: int, bias: Tensor | None, scale: float, metric: str) -> Tensor:
     """The paper's fast version: dense scores, -inf for all but the best, softmax over whole rows."""
     scores = logits(q, k, bias, scale)
-    chosen = best(ranking(scores, k, scale, metric), topk)
+    chosen = topk_indices(ranking(scores, k, scale, metric), topk)
     stays = torch.zeros_like(scores, dtype=torch.bool).scatter(-1, chosen, torch.ones_like(chosen, dtype=torch.bool))
     return einsum(weights(scores.masked_fill(~stays, -torch.inf)), v, "b h n m, b h m e -> b h n e")
 
@@ -38,7 +38,7 @@ def masked(q: Tensor, k: Tensor, v: Tensor, *, topk: int, bias: Tensor | None, s
 def gathered(q: Tensor, k: Tensor, v: Tensor, *, topk: int, bias: Tensor | None, scale: float, metric: str) -> Tensor:
     """Each query looks at its own few keys and values, and no row is masked. By distance: the paper's slow version."""
     scores = logits(q, k, bias, scale)
-    chosen = best(ranking(scores, k, scale, metric), topk)
+    chosen = topk_indices(ranking(scores, k, scale, metric), topk)
     few = weights(scores.gather(-1, chosen))
     image = torch.arange(v.shape[0], device=v.device)[:, None, None, None]
     head = torch.arange(v.shape[1], device=v.device)[None, :, None, None]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fewpairs.ops.knn.triton_shapes import empty_gradients, empty_results
-from fewpairs.ops.register import Operator, on_call, register
+from fewpairs.ops.register import Operator, lazy_function, register
 from fewpairs.ops.triton.refusal import refuse_arguments
 
 LAUNCH = "fewpairs.ops.knn.triton_launch"
@@ -36,14 +36,14 @@ register(
     Operator(
         "knn_triton_forward(Tensor q, Tensor k, Tensor v, Tensor? bias, SymInt topk, float scale)"
         " -> (Tensor out, Tensor threshold, Tensor last, Tensor log_sum)",
-        on_call(LAUNCH, "forward"),
+        lazy_function(LAUNCH, "forward"),
         empty_results,
     ),
     Operator(
         "knn_triton_backward(Tensor grad, Tensor q, Tensor k, Tensor v, Tensor? bias, Tensor out, Tensor threshold,"
         " Tensor last, Tensor log_sum, float scale, bool bias_learns)"
         " -> (Tensor d_q, Tensor d_k, Tensor d_v, Tensor d_bias)",
-        on_call(LAUNCH, "backward"),
+        lazy_function(LAUNCH, "backward"),
         empty_gradients,
     ),
     refusal="k-NN attention by Triton has no second derivative; call knn_attention with kernel='masked', which has",

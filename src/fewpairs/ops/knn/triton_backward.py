@@ -22,7 +22,7 @@ from fewpairs.ops.triton.tiles import head_base, logits, product, put, tile
 
 @triton.jit
 @no_type_check
-def _slopes(queries, keys, values, sent, bias, rows, columns, scale, n, m, b_row, b_column, cut, end, log_sum, mean,
+def _dlogits(queries, keys, values, sent, bias, rows, columns, scale, n, m, b_row, b_column, cut, end, log_sum, mean,
             ROWS: tl.constexpr, KEYS: tl.constexpr, BIAS: tl.constexpr):  # fmt: skip
     """The weights of a tile and the gradients of its logits, `[ROWS KEYS]` each."""
     scores = product(queries, tl.trans(keys), tl.zeros([ROWS, KEYS], tl.float32))
@@ -69,7 +69,7 @@ def of_queries(
     for first in range(0, m, KEYS):
         columns = first + tl.arange(0, KEYS)
         keys, values = tile(k, columns, line, k_row, m, width), tile(v, columns, v_line, v_row, m, v_width)
-        _, slopes = _slopes(queries, keys, values, sent, bias, rows, columns, scale, n, m, b_row, b_column,
+        _, slopes = _dlogits(queries, keys, values, sent, bias, rows, columns, scale, n, m, b_row, b_column,
                             cut, end, total, mean, ROWS, KEYS, BIAS)  # fmt: skip
         changed = product(slopes.to(keys.dtype), keys, changed)
     put(dq + first_row * width, changed * scale, rows, line, width, n, width)
@@ -100,7 +100,7 @@ def of_keys(
         queries, sent = tile(q, rows, line, q_row, n, width), tile(grad, rows, v_line, g_row, n, v_width)
         mean = tl.load(means + first_row + rows, mask=rows < n, other=0.0)
         cut, end, total = _kept(threshold, last, log_sum, first_row, rows, n)
-        weights, slopes = _slopes(queries, keys, values, sent, bias, rows, columns, scale, n, m, b_row, b_column,
+        weights, slopes = _dlogits(queries, keys, values, sent, bias, rows, columns, scale, n, m, b_row, b_column,
                                   cut, end, total, mean, ROWS, KEYS, BIAS)  # fmt: skip
         d_values = product(tl.trans(weights.to(sent.dtype)), sent, d_values)
         d_keys = product(tl.trans(slopes.to(queries.dtype)), queries, d_keys)
@@ -133,7 +133,7 @@ def of_bias(
         first_row = (image.to(tl.int64) * heads + head) * n
         mean = tl.load(means + first_row + rows, mask=rows < n, other=0.0)
         cut, end, total = _kept(threshold, last, log_sum, first_row, rows, n)
-        _, slopes = _slopes(queries, keys, values, sent, head_base(bias, image, head, b_image, b_head), rows, columns,
+        _, slopes = _dlogits(queries, keys, values, sent, head_base(bias, image, head, b_image, b_head), rows, columns,
                             scale, n, m, b_row, b_column, cut, end, total, mean, ROWS, KEYS, BIAS)  # fmt: skip
         changed += slopes
     put(dbias + unit.to(tl.int64) * n * m, changed, rows, columns, m, n, m)

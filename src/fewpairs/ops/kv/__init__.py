@@ -34,7 +34,7 @@ def refuse_fused(
     return None
 
 
-def gained(k: Tensor, gain: Tensor | None) -> Tensor:
+def scale_keys(k: Tensor, gain: Tensor | None) -> Tensor:
     """The keys in the place of the query, `[b h n d]`, multiplied by the logit gain."""
     return k if gain is None else k * gain.to(k.dtype).reshape(-1, 1, 1)
 
@@ -51,7 +51,7 @@ def run_fused(
             mask = row.expand(b, h, n, n)
         else:
             mask = row.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else mask + row
-    return F.scaled_dot_product_attention(gained(k, gain), k, v, attn_mask=mask, scale=scale)
+    return F.scaled_dot_product_attention(scale_keys(k, gain), k, v, attn_mask=mask, scale=scale)
 
 
 def pair_mask(bias: Tensor | None, k: Tensor) -> Tensor | None:
@@ -86,7 +86,7 @@ def run_folded(
     width = -(-(max(d + 1, v.shape[-1])) // 8) * 8
     row = key_bias.to(k.dtype).expand(b, h, n).unsqueeze(-1)  # type: ignore[union-attr]  # refuse_folded saw to it
     one = torch.full_like(row, 1 / scale)
-    queries = F.pad(torch.cat([gained(k, gain), one], dim=-1), (0, width - d - 1))
+    queries = F.pad(torch.cat([scale_keys(k, gain), one], dim=-1), (0, width - d - 1))
     keys = F.pad(torch.cat([k, row], dim=-1), (0, width - d - 1))
     values = F.pad(v, (0, width - v.shape[-1]))
     mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=pair_mask(bias, k), scale=scale)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fewpairs.ops import native
 from fewpairs.ops.dispatch import refuse_export
-from fewpairs.ops.native.layout import TensorArgument, address, argument, rows, side_by_side
+from fewpairs.ops.native.layout import TensorArgument, address, argument, empty_heads_last, rows
 from fewpairs.ops.register import Operator, register
 
 LIBRARY = native.Library("kv", Path(__file__).parent / "csrc" / "kv.cpp")
@@ -72,7 +72,7 @@ def _forward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     out, highest, totals = _forward_shapes(k, v)
     k, v = rows(k), rows(v)
-    terms = _Terms(k, gain, key_bias, bias)
+    terms = _ScoreTerms(k, gain, key_bias, bias)
     problem = _problem(k, v, terms, scale, highest, totals)
     call = LIBRARY.function("fewpairs_kv_forward", ctypes.POINTER(_Problem), ctypes.POINTER(TensorArgument))
     native.check(call(ctypes.byref(problem), ctypes.byref(argument(out))), "key-value attention")
@@ -81,7 +81,7 @@ def _forward(
 
 def _forward_shapes(k: Tensor, v: Tensor, *_options: Any) -> tuple[Tensor, Tensor, Tensor]:
     highest, totals = (k.new_empty(k.shape[:3], dtype=torch.float32) for _ in range(2))
-    return side_by_side(v), highest, totals
+    return empty_heads_last(v), highest, totals
 
 
 def _backward(
@@ -99,12 +99,12 @@ def _backward(
     key_bias_learns: bool,
     bias_learns: bool,
 ) -> tuple[Tensor, ...]:
-    dk, dv = side_by_side(k), side_by_side(v)
+    dk, dv = empty_heads_last(k), empty_heads_last(v)
     grad, k, v, out = (rows(x) for x in (grad, k, v, out))
-    terms = _Terms(k, gain, key_bias, bias)
+    terms = _ScoreTerms(k, gain, key_bias, bias)
     dgain = None if gain is None or not gain_learns else k.new_empty(k.shape[:2], dtype=torch.float64)
-    dkey_bias = _room(terms.key_bias, key_bias_learns, torch.float64)
-    dbias = _room(terms.bias, bias_learns, torch.float32)
+    dkey_bias = _gradient_buffer(terms.key_bias, key_bias_learns, torch.float64)
+    dbias = _gradient_buffer(terms.bias, bias_learns, torch.float32)
     gradients = _Gradients(
         *(argument(x) for x in (out, grad, dk, dv)),
         *(address(x) for x in (dgain, dkey_bias, dbias)),
@@ -115,7 +115,9 @@ def _backward(
     native.check(call(ctypes.byref(problem), ctypes.byref(gradients)), "key-value attention's backward pass")
     if dgain is not None and gain is not None:
         dgain = dgain.sum(0) if gain.numel() > 1 else dgain.sum()
-    others = (_shaped(x, like, k) for x, like in zip((dgain, dkey_bias, dbias), (gain, key_bias, bias), strict=True))
+    others = (
+        _match_gradient(x, like, k) for x, like in zip((dgain, dkey_bias, dbias), (gain, key_bias, bias), strict=True)
+    )
     return dk, dv, *others
 
 
@@ -130,7 +132,7 @@ def _backward_shapes(
 ) -> tuple[Tensor, ...]:
     learned = zip((gain, key_bias, bias), rest[-3:], strict=True)
     others = (x.new_empty(x.shape) if x is not None and learns else k.new_empty(0) for x, learns in learned)
-    return side_by_side(k), side_by_side(v), *others
+    return empty_heads_last(k), empty_heads_last(v), *others
 
 
 register(
@@ -152,7 +154,7 @@ register(
 )
 
 
-class _Terms:
+class _ScoreTerms:
     """What joins the scores, as the C++ source reads it."""
 
     def __init__(self, k: Tensor, gain: Tensor | None, key_bias: Tensor | None, bias: Tensor | None) -> None:
@@ -162,19 +164,19 @@ class _Terms:
         self.bias = bias if bias is None or bias.dtype in BIASES else bias.float()
 
 
-def _room(like: Tensor | None, learns: bool, dtype: torch.dtype) -> Tensor | None:
+def _gradient_buffer(like: Tensor | None, learns: bool, dtype: torch.dtype) -> Tensor | None:
     """Zeros for a gradient, where there is one."""
     return None if like is None or not learns else like.new_zeros(like.shape, dtype=dtype)
 
 
-def _shaped(gradient: Tensor | None, like: Tensor | None, k: Tensor) -> Tensor:
+def _match_gradient(gradient: Tensor | None, like: Tensor | None, k: Tensor) -> Tensor:
     """The gradient in dtype and shape of that of which it is one; nothing is an empty tensor."""
     if gradient is None or like is None:
         return k.new_empty(0)
     return gradient.to(like.dtype).reshape(like.shape)
 
 
-def _problem(k: Tensor, v: Tensor, terms: _Terms, scale: float, highest: Tensor, totals: Tensor) -> _Problem:
+def _problem(k: Tensor, v: Tensor, terms: _ScoreTerms, scale: float, highest: Tensor, totals: Tensor) -> _Problem:
     """`terms` must live as long as it."""
     gain, key_bias, bias = terms.gain, terms.key_bias, terms.bias
     return _Problem(

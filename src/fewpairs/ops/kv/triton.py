@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fewpairs.ops.kv.triton_shapes import empty_gradients, empty_results
-from fewpairs.ops.register import Operator, on_call, register
+from fewpairs.ops.register import Operator, lazy_function, register
 from fewpairs.ops.triton.refusal import refuse_arguments
 
 LAUNCH = "fewpairs.ops.kv.triton_launch"
@@ -44,14 +44,14 @@ register(
     Operator(
         "kv_triton_forward(Tensor k, Tensor v, Tensor? gain, Tensor? key_bias, Tensor? bias, float scale)"
         " -> (Tensor out, Tensor log_sum, Tensor rest)",
-        on_call(LAUNCH, "forward"),
+        lazy_function(LAUNCH, "forward"),
         empty_results,
     ),
     Operator(
         "kv_triton_backward(Tensor grad, Tensor k, Tensor v, Tensor? gain, Tensor? key_bias, Tensor? bias, Tensor out,"
         " Tensor log_sum, Tensor rest, float scale, bool bias_learns)"
         " -> (Tensor d_k, Tensor d_v, Tensor d_gain, Tensor d_key_bias, Tensor d_bias)",
-        on_call(LAUNCH, "backward"),
+        lazy_function(LAUNCH, "backward"),
         empty_gradients,
     ),
     refusal="key-value attention by Triton has no second derivative; call kv_attention with kernel='reference', "

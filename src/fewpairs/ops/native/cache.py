@@ -41,7 +41,7 @@ def find(path: Path) -> bool:
         return False
 
 
-def obtain(path: Path, build: Callable[[Path], None], seconds: float) -> None:
+def build_once(path: Path, build: Callable[[Path], None], seconds: float) -> None:
     """Make sure that `path` is there and whole: `build(temporary)` is called where it is not, by one process at a time.
 
     Args:

@@ -128,11 +128,11 @@ def run(arguments: Sequence[str], seconds: float) -> str:
             ) from error
         raise
     if process.returncode:
-        raise Unavailable(f"the C++ compiler {name} failed ({_complaint(output, process.returncode)})")
+        raise Unavailable(f"the C++ compiler {name} failed ({_error_line(output, process.returncode)})")
     return output
 
 
-def _complaint(output: str, status: int) -> str:
+def _error_line(output: str, status: int) -> str:
     """The first line that speaks of an error, else the last, else the status."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     wrong = [line for line in lines if "error" in line.lower()]

@@ -125,12 +125,12 @@ class Library:
             self._reason = "switched off by FEWPAIRS_NATIVE=0"
             return
         try:
-            self._loaded, self.path = self._obtain(self.plan())
+            self._loaded, self.path = self._build_or_load(self.plan())
         except Unavailable as error:
             self._reason = str(error)
             notify(f"the C++ kernels are not used, slower ones take their place: {error}")
 
-    def _obtain(self, plan: Plan) -> tuple[ctypes.CDLL, Path]:
+    def _build_or_load(self, plan: Plan) -> tuple[ctypes.CDLL, Path]:
         """The binary of the cache, built if need be; where the cache is of no use, one that only this process has."""
         seconds = compiler.time_limit()
 
@@ -139,7 +139,7 @@ class Library:
 
         try:
             path = cache.folder() / plan.file
-            cache.obtain(path, build, 2 * seconds + 30)
+            cache.build_once(path, build, 2 * seconds + 30)
             return load(path), path
         except OSError as error:
             wrong = " ".join(str(error.strerror or error).split())

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from fewpairs.attention import LinearProjection, MultiHead, ReducedProjection, Variant
 from fewpairs.swap.adapter import Adapter
-from fewpairs.swap.adopted import Adopted, plain_map, without_rows
+from fewpairs.swap.module import SwappedModule, refuse_slicing, without_rows
 from fewpairs.types import Grid
 
 
-class AdoptedMultiHead(Adopted, MultiHead):
+class SwappedMultiHead(SwappedModule, MultiHead):
     """`[b n c], Grid -> [b n c]`; a variant without queries takes their part of the projection away."""
 
     def __init__(self, old: Any, variant: Variant) -> None:
@@ -62,7 +62,7 @@ def _strided(layer: Any) -> str | None:
 
 
 def _queries(layer: Any) -> str | None:
-    return plain_map(layer.project, "linear") if isinstance(layer.project, LinearProjection) else None
+    return refuse_slicing(layer.project, "linear") if isinstance(layer.project, LinearProjection) else None
 
 
 def _no_queries(layer: Any, variant: Variant) -> str | None:
@@ -76,7 +76,7 @@ ADAPTERS = (
         "fewpairs",
         ("fewpairs.attention.multihead.MultiHead",),
         _heads,
-        AdoptedMultiHead,
+        SwappedMultiHead,
         bias=_bias,
         strided=_strided,
         queries=_queries,

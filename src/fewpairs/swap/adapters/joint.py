@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from fewpairs.attention import Variant
 from fewpairs.errors import InputError
 from fewpairs.swap.adapter import Adapter
-from fewpairs.swap.adopted import Adopted, plain_map, without_rows
+from fewpairs.swap.module import SwappedModule, refuse_slicing, without_rows
 
 
-class JointAttention(Adopted):
+class JointAttention(SwappedModule):
     """A layer with a projection `qkv`; for a variant without queries it becomes `kv`, and `q_norm` goes."""
 
     def __init__(self, old: Any, variant: Variant, *, fused: bool | None = None) -> None:
@@ -63,11 +63,11 @@ def heads(layer: Any) -> tuple[int, int]:
     return layer.num_heads, layer.qkv.out_features // 3 // layer.num_heads
 
 
-def joint_adapter(family: str, matches: tuple[str, ...], adopt: type[JointAttention], bias: Any = None) -> Adapter:
+def joint_adapter(family: str, matches: tuple[str, ...], build: type[JointAttention], bias: Any = None) -> Adapter:
     """The adapter of layers with a projection `qkv`. `bias`: see `Adapter.bias`."""
-    plain = partial(plain_map, name="qkv")
+    plain = partial(refuse_slicing, name="qkv")
     given = {} if bias is None else {"bias": bias}
-    return Adapter(family, matches, heads, adopt, queries=plain, renames={"qkv": "kv"}, **given)
+    return Adapter(family, matches, heads, build, queries=plain, renames={"qkv": "kv"}, **given)
 
 
 def experimental_fused(layer: Any) -> bool:

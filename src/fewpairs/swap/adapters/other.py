@@ -16,10 +16,10 @@ from torch import Tensor
 from fewpairs.attention import Variant
 from fewpairs.swap.adapter import Adapter
 from fewpairs.swap.adapters.joint import JointAttention, experimental_fused, joint_adapter, split_heads
-from fewpairs.swap.adopted import Adopted, plain_map, without_rows
+from fewpairs.swap.module import SwappedModule, refuse_slicing, without_rows
 
 
-class AdoptedTntAttention(Adopted, TntAttention):
+class SwappedTntAttention(SwappedModule, TntAttention):
     """`[b n c] -> [b n c]`, between patches or between the pixels of one; without queries `qk` becomes `k`."""
 
     def __init__(self, old: Any, variant: Variant) -> None:
@@ -37,7 +37,7 @@ class AdoptedTntAttention(Adopted, TntAttention):
         return projected
 
 
-class AdoptedVisformerAttention(Adopted, VisformerAttention):
+class SwappedVisformerAttention(SwappedModule, VisformerAttention):
     """`[b c H W] -> [b c H W]`, with 1 x 1 convolutions as projections; without queries `qkv` becomes `kv`."""
 
     def __init__(self, old: Any, variant: Variant) -> None:
@@ -55,7 +55,7 @@ class AdoptedVisformerAttention(Adopted, VisformerAttention):
         return projected
 
 
-class AdoptedSamAttention(JointAttention, SamAttention):
+class SwappedSamAttention(JointAttention, SamAttention):
     """`[b H W c] -> [b H W c]`, with a bias made of queries and relative places, or with rotary positions."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -85,17 +85,17 @@ ADAPTERS = (
         "TNT (timm)",
         ("timm.models.tnt.Attention",),
         _heads,
-        AdoptedTntAttention,
-        queries=partial(plain_map, name="qk"),
+        SwappedTntAttention,
+        queries=partial(refuse_slicing, name="qk"),
         renames={"qk": "k"},
     ),
     Adapter(
         "Visformer (timm)",
         ("timm.models.visformer.Attention",),
         _heads,
-        AdoptedVisformerAttention,
-        queries=partial(plain_map, name="qkv"),
+        SwappedVisformerAttention,
+        queries=partial(refuse_slicing, name="qkv"),
         renames={"qkv": "kv"},
     ),
-    joint_adapter("SAM (timm)", ("timm.models.vision_transformer_sam.Attention",), AdoptedSamAttention, bias=_sam_bias),
+    joint_adapter("SAM (timm)", ("timm.models.vision_transformer_sam.Attention",), SwappedSamAttention, bias=_sam_bias),
 )

@@ -15,10 +15,10 @@ from fewpairs.attention import Variant
 from fewpairs.swap.adapter import Adapter
 from fewpairs.swap.adapters.joint import scores_mask, split_heads
 from fewpairs.swap.adapters.vit import gated_out
-from fewpairs.swap.adopted import Adopted, plain_map, without_rows
+from fewpairs.swap.module import SwappedModule, refuse_slicing, without_rows
 
 
-class _Rotary(Adopted):
+class _Rotary(SwappedModule):
     """`[b n c] -> [b n c]` with the rotary embedding of the places, from one projection or from one a role."""
 
     def __init__(self, old: Any, variant: Variant) -> None:
@@ -41,7 +41,7 @@ class _Rotary(Adopted):
         if rope is not None:
             logits = [self.rotated(role, rope).type_as(v) for role in logits]
         groups = getattr(self, "num_kv_groups", 1)
-        *queries, k, v = (*logits, v) if groups == 1 else (*logits[:-1], *_shared([logits[-1], v], groups))
+        *queries, k, v = (*logits, v) if groups == 1 else (*logits[:-1], *_repeat_groups([logits[-1], v], groups))
         bias = scores_mask(x.shape[1], attn_mask, is_causal, x.device)
         return gated_out(self, x, self.mix(*queries, k, v, bias=bias))
 
@@ -64,11 +64,11 @@ class _Rotary(Adopted):
         return torch.cat([prefix, apply_rot_embed_cat(places, rope, half=half)], dim=2)
 
 
-class AdoptedAttentionRope(_Rotary, AttentionRope):
+class SwappedAttentionRope(_Rotary, AttentionRope):
     """timm's `AttentionRope`, grouped queries included: `[b n c] -> [b n c]`."""
 
 
-class AdoptedEvaAttention(_Rotary, EvaAttention):
+class SwappedEvaAttention(_Rotary, EvaAttention):
     """EVA's attention, whose keys have no bias: `[b n c] -> [b n c]`."""
 
     def __init__(self, old: Any, variant: Variant) -> None:
@@ -94,20 +94,20 @@ def _heads(layer: Any) -> tuple[int, int]:
     return layer.num_heads, layer.proj.in_features // layer.num_heads
 
 
-def _shared(roles: list[Tensor], groups: int) -> list[Tensor]:
+def _repeat_groups(roles: list[Tensor], groups: int) -> list[Tensor]:
     """Keys and values that several heads share, once for each of them: `[b g n d] -> [b h n d]`."""
     return [repeat(role, "b g n d -> b (g groups) n d", groups=groups) for role in roles]
 
 
 def _joint_or_apart(layer: Any) -> str | None:
-    return None if layer.qkv is None else plain_map(layer, "qkv")
+    return None if layer.qkv is None else refuse_slicing(layer, "qkv")
 
 
-def _adapter(family: str, matches: str, adopt: type[_Rotary]) -> Adapter:
-    return Adapter(family, (matches,), _heads, adopt, queries=_joint_or_apart, renames={"qkv": "kv"})
+def _adapter(family: str, matches: str, build: type[_Rotary]) -> Adapter:
+    return Adapter(family, (matches,), _heads, build, queries=_joint_or_apart, renames={"qkv": "kv"})
 
 
 ADAPTERS = (
-    _adapter("EVA and DINOv3 (timm)", "timm.models.eva.EvaAttention", AdoptedEvaAttention),
-    _adapter("ViT with rotary positions (timm)", "timm.layers.attention.AttentionRope", AdoptedAttentionRope),
+    _adapter("EVA and DINOv3 (timm)", "timm.models.eva.EvaAttention", SwappedEvaAttention),
+    _adapter("ViT with rotary positions (timm)", "timm.layers.attention.AttentionRope", SwappedAttentionRope),
 )

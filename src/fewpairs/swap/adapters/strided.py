@@ -17,10 +17,10 @@ from torch import Tensor
 from fewpairs.attention import Variant
 from fewpairs.swap.adapter import Adapter
 from fewpairs.swap.adapters.joint import split_heads
-from fewpairs.swap.adopted import Adopted
+from fewpairs.swap.module import SwappedModule
 
 
-class _Apart(Adopted):
+class _SeparateQuery(SwappedModule):
     """A layer with projections `q` and `kv`; a variant without queries does away with `q`."""
 
     def __init__(self, old: Any, variant: Variant, fused: bool) -> None:
@@ -39,7 +39,7 @@ class _Apart(Adopted):
         return projected
 
 
-class AdoptedPvtAttention(_Apart, PvtAttention):
+class SwappedPvtAttention(_SeparateQuery, PvtAttention):
     """`[b n c] -> [b n c]`; keys lie on the map shrunk by a convolution, or pooled to 7 x 7 in the linear models."""
 
     def __init__(self, old: Any, variant: Variant) -> None:
@@ -58,7 +58,7 @@ class AdoptedPvtAttention(_Apart, PvtAttention):
         return places if self.act is None else self.act(places)
 
 
-class AdoptedGlobalSubSampleAttn(_Apart, GlobalSubSampleAttn):
+class SwappedGlobalSubSampleAttn(_SeparateQuery, GlobalSubSampleAttn):
     """`[b n c] -> [b n c]`; keys lie on the map shrunk by a convolution."""
 
     def __init__(self, old: Any, variant: Variant) -> None:
@@ -76,7 +76,7 @@ class AdoptedGlobalSubSampleAttn(_Apart, GlobalSubSampleAttn):
         return places
 
 
-class AdoptedClassAttention(_Apart, ClassAttention):
+class SwappedClassAttention(_SeparateQuery, ClassAttention):
     """`[b n c] -> [b 1 c]`: the class token, which is the first, asks all tokens."""
 
     def __init__(self, old: Any, variant: Variant) -> None:
@@ -109,19 +109,19 @@ def _one_query(_layer: Any) -> str:
 
 
 ADAPTERS = (
-    Adapter("PVT v2 (timm)", ("timm.models.pvt_v2.Attention",), _heads, AdoptedPvtAttention, strided=_pvt_stride),
+    Adapter("PVT v2 (timm)", ("timm.models.pvt_v2.Attention",), _heads, SwappedPvtAttention, strided=_pvt_stride),
     Adapter(
         "Twins, global (timm)",
         ("timm.models.twins.GlobalSubSampleAttn",),
         _heads,
-        AdoptedGlobalSubSampleAttn,
+        SwappedGlobalSubSampleAttn,
         strided=_twins_stride,
     ),
     Adapter(
         "VOLO's class attention (timm)",
         ("timm.models.volo.ClassAttention",),
         _heads,
-        AdoptedClassAttention,
+        SwappedClassAttention,
         strided=_one_query,
     ),
 )

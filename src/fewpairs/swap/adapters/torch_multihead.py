@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from fewpairs.attention import Variant
 from fewpairs.errors import InputError
 from fewpairs.swap.adapter import Adapter
-from fewpairs.swap.adopted import Adopted
 from fewpairs.swap.explicit import mix_and_weights
+from fewpairs.swap.module import SwappedModule
 
 
-class AdoptedMultihead(Adopted, nn.MultiheadAttention):
+class SwappedMultihead(SwappedModule, nn.MultiheadAttention):
     """Self- or cross-attention with the arguments and the answer of `nn.MultiheadAttention`.
 
     Without queries the last two thirds of `in_proj_weight` and `in_proj_bias` become `kv_proj_weight` and
@@ -75,7 +75,7 @@ class AdoptedMultihead(Adopted, nn.MultiheadAttention):
         if query.is_nested:
             if not (query is key is value and key_padding_mask is None and attn_mask is None):
                 raise InputError("nested tensors are served in self-attention without masks; pad them and give a mask")
-            return self._of_unequal_lengths(query, need_weights, average_attn_weights)
+            return self._attend_nested(query, need_weights, average_attn_weights)
         batch, tokens = ("1", "n") if query.dim() == 2 else ("b", "b n" if self.batch_first else "n b")
         roles = [
             rearrange(F.linear(x, weight, bias), f"{tokens} (h d) -> {batch} h n d", h=self.num_heads)
@@ -108,7 +108,7 @@ class AdoptedMultihead(Adopted, nn.MultiheadAttention):
         biases = [None] * len(tokens) if bias is None else bias.chunk(len(tokens))
         return list(zip(tokens, weights, biases, strict=True))
 
-    def _of_unequal_lengths(self, x: Tensor, need_weights: bool, average: bool) -> tuple[Tensor, Tensor | None]:
+    def _attend_nested(self, x: Tensor, need_weights: bool, average: bool) -> tuple[Tensor, Tensor | None]:
         """Self-attention of a nested tensor, which `nn.TransformerEncoder` makes of what it is told is padding."""
         lengths = [len(image) for image in x.unbind()]
         padded = torch.nested.to_padded_tensor(x, 0.0)
@@ -197,7 +197,7 @@ ADAPTERS = (
         family="nn.MultiheadAttention",
         matches=("torch.nn.modules.activation.MultiheadAttention",),
         heads=_heads,
-        adopt=AdoptedMultihead,
+        build=SwappedMultihead,
         strided=_apart,
         renames={"in_proj_weight": "kv_proj_weight", "in_proj_bias": "kv_proj_bias"},
     ),

@@ -14,13 +14,13 @@ from torchvision.models.swin_transformer import ShiftedWindowAttention, ShiftedW
 from fewpairs.attention import Variant
 from fewpairs.swap.adapter import Adapter
 from fewpairs.swap.adapters.joint import heads, split_heads
-from fewpairs.swap.adopted import Adopted, plain_map, without_rows
+from fewpairs.swap.module import SwappedModule, refuse_slicing, without_rows
 
 UNRELATED = -100.0
 """What torchvision adds to the scores of two tokens that are neighbours through the shift alone."""
 
 
-class AdoptedWindows(Adopted, ShiftedWindowAttention):
+class SwappedWindows(SwappedModule, ShiftedWindowAttention):
     """`[b h w c] -> [b h w c]`, attention in windows. Without queries the projection `qkv` becomes `kv`."""
 
     def __init__(self, old: ShiftedWindowAttention, variant: Variant, *, scale: float | None = None) -> None:
@@ -71,7 +71,7 @@ class AdoptedWindows(Adopted, ShiftedWindowAttention):
         return torch.zeros(apart.shape, dtype=like.dtype, device=like.device).masked_fill(apart, UNRELATED)
 
 
-class AdoptedWindowsV2(AdoptedWindows, ShiftedWindowAttentionV2):
+class SwappedWindowsV2(SwappedWindows, ShiftedWindowAttentionV2):
     """The same for SwinV2, whose scores are cosines with a learned factor a head; its keys have no bias."""
 
     def __init__(self, old: ShiftedWindowAttentionV2, variant: Variant) -> None:
@@ -98,18 +98,18 @@ ADAPTERS = (
         family="Swin (torchvision)",
         matches=("torchvision.models.swin_transformer.ShiftedWindowAttention",),
         heads=heads,
-        adopt=AdoptedWindows,
+        build=SwappedWindows,
         bias=_table,
-        queries=partial(plain_map, name="qkv"),
+        queries=partial(refuse_slicing, name="qkv"),
         renames={"qkv": "kv"},
     ),
     Adapter(
         family="SwinV2 (torchvision)",
         matches=("torchvision.models.swin_transformer.ShiftedWindowAttentionV2",),
         heads=heads,
-        adopt=AdoptedWindowsV2,
+        build=SwappedWindowsV2,
         bias=_table,
-        queries=partial(plain_map, name="qkv"),
+        queries=partial(refuse_slicing, name="qkv"),
         renames={"qkv": "kv"},
     ),
 )

@@ -18,10 +18,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from fewpairs.attention import Variant
-from fewpairs.swap.adapter import Adapter, Refusal, nothing
-from fewpairs.swap.adopted import Adopted
+from fewpairs.swap.adapter import Adapter, UnsupportedLayer, always_none
 from fewpairs.swap.explicit import mix_and_weights
-from fewpairs.swap.interface import CORE, Answer, register_core
+from fewpairs.swap.interface import CORE, AttentionOutput, register_core
+from fewpairs.swap.module import SwappedModule
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class NoQuery(nn.Module):
         return f"out_features={self.out_features}"
 
 
-class AdoptedInterface(Adopted):
+class SwappedTransformersLayer(SwappedModule):
     """A layer whose own forward pass calls `answer` through transformers' interface."""
 
     names: Names
@@ -95,7 +95,7 @@ class AdoptedInterface(Adopted):
         super().__setstate__(state)  # type: ignore[no-untyped-call]  # PyTorch's own gap
         register_core()
 
-    def answer(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, *, maps: bool) -> Answer:
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, *, maps: bool) -> AttentionOutput:
         """The mixed heads `[b n h e]` of one `[b h n d]` a role; with `maps` the weights too, after dropout."""
         roles = (q, k, v) if self.queries else (k, v)
         if not maps:
@@ -105,28 +105,28 @@ class AdoptedInterface(Adopted):
 
 
 @cache
-def adopted_class(layer: str) -> type[AdoptedInterface]:
-    """Of a name in `LAYERS`: its class in transformers with `AdoptedInterface` before it."""
+def swapped_class(layer: str) -> type[SwappedTransformersLayer]:
+    """Of a name in `LAYERS`: its class in transformers with `SwappedTransformersLayer` before it."""
     _, folder, names = LAYERS[layer]
     original = getattr(import_module(f"transformers.models.{folder}.modeling_{folder}"), layer)
     members = {"__module__": __name__, "__doc__": original.__doc__, "names": names}
-    return type(f"Adopted{layer}", (AdoptedInterface, original), members)
+    return type(f"Swapped{layer}", (SwappedTransformersLayer, original), members)
 
 
-def __getattr__(name: str) -> type[AdoptedInterface]:
-    """`AdoptedViTAttention` and so on, so that pickle finds these classes in a process that has not made them yet."""
-    layer = name.removeprefix("Adopted")
+def __getattr__(name: str) -> type[SwappedTransformersLayer]:
+    """`SwappedViTAttention` and so on, so that pickle finds these classes in a process that has not made them yet."""
+    layer = name.removeprefix("Swapped")
     if layer == name or layer not in LAYERS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return adopted_class(layer)
+    return swapped_class(layer)
 
 
 def _heads(layer: Any, names: Names) -> tuple[int, int]:
     return getattr(layer, names.heads), getattr(layer, names.width)
 
 
-def _adopt(old: nn.Module, variant: Variant) -> Adopted:
-    return adopted_class(type(old).__name__)(old, variant)
+def _build(old: nn.Module, variant: Variant) -> SwappedModule:
+    return swapped_class(type(old).__name__)(old, variant)
 
 
 def _table(_layer: Any) -> str:
@@ -150,24 +150,26 @@ def _adapter(layer: str) -> Adapter:
         family=f"{family} (transformers)",
         matches=(f"transformers.models.{folder}.modeling_{folder}.{layer}",),
         heads=partial(_heads, names=names),
-        adopt=_adopt,
-        bias={"SwinAttention": _table, "BeitAttention": _relative}.get(layer, nothing),
-        strided=_reduced if layer == "SegformerAttention" else nothing,
+        build=_build,
+        bias={"SwinAttention": _table, "BeitAttention": _relative}.get(layer, always_none),
+        strided=_reduced if layer == "SegformerAttention" else always_none,
     )
 
 
-def _own_scores(family: str, *layers: str) -> Refusal:
+def _unsupported(family: str, *layers: str) -> UnsupportedLayer:
     reason = "its scores are computed in its own forward pass, not through transformers' AttentionInterface"
-    return Refusal(f"{family} (transformers)", tuple(f"transformers.models.{layer}" for layer in layers), reason)
+    return UnsupportedLayer(
+        f"{family} (transformers)", tuple(f"transformers.models.{layer}" for layer in layers), reason
+    )
 
 
-ADAPTERS: tuple[Adapter | Refusal, ...] = (
+ADAPTERS: tuple[Adapter | UnsupportedLayer, ...] = (
     *(_adapter(layer) for layer in LAYERS),
-    _own_scores("SwinV2", "swinv2.modeling_swinv2.Swinv2SelfAttention"),
-    _own_scores("PVT", "pvt.modeling_pvt.PvtEfficientSelfAttention"),
-    _own_scores("PVTv2", "pvt_v2.modeling_pvt_v2.PvtV2SelfAttention"),
-    _own_scores("CvT", "cvt.modeling_cvt.CvtSelfAttention"),
-    _own_scores("Hiera", "hiera.modeling_hiera.HieraMaskUnitAttention"),
-    _own_scores("LeViT", "levit.modeling_levit.LevitAttention", "levit.modeling_levit.LevitAttentionSubsample"),
-    _own_scores("MobileViT", "mobilevit.modeling_mobilevit.MobileViTSelfAttention"),
+    _unsupported("SwinV2", "swinv2.modeling_swinv2.Swinv2SelfAttention"),
+    _unsupported("PVT", "pvt.modeling_pvt.PvtEfficientSelfAttention"),
+    _unsupported("PVTv2", "pvt_v2.modeling_pvt_v2.PvtV2SelfAttention"),
+    _unsupported("CvT", "cvt.modeling_cvt.CvtSelfAttention"),
+    _unsupported("Hiera", "hiera.modeling_hiera.HieraMaskUnitAttention"),
+    _unsupported("LeViT", "levit.modeling_levit.LevitAttention", "levit.modeling_levit.LevitAttentionSubsample"),
+    _unsupported("MobileViT", "mobilevit.modeling_mobilevit.MobileViTSelfAttention"),
 )

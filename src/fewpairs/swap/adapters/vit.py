@@ -14,11 +14,11 @@ from timm.models.vision_transformer_relpos import RelPosAttention
 from timm.models.volo import Attention as VoloAttention
 from torch import Tensor
 
-from fewpairs.swap.adapter import Refusal
+from fewpairs.swap.adapter import UnsupportedLayer
 from fewpairs.swap.adapters.joint import JointAttention, joint_adapter, scores_mask
 
 
-class AdoptedAttention(JointAttention, Attention):
+class SwappedAttention(JointAttention, Attention):
     """`[b n c] -> [b n c]`; queries, keys and the heads' output may be normed, and the latter gated."""
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
@@ -36,7 +36,7 @@ def gated_out(layer: Any, x: Tensor, mixed: Tensor) -> Tensor:
     return projected
 
 
-class AdoptedRelPosAttention(JointAttention, RelPosAttention):
+class SwappedRelPosAttention(JointAttention, RelPosAttention):
     """`[b n c] -> [b n c]`; the layer's own relative positions, or those that all layers share, join the scores."""
 
     def forward(self, x: Tensor, shared_rel_pos: Tensor | None = None) -> Tensor:
@@ -44,14 +44,14 @@ class AdoptedRelPosAttention(JointAttention, RelPosAttention):
         return self.out(self.mix(*self.normed(self.split(self.joint(x))), bias=bias))
 
 
-class AdoptedMetaFormerAttention(JointAttention, MetaFormerAttention):
+class SwappedMetaFormerAttention(JointAttention, MetaFormerAttention):
     """`[b n c] -> [b n c]`."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.out(self.mix(*self.split(self.joint(x))))
 
 
-class AdoptedVoloAttention(JointAttention, VoloAttention):
+class SwappedVoloAttention(JointAttention, VoloAttention):
     """`[b H W c] -> [b H W c]`."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -68,27 +68,27 @@ ADAPTERS = (
     joint_adapter(
         "ViT (timm)",
         ("timm.layers.attention.Attention", "timm.models.vision_transformer.Attention"),
-        AdoptedAttention,
+        SwappedAttention,
     ),
     joint_adapter(
         "ViT with relative positions (timm)",
         ("timm.models.vision_transformer_relpos.RelPosAttention",),
-        AdoptedRelPosAttention,
+        SwappedRelPosAttention,
         bias=_rel_pos,
     ),
-    joint_adapter("MetaFormer (timm)", ("timm.models.metaformer.Attention",), AdoptedMetaFormerAttention),
-    joint_adapter("VOLO (timm)", ("timm.models.volo.Attention",), AdoptedVoloAttention),
-    Refusal(
+    joint_adapter("MetaFormer (timm)", ("timm.models.metaformer.Attention",), SwappedMetaFormerAttention),
+    joint_adapter("VOLO (timm)", ("timm.models.volo.Attention",), SwappedVoloAttention),
+    UnsupportedLayer(
         "VOLO's outlooker (timm)",
         ("timm.models.volo.OutlookAttention",),
         "the outlooker has no queries and keys: a linear map of each place gives the weights of its neighbours",
     ),
-    Refusal(
+    UnsupportedLayer(
         "ViT with differential attention (timm)",
         ("timm.layers.diff_attention.DiffAttention",),
         "it subtracts two softmax maps of half the width from one another, with weights that no variant has",
     ),
-    Refusal(
+    UnsupportedLayer(
         "ViT with parallel blocks (timm)",
         (
             "timm.models.vision_transformer.ParallelScalingBlock",
@@ -96,7 +96,7 @@ ADAPTERS = (
         ),
         "attention and feed-forward share one projection, so there is no attention layer to exchange",
     ),
-    Refusal(
+    UnsupportedLayer(
         "XCiT (timm)",
         ("timm.models.xcit.XCA",),
         "cross-covariance attention weighs channels against channels: there are no pairs of tokens to choose from",

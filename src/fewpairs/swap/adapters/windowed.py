@@ -19,7 +19,7 @@ from fewpairs.swap.adapters.joint import JointAttention, experimental_fused, joi
 from fewpairs.swap.adapters.rope import biased_joint
 
 
-class AdoptedWindowAttention(JointAttention, WindowAttention):
+class SwappedWindowAttention(JointAttention, WindowAttention):
     """Swin's windows, `[(b w) n c] -> [(b w) n c]`; relative positions and the shift's mask join the scores."""
 
     def __init__(self, old: Any, variant: Variant) -> None:
@@ -30,7 +30,7 @@ class AdoptedWindowAttention(JointAttention, WindowAttention):
         return self.out(self.mix(*self.split(self.joint(x)), bias=bias))
 
 
-class AdoptedWindowAttentionV2(JointAttention, WindowAttentionV2):
+class SwappedWindowAttentionV2(JointAttention, WindowAttentionV2):
     """Swin V2's windows, `[(b w) n c] -> [(b w) n c]`: logits are cosines times a factor that each head learns."""
 
     def __init__(self, old: Any, variant: Variant) -> None:
@@ -58,7 +58,7 @@ def with_shift(bias: Tensor, mask: Tensor | None, windows: int) -> Tensor:
     return bias + repeat(mask, "w n m -> (b w) 1 n m", b=windows // len(mask))
 
 
-class AdoptedLocallyGroupedAttn(JointAttention, LocallyGroupedAttn):
+class SwappedLocallyGroupedAttn(JointAttention, LocallyGroupedAttn):
     """Twins' windows, `[b n c] -> [b n c]`; places that fill up the last window are keys as all others."""
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
@@ -74,7 +74,7 @@ class AdoptedLocallyGroupedAttn(JointAttention, LocallyGroupedAttn):
         return projected
 
 
-class AdoptedBeitAttention(JointAttention, BeitAttention):
+class SwappedBeitAttention(JointAttention, BeitAttention):
     """BEiT's layer, `[b n c] -> [b n c]`; its own relative positions and those that layers share join the scores."""
 
     def __init__(self, old: Any, variant: Variant) -> None:
@@ -104,11 +104,11 @@ def _beit_table(layer: Any) -> str:
 
 ADAPTERS = (
     joint_adapter(
-        "Swin (timm)", ("timm.models.swin_transformer.WindowAttention",), AdoptedWindowAttention, bias=_table
+        "Swin (timm)", ("timm.models.swin_transformer.WindowAttention",), SwappedWindowAttention, bias=_table
     ),
     joint_adapter(
-        "Swin V2 (timm)", ("timm.models.swin_transformer_v2.WindowAttention",), AdoptedWindowAttentionV2, bias=_network
+        "Swin V2 (timm)", ("timm.models.swin_transformer_v2.WindowAttention",), SwappedWindowAttentionV2, bias=_network
     ),
-    joint_adapter("Twins, local (timm)", ("timm.models.twins.LocallyGroupedAttn",), AdoptedLocallyGroupedAttn),
-    joint_adapter("BEiT (timm)", ("timm.models.beit.Attention",), AdoptedBeitAttention, bias=_beit_table),
+    joint_adapter("Twins, local (timm)", ("timm.models.twins.LocallyGroupedAttn",), SwappedLocallyGroupedAttn),
+    joint_adapter("BEiT (timm)", ("timm.models.beit.Attention",), SwappedBeitAttention, bias=_beit_table),
 )

@@ -18,7 +18,7 @@ Map = TypeVar("Map", nn.Linear, nn.Conv2d)
 
 
 @register_notrace_module  # timm traces models for their features; this is one node of the graph
-class Adopted(nn.Module):
+class SwappedModule(nn.Module):
     """Takes over all that a layer has, under the same names, and adds `core`. A family writes the forward pass.
 
     Derived classes name the original's class as their second base, so that its other methods (a window's new size)
@@ -55,7 +55,7 @@ class Adopted(nn.Module):
         if isinstance(drop := self._modules.get("attn_drop"), nn.Dropout):
             self.core.attn_drop = drop
         self.queries = "q" in variant.roles
-        self.sharpness = (scale / self.core.scale) ** 0.5 if has_pairs(variant) else 1.0
+        self.role_scale = (scale / self.core.scale) ** 0.5 if has_pairs(variant) else 1.0
         like = next(old.parameters())
         self.core.to(like.device, like.dtype).train(old.training)
 
@@ -89,9 +89,9 @@ class Adopted(nn.Module):
             bias = bias[(None,) * (4 - bias.ndim)]
             sizes = roles[0].shape[-2], roles[-1].shape[-2]
             bias = bias.expand(-1, -1, *(n if of == 1 else -1 for n, of in zip(sizes, bias.shape[-2:], strict=True)))
-        if self.sharpness != 1:
+        if self.role_scale != 1:
             *logits, values = roles
-            roles = (*(role * self.sharpness for role in logits), values)
+            roles = (*(role * self.role_scale for role in logits), values)
         mixed: Tensor = self.core(*roles, bias=bias, grid=grid)
         return mixed
 
@@ -120,7 +120,7 @@ def _rest(parameter: nn.Parameter, count: int) -> nn.Parameter:
         return nn.Parameter(parameter[count:].clone(), parameter.requires_grad)
 
 
-def plain_map(layer: nn.Module, name: str) -> str | None:
+def refuse_slicing(layer: nn.Module, name: str) -> str | None:
     """Why rows of the linear map or convolution `name` cannot be taken away, or None."""
     found: Any = getattr(layer, name, None)
     if found is None or type(found) in (nn.Linear, nn.Conv2d):

@@ -16,7 +16,7 @@ def parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-def traced(twin: nn.Module, size: Size | None) -> Trace | None:
+def trace(twin: nn.Module, size: Size | None) -> Trace | None:
     """Multiply-adds and places of attention for one image; None if its size is unknown or the model fails on it."""
     if size is None:
         return None

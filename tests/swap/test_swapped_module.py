@@ -15,7 +15,7 @@ from fewpairs import KNN, KV, swap_attention
 from fewpairs.ops import knn_attention
 from fewpairs.swap.adapter import Adapter, type_name
 from fewpairs.swap.adapters import ADAPTERS
-from fewpairs.swap.adopted import without_rows
+from fewpairs.swap.module import without_rows
 
 pytestmark = pytest.mark.usefixtures("uncounted")
 
