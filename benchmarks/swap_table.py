@@ -27,7 +27,7 @@ from fewpairs import KNN, KV, KeyOnly, KVPos, swap_attention
 from fewpairs.attention import Variant, has_pairs
 from fewpairs.errors import InputError
 from fewpairs.swap import Layer, Receipt
-from fewpairs.swap.adapter import UnsupportedLayer
+from fewpairs.swap.adapter import Unsupported
 from fewpairs.swap.adapters import ADAPTERS
 
 TOLERANCE = 1e-5
@@ -203,7 +203,7 @@ def report(rows: list[Row], refused: dict[tuple[str, str, str], str]) -> str:
             ]
             lines += [f"| {library} | {family} | {reason} |" for library, family, reason in left]
     lines += ["", "## Never swapped", "", "| layers | because |", "| --- | --- |"]
-    lines += [f"| {each.family} | {each.reason} |" for each in ADAPTERS if isinstance(each, UnsupportedLayer)]
+    lines += [f"| {each.family} | {each.reason} |" for each in ADAPTERS if isinstance(each, Unsupported)]
     return "\n".join(lines) + "\n"
 
 

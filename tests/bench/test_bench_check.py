@@ -39,7 +39,7 @@ def test_every_contender_of_ours_passes(case: OperatorCase, dtype: str) -> None:
 
 
 def wrong(case: OperatorCase, spoil: Callable[..., Tensor]) -> Method:
-    honest = operators.call(case, kernel=None)
+    honest = operators.bind_operator(case, kernel=None)
     return Method("wrong", "kernel", case.op, lambda _case: spoil(honest))  # type: ignore[arg-type]
 
 
@@ -117,7 +117,7 @@ def test_a_kernel_is_made_for_the_reduced_case() -> None:
 
     def make(case: OperatorCase) -> Callable[..., Tensor]:
         seen.append(case)
-        return operators.call(case, kernel=None)
+        return operators.bind_operator(case, kernel=None)
 
     case = OperatorCase("knn", 5, 3, 40, 16, 0.5)
     check(case, Method("ours", "kernel", "knn", make), training=False)

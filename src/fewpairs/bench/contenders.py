@@ -75,7 +75,7 @@ def _of_operator(case: OperatorCase, pass_: Pass, wanted: Sequence[str]) -> list
         if refusals[name] is not None:
             raise KernelRefused(f"kernel {name!r} refuses {case.name}: {refusals[name]}")
     if not wanted:
-        names = [operators.chosen_kernel(case, pass_)]
+        names = [operators.chosen(case, pass_)]
     methods = [*(operators.kernel(case, name) for name in names), *operators.baselines(case)]
     return [_operator(case, method) for method in methods]
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fewpairs.attention import KNN, KV, Core, KeyOnly, Softmax, Variant
 from fewpairs.bench.cases import ModelCase, OperatorCase, Pass
 from fewpairs.bench.check import CheckFailed, CheckResult, check
-from fewpairs.bench.operators import chosen_kernel, kernel
+from fewpairs.bench.operators import chosen, kernel
 from fewpairs.bench.timing import Step
 from fewpairs.errors import InputError, nearest
 from fewpairs.runs.step_cost import training_step
@@ -117,9 +117,7 @@ def check_model(case: ModelCase, attention: Variant | None, *, training: bool) -
     image = _images(case)[:1].to(case.device)
     worst = 0.0
     for inner in sorted(_operators(case, model, image), key=lambda each: each.name):
-        found = check(
-            inner, kernel(inner, chosen_kernel(inner, "training" if training else "forward")), training=training
-        )
+        found = check(inner, kernel(inner, chosen(inner, "training" if training else "forward")), training=training)
         worst = max(worst, found.share if found else 0.0)
     name = OWN if attention is None else case.attention
     ours, truth = _results(model, image, training), _results(model.double(), image.double(), training)

@@ -123,7 +123,7 @@ def kernel(case: OperatorCase, name: str) -> Method:
     return Method(name, "kernel", case.op, partial(bind_operator, kernel=name), refuse)  # type: ignore[arg-type]  # an operator's name
 
 
-def chosen_kernel(case: OperatorCase, pass_: Pass) -> str:
+def chosen(case: OperatorCase, pass_: Pass) -> str:
     """The kernel that the operator takes when none is named."""
     return next(name for name, refusal in explain_kernels(case, pass_) if refusal is None)
 
@@ -133,18 +133,14 @@ def baselines(case: OperatorCase) -> list[Method]:
     half_on_gpu = case.device == "cuda" and case.dtype == "bfloat16"
     fused = _method("flash", "softmax", flash) if half_on_gpu else _method("sdpa", "softmax", sdpa)
     if case.op == "knn":
-        return [fused, Method("published", "baseline", "knn", _published, _refuse_memory)]
+        return [fused, Method("published", "baseline", "knn", _published, _no_memory)]
     if case.op == "key_only":
         copies = [
             _method("copy", "copy", partial(read_and_write, kept=True)),
             _method("copy_new", "copy", partial(read_and_write, kept=False)),
         ]
         return [*copies, _method("published", "key_only", key_only_plain)]
-    methods = [
-        fused,
-        _method("published", "softmax", plain, _refuse_memory),
-        _method("flex", "softmax", flex, _refuse_flex),
-    ]
+    methods = [fused, _method("published", "softmax", plain, _no_memory), _method("flex", "softmax", flex, _no_flex)]
     if case.op == "softmax":
         return methods
     return [_method(m.name, "kv", partial(keys_as_queries, m.make(case)), m.refuse) for m in methods]
@@ -164,7 +160,7 @@ def _published(case: OperatorCase) -> Callable[..., Tensor]:
     return partial(published, topk=case.keys or case.n)
 
 
-def _refuse_flex(case: OperatorCase, pass_: Pass) -> str | None:
+def _no_flex(case: OperatorCase, pass_: Pass) -> str | None:
     if case.device == "cpu" and pass_ == "training":
         return "FlexAttention has no backward pass on a CPU"
     return None
@@ -174,7 +170,7 @@ SCORES_AT_ONCE = 5
 """How many tensors of the scores' size the published arithmetic holds at its peak: scores, mask, indices, -inf..."""
 
 
-def _refuse_memory(case: OperatorCase, _passed: Pass) -> str | None:
+def _no_memory(case: OperatorCase, _pass: Pass) -> str | None:
     """Whether arithmetic that holds all scores fits into the memory that is free."""
     bytes_each = getattr(torch, case.dtype).itemsize
     needed, free = SCORES_AT_ONCE * bytes_each * case.b * case.h * case.n**2, free_memory(case.device)

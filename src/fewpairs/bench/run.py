@@ -72,17 +72,17 @@ def measure(selection: Selection, options: Options, file: Path | None = None) ->
             check_name(case)
         for pass_ in options.passes if options.kernels else ():
             contenders(case, pass_, kernels=options.kernels, against=against)
-    work = BenchmarkRun(options, against, describe_machine(), Results(), file)
+    run = BenchmarkRun(options, against, describe_machine(), Results(), file)
     try:
         with PeakMemory(torch.get_num_threads()) as memory:
             total = len(selection.cases)
             for case in track_progress(selection.cases, "measuring", total=total, enabled=options.progress):
-                work.case(case, memory)
+                run.run_case(case, memory)
     except KeyboardInterrupt:
-        work.results.interrupted = True
-    for record in goal_records(selection.goals, work.results.of("measured")):
-        work.keep(record)
-    return work.results
+        run.results.interrupted = True
+    for record in goal_records(selection.goals, run.results.of("measured")):
+        run.keep(record)
+    return run.results
 
 
 def _check_devices(cases: tuple[Case, ...]) -> None:
@@ -113,20 +113,20 @@ class BenchmarkRun:
             with self.file.open("a", encoding="utf-8") as out:
                 out.write(json.dumps(record) + "\n")
 
-    def case(self, case: Case, memory: PeakMemory) -> None:
+    def run_case(self, case: Case, memory: PeakMemory) -> None:
         """Check, race and memory of one case.
 
         A kernel that fails the check refuses the whole case; a baseline that does is left out of it.
         """
-        checked: dict[str, CheckResult | None] = {}
+        checks: dict[str, CheckResult | None] = {}
         absent: dict[str, str] = {}
         for pass_ in self.options.passes:
             present = []
             for one in contenders(case, pass_, kernels=self.options.kernels, against=self.against):
                 reason = one.refuse(pass_) or absent.get(one.name)
                 try:
-                    if reason is None and one.name not in checked:
-                        checked[one.name] = self.checked(one)
+                    if reason is None and one.name not in checks:
+                        checks[one.name] = self.check(one)
                 except CheckFailed as error:
                     if one.role == "kernel":
                         self.keep({"kind": "refused", **describe_case(case), "why": str(error)})
@@ -139,9 +139,9 @@ class BenchmarkRun:
                     present.append(one)
                 else:
                     self.left_out(case, pass_, one.name, reason)
-            self.pass_(case, pass_, present, checked, memory)
+            self.run_pass(case, pass_, present, checks, memory)
 
-    def checked(self, one: Contender) -> CheckResult | None:
+    def check(self, one: Contender) -> CheckResult | None:
         """Its check; a kernel that raises has failed it.
 
         Raises:
@@ -157,12 +157,12 @@ class BenchmarkRun:
                 raise CannotRun(failure_reason(error)) from None
             raise CheckFailed(f"{one.name}: {failure_reason(error)}") from error
 
-    def pass_(
+    def run_pass(
         self,
         case: Case,
         pass_: Pass,
         present: list[Contender],
-        checked: dict[str, CheckResult | None],
+        checks: dict[str, CheckResult | None],
         memory: PeakMemory,
     ) -> None:
         """Time and memory of one pass; the memory of a contender that left the race is not measured either."""
@@ -175,7 +175,7 @@ class BenchmarkRun:
             if one.name in run.left_out:
                 continue
             record = {"kind": "measured", **describe_case(case), "pass": pass_, "contender": one.name, "role": one.role}
-            found = checked[one.name]
+            found = checks[one.name]
             record["check"] = None if found is None else {"share_of_allowance": found.share, "rows": found.rows}
             if one.name in spreads:
                 record |= {"seconds": as_data(spreads[one.name]), "rounds": run.rounds, "clock": CLOCKS[case.device]}
@@ -190,11 +190,8 @@ class BenchmarkRun:
 
     def time_case(self, case: Case, pass_: Pass, present: list[Contender]) -> RoundTimes:
         """The interleaved rounds."""
-        options = self.options
-        steps = {one.name: one.prepare(pass_) for one in present}
-        return time_rounds(
-            steps, device=case.device, seconds=options.seconds, rounds=options.rounds, limit=options.limit
-        )
+        steps, asked = {one.name: one.prepare(pass_) for one in present}, self.options
+        return time_rounds(steps, device=case.device, seconds=asked.seconds, rounds=asked.rounds, limit=asked.limit)
 
     def peak_memory(self, case: Case, pass_: Pass, one: Contender, memory: PeakMemory) -> Record:
         """Peak bytes and how they were found; a sentence where they were not."""

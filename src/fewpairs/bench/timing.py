@@ -66,8 +66,7 @@ def time_rounds(
         if first[name] > limit:
             left_out[name] = f"one run took {first.pop(name):.1f} s, more than the limit of {limit:g} s"
     repeats = {
-        name: max(1, math.ceil(MIN_SAMPLE / max(spent, 1e-9))) if device == "cuda" else 1
-        for name, spent in first.items()
+        name: max(1, math.ceil(MIN_SAMPLE / max(took, 1e-9))) if device == "cuda" else 1 for name, took in first.items()
     }
     if rounds is None:
         expected = sum(first[name] * repeats[name] for name in first)

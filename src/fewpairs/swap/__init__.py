@@ -43,11 +43,7 @@ def swap_attention(model: nn.Module, variant: Variants, *, where: Where = None, 
     plan = _plan(found, variant, where)
     twin = meta_copy(model)
     size = model_cost.input_size(twin)
-    before, run_before, keys_before = (
-        model_cost.parameters(twin),
-        model_cost.trace(twin, size),
-        list(twin.state_dict()),
-    )
+    before, run_before, keys_before = model_cost.parameters(twin), model_cost.trace(twin, size), list(twin.state_dict())
     _replace_layers(twin, plan.chosen)
     run = None if run_before is None else model_cost.trace(twin, size)
     keys = list(twin.state_dict())

@@ -73,7 +73,7 @@ def _dropped(layer: Any) -> float:
 
 
 @dataclass(frozen=True)
-class UnsupportedLayer:
+class Unsupported:
     """Layers that look like attention, and that no variant can replace."""
 
     family: str

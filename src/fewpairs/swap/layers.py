@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from fewpairs.attention import Variant
-from fewpairs.swap.adapter import Adapter, UnsupportedLayer, type_name
+from fewpairs.swap.adapter import Adapter, Unsupported, type_name
 from fewpairs.swap.adapters import ADAPTERS
 from fewpairs.swap.module import SwappedModule
 
@@ -63,11 +63,11 @@ def families() -> list[str]:
     return sorted({adapter.family for adapter in ADAPTERS if isinstance(adapter, Adapter)})
 
 
-def _attention_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module, Adapter | UnsupportedLayer | None]]:
+def _attention_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module, Adapter | Unsupported | None]]:
     """Name, module and adapter. None stands for a layer of an unknown type that has attention in its name."""
     kinds = {name: adapter for adapter in ADAPTERS for name in adapter.matches}
     inside: tuple[str, ...] = ()
-    seen: list[tuple[str, nn.Module, Adapter | UnsupportedLayer | None]] = []
+    seen: list[tuple[str, nn.Module, Adapter | Unsupported | None]] = []
     for name, module in model.named_modules():
         if name.startswith(inside):
             continue
@@ -95,7 +95,7 @@ def _stage_of(name: str) -> str:
     return name[: numbered[-1].start()] if numbered else ""
 
 
-def _found(name: str, index: int, stage: int, module: nn.Module, kind: Adapter | UnsupportedLayer | None) -> Found:
+def _found(name: str, index: int, stage: int, module: nn.Module, kind: Adapter | Unsupported | None) -> Found:
     if isinstance(module, SwappedModule):
         core = module.core
         layer = Layer(name, index, stage, module.family, core.heads, core.dim_head, variant=core.variant)
@@ -103,7 +103,7 @@ def _found(name: str, index: int, stage: int, module: nn.Module, kind: Adapter |
     if isinstance(kind, Adapter):
         variant = getattr(getattr(module, "core", None), "variant", None)
         return Found(Layer(name, index, stage, kind.family, *kind.heads(module), variant=variant), module, kind)
-    if isinstance(kind, UnsupportedLayer):
+    if isinstance(kind, Unsupported):
         return Found(Layer(name, index, stage, kind.family, None, None, kind.reason), module, None)
     reason = f"no adapter knows {type_name(type(module))}"
     return Found(Layer(name, index, stage, type(module).__name__, None, None, reason), module, None)

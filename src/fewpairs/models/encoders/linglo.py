@@ -18,15 +18,8 @@ from timm.layers import DropPath, Mlp, SqueezeExcite
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from fewpairs.attention import (
-    Attention,
-    Core,
-    LinearProjection,
-    MultiHead,
-    ReducedProjection,
-    Variant,
-    variants_per_stage,
-)
+from fewpairs.attention import Attention, Core, LinearProjection, MultiHead, ReducedProjection, Variant
+from fewpairs.attention.assign import variants_per_stage
 from fewpairs.models.encoders.cvt import ConvEmbed, CvTStage, as_map
 from fewpairs.models.encoders.linglo_layout import LinGloLayout, LinGloStage, MBConvShape
 from fewpairs.models.encoders.staged import StagedClassifier, check_maps

@@ -115,9 +115,7 @@ def _backward(
     native.check(call(ctypes.byref(problem), ctypes.byref(gradients)), "key-value attention's backward pass")
     if dgain is not None and gain is not None:
         dgain = dgain.sum(0) if gain.numel() > 1 else dgain.sum()
-    others = (
-        _match_gradient(x, like, k) for x, like in zip((dgain, dkey_bias, dbias), (gain, key_bias, bias), strict=True)
-    )
+    others = (_reshaped(x, like, k) for x, like in zip((dgain, dkey_bias, dbias), (gain, key_bias, bias), strict=True))
     return dk, dv, *others
 
 
@@ -169,7 +167,7 @@ def _gradient_buffer(like: Tensor | None, learns: bool, dtype: torch.dtype) -> T
     return None if like is None or not learns else like.new_zeros(like.shape, dtype=dtype)
 
 
-def _match_gradient(gradient: Tensor | None, like: Tensor | None, k: Tensor) -> Tensor:
+def _reshaped(gradient: Tensor | None, like: Tensor | None, k: Tensor) -> Tensor:
     """The gradient in dtype and shape of that of which it is one; nothing is an empty tensor."""
     if gradient is None or like is None:
         return k.new_empty(0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fewpairs.swap.adapter import Adapter, UnsupportedLayer
+from fewpairs.swap.adapter import Adapter, Unsupported
 from fewpairs.swap.adapters import (
     fewpairs_layers,
     other,
@@ -15,7 +15,7 @@ from fewpairs.swap.adapters import (
     windowed,
 )
 
-ADAPTERS: tuple[Adapter | UnsupportedLayer, ...] = (
+ADAPTERS: tuple[Adapter | Unsupported, ...] = (
     *vit.ADAPTERS,
     *rope.ADAPTERS,
     *windowed.ADAPTERS,

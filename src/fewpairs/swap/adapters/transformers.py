@@ -18,7 +18,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from fewpairs.attention import Variant
-from fewpairs.swap.adapter import Adapter, UnsupportedLayer, always_none
+from fewpairs.swap.adapter import Adapter, Unsupported, always_none
 from fewpairs.swap.explicit import mix_and_weights
 from fewpairs.swap.interface import CORE, AttentionOutput, register_core
 from fewpairs.swap.module import SwappedModule
@@ -156,14 +156,12 @@ def _adapter(layer: str) -> Adapter:
     )
 
 
-def _unsupported(family: str, *layers: str) -> UnsupportedLayer:
+def _unsupported(family: str, *layers: str) -> Unsupported:
     reason = "its scores are computed in its own forward pass, not through transformers' AttentionInterface"
-    return UnsupportedLayer(
-        f"{family} (transformers)", tuple(f"transformers.models.{layer}" for layer in layers), reason
-    )
+    return Unsupported(f"{family} (transformers)", tuple(f"transformers.models.{layer}" for layer in layers), reason)
 
 
-ADAPTERS: tuple[Adapter | UnsupportedLayer, ...] = (
+ADAPTERS: tuple[Adapter | Unsupported, ...] = (
     *(_adapter(layer) for layer in LAYERS),
     _unsupported("SwinV2", "swinv2.modeling_swinv2.Swinv2SelfAttention"),
     _unsupported("PVT", "pvt.modeling_pvt.PvtEfficientSelfAttention"),

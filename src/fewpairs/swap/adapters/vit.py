@@ -14,7 +14,7 @@ from timm.models.vision_transformer_relpos import RelPosAttention
 from timm.models.volo import Attention as VoloAttention
 from torch import Tensor
 
-from fewpairs.swap.adapter import UnsupportedLayer
+from fewpairs.swap.adapter import Unsupported
 from fewpairs.swap.adapters.joint import JointAttention, joint_adapter, scores_mask
 
 
@@ -78,17 +78,17 @@ ADAPTERS = (
     ),
     joint_adapter("MetaFormer (timm)", ("timm.models.metaformer.Attention",), SwappedMetaFormerAttention),
     joint_adapter("VOLO (timm)", ("timm.models.volo.Attention",), SwappedVoloAttention),
-    UnsupportedLayer(
+    Unsupported(
         "VOLO's outlooker (timm)",
         ("timm.models.volo.OutlookAttention",),
         "the outlooker has no queries and keys: a linear map of each place gives the weights of its neighbours",
     ),
-    UnsupportedLayer(
+    Unsupported(
         "ViT with differential attention (timm)",
         ("timm.layers.diff_attention.DiffAttention",),
         "it subtracts two softmax maps of half the width from one another, with weights that no variant has",
     ),
-    UnsupportedLayer(
+    Unsupported(
         "ViT with parallel blocks (timm)",
         (
             "timm.models.vision_transformer.ParallelScalingBlock",
@@ -96,7 +96,7 @@ ADAPTERS = (
         ),
         "attention and feed-forward share one projection, so there is no attention layer to exchange",
     ),
-    UnsupportedLayer(
+    Unsupported(
         "XCiT (timm)",
         ("timm.models.xcit.XCA",),
         "cross-covariance attention weighs channels against channels: there are no pairs of tokens to choose from",
