@@ -56,7 +56,7 @@ def test_contenders_are_the_chosen_kernel_and_the_baselines() -> None:
 
 
 def test_what_would_not_fit_is_left_out_with_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fewpairs.bench.operators.available", lambda _device: 2**20)
+    monkeypatch.setattr("fewpairs.bench.operators.free_memory", lambda _device: 2**20)
     reason = contender(CASE, "published").refuse("forward")
     assert reason == "it holds 5 times its scores, 40 MiB, and 1 MiB are free"
     assert contender(CASE, "flex").refuse("training") == "FlexAttention has no backward pass on a CPU"

@@ -1,4 +1,4 @@
-"""Attention as an argument: variants, projections and the layer that joins them."""
+"""Variants of attention, projections, and the multi-head layer that combines them."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from fewpairs.attention.variant import ScaleBy, Variant, has_pairs, logit_scale,
 from fewpairs.errors import InputError, nearest
 
 VARIANTS: dict[str, type] = {"softmax": Softmax, "kv": KV, "kvpos": KVPos, "knn": KNN, "keyonly": KeyOnly}
-"""Every variant that the command line can name. A user's own needs no entry here."""
+"""Maps each name that the command line accepts to its variant. Custom variants work without an entry."""
 
 ALIASES = {"qkv": "softmax", "kv-pos": "kvpos", "kv_pos": "kvpos", "key-only": "keyonly", "key_only": "keyonly"}
-"""Other names in use in the literature."""
+"""Maps other names from the literature to those in `VARIANTS`."""
 
 NUMBER_OPTIONS = {"knn": "topk"}
-"""Which option a number at the end of a name sets: `knn100` is `{"name": "knn", "topk": 100}`."""
+"""Maps a name to the option that a number after it sets: `knn100` means `{"name": "knn", "topk": 100}`."""
 
 
 def parse_variant(spec: str | Mapping[str, Any] | Variant) -> Variant:
-    """A variant from its name (`"kvpos"`, `"knn100"`), from `{"name": "kvpos", "d_pos": 20}`, or from itself.
+    """Create a variant from a name (`"kvpos"`, `"knn100"`) or `{"name": "kvpos", "d_pos": 20}`; return a variant as is.
 
     Raises:
         InputError: the name or a field is unknown, or a value has the wrong type.
@@ -44,7 +44,7 @@ def parse_variant(spec: str | Mapping[str, Any] | Variant) -> Variant:
     allowed, hints = {field.name: field for field in fields(kind)}, get_type_hints(kind)
     for key, value in options.items():
         if key not in allowed:
-            known = nearest(key, allowed) if allowed else "it has none"
+            known = nearest(key, allowed) if allowed else "it has no options"
             raise InputError(f"attention {name!r} has no option {key!r}; {known}")
         default = allowed[key].default
         types = get_args(hints[key]) if get_origin(hints[key]) in (Union, UnionType) else (type(default),)
@@ -56,7 +56,7 @@ def parse_variant(spec: str | Mapping[str, Any] | Variant) -> Variant:
 
 
 def parse_attention(spec: str | Mapping[str, Any] | Variant | Sequence[str | Mapping[str, Any] | Variant]) -> Attention:
-    """One variant from a spec of `parse_variant`, or a tuple from a list of them: one a stage or one a block.
+    """Parse one variant, or a list with one variant per stage or per block into a tuple; see `parse_variant`.
 
     Raises:
         InputError: the list is empty, or one of its specs is wrong.
@@ -65,25 +65,25 @@ def parse_attention(spec: str | Mapping[str, Any] | Variant | Sequence[str | Map
         return parse_variant(spec)
     if not isinstance(spec, Sequence) or not spec:
         raise InputError(
-            f"attention={spec!r} must be a variant, such as knn or {{name: knn, topk: 0.25}}, or a list of one for "
-            "each stage or each block"
+            f"attention={spec!r} must be a variant, such as knn or {{name: knn, topk: 0.25}}, or a list "
+            "with one variant per stage or per block"
         )
     return tuple(parse_variant(each) for each in spec)
 
 
 def _split_number(name: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """`"knn100"` -> `"knn"` and its option; other names as they are."""
+    """Split `"knn100"` into `"knn"` and its option; return other names unchanged."""
     text = name.rstrip("0123456789")
     option, number = NUMBER_OPTIONS.get(text), name[len(text) :]
     if option is None or not number:
         return name, options
     if option in options:
-        raise InputError(f"attention {name!r} sets {option} by its name and by {option}={options[option]!r}; leave one")
+        raise InputError(f"attention {name!r} sets {option} in its name and by {option}={options[option]!r}; keep one")
     return text, {**options, option: int(number)}
 
 
 def variant_name(variant: Variant) -> str:
-    """The name of a variant in `VARIANTS`, or its class's for one that is not there."""
+    """Return the name of a variant in `VARIANTS`, or the name of its class if it is not listed there."""
     return next((name for name, kind in VARIANTS.items() if type(variant) is kind), type(variant).__name__)
 
 

@@ -1,4 +1,4 @@
-"""Where heads are mixed: the one place of a model in which attention happens, whoever built the model."""
+"""The module that computes attention inside every layer, in fewpairs' models and in swapped ones."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from fewpairs.types import Grid
 
 
 class Core(nn.Module):
-    """The mixing of heads by a variant: one `[b h n d]` for each of its roles in, `[b h n d]` out.
+    """Applies a variant to the heads: it takes one `[b h n d]` for each role and returns `[b h n d]`.
 
-    Cost counting and inspection look at the modules of this class, and timm's `AttentionExtract` at their `attn_drop`.
+    Cost counting and inspection find modules of this class; timm's `AttentionExtract` reads their `attn_drop`.
 
     Args:
-        variant: how heads are mixed.
-        dropout: share of the attention weights dropped in training; then the weights are made explicit, `[b h n m]`.
-        fused: whether the variant may choose its kernel; False makes the weights explicit always, as timm's
+        variant: the attention to compute.
+        dropout: fraction of the attention weights dropped in training; it makes them explicit, `[b h n m]`.
+        fused: whether the variant may choose its kernel; False always makes the weights explicit, as timm's
             `fused_attn=False` does.
 
     Raises:
-        InputError: weights are to be dropped, and the variant has none over pairs.
+        InputError: `dropout` is not 0 and the variant has no weights over pairs.
     """
 
     def __init__(
@@ -35,15 +35,15 @@ class Core(nn.Module):
             raise InputError(f"dropout={dropout} of attention weights: {variant} has none over pairs; set it to 0")
         self.variant, self.heads, self.dim_head = variant, heads, dim_head
         self.scale = logit_scale(getattr(variant, "scale_by", "head"), heads, dim_head)
-        """The factor of q . k that the variant applies."""
+        """The factor by which the variant multiplies q . k."""
         self.mix: Callable[..., Tensor] = variant.build(heads, dim_head)
         self.attn_drop = nn.Dropout(dropout)
         self.fused_attn = fused
 
     def forward(self, *roles: Tensor, bias: Tensor | None = None, grid: Grid | None = None) -> Tensor:
-        """`bias` is added to the scores, `[#b #h n m]`, or a boolean mask of the pairs that stay.
+        """Mix the heads. `bias` `[#b #h n m]` is added to the scores, or is a boolean mask of the pairs to keep.
 
-        `grid` says where the tokens lie, for variants that need it.
+        `grid` gives the positions of the tokens, for variants that need it.
         """
         if needs_grid(self.variant):
             return self.mix(*roles, bias=bias, grid=grid)
@@ -54,27 +54,27 @@ class Core(nn.Module):
         return mixed
 
     def weights(self, *roles: Tensor, bias: Tensor | None = None) -> Tensor:
-        """The attention weights `[b h n m]` of the roles without the values: what values of the identity become.
+        """Return the attention weights `[b h n m]`, computed with the identity matrix as values.
 
-        In this order in memory too, in which dropout draws, so that it draws as it does for softmax written out.
+        The result is contiguous, so that dropout draws the same numbers as for explicitly written softmax attention.
 
         Raises:
-            InputError: the variant weighs positions, not pairs; `saliency` has its weights.
+            InputError: the variant has weights of positions, not of pairs; use `saliency`.
         """
         if not has_pairs(self.variant):
-            raise InputError(f"{self.variant} has no weights of pairs; what its positions weigh is Core.saliency")
+            raise InputError(f"{self.variant} has no weights of pairs; use Core.saliency for those of positions")
         keys = roles[-1]
         identity = torch.eye(keys.shape[-2], dtype=keys.dtype, device=keys.device).expand(*keys.shape[:-1], -1)
         weights = self.mix(*roles, identity) if bias is None else self.mix(*roles, identity, bias=bias)
         return weights.contiguous()
 
     def saliency(self, keys: Tensor, *, bias: Tensor | None = None) -> Tensor:
-        """What each position weighs in each head, `[b h n]`, summing to 1 over n, for variants without pairs.
+        """Return the weight of each position in each head, `[b h n]`, summing to 1 over n, for variants without pairs.
 
         Raises:
-            InputError: the variant weighs pairs; `weights` has them.
+            InputError: the variant has weights of pairs; use `weights`.
         """
         if has_pairs(self.variant):
-            raise InputError(f"{self.variant} weighs pairs of positions, not positions; use Core.weights")
+            raise InputError(f"{self.variant} has weights of pairs of positions, not of positions; use Core.weights")
         found: Tensor = self.mix.weights(keys, bias=bias)  # type: ignore[attr-defined]  # variants without pairs have it
         return found

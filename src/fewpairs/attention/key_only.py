@@ -1,4 +1,4 @@
-"""Key-only attention: no query and no pairs. A saliency gate over the keys, at linear cost."""
+"""Key-only attention: a saliency gate over the keys, without queries or pairs, at linear cost."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ Form = Literal["R1", "R1c", "R2", "R3", "R3-R2"]
 
 @dataclass(frozen=True)
 class KeyOnly:
-    """Key-only attention, a *reconstruction* of LinGlo's (arXiv 2207.00188), whose equations could not be had.
+    """Key-only attention, a *reconstruction* of LinGlo's (arXiv 2207.00188), whose equations were not available.
 
-    There is no query projection; weights come from the keys alone, and cost is linear in the number of positions.
+    There is no query projection. The weights depend on the keys alone; cost is linear in the number of positions.
 
     Args:
-        form: "R1": softmax over the positions of one learned product a head pools the values, and each position's
-            sigmoid(key) lets the pooled value through. "R1c": every channel of the key is its own logit. "R2": a pooled
-            *key* is held against each key, and the sigmoid of that lets the position's own value through. "R3" and
-            "R3-R2": R1 and R2 with a 3 x 3 depthwise convolution of the values added.
-        gate: what the sigmoid sees of a position: its "key", or the keys after a 3 x 3 depthwise convolution, "conv".
+        form: "R1": the softmax of one learned logit per head and position pools the values, and sigmoid(key) of each
+            position multiplies the pooled value. "R1c": every channel of the key is its own logit. "R2": a pooled *key*
+            is multiplied with each key, and the sigmoid of the product multiplies the position's own value. "R3" and
+            "R3-R2": R1 and R2 plus a 3 x 3 depthwise convolution of the values.
+        gate: the input of the sigmoid: the position's "key", or the keys after a 3 x 3 depthwise convolution, "conv".
 
-    Forms with a convolution need to know where the tokens lie (`needs_grid`); the layers of fewpairs' own models do.
+    Forms with a convolution need the token positions (`needs_grid`); the layers of fewpairs' own models pass them.
     """
 
     form: Form = "R1"
@@ -51,7 +51,7 @@ class KeyOnly:
 
     @property
     def needs_grid(self) -> bool:
-        """Whether the places of the tokens must be known."""
+        """Whether the mixing needs the positions of the tokens."""
         return self.local or self.gate == "conv"
 
     @property
@@ -61,14 +61,14 @@ class KeyOnly:
 
     @property
     def gates_values(self) -> bool:
-        """Whether each position keeps its own value (R2), rather than taking the pooled one."""
+        """Whether the gate multiplies each position's own value (R2) instead of the pooled value."""
         return self.form.endswith("R2")
 
     def build(self, heads: int, dim_head: int) -> Callable[..., Tensor]:
         return KeyOnlyMixing(self, heads, dim_head)
 
     def terms(self, n: int, m: int, heads: int, dim_head: int) -> dict[str, int]:
-        """Scores: saliency logits, and for R2 pooled key and agreement. Values: pooling and gate. Position: 3 x 3."""
+        """Count saliency logits, and R2's pooled key, as scores; pooling and gate as values; 3 x 3 as position."""
         one = n * heads * dim_head
         convolutions = 9 * (int(self.local) + int(self.gate == "conv"))
         if self.gates_values:
@@ -82,10 +82,10 @@ class KeyOnly:
 
 
 class KeyOnlyMixing(nn.Module):
-    """The weights of `KeyOnly`, `[b h n d], [b h n d] -> [b h n d]`: a saliency vector a head, `[h d]`.
+    """Computes `KeyOnly`, `[b h n d], [b h n d] -> [b h n d]`, with a saliency vector per head, `[h d]`.
 
-    And the depthwise convolutions where the form has any. At the start all positions weigh alike (saliency 0) and a
-    convolution of the gate passes the keys on as they are; the local convolution of the values is drawn at random.
+    Some forms have depthwise convolutions too. Initially all positions have equal weight (saliency 0), the convolution
+    of the gate is the identity, and the local convolution of the values is random.
     """
 
     def __init__(self, variant: KeyOnly, heads: int, dim_head: int) -> None:
@@ -97,7 +97,7 @@ class KeyOnlyMixing(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Set the weights anew."""
+        """Initialise the weights."""
         if self.saliency is not None:
             nn.init.zeros_(self.saliency)
         if self.local is not None:
@@ -107,10 +107,10 @@ class KeyOnlyMixing(nn.Module):
             nn.init.zeros_(self.gate.bias)  # type: ignore[arg-type]  # it has one
 
     def forward(self, k: Tensor, v: Tensor, *, bias: Tensor | None = None, grid: Grid | None = None) -> Tensor:
-        """`bias` may only be a boolean mask of the positions that count, `[#b #h 1 n]`.
+        """Mix the heads. `bias` may only be a boolean mask of the positions that count, `[#b #h 1 n]`.
 
         Raises:
-            InputError: a bias of another kind, or no grid where the form needs one.
+            InputError: the bias is of another kind, or the form needs a grid and has none.
         """
         mask = padding_mask(bias, self.variant)
         gate = None if self.gate is None else convolve_grid(self.gate, k, self._known(grid))
@@ -121,13 +121,13 @@ class KeyOnlyMixing(nn.Module):
         return mixed if self.local is None else mixed + convolve_grid(self.local, v, self._known(grid))
 
     def weights(self, k: Tensor, *, bias: Tensor | None = None) -> Tensor:
-        """How salient each position is to each head, `[b h n]`: sums to 1 over n (R1c: the channels' mean)."""
+        """Return the saliency of each position in each head, `[b h n]`, summing to 1 over n (R1c: mean of channels)."""
         return saliency_weights(k, self._logits(k), mask=padding_mask(bias, self.variant))
 
     def gates(self, k: Tensor, *, bias: Tensor | None = None, grid: Grid | None = None) -> Tensor:
-        """How far each position's gate is open to each head, `[b h n]` from 0 to 1 (R1, R1c: the channels' mean).
+        """Return the gate of each position and head, `[b h n]` from 0 to 1 (R1, R1c: mean of channels).
 
-        Of the pooled value, or for R2 of the position's own.
+        The gate multiplies the pooled value, or for R2 the position's own value.
         """
         seen = k if self.gate is None else convolve_grid(self.gate, k, self._known(grid))
         if not self.variant.gates_values:
@@ -141,17 +141,17 @@ class KeyOnlyMixing(nn.Module):
     def _known(self, grid: Grid | None) -> Grid:
         if grid is None:
             raise InputError(
-                f"{self.variant} has a 3 x 3 convolution and was not told where the tokens lie; use form='R1', 'R1c' "
-                "or 'R2' with gate='key' here"
+                f"{self.variant} has a 3 x 3 convolution and needs the positions of the tokens (grid); use "
+                "form='R1', 'R1c' or 'R2' with gate='key' here"
             )
         return grid
 
 
 def padding_mask(bias: Tensor | None, variant: KeyOnly) -> Tensor | None:
-    """A mask over pairs that is the same for every row, `[#b #h 1 n]`, as one over positions, `[#b #h n]`.
+    """Convert a mask over pairs with equal rows, `[#b #h 1 n]`, to a mask over positions, `[#b #h n]`.
 
     Raises:
-        InputError: it is a bias, or differs from row to row.
+        InputError: `bias` is not boolean, or its rows differ.
     """
     if bias is None:
         return None
@@ -164,14 +164,14 @@ def padding_mask(bias: Tensor | None, variant: KeyOnly) -> Tensor | None:
 
 
 def rows_are_equal(mask: Tensor) -> bool:
-    """Whether all rows of a mask over pairs are the same; while a graph is recorded, by its layout alone."""
+    """Whether all rows of a mask over pairs are equal; while a graph is recorded, only its strides are checked."""
     if mask.ndim != 4 or mask.shape[-2] == 1 or mask.stride(-2) == 0:
         return mask.ndim == 4
     return readable(mask) and bool((mask == mask[..., :1, :]).all())
 
 
 def convolve_grid(convolution: nn.Conv2d, heads: Tensor, grid: Grid) -> Tensor:
-    """A convolution over the places of `[b h n d]`; prefix tokens, which have none, pass as they are."""
+    """Apply a convolution over the grid positions of `[b h n d]`; prefix tokens stay unchanged."""
     prefix, places = torch.split(heads, [grid.prefix, grid.h * grid.w], dim=2)
     image = convolution(rearrange(places, "b h (y x) d -> b (h d) y x", y=grid.h))
     mapped = rearrange(image, "b (h d) y x -> b h (y x) d", h=heads.shape[1])

@@ -1,4 +1,4 @@
-"""k-NN attention: each query weighs its best keys alone."""
+"""k-NN attention: each query attends only to its best keys."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from fewpairs.ops.knn import Metric, check_metric, check_topk
 
 @dataclass(frozen=True)
 class KNN:
-    """Each query weighs only its `topk` best keys (KVT, arXiv 2106.00515). The weights of the layer are softmax's.
+    """Each query attends only to its `topk` best keys (KVT, arXiv 2106.00515). Layer weights are those of `Softmax`.
 
     Args:
-        topk: a number of keys (int, clamped to those that there are) or a share of them (float in (0, 1]). The paper
+        topk: the number of keys (int, clamped to the available keys) or a fraction of them (float in (0, 1]). The paper
             keeps 100 of 197 in DeiT.
-        metric: "dot" chooses by the logits, as the published code does; "euclidean" by the distance between query and
-            key, the paper's slow version, which is another operator unless all keys have the same length.
+        metric: "dot" selects keys by logit, as the published code does; "euclidean" selects by the distance between
+            query and key (the paper's slow version), which differs unless all keys have the same norm.
         scale_by: see `Softmax`.
     """
 
@@ -44,7 +44,7 @@ class KNN:
         return partial(knn_attention, topk=self.topk, metric=self.metric, scale=scale)
 
     def terms(self, n: int, m: int, heads: int, dim_head: int) -> dict[str, int]:
-        """The dense products, as the paper's table counts them: no kernel of ours multiplies less."""
+        """Count the dense products, as the paper's table does."""
         return pair_terms(n, m, heads, dim_head)
 
     def macs(self, n: int, m: int, heads: int, dim_head: int) -> int:

@@ -1,4 +1,4 @@
-"""Key-value attention: no query projection, keys attend to keys."""
+"""Key-value attention: keys attend to keys; there is no query projection."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from fewpairs.ops import kv_attention
 
 @dataclass(frozen=True)
 class KV:
-    """Keys attend to keys (Key-Value Transformer, arXiv 2305.19129): symmetric logits, no query weights at all.
+    """Keys attend to keys (Key-Value Transformer, arXiv 2305.19129): symmetric logits, no query weights.
 
-    `scale_by="width"` divides the logits by the root of the whole width, as the published vision model does. A bias on
-    the scores is no part of the published method; it is for models that have one, whose logits are symmetric no more.
+    `scale_by="width"` divides the logits by the root of the full width, as the published vision model does. The
+    published method has no bias on the scores; a model that adds one makes the logits asymmetric.
     """
 
     scale_by: ScaleBy = "head"
@@ -46,17 +46,17 @@ class KV:
 
 @dataclass(frozen=True)
 class KVPos:
-    """KV+Pos: key-value attention whose symmetry a position term breaks (arXiv 2305.19129).
+    """KV+Pos: key-value attention with a position term that breaks the symmetry (arXiv 2305.19129).
 
     The published layer adds a 2-D sinusoid over the (row, column) *index of the attention matrix*, `d_pos` channels
     wide, to every logit and mixes the channels by one linear map that all heads share. Its row channels and its bias
-    cancel in the softmax; what is left is a logit gain, the sum of the map's weights, and a bias for each key,
+    cancel in the softmax; there remain a logit gain, the sum of the map's weights, and a bias for each key,
     computed here without the `[b h n m d_pos]` tensor.
 
     Args:
         d_pos: channels of the sinusoid (the paper used 10 to 50).
-        init: "kv" starts as plain KV (gain 1, no bias); "random" draws the map as PyTorch draws a linear layer, as the
-            published code does: the gain then starts anywhere around zero, even negative.
+        init: "kv" starts as plain KV (gain 1, no bias); "random" draws the map as PyTorch does for a linear layer, and as
+            the published code does: the gain then has mean 0 and may be negative.
         scale_by: see `KV`.
     """
 
@@ -71,7 +71,7 @@ class KVPos:
     def __post_init__(self) -> None:
         check_scale(self.scale_by)
         if self.d_pos < 3:
-            raise InputError(f"d_pos={self.d_pos} leaves no channel for the keys' position; allowed: 3 or more")
+            raise InputError(f"d_pos={self.d_pos} leaves no channel for the position of the keys; allowed: 3 or more")
         if self.init not in ("kv", "random"):
             raise InputError(f"init={self.init!r} is not known; allowed: 'kv', 'random'")
 
@@ -86,21 +86,21 @@ class KVPos:
 
 
 def row_channels(d_pos: int) -> int:
-    """How many of the sinusoid's `d_pos` channels encode the attention matrix's row; the rest its column."""
+    """Return how many of the sinusoid's `d_pos` channels encode the row of the attention matrix, not the column."""
     return 2 * math.ceil(d_pos / 4)
 
 
 def index_sinusoid(length: int, channels: int, out: int, device: torch.device) -> Float[Tensor, "length out"]:
-    """`[length out]` interleaved sin, cos of index / 10000^(2i/channels), float32, cut to the first `out` channels."""
+    """Return interleaved sin, cos of index / 10000^(2i/channels) as float32, cut to the first `out` channels."""
     rate = 10000.0 ** (-torch.arange(0, channels, 2, device=device, dtype=torch.float32) / channels)
     angle = torch.arange(length, device=device, dtype=torch.float32)[:, None] * rate
     return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)[:, :out]
 
 
 class KVPosMixing(nn.Module):
-    """The weights of `KVPos`: one map of `d_pos` channels, shared by all heads. `[b h n d], [b h n e] -> [b h n e]`.
+    """Computes `KVPos` with one map of `d_pos` channels, shared by all heads: `[b h n d], [b h n e] -> [b h n e]`.
 
-    The published map's bias is left out: a constant cancels in the softmax, so it could never learn.
+    The published map's bias is omitted: it cancels in the softmax and never gets a gradient.
     """
 
     def __init__(self, variant: KVPos, scale: float) -> None:
@@ -110,7 +110,7 @@ class KVPosMixing(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw or set the map anew, as `KVPos.init` says."""
+        """Initialise the map as `KVPos.init` says."""
         with torch.no_grad():
             if self.variant.init == "random":
                 self.weight.uniform_(-(self.variant.d_pos**-0.5), self.variant.d_pos**-0.5)
@@ -121,7 +121,7 @@ class KVPosMixing(nn.Module):
     def forward(
         self, k: Float[Tensor, "b h n d"], v: Float[Tensor, "b h n e"], *, bias: Tensor | None = None
     ) -> Float[Tensor, "b h n e"]:
-        """`bias` as in `fewpairs.ops.kv_attention`."""
+        """Mix the heads; `bias` is as in `fewpairs.ops.kv_attention`."""
         columns = self.variant.d_pos - self.rows
         position = index_sinusoid(k.shape[-2], self.rows, columns, k.device).to(self.weight.dtype)
         # Not a matrix product: autocast would round the position table to half precision.

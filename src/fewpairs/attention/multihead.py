@@ -1,4 +1,4 @@
-"""The layer: projection x variant."""
+"""The multi-head attention layer: a projection and a variant."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class MultiHead(nn.Module):
 
     Args:
         dim: width c of a token; a multiple of `heads`.
-        variant: how heads are mixed; decides which projections exist.
+        variant: the attention to compute; its roles decide which projections exist.
         project: `LinearProjection`, or `ConvProjection.with_(...)`.
-        bias: a module or function `Grid -> [h n m]`, added to the scores; only for variants that take one.
+        bias: a module or function `Grid -> [h n m]`, added to the scores; the variant must accept one.
         out_bias: whether the output projection has a bias.
-        dropout: share of the output's elements dropped in training.
+        dropout: fraction of the output's elements dropped in training.
 
     Raises:
-        InputError: heads do not divide the width; a bias meets a variant that takes none; strided keys meet a variant
-            that has keys in the queries' place.
+        InputError: `heads` does not divide the width; the variant does not accept the bias; keys are strided and the
+            variant uses keys as queries.
     """
 
     def __init__(
@@ -51,9 +51,9 @@ class MultiHead(nn.Module):
         self.project = project(dim, heads, variant.roles)
         if variant.keys_are_queries and self.project.key_stride != 1:
             raise InputError(
-                f"{variant} has a key in each query's place, so keys may not have a stride of their own (here "
-                f"{self.project.key_stride} to a query position); set stride_kv equal to stride_q or the reduction to "
-                "1, and do the same in the model that you compare with"
+                f"{variant} uses keys as queries, so keys must not be strided relative to queries (here by "
+                f"{self.project.key_stride}); set stride_kv equal to stride_q, or the reduction to 1, and do the same "
+                "in the model that you compare with"
             )
         self.core, self.bias = Core(variant, heads, self.dim_head), bias
         self.out = nn.Linear(dim, dim, bias=out_bias)

@@ -1,4 +1,4 @@
-"""How tokens become the heads of each role: by one linear map, or from the map that a convolution makes of them."""
+"""Projections from tokens to the heads of each role: linear, convolutional, or with spatial reduction."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from fewpairs.errors import InputError
 from fewpairs.types import Grid
 
 Projection = Callable[..., nn.Module]
-"""Called as `project(dim, heads, roles)`; the module's forward is `[b n c], Grid -> one [b h n d] per role`."""
+"""A function called as `project(dim, heads, roles)`; its module maps `[b n c], Grid -> one [b h n d] per role`."""
 
 
 class LinearProjection(nn.Module):
     """One matrix product for all roles: `[b n c], Grid -> one [b h n d] per role`.
 
     Rows `i * dim` to `(i + 1) * dim` of `linear.weight` belong to role `i`, in the order of `roles`. `in_dim` is the
-    width of the tokens where it differs from that of all heads together.
+    width of the tokens if it differs from `dim`, the width of all heads together.
     """
 
     def __init__(self, dim: int, heads: int, roles: str, *, bias: bool = True, in_dim: int | None = None) -> None:
@@ -32,7 +32,7 @@ class LinearProjection(nn.Module):
 
     @property
     def key_stride(self) -> int:
-        """How many query positions, in each direction, share a key position."""
+        """Return how many query positions share one key position, in each direction."""
         return 1
 
     def forward(self, x: Float[Tensor, "b n c"], grid: Grid) -> tuple[Tensor, ...]:
@@ -44,7 +44,7 @@ class ConvProjection(nn.Module):
     """CvT's projection (arXiv 2103.15808): depthwise convolution, batch norm, then a linear map, for each role.
 
     `[b n c], Grid -> one [b h n d] per role`; keys and values have fewer positions when `stride_kv` is above 1. Prefix
-    tokens (the class token) pass by the convolution.
+    tokens (the class token) skip the convolution.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class ConvProjection(nn.Module):
     ) -> None:
         super().__init__()
         if kernel % 2 == 0:
-            raise InputError(f"kernel={kernel} of the convolutional projection must be odd, or maps would shift")
+            raise InputError(f"kernel={kernel} of the convolutional projection must be odd; an even one shifts the map")
         if stride_q < 1 or stride_kv % stride_q:
             raise InputError(f"stride_kv={stride_kv} must be a multiple of stride_q={stride_q}, both 1 or more")
         self.heads, self.roles, self.stride_q, self.stride_kv = heads, roles, stride_q, stride_kv
@@ -75,12 +75,12 @@ class ConvProjection(nn.Module):
     def with_(
         cls, *, kernel: int = 3, stride_q: int = 1, stride_kv: int = 2, bias: bool = True
     ) -> Callable[[int, int, str], ConvProjection]:
-        """A projection of these settings, to be given to `MultiHead(project=...)`."""
+        """Return a projection with these settings, for `MultiHead(project=...)`."""
         return partial(cls, kernel=kernel, stride_q=stride_q, stride_kv=stride_kv, bias=bias)
 
     @property
     def key_stride(self) -> int:
-        """How many query positions, in each direction, share a key position."""
+        """Return how many query positions share one key position, in each direction."""
         return self.stride_kv // self.stride_q
 
     def forward(self, x: Float[Tensor, "b n c"], grid: Grid) -> tuple[Tensor, ...]:
@@ -97,12 +97,12 @@ class ConvProjection(nn.Module):
 
 
 class ReducedProjection(nn.Module):
-    """PVTv2's spatial reduction (arXiv 2106.13797): keys and values of a map `ratio` times coarser in each direction.
+    """PVTv2's spatial reduction (arXiv 2106.13797): keys and values come from a map that is `ratio` times coarser.
 
-    `[b n c], Grid -> one [b h n d] per role`. A convolution whose kernel is its stride makes one place of `ratio` x
-    `ratio` tokens, layer norm follows, then the linear maps; rows and columns that fill no place are left out, as
-    PVTv2 does, unless the whole map is smaller than one place: then it is filled up with zeros. Queries come from the
-    tokens as they are, prefix tokens (the class token) pass by the convolution.
+    `[b n c], Grid -> one [b h n d] per role`. A convolution whose kernel size equals its stride reduces
+    `ratio` x `ratio` tokens to one; layer norm and the linear maps follow. As in PVTv2, remaining rows and columns are
+    dropped; a map smaller than one patch is padded with zeros. Queries come from the unreduced tokens; prefix tokens
+    (the class token) skip the convolution.
     """
 
     def __init__(self, dim: int, heads: int, roles: str, *, ratio: int, bias: bool = True) -> None:
@@ -117,12 +117,12 @@ class ReducedProjection(nn.Module):
 
     @classmethod
     def with_(cls, *, ratio: int, bias: bool = True) -> Callable[[int, int, str], ReducedProjection]:
-        """A projection of these settings, to be given to `MultiHead(project=...)`."""
+        """Return a projection with these settings, for `MultiHead(project=...)`."""
         return partial(cls, ratio=ratio, bias=bias)
 
     @property
     def key_stride(self) -> int:
-        """How many query positions, in each direction, share a key position."""
+        """Return how many query positions share one key position, in each direction."""
         return self.ratio
 
     def forward(self, x: Float[Tensor, "b n c"], grid: Grid) -> tuple[Tensor, ...]:

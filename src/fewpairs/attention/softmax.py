@@ -1,4 +1,4 @@
-"""The ordinary query-key-value attention."""
+"""Standard query-key-value attention."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from fewpairs.ops import softmax_attention
 
 @dataclass(frozen=True)
 class Softmax:
-    """Every query weighs every key (arXiv 1706.03762): the baseline of every comparison.
+    """Every query attends to every key (arXiv 1706.03762); it is the baseline of every comparison.
 
-    `scale_by` divides the logits by the root of the head's width ("head") or of the whole width ("width", as CvT does).
+    `scale_by` divides the logits by the root of the head's width ("head") or of the full width ("width", as CvT does).
     """
 
     scale_by: ScaleBy = "head"

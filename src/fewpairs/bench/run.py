@@ -25,6 +25,7 @@ from fewpairs.errors import FewpairsError, InputError
 from fewpairs.train.progress import track_progress
 
 Record = dict[str, Any]
+Checks = dict[str, CheckResult | None]
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ class BenchmarkRun:
 
         A kernel that fails the check refuses the whole case; a baseline that does is left out of it.
         """
-        checks: dict[str, CheckResult | None] = {}
+        checks: Checks = {}
         absent: dict[str, str] = {}
         for pass_ in self.options.passes:
             present = []
@@ -157,14 +158,7 @@ class BenchmarkRun:
                 raise CannotRun(failure_reason(error)) from None
             raise CheckFailed(f"{one.name}: {failure_reason(error)}") from error
 
-    def run_pass(
-        self,
-        case: Case,
-        pass_: Pass,
-        present: list[Contender],
-        checks: dict[str, CheckResult | None],
-        memory: PeakMemory,
-    ) -> None:
+    def run_pass(self, case: Case, pass_: Pass, present: list[Contender], checks: Checks, memory: PeakMemory) -> None:
         """Time and memory of one pass; the memory of a contender that left the race is not measured either."""
         run = self.time_case(case, pass_, present) if case.timed else RoundTimes({}, {})
         for name, why in run.left_out.items():

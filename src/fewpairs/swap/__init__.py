@@ -1,4 +1,4 @@
-"""Put a variant of attention into a model that somebody else built."""
+"""Replace the attention layers of an existing model."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from fewpairs.swap.selectors import Variants, Where, assign, select
 
 
 def swap_attention(model: nn.Module, variant: Variants, *, where: Where = None, dry_run: bool = False) -> Receipt:
-    """Exchange the attention of `model`, in place, and say exactly what was done.
+    """Replace the attention of `model` in place, and return a receipt of every change.
 
-    Weights that the variant has a use for stay, under their names where they are whole; so does each layer's own scale
-    of the logits, whatever `scale_by` says. Create the optimiser, compile and wrap after the swap.
+    Weights that the variant uses stay, under the same names unless they are split; each layer keeps its own scale
+    of the logits, whatever `scale_by` says. Create the optimiser, compile and wrap the model after the swap.
 
     Args:
-        variant: one for all layers, or a sequence of one a stage or one a layer, of those that `where` selects and that
-            can be swapped at all. Names as in `fewpairs.attention.parse_variant`.
-        where: which layers (see `describe`): a pattern of module names as `"blocks.1?.attn"`, an index, a sequence of
-            these, or a function of a `Layer`; None takes all.
-        dry_run: leave the model as it is, and say what would be done.
+        variant: one variant for all layers, or a sequence with one per stage or per layer, counting the selected layers
+            that can be swapped. Names are those of `fewpairs.attention.parse_variant`.
+        where: the layers to swap (see `describe`): a pattern of module names such as `"blocks.1?.attn"`, an index, a
+            sequence of these, or a function of a `Layer`; None selects all.
+        dry_run: do not change the model; return the receipt of what the swap would do.
 
     Raises:
-        InputError: the model has no layer of a known family, is compiled or wrapped; `where` selects nothing; a layer
-            selected was swapped before; one asked for by its name or index, or all of them, cannot take the variant.
+        InputError: the model has no layer of a known family, or is compiled or wrapped; `where` selects nothing; a
+            selected layer was swapped before, or cannot be swapped (if named, or if no other layer can be).
     """
     check_swappable(model)
     found = find_layers(model)
@@ -69,21 +69,21 @@ def swap_attention(model: nn.Module, variant: Variants, *, where: Where = None, 
 @dataclass(frozen=True)
 class _Plan:
     chosen: dict[str, tuple[Adapter, Variant]]
-    """By the layer's name."""
+    """The adapter and the variant of each layer to swap, by the name of the layer."""
     left: tuple[LeftAlone, ...]
 
 
 def _check_known(model: nn.Module, found: list[Found]) -> None:
     if any(one.layer.name == "" for one in found):
         raise InputError(
-            f"{type(model).__name__} is itself an attention layer, and only layers inside a model can be exchanged in "
-            "place; put it into a torch.nn.Sequential first"
+            f"{type(model).__name__} is itself an attention layer, and only layers inside a model can be replaced in "
+            "place; wrap it in a torch.nn.Sequential first"
         )
     if not any(one.adapter or isinstance(one.module, SwappedModule) for one in found):
         why = "; ".join(dict.fromkeys(f"{one.layer.name}: {one.layer.reason_left_alone}" for one in found[:3]))
         raise InputError(
-            f"{type(model).__name__} has no attention layer that can be swapped{f' ({why})' if why else ''}; families "
-            f"that can: {', '.join(families())}"
+            f"{type(model).__name__} has no attention layer that can be swapped{f' ({why})' if why else ''}; supported "
+            f"families: {', '.join(families())}"
         )
 
 
@@ -94,8 +94,8 @@ def _plan(found: list[Found], variant: Variants, where: Where) -> _Plan:
     twice = [one.layer for one in selected if isinstance(one.module, SwappedModule)]
     if twice:
         raise InputError(
-            f"{twice[0].name} was swapped before, and has {twice[0].variant} now"
-            f"{f' ({len(twice) - 1} more as well)' if len(twice) > 1 else ''}; build the model anew, or select other "
+            f"{twice[0].name} was swapped before, and now has {twice[0].variant}"
+            f"{f' ({len(twice) - 1} more as well)' if len(twice) > 1 else ''}; create the model again, or select other "
             "layers with where="
         )
     variants = assign(variant, [one.layer for one in selected])
@@ -116,12 +116,12 @@ def _plan(found: list[Found], variant: Variants, where: Where) -> _Plan:
         left.append(LeftAlone(one.layer.name, str(reason)))
     if not chosen:
         why = "; ".join(dict.fromkeys(layer.reason for layer in left if layer.reason != "not selected"))
-        raise InputError(f"none of the {len(selected)} layers selected can be swapped: {why}")
+        raise InputError(f"none of the {len(selected)} selected layers can be swapped: {why}")
     return _Plan(chosen, tuple(left))
 
 
 def _replace_layers(model: nn.Module, chosen: Mapping[str, tuple[Adapter, Variant]]) -> None:
-    """All new layers are built before the first is put in its place, wherever the model holds the old one."""
+    """Build all new layers, then replace every reference to the old ones."""
     new: dict[nn.Module, SwappedModule] = {}
     for name, (adapter, variant) in chosen.items():
         old = model.get_submodule(name)

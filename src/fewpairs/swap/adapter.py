@@ -1,4 +1,4 @@
-"""What `swap_attention` must know of one kind of attention layer."""
+"""Adapters: descriptions of the layer types that `swap_attention` can replace."""
 
 from __future__ import annotations
 
@@ -13,59 +13,59 @@ from fewpairs.swap.module import SwappedModule
 
 
 def always_none(_layer: nn.Module) -> str | None:
-    """The layer has nothing of the kind."""
+    """Return None: no layer of the family has this property."""
     return None
 
 
 def lacks_nothing(_layer: nn.Module, _variant: Variant) -> str | None:
-    """The layer has all that any variant needs."""
+    """Return None: the layer lacks nothing that a variant needs."""
     return None
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """How layers of some types are swapped."""
+    """Describes how layers of certain types are swapped."""
 
     family: str
-    """What the receipt calls them, with the library: `ViT (timm)`."""
+    """The name of the family in receipts, with the library: `ViT (timm)`."""
     matches: tuple[str, ...]
-    """Their types, as `module.Class`: only layers of exactly these are touched, no subclass with ways of its own."""
+    """The types as `module.Class`; they must match exactly, since a subclass may behave differently."""
     heads: Callable[[Any], tuple[int, int]]
-    """Number of heads of a layer, and the width of one."""
+    """Returns the number of heads of a layer, and the width of one head."""
     build: Callable[[Any, Variant], SwappedModule]
-    """The layer that takes the original's place, with its weights, device, dtype, mode and hooks. The original is not
-    used again; parameters that stay are the same objects. Called only when `refuse` gives no reason."""
+    """Builds the replacement with the original's weights, device, dtype, mode and hooks. The original is not used
+    again; parameters that stay are the same objects. It is called only when `refuse` returns None."""
     bias: Callable[[Any], str | None] = always_none
-    """What the layer adds to its scores (`a table of relative positions`), if anything: some variants take nothing."""
+    """Names what the layer adds to its scores (`a table of relative positions`), or None; not all variants accept it."""
     strided: Callable[[Any], str | None] = always_none
-    """Why its keys are not at its queries' places (`there are 64 queries to a key`), if they are not: variants without
-    queries need them there."""
+    """Says why keys and queries have different positions (`there are 64 queries to a key`), or None; variants without
+    queries need equal positions."""
     queries: Callable[[Any], str | None] = always_none
-    """Why its query weights cannot be taken away, if they cannot; else a variant without queries does that."""
+    """Says why the query weights cannot be removed, or None; variants without queries remove them."""
     lacks: Callable[[Any, Variant], str | None] = lacks_nothing
-    """What else the layer has not got that the variant needs, as a clause, or None."""
+    """Says what else the variant needs and the layer lacks, as a clause, or None."""
     knows_grid: bool = False
-    """Whether the layer is told where its tokens lie, which variants with a convolution need."""
+    """Whether the layer receives the positions of its tokens, which variants with a convolution need."""
     renames: Mapping[str, str] = field(default_factory=dict)
-    """Submodules and parameters that a variant without queries keeps under another name: `{"qkv": "kv"}`."""
+    """The new names of submodules and parameters that a variant without queries renames: `{"qkv": "kv"}`."""
 
     def refuse(self, layer: nn.Module, variant: Variant) -> str | None:
-        """Why `variant` cannot take this layer's place, or None."""
+        """Return the reason why `variant` cannot replace this layer's attention, or None."""
         if not variant.takes_bias and (what := self.bias(layer)):
-            return f"it adds {what} to its scores, and {variant} takes nothing there"
+            return f"it adds {what} to its scores, and {variant} accepts no bias there"
         if variant.keys_are_queries and (why := self.strided(layer)):
-            return f"{variant} has a key in each query's place, and here {why}"
+            return f"{variant} uses keys as queries, and here {why}"
         if "q" not in variant.roles and (why := self.queries(layer)):
             return f"{variant} has no queries, and {why}"
         if needs_grid(variant) and not self.knows_grid:
-            return f"{variant} has a convolution over the image, and the layer is not told where its tokens lie"
+            return f"{variant} has a convolution over the image, and the layer gets no positions of its tokens"
         if not has_pairs(variant) and (share := _dropped(layer)):
             return f"it drops {share:g} of its attention weights in training (set that to 0), and {variant} has none"
         return self.lacks(layer, variant)
 
 
 def _dropped(layer: Any) -> float:
-    """The share of its weights that a layer drops in training, as far as it says so in the usual words."""
+    """Return the fraction of attention weights that a layer drops in training, read from its usual attributes."""
     if isinstance(drop := getattr(layer, "attn_drop", None), nn.Dropout):
         return drop.p
     said = (getattr(layer, name, None) for name in ("attention_dropout", "dropout_prob", "dropout"))
@@ -74,7 +74,7 @@ def _dropped(layer: Any) -> float:
 
 @dataclass(frozen=True)
 class Unsupported:
-    """Layers that look like attention, and that no variant can replace."""
+    """Describes attention layers that no variant can replace, with the reason."""
 
     family: str
     matches: tuple[str, ...]
@@ -82,5 +82,5 @@ class Unsupported:
 
 
 def type_name(kind: type) -> str:
-    """`module.Class`, as `matches` has it."""
+    """Return `module.Class`, as in `Adapter.matches`."""
     return f"{kind.__module__}.{kind.__qualname__}"

@@ -1,4 +1,4 @@
-"""Mixing with the weights made explicit, for layers that hand them out."""
+"""Attention with explicit weights, for layers that return them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fewpairs.swap.module import SwappedModule
 
 
 def mix_and_weights(layer: SwappedModule, *roles: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """`layer.mix`, and the weights after dropout: one `[b h n d]` for each role in, `[b h n d]` and `[b h n m]` out."""
+    """Do as `layer.mix`, and return the result `[b h n d]` and the weights `[b h n m]` after dropout."""
     *logits, values = roles
     weights: Tensor = layer.core.attn_drop(layer.core.weights(*(role * layer.role_scale for role in logits), bias=bias))
     return weights @ values.to(weights.dtype), weights

@@ -1,7 +1,7 @@
-"""transformers' plug for other attention, its `AttentionInterface`: a function that a model's layers call by its name.
+"""Attention functions for transformers' `AttentionInterface`, which layers of a model call by name.
 
-A function registered there changes how scores become weights, and no weights of the model. So it serves k-NN attention
-without a swap (`register_transformers`); and the layers of a swapped model call `mix_by_core` there.
+A registered function changes how scores become weights, and no parameters of the model. `register_transformers` uses it
+for k-NN attention without a swap; the layers of a swapped model call `mix_by_core`.
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ from fewpairs.errors import InputError
 from fewpairs.ops import knn_attention
 
 CORE = "fewpairs"
-"""Name under which swapped layers find `mix_by_core`."""
+"""The name under which `mix_by_core` is registered."""
 
 AttentionOutput = tuple[Tensor, Tensor | None]
-"""What transformers' layers expect: the mixed heads `[b n h e]`, and the weights `[b h n m]` or None."""
+"""The result that transformers' layers expect: the mixed heads `[b n h e]`, and the weights `[b h n m]` or None."""
 
 
 def register_transformers(topk: int | float = 0.5, *, metric: str = "dot", name: str | None = None) -> tuple[str, ...]:
-    """Give transformers an attention called `knn`, for `attn_implementation=` and `model.set_attn_implementation`.
+    """Register the attention `knn` for transformers' `attn_implementation=` and `model.set_attn_implementation`.
 
-    The weights of the model stay, and all its layers keep the same `topk`; `swap_attention` does more (layers one by
-    one, a receipt, costs). Attention maps come with `output_attentions=True`. Registering a name again replaces what it
-    meant, for models in use as well.
+    The weights of the model stay, and all layers use the same `topk`; `swap_attention` can select layers, reports costs
+    and returns a receipt. `output_attentions=True` returns attention maps. Registering a name again replaces its
+    function, also in existing models.
 
     Args:
-        topk: keys that each query keeps, a number or a share of them, as in `KNN`.
+        topk: the number of keys per query, or a fraction of all keys, as in `KNN`.
         metric: "dot" or "euclidean", as in `KNN`.
-        name: what to call it; None calls it `knn`, and `knn100` as well where `topk` is 100.
+        name: the name to register; None registers `knn`, and `knn100` too if `topk` is 100.
 
     Returns:
-        The names that were registered.
+        The registered names.
 
     Raises:
         InputError: transformers is not installed; `topk` or `metric` is out of its range; `name` is one of
             transformers' own.
     """
-    variant = KNN(topk, metric)  # type: ignore[arg-type]  # it looks at the values itself
+    variant = KNN(topk, metric)  # type: ignore[arg-type]  # KNN checks the values itself
     names = ("knn", f"knn{topk}") if name is None else (name,)
     for each in names:
         _register(each, partial(mix_by_knn, variant))
@@ -51,7 +51,7 @@ def register_transformers(topk: int | float = 0.5, *, metric: str = "dot", name:
 
 
 def register_core() -> None:
-    """Make `mix_by_core` known to transformers, which swapped layers need in every process that runs them."""
+    """Register `mix_by_core` with transformers; every process that runs swapped layers needs it."""
     _register(CORE, mix_by_core)
 
 
@@ -66,14 +66,14 @@ def _register(name: str, function: Callable[..., AttentionOutput]) -> None:
         ) from error
     own = {"eager", *AttentionInterface._global_mapping} - _REGISTERED
     if name in own:
-        raise InputError(f"name={name!r} is transformers' own attention; choose another name, as 'knn'")
+        raise InputError(f"name={name!r} belongs to transformers; choose another name, such as 'knn'")
     AttentionInterface.register(name, function)
     AttentionMaskInterface.register(name, sdpa_mask)
     _REGISTERED.add(name)
 
 
 _REGISTERED: set[str] = set()
-"""Names registered here, which may be registered again."""
+"""Names registered by fewpairs, which may be registered again."""
 
 
 def mix_by_core(
@@ -85,7 +85,7 @@ def mix_by_core(
     is_causal: bool | None = None,
     **options: Any,
 ) -> AttentionOutput:
-    """The heads mixed by the core of a swapped layer, which knows scale, dropout and whether there are queries."""
+    """Mix the heads with the core of a swapped layer, which applies its own scale and dropout."""
     bias = scores_bias(module, query, key, attention_mask, is_causal, options)
     attend: AttentionOutput = module.attend(query, key, value, bias, maps=wants_weights(options))
     return attend
@@ -103,7 +103,7 @@ def mix_by_knn(
     is_causal: bool | None = None,
     **options: Any,
 ) -> AttentionOutput:
-    """k-NN attention for any layer that calls the interface. `dropout` is 0 outside training: the layer sees to it."""
+    """Compute k-NN attention for any layer that calls the interface; layers pass `dropout` 0 outside training."""
     bias = scores_bias(module, query, key, attention_mask, is_causal, options)
     if (groups := query.shape[1] // key.shape[1]) > 1:
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
@@ -111,14 +111,14 @@ def mix_by_knn(
     if not (dropout or wants_weights(options)):
         return mix(value).transpose(1, 2).contiguous(), None
     identity = torch.eye(key.shape[-2], dtype=key.dtype, device=key.device).expand(*key.shape[:-1], -1)
-    weights = nn.functional.dropout(mix(identity).contiguous(), dropout)  # which draws in the order of memory
+    weights = nn.functional.dropout(mix(identity).contiguous(), dropout)  # dropout draws in memory order
     return (weights @ value.to(weights.dtype)).transpose(1, 2).contiguous(), weights
 
 
 def wants_weights(options: dict[str, Any]) -> bool:
-    """Whether the caller of the model asked for attention maps.
+    """Whether the caller of the model requested attention maps.
 
-    Some layers (SigLIP's, DPT's) do not pass the question on; then transformers' collector knows, where it has one.
+    Some layers (SigLIP, DPT) do not pass `output_attentions` on; then transformers' collector is read, if present.
     """
     if "output_attentions" in options:
         return bool(options["output_attentions"])
@@ -136,18 +136,18 @@ def scores_bias(
     is_causal: bool | None,
     options: dict[str, Any],
 ) -> Tensor | None:
-    """What transformers says about pairs of tokens, as one bias or mask `[#b #h n m]`, or None.
+    """Combine transformers' mask, causality and position bias into one bias or mask `[#b #h n m]`, or None.
 
-    `told` are the options beside the mask that a model gives its attention.
+    `options` are the other arguments that a model passes to its attention.
 
     Raises:
-        InputError: the model asks for something else on its scores (sinks, a soft cap, a paged cache), or the mask is
-            none over pairs.
+        InputError: the model needs sinks, a soft cap or a paged cache, or the shape of the mask is not supported.
     """
     for option in ("softcap", "s_aux", "cache"):
         if options.get(option) is not None:
             raise InputError(
-                f"{type(module).__name__} gives its attention {option}=, which k-NN attention has not; use this model "
+                f"{type(module).__name__} passes {option}= to its attention, which k-NN attention does not support; use "
+                "it 
                 "with another attn_implementation"
             )
     n, m = query.shape[-2], key.shape[-2]

@@ -1,4 +1,4 @@
-"""The attention layers of a model: which there are, where, and which of them can be swapped at all."""
+"""Finds the attention layers of a model, and tells which of them can be swapped."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ class Layer:
     """One attention layer of a model."""
 
     name: str
-    """Of the module, as in `model.get_submodule(name)`."""
+    """The name of the module, as in `model.get_submodule(name)`."""
     index: int
-    """Its place among all layers listed, from 0."""
+    """The position of the layer in the list, from 0."""
     stage: int
-    """Layers whose names differ in their last number alone share a stage; from 0."""
+    """The stage, from 0; layers whose names differ only in the last number share a stage."""
     family: str
     heads: int | None
     dim_head: int | None
-    """Width of one head; with `heads` None where nothing can be swapped."""
+    """The width of one head; it and `heads` are None if the layer cannot be swapped."""
     reason_left_alone: str | None = None
-    """Why no variant can take its place, or None."""
+    """The reason why the layer cannot be swapped, or None."""
     variant: Variant | None = None
-    """How its heads are mixed, where fewpairs does that."""
+    """The variant of the layer, if it is one of fewpairs or was swapped."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """A layer with what is needed to swap it."""
+    """A layer with its module and adapter."""
 
     layer: Layer
     module: nn.Module
@@ -44,7 +44,7 @@ class Found:
 
 
 def find_layers(model: nn.Module) -> list[Found]:
-    """All attention layers of a model, in the order of its modules; a layer inside another is the other's business."""
+    """Return all attention layers of a model in module order, except layers inside other attention layers."""
     stages: dict[str, int] = {}
     found: list[Found] = []
     for name, module, kind in _attention_modules(model):
@@ -54,17 +54,17 @@ def find_layers(model: nn.Module) -> list[Found]:
 
 
 def describe(model: nn.Module) -> list[Layer]:
-    """The attention layers of a model, as `swap_attention` sees them; nothing is changed."""
+    """Return the attention layers that `swap_attention` finds in a model, which does not change."""
     return [found.layer for found in find_layers(model)]
 
 
 def families() -> list[str]:
-    """All families that can be swapped."""
+    """Return all families that can be swapped."""
     return sorted({adapter.family for adapter in ADAPTERS if isinstance(adapter, Adapter)})
 
 
 def _attention_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module, Adapter | Unsupported | None]]:
-    """Name, module and adapter. None stands for a layer of an unknown type that has attention in its name."""
+    """Yield name, module and adapter, which is None for an unknown type with attention in its name."""
     kinds = {name: adapter for adapter in ADAPTERS for name in adapter.matches}
     inside: tuple[str, ...] = ()
     seen: list[tuple[str, nn.Module, Adapter | Unsupported | None]] = []
@@ -85,12 +85,12 @@ def _attention_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module, Adapt
 
 
 def _looks_like_attention(kind: type, known: Collection[str]) -> bool:
-    """By its name, or because it derives from a known layer, whose adapter cannot know what it does otherwise."""
+    """Whether the class has attention in its name or derives from a known layer, which its adapter may not fit."""
     return any(re.search("Attention|Attn", base.__name__) or type_name(base) in known for base in kind.__mro__)
 
 
 def _stage_of(name: str) -> str:
-    """The name up to the last part that ends in a number: `layers.1.blocks.` of `layers.1.blocks.0.attn`."""
+    """Return the name before its last number: `layers.1.blocks.` for `layers.1.blocks.0.attn`."""
     numbered = list(re.finditer(r"\d+(?=\.|$)", name))
     return name[: numbered[-1].start()] if numbered else ""
 
@@ -105,5 +105,5 @@ def _found(name: str, index: int, stage: int, module: nn.Module, kind: Adapter |
         return Found(Layer(name, index, stage, kind.family, *kind.heads(module), variant=variant), module, kind)
     if isinstance(kind, Unsupported):
         return Found(Layer(name, index, stage, kind.family, None, None, kind.reason), module, None)
-    reason = f"no adapter knows {type_name(type(module))}"
+    reason = f"there is no adapter for {type_name(type(module))}"
     return Found(Layer(name, index, stage, type(module).__name__, None, None, reason), module, None)

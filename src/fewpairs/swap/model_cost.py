@@ -1,4 +1,4 @@
-"""What a model costs before and after a swap, found on a twin without data."""
+"""The cost of a model before and after a swap, measured on a copy on the meta device."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from fewpairs.types import Size
 
 
 def parameters(model: nn.Module) -> int:
-    """Numbers in the model's parameters; shared ones count once."""
+    """Return the number of parameters; shared ones count once."""
     return sum(p.numel() for p in model.parameters())
 
 
 def trace(twin: nn.Module, size: Size | None) -> Trace | None:
-    """Multiply-adds and places of attention for one image; None if its size is unknown or the model fails on it."""
+    """Trace multiply-adds and attention for one image; None if `size` is None or the model fails on that size."""
     if size is None:
         return None
     try:
@@ -27,7 +27,7 @@ def trace(twin: nn.Module, size: Size | None) -> Trace | None:
 
 
 def input_size(model: nn.Module) -> Size | None:
-    """Height and width in pixels that the model, or else its pretrained weights, were made for; None if unknown."""
+    """Return the (height, width) in pixels of the model, or else of its pretrained weights; None if unknown."""
     for module in model.modules():
         if (size := _pair(getattr(module, "img_size", None))) is not None:
             return size
@@ -45,5 +45,5 @@ def _pair(size: Any) -> Size | None:
 
 
 def _channels(model: nn.Module) -> int:
-    """Of the image: those of the first convolution."""
+    """Return the number of image channels, which is that of the first convolution."""
     return next((m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)), 3)

@@ -1,4 +1,4 @@
-"""A layer of somebody else's model with its heads mixed by a variant."""
+"""The base class of swapped layers, whose attention a variant computes."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from fewpairs.types import Grid
 Map = TypeVar("Map", nn.Linear, nn.Conv2d)
 
 
-@register_notrace_module  # timm traces models for their features; this is one node of the graph
+@register_notrace_module  # one node in the graphs that timm traces to extract features
 class SwappedModule(nn.Module):
-    """Takes over all that a layer has, under the same names, and adds `core`. A family writes the forward pass.
+    """Takes over all attributes of a layer under the same names, and adds `core`. Subclasses define the forward pass.
 
-    Derived classes name the original's class as their second base, so that its other methods (a window's new size)
-    stay, and mix their heads with `mix`. What the layer has, weights, buffers, submodules, settings and hooks, are the
-    same objects as before; its `attn_drop`, if it has one, is the core's too.
+    Subclasses name the original class as their second base, which keeps its other methods (such as resizing windows),
+    and mix heads with `mix`. Weights, buffers, submodules, settings and hooks stay the same objects; the core shares
+    the layer's `attn_drop`, if it has one.
 
     Args:
-        old: the layer; it is not used again.
-        scale: factor of the layer's logits; `dim_head ** -0.5` when None. Whatever scale the variant has, this is kept.
-        fused: see `Core`; afterwards the attribute `fused_attn` switches it, as in timm.
+        old: the layer to replace; it is not used again.
+        scale: factor of the layer's logits; `dim_head ** -0.5` when None. It overrides the scale of the variant.
+        fused: see `Core`; the attribute `fused_attn` changes it later, as in timm.
     """
 
     core: Core
     family: str
-    """Of its adapter."""
+    """The family of its adapter."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class SwappedModule(nn.Module):
         like = next(old.parameters())
         self.core.to(like.device, like.dtype).train(old.training)
 
-    if TYPE_CHECKING:  # the layer's own parts are known to its family alone
+    if TYPE_CHECKING:  # only the subclasses know the attributes of the layer
 
         def __getattr__(self, name: str) -> Any: ...
 
@@ -73,16 +73,16 @@ class SwappedModule(nn.Module):
         self.core.fused_attn = fused
 
     def mix(self, *roles: Tensor, bias: Tensor | None = None, grid: Grid | None = None) -> Tensor:
-        """The heads mixed with the layer's own scale: one `[b h n d]` for each role in, `[b h n d]` out.
+        """Mix the heads with the layer's own scale, from one `[b h n d]` for each role to `[b h n d]`.
 
-        `bias` may lack its first letters, as `[h n m]` and `[n m]` do, and have 1 for any; that is how layers give it.
+        `bias` may lack leading dimensions, as `[h n m]` or `[n m]`, and any dimension may be 1.
 
         Raises:
-            InputError: a bias or mask meets a variant that takes none.
+            InputError: a bias or mask is given, and the variant does not accept one.
         """
         if bias is not None and has_pairs(self.core.variant) and not self.core.variant.takes_bias:
             raise InputError(
-                f"this layer was called with a bias or mask on its scores, and {self.core.variant} takes none; call "
+                f"this layer was called with a bias or mask on its scores, and {self.core.variant} accepts none; call "
                 "the model without it, or swap in a variant with queries"
             )
         if bias is not None:
@@ -97,7 +97,7 @@ class SwappedModule(nn.Module):
 
 
 def _with_scale(variant: Variant, scale: float, heads: int, dim_head: int) -> Variant:
-    """The variant whose own scale is the layer's, where it has the choice; so it prints what happens."""
+    """Set the variant's `scale_by`, if it has one, to that of the layer, so that it prints the actual scale."""
     if is_dataclass(variant) and any(field.name == "scale_by" for field in fields(variant)):
         by = "width" if heads > 1 and scale == logit_scale("width", heads, dim_head) else "head"
         return replace(variant, scale_by=by)
@@ -105,7 +105,7 @@ def _with_scale(variant: Variant, scale: float, heads: int, dim_head: int) -> Va
 
 
 def without_rows(layer: Map, count: int) -> Map:
-    """The map without its first `count` outputs: new weights, the rest of the old ones."""
+    """Copy a linear map or convolution without its first `count` outputs; the weights are new tensors."""
     kept = copy.copy(layer)
     kept._parameters = {name: p if p is None else _rest(p, count) for name, p in layer._parameters.items()}
     if isinstance(kept, nn.Linear):
@@ -121,8 +121,8 @@ def _rest(parameter: nn.Parameter, count: int) -> nn.Parameter:
 
 
 def refuse_slicing(layer: nn.Module, name: str) -> str | None:
-    """Why rows of the linear map or convolution `name` cannot be taken away, or None."""
+    """Return the reason why rows of the linear map or convolution `name` cannot be removed, or None."""
     found: Any = getattr(layer, name, None)
     if found is None or type(found) in (nn.Linear, nn.Conv2d):
         return None
-    return f"its projection {name!r} is a {type(found).__name__}, whose rows cannot be taken apart; swap before that"
+    return f"its projection {name!r} is a {type(found).__name__}, whose rows cannot be separated; swap before adding it"

@@ -1,4 +1,4 @@
-"""What a swap did, as a table and as JSON."""
+"""The receipt of a swap, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fewpairs.types import Size
 
 @dataclass(frozen=True)
 class SwappedLayer:
-    """A layer whose heads are now mixed by `variant`."""
+    """A layer whose attention was replaced by `variant`."""
 
     name: str
     index: int
@@ -24,14 +24,14 @@ class SwappedLayer:
     dim_head: int
     variant: Variant
     queries: int | None = None
-    """How many there are, and how many keys, in an image of the receipt's `input_size`: in one window, where there are
-    several. None if that could not be found out."""
+    """The number of queries in an image of the receipt's `input_size` (in one window if there are several); `keys` is
+    the number of keys. Both are None if unknown."""
     keys: int | None = None
 
 
 @dataclass(frozen=True)
 class LeftAlone:
-    """A layer that is as it was, and why."""
+    """A layer that was not changed, and the reason."""
 
     name: str
     reason: str
@@ -39,16 +39,16 @@ class LeftAlone:
 
 @dataclass(frozen=True)
 class Receipt:
-    """What `swap_attention` did, or with `dry_run` would do."""
+    """The changes that `swap_attention` made, or would make with `dry_run`."""
 
     model: str
-    """Class of the model."""
+    """The class of the model."""
     swapped: tuple[SwappedLayer, ...]
     left: tuple[LeftAlone, ...]
     key_map: dict[str, str | None]
-    """Every key that the swapped layers had in the `state_dict` -> its name now, or None where it is gone."""
+    """Maps every old `state_dict` key of the swapped layers to its new name, or to None if it was removed."""
     new_keys: tuple[str, ...]
-    """Keys of the `state_dict` that came with the variant."""
+    """The `state_dict` keys that the variant added."""
     parameters_before: int
     parameters_after: int
     macs_before: int | None = None
@@ -64,7 +64,7 @@ class Receipt:
 
     @property
     def variants(self) -> tuple[Variant, ...]:
-        """The variants that were put in, each once."""
+        """The new variants, each once."""
         return tuple(dict.fromkeys(layer.variant for layer in self.swapped))
 
     def __str__(self) -> str:
@@ -96,7 +96,7 @@ class Receipt:
         return f"state_dict: {renamed} keys renamed, {gone} gone, {len(self.new_keys)} new"
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as plain data."""
+        """Return the receipt as plain data."""
         content = asdict(self)
         for layer, plain in zip(self.swapped, content["swapped"], strict=True):
             options: dict[str, Any] = asdict(layer.variant) if is_dataclass(layer.variant) else {}
@@ -104,7 +104,7 @@ class Receipt:
         return {"family": self.family, **content}
 
     def to_json(self) -> str:
-        """Everything as JSON."""
+        """Return the receipt as JSON."""
         return json.dumps(self.to_dict(), indent=2)
 
     def save(self, path: str | Path) -> None:
@@ -126,7 +126,7 @@ def _change(before: int, after: int) -> tuple[str, str, str]:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Sequence[int] = ()) -> Iterator[str]:
-    """The lines of a table in plain text, two spaces between columns; those in `numbers` are set to the right."""
+    """Yield the lines of a plain text table with two spaces between columns; columns in `numbers` are right-aligned."""
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
     for row in (head, *rows):
         cells = [

@@ -1,4 +1,4 @@
-"""Which layers `where=` means, and which variant each of them gets."""
+"""Selects layers by `where=` and assigns a variant to each."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from fewpairs.errors import InputError, nearest
 from fewpairs.swap.layers import Layer
 
 Where = str | int | Sequence[str | int] | Callable[[Layer], bool] | None
-"""All layers (None), a pattern or name, an index, several of these, or a function that says yes or no to a `Layer`."""
+"""All layers (None), a name or pattern, an index, a sequence of these, or a predicate of a `Layer`."""
 
 Variants = Variant | str | Mapping[str, Any] | Sequence[Variant | str | Mapping[str, Any]]
-"""One variant for all layers, or a sequence of one a stage or one a layer."""
+"""One variant for all layers, or a sequence with one per stage or per layer."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Layers by their index."""
+    """Indices of selected layers."""
 
     chosen: frozenset[int]
     named: frozenset[int]
-    """Those asked for one by one, by name or index: that one of them cannot be swapped is then a mistake."""
+    """The layers selected by exact name or index; it is an error if one of them cannot be swapped."""
 
 
 def select(layers: Sequence[Layer], where: Where) -> Selection:
-    """The layers that `where` means.
+    """Return the layers that `where` selects.
 
     Raises:
-        InputError: a pattern or an index fits no layer, nothing is left, or `where` is of another type.
+        InputError: a pattern or index matches no layer, the selection is empty, or `where` has another type.
     """
     if where is None:
         return Selection(frozenset(layer.index for layer in layers), frozenset())
@@ -66,8 +66,10 @@ def _by_name(layers: Sequence[Layer], pattern: str) -> Selection:
         names = [layer.name for layer in layers]
         inside = pattern.rstrip(".") + ".*"
         if pattern and any(fnmatchcase(name, inside) for name in names):
-            raise InputError(f"where: {pattern!r} is no attention layer, but holds some; say {inside!r} for them")
-        raise InputError(f"where: no attention layer is called {pattern!r}; {nearest(pattern, names)}")
+            raise InputError(
+                f"where: {pattern!r} is not an attention layer, but contains some; use {inside!r}"
+            )
+        raise InputError(f"where: no attention layer has the name {pattern!r}; {nearest(pattern, names)}")
     return Selection(matched, frozenset() if re.search(r"[*?\[]", pattern) else matched)
 
 
@@ -85,10 +87,10 @@ def _check_not_empty(selection: Selection, layers: Sequence[Layer], where: objec
 
 
 def assign(variant: Variants, layers: Sequence[Layer]) -> dict[int, Variant]:
-    """The variant of each of the layers selected, by index; layers that nothing can replace get none.
+    """Return the variant of each selected layer that can be swapped, by index.
 
     Raises:
-        InputError: a variant is not known, or a sequence is neither one a stage nor one a layer.
+        InputError: a variant is unknown, or the length of a sequence fits neither stages nor layers.
     """
     able = [layer for layer in layers if layer.reason_left_alone is None]
     if isinstance(variant, (str, Mapping, Variant)):
@@ -105,6 +107,6 @@ def assign(variant: Variants, layers: Sequence[Layer]) -> dict[int, Variant]:
         return {layer.index: by_stage[layer.stage] for layer in able}
     depths = [sum(layer.stage == stage for layer in able) for stage in stages]
     raise InputError(
-        f"{len(each)} variants were given for {len(able)} layers in {len(stages)} stages of {depths}; give one, one a "
-        "stage or one a layer"
+        f"{len(each)} variants were given for {len(able)} layers in {len(stages)} stages of {depths}; give one "
+        "variant, one per stage or one per layer"
     )

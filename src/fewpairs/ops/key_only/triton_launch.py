@@ -99,7 +99,8 @@ def backward(
     launch(
         spread_gradients, b * h * count, k, grad, k, v, data, allowed, gates, pooled, log_sum, returned, dk, dv,
         learned, d_gate, h, n, share, count, *y_strides, *k.stride()[:3], *v.stride()[:3], *s_strides, *m_strides,
-        *g_strides, d, log_sum.shape[2], WIDE=width if form == 2 else 1, FORM=form, MASK=masked, GATE=gate is not None, **sent,
+        *g_strides, d, log_sum.shape[2], WIDE=width if form == 2 else 1, FORM=form, MASK=masked, GATE=gate is not None,
+        **sent,
     )  # fmt: skip
     if form == 0:
         d_saliency.copy_(sums.sum((0, 2))[:, :d])

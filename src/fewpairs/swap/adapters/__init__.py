@@ -1,4 +1,4 @@
-"""One module a group of families that are alike; `ADAPTERS` is the list of what is known."""
+"""Adapters of all known attention layers, with one module for each group of similar families."""
 
 from __future__ import annotations
 
@@ -26,4 +26,4 @@ ADAPTERS: tuple[Adapter | Unsupported, ...] = (
     *torchvision.ADAPTERS,
     *transformers.ADAPTERS,
 )
-"""Every kind of attention layer that is known, whether it can be swapped or not."""
+"""All known types of attention layers, supported or not."""

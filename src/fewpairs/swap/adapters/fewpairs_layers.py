@@ -1,4 +1,4 @@
-"""Layers that fewpairs built itself: `MultiHead`, in CvT, SETR and the rest."""
+"""Adapter of fewpairs' own layer `MultiHead`, as in CvT and SETR."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fewpairs.types import Grid
 
 
 class SwappedMultiHead(SwappedModule, MultiHead):
-    """`[b n c], Grid -> [b n c]`; a variant without queries takes their part of the projection away."""
+    """Maps `[b n c], Grid -> [b n c]`; a variant without queries removes their part of the projection."""
 
     def __init__(self, old: Any, variant: Variant) -> None:
         super().__init__(old, variant, old.heads, old.dim_head, scale=old.core.scale, fused=old.core.fused_attn)
@@ -32,7 +32,7 @@ class SwappedMultiHead(SwappedModule, MultiHead):
 
 
 def _without_queries(project: Any) -> nn.Module:
-    """A copy of the projection for keys and values alone."""
+    """Return a copy of the projection that has only keys and values."""
     kept: Any = copy.copy(project)
     kept.roles, kept._modules = "kv", project._modules.copy()
     if isinstance(project, LinearProjection):

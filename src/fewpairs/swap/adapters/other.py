@@ -1,4 +1,4 @@
-"""Layers of timm with projections of their own kind: TNT, Visformer and the encoder of SAM."""
+"""timm layers with unusual projections: TNT, Visformer and the encoder of SAM."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fewpairs.swap.module import SwappedModule, refuse_slicing, without_rows
 
 
 class SwappedTntAttention(SwappedModule, TntAttention):
-    """`[b n c] -> [b n c]`, between patches or between the pixels of one; without queries `qk` becomes `k`."""
+    """Maps `[b n c] -> [b n c]`, over patches or over the pixels of a patch; without queries `qk` becomes `k`."""
 
     def __init__(self, old: Any, variant: Variant) -> None:
         super().__init__(old, variant, old.num_heads, old.head_dim, scale=old.scale, fused=use_fused_attn())
@@ -38,7 +38,7 @@ class SwappedTntAttention(SwappedModule, TntAttention):
 
 
 class SwappedVisformerAttention(SwappedModule, VisformerAttention):
-    """`[b c H W] -> [b c H W]`, with 1 x 1 convolutions as projections; without queries `qkv` becomes `kv`."""
+    """Maps `[b c H W] -> [b c H W]` with 1 x 1 convolutions as projections; without queries `qkv` becomes `kv`."""
 
     def __init__(self, old: Any, variant: Variant) -> None:
         super().__init__(old, variant, old.num_heads, old.head_dim, scale=old.scale, fused=experimental_fused(old))
@@ -56,7 +56,7 @@ class SwappedVisformerAttention(SwappedModule, VisformerAttention):
 
 
 class SwappedSamAttention(JointAttention, SamAttention):
-    """`[b H W c] -> [b H W c]`, with a bias made of queries and relative places, or with rotary positions."""
+    """Maps `[b H W c] -> [b H W c]`, with rotary positions or a bias from queries and relative positions."""
 
     def forward(self, x: Tensor) -> Tensor:
         size = x.shape[1], x.shape[2]

@@ -19,7 +19,7 @@ from fewpairs.swap.module import SwappedModule, refuse_slicing, without_rows
 
 
 class _Rotary(SwappedModule):
-    """`[b n c] -> [b n c]` with the rotary embedding of the places, from one projection or from one a role."""
+    """Maps `[b n c] -> [b n c]` with rotary position embedding and one joint or separate projections."""
 
     def __init__(self, old: Any, variant: Variant) -> None:
         super().__init__(old, variant, *_heads(old), scale=old.scale, fused=old.fused_attn)
@@ -46,30 +46,30 @@ class _Rotary(SwappedModule):
         return gated_out(self, x, self.mix(*queries, k, v, bias=bias))
 
     def projected(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Queries, if there are any, keys and values: `[b h n d]` each."""
+        """Return queries (if the variant has them), keys and values, `[b h n d]` each."""
         if self.k_proj is None:
             return split_heads(self.joint(x), self.core.heads, 3 if self.queries else 2)
         maps = (self.q_proj, self.k_proj, self.v_proj) if self.queries else (self.k_proj, self.v_proj)
         return tuple(rearrange(map_(x), "b n (h d) -> b h n d", d=self.core.dim_head) for map_ in maps)
 
     def joint(self, x: Tensor) -> Tensor:
-        """All roles from one projection, `[b n c] -> [b n roles*h*d]`."""
+        """Project all roles together, `[b n c] -> [b n roles*h*d]`."""
         projected: Tensor = self.qkv(x) if self.queries else self.kv(x)
         return projected
 
     def rotated(self, role: Tensor, rope: Tensor) -> Tensor:
-        """Queries or keys with their places rotated; the prefix tokens have none."""
+        """Apply the rotary embedding to queries or keys, except to prefix tokens."""
         prefix, places = role.tensor_split([self.num_prefix_tokens], dim=2)
         half = getattr(self, "rotate_half", False)
         return torch.cat([prefix, apply_rot_embed_cat(places, rope, half=half)], dim=2)
 
 
 class SwappedAttentionRope(_Rotary, AttentionRope):
-    """timm's `AttentionRope`, grouped queries included: `[b n c] -> [b n c]`."""
+    """Replaces timm's `AttentionRope`, including grouped queries: `[b n c] -> [b n c]`."""
 
 
 class SwappedEvaAttention(_Rotary, EvaAttention):
-    """EVA's attention, whose keys have no bias: `[b n c] -> [b n c]`."""
+    """Replaces EVA's attention, whose keys have no bias: `[b n c] -> [b n c]`."""
 
     def __init__(self, old: Any, variant: Variant) -> None:
         super().__init__(old, variant)
@@ -81,7 +81,7 @@ class SwappedEvaAttention(_Rotary, EvaAttention):
 
 
 def biased_joint(layer: Any, x: Tensor) -> Tensor:
-    """The projection for all roles of a layer that holds the biases by role, of which that of the keys is zero."""
+    """Apply the joint projection of a layer with separate biases per role; that of the keys is zero."""
     weights = layer.qkv if layer.queries else layer.kv
     if layer.v_bias is None:
         projected: Tensor = weights(x)
@@ -95,7 +95,7 @@ def _heads(layer: Any) -> tuple[int, int]:
 
 
 def _repeat_groups(roles: list[Tensor], groups: int) -> list[Tensor]:
-    """Keys and values that several heads share, once for each of them: `[b g n d] -> [b h n d]`."""
+    """Repeat keys and values for every head that shares them: `[b g n d] -> [b h n d]`."""
     return [repeat(role, "b g n d -> b (g groups) n d", groups=groups) for role in roles]
 
 

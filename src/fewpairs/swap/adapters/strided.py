@@ -1,6 +1,6 @@
-"""Layers of timm whose queries are projected apart from keys and values, because they may stand at other places.
+"""timm layers that project queries separately from keys and values, whose positions may differ.
 
-PVT v2 and the global half of Twins shrink the map before they take keys of it; VOLO's class attention has one query.
+PVT v2 and the global layers of Twins reduce the map before projecting keys; VOLO's class attention has one query.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fewpairs.swap.module import SwappedModule
 
 
 class _SeparateQuery(SwappedModule):
-    """A layer with projections `q` and `kv`; a variant without queries does away with `q`."""
+    """A layer with projections `q` and `kv`; a variant without queries removes `q`."""
 
     def __init__(self, old: Any, variant: Variant, fused: bool) -> None:
         super().__init__(old, variant, *_heads(old), scale=old.scale, fused=fused)
@@ -29,18 +29,18 @@ class _SeparateQuery(SwappedModule):
             del self.q
 
     def roles(self, x: Tensor, places: Tensor) -> tuple[Tensor, ...]:
-        """Queries of `x [b n c]`, if there are any, then keys and values of `places [b m c]`."""
+        """Project queries (if the variant has them) from `x [b n c]`, keys and values from `places [b m c]`."""
         keys_and_values = split_heads(self.kv(places), self.core.heads, 2)
         return (*split_heads(self.q(x), self.core.heads, 1), *keys_and_values) if self.queries else keys_and_values
 
     def out(self, mixed: Tensor) -> Tensor:
-        """Heads together, then the output projection: `[b h n d] -> [b n c]`."""
+        """Join the heads and apply the output projection: `[b h n d] -> [b n c]`."""
         projected: Tensor = self.proj_drop(self.proj(rearrange(mixed, "b h n d -> b n (h d)")))
         return projected
 
 
 class SwappedPvtAttention(_SeparateQuery, PvtAttention):
-    """`[b n c] -> [b n c]`; keys lie on the map shrunk by a convolution, or pooled to 7 x 7 in the linear models."""
+    """Maps `[b n c] -> [b n c]`; keys come from a convolution, or from 7 x 7 pooling in the linear models."""
 
     def __init__(self, old: Any, variant: Variant) -> None:
         super().__init__(old, variant, fused=old.fused_attn)
@@ -49,7 +49,7 @@ class SwappedPvtAttention(_SeparateQuery, PvtAttention):
         return self.out(self.mix(*self.roles(x, self.shrunk(x, feat_size))))
 
     def shrunk(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """The places that keys are taken from, `[b n c] -> [b m c]`."""
+        """Reduce the tokens to those that give keys and values, `[b n c] -> [b m c]`."""
         if self.sr is None:
             return x
         image = rearrange(x, "b (H W) c -> b c H W", H=size[0])
@@ -59,7 +59,7 @@ class SwappedPvtAttention(_SeparateQuery, PvtAttention):
 
 
 class SwappedGlobalSubSampleAttn(_SeparateQuery, GlobalSubSampleAttn):
-    """`[b n c] -> [b n c]`; keys lie on the map shrunk by a convolution."""
+    """Maps `[b n c] -> [b n c]`; keys come from a strided convolution."""
 
     def __init__(self, old: Any, variant: Variant) -> None:
         super().__init__(old, variant, fused=old.fused_attn)
@@ -68,7 +68,7 @@ class SwappedGlobalSubSampleAttn(_SeparateQuery, GlobalSubSampleAttn):
         return self.out(self.mix(*self.roles(x, self.shrunk(x, size))))
 
     def shrunk(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """The places that keys are taken from, `[b n c] -> [b m c]`."""
+        """Reduce the tokens to those that give keys and values, `[b n c] -> [b m c]`."""
         if self.sr is None:
             return x
         image = self.sr(rearrange(x, "b (H W) c -> b c H W", H=size[0]))
@@ -77,7 +77,7 @@ class SwappedGlobalSubSampleAttn(_SeparateQuery, GlobalSubSampleAttn):
 
 
 class SwappedClassAttention(_SeparateQuery, ClassAttention):
-    """`[b n c] -> [b 1 c]`: the class token, which is the first, asks all tokens."""
+    """Maps `[b n c] -> [b 1 c]`: the class token, the first one, attends to all tokens."""
 
     def __init__(self, old: Any, variant: Variant) -> None:
         super().__init__(old, variant, fused=use_fused_attn())

@@ -1,4 +1,4 @@
-"""PyTorch's own `nn.MultiheadAttention`: torchvision's ViT, `nn.TransformerEncoder` and all else that is made of it."""
+"""PyTorch's own `nn.MultiheadAttention`: as in torchvision's ViT and `nn.TransformerEncoder`."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from fewpairs.swap.module import SwappedModule
 
 
 class SwappedMultihead(SwappedModule, nn.MultiheadAttention):
-    """Self- or cross-attention with the arguments and the answer of `nn.MultiheadAttention`.
+    """Self- or cross-attention with the arguments and results of `nn.MultiheadAttention`.
 
     Without queries the last two thirds of `in_proj_weight` and `in_proj_bias` become `kv_proj_weight` and
-    `kv_proj_bias`, and the layer serves self-attention alone.
+    `kv_proj_bias`, and the layer supports only self-attention.
     """
 
     def __init__(self, old: nn.MultiheadAttention, variant: Variant) -> None:
         super().__init__(old, variant, old.num_heads, old.head_dim)
         self.core.attn_drop = nn.Dropout(old.dropout).train(old.training)
-        # nn.TransformerEncoderLayer asks for this before it takes its fast path, which calls no attention layer at all.
+        # nn.TransformerEncoderLayer checks this before its fast path, which calls no attention layer at all.
         self._qkv_same_embed_dim = False
         if not self.queries:
             for name in ("weight", "bias"):
@@ -37,12 +37,12 @@ class SwappedMultihead(SwappedModule, nn.MultiheadAttention):
 
     @property
     def in_proj_weight(self) -> Tensor | None:  # type: ignore[override]
-        """The projection of all roles that there are; `nn.TransformerEncoder` asks whether it needs a gradient."""
+        """The joint projection; `nn.TransformerEncoder` reads whether it needs a gradient."""
         return self._parameters["in_proj_weight" if self.queries else "kv_proj_weight"]
 
     @property
     def in_proj_bias(self) -> Tensor | None:  # type: ignore[override]
-        """See `in_proj_weight`."""
+        """The bias of `in_proj_weight`."""
         return self._parameters["in_proj_bias" if self.queries else "kv_proj_bias"]
 
     def forward(
@@ -56,25 +56,25 @@ class SwappedMultihead(SwappedModule, nn.MultiheadAttention):
         average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """As in `nn.MultiheadAttention`: tokens are `[n b c]`, or `[b n c]` with `batch_first`, or one image's `[n c]`.
+        """Compute attention as `nn.MultiheadAttention` does; tokens are `[n b c]`, `[b n c]` (`batch_first`), `[n c]`.
 
         Returns:
-            The tokens, and the weights where they are needed: `[b n m]`, or `[b h n m]` without the average over heads.
+            The tokens, and the weights if `need_weights`: `[b n m]`, or `[b h n m]` without the average over heads.
 
         Raises:
-            InputError: a mask does not fit; `is_causal` comes without `attn_mask`; a variant without queries is given
-                keys that are not the queries.
+            InputError: a mask does not fit; `is_causal` is given without `attn_mask`; the variant has no queries and
+                query and key differ.
         """
         if not self.queries and query is not key:
             raise InputError(
-                f"{self.core.variant} has a key in each query's place, and this layer is called with query and key "
-                "apart, as in cross-attention; leave it out of the swap with where="
+                f"{self.core.variant} uses keys as queries, and this layer is called with different query and key, "
+                "as in cross-attention; exclude it from the swap with where="
             )
         if is_causal and attn_mask is None:
-            raise InputError("is_causal=True is a hint about attn_mask, which is not given; give the causal attn_mask")
+            raise InputError("is_causal=True needs attn_mask, which is not given; pass the causal attn_mask")
         if query.is_nested:
             if not (query is key is value and key_padding_mask is None and attn_mask is None):
-                raise InputError("nested tensors are served in self-attention without masks; pad them and give a mask")
+                raise InputError("nested tensors work only in self-attention without masks; pad them and pass a mask")
             return self._attend_nested(query, need_weights, average_attn_weights)
         batch, tokens = ("1", "n") if query.dim() == 2 else ("b", "b n" if self.batch_first else "n b")
         roles = [
@@ -92,15 +92,15 @@ class SwappedMultihead(SwappedModule, nn.MultiheadAttention):
         return self._out(mixed, tokens), weights.squeeze(0) if batch == "1" else weights
 
     def _out(self, mixed: Tensor, tokens: str) -> Tensor:
-        """Heads together, then the output projection: `[b h n d]` -> the order of tokens that the layer was given.
+        """Join the heads and apply the output projection: `[b h n d]` -> the layout of the layer's input.
 
-        In memory tokens come before images, as in PyTorch's layer, so that dropout after it draws the same numbers.
+        In memory tokens precede images, as in PyTorch's layer, so that later dropout draws the same numbers.
         """
         projected: Tensor = self.out_proj(rearrange(mixed, "b h n d -> n b (h d)"))
         return rearrange(projected, f"n b c -> {tokens} c" if "b" in tokens else "n 1 c -> n c")
 
     def _projected(self, query: Tensor, key: Tensor, value: Tensor) -> list[tuple[Tensor, Tensor, Tensor | None]]:
-        """What each role is made from: tokens, weight, bias."""
+        """Return the tokens, weight and bias of each role."""
         tokens = [query, key, value] if self.queries else [key, value]
         packed, bias = self.in_proj_weight, self.in_proj_bias
         apart = [self.q_proj_weight, self.k_proj_weight, self.v_proj_weight][-len(tokens) :]
@@ -109,7 +109,7 @@ class SwappedMultihead(SwappedModule, nn.MultiheadAttention):
         return list(zip(tokens, weights, biases, strict=True))
 
     def _attend_nested(self, x: Tensor, need_weights: bool, average: bool) -> tuple[Tensor, Tensor | None]:
-        """Self-attention of a nested tensor, which `nn.TransformerEncoder` makes of what it is told is padding."""
+        """Compute self-attention of a nested tensor, which `nn.TransformerEncoder` creates from padded input."""
         lengths = [len(image) for image in x.unbind()]
         padded = torch.nested.to_padded_tensor(x, 0.0)
         padding = torch.arange(padded.shape[1], device=x.device) >= torch.tensor(lengths, device=x.device)[:, None]
@@ -120,11 +120,11 @@ class SwappedMultihead(SwappedModule, nn.MultiheadAttention):
 def pair_bias(
     attn_mask: Tensor | None, key_padding_mask: Tensor | None, shape: tuple[int, int, int, int]
 ) -> Tensor | None:
-    """PyTorch's two masks as one bias or mask over pairs, `[#b #h n m]`; there True is a pair that stays.
+    """Combine PyTorch's two masks into one bias or mask over pairs, `[#b #h n m]`, in which True keeps a pair.
 
     Args:
-        attn_mask: `[n m]` or `[b*h n m]`, True where a pair does not stay, or numbers to add.
-        key_padding_mask: `[b m]`, True for keys that do not stay, or numbers to add.
+        attn_mask: `[n m]` or `[b*h n m]`, True for pairs to ignore, or numbers to add.
+        key_padding_mask: `[b m]`, True for keys to ignore, or numbers to add.
         shape: b, h, n, m.
 
     Raises:
@@ -154,7 +154,7 @@ def _check_mask(name: str, mask: Tensor, shapes: tuple[tuple[int, ...], ...], al
         known = " or ".join(str(list(shape)) for shape in shapes)
         raise InputError(f"{name} has the shape {list(mask.shape)}; allowed: {allowed}, here {known}")
     if mask.dtype != torch.bool and not mask.is_floating_point():
-        raise InputError(f"{name} has the dtype {mask.dtype}; allowed: bool, True for what does not stay, or floats")
+        raise InputError(f"{name} has the dtype {mask.dtype}; allowed: bool, True for what to ignore, or floats")
 
 
 def _numbers(mask: Tensor) -> Tensor:
@@ -172,13 +172,13 @@ def _without_first(parameter: nn.Parameter | None, count: int) -> nn.Parameter |
 
 @dataclass(frozen=True)
 class MultiheadAdapter(Adapter):
-    """Some of these layers add a learned key and value, or a key of zeros, to those that they are given."""
+    """An adapter that refuses layers with an extra learned key and value, or with an extra key of zeros."""
 
     def refuse(self, layer: nn.Module, variant: Variant) -> str | None:
         if layer.bias_k is not None:
-            return "add_bias_kv gives it a learned key and value of its own, which no variant here has"
+            return "add_bias_kv adds a learned key and value, which no variant supports"
         if layer.add_zero_attn:
-            return "add_zero_attn gives it a key and value of zeros, which no variant here has"
+            return "add_zero_attn adds a key and value of zeros, which no variant supports"
         return super().refuse(layer, variant)
 
 
@@ -189,7 +189,7 @@ def _heads(layer: Any) -> tuple[int, int]:
 def _apart(layer: Any) -> str | None:
     if layer.kdim == layer.embed_dim:
         return None
-    return f"keys are made from {layer.kdim} features and queries from {layer.embed_dim}, as in cross-attention"
+    return f"keys come from {layer.kdim} features and queries from {layer.embed_dim}, as in cross-attention"
 
 
 ADAPTERS = (

@@ -1,4 +1,4 @@
-"""torchvision's Swin and SwinV2. Its ViT is built of `torch.nn.MultiheadAttention`."""
+"""torchvision's Swin and SwinV2. Its ViT uses `torch.nn.MultiheadAttention`."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from fewpairs.swap.adapters.joint import heads, split_heads
 from fewpairs.swap.module import SwappedModule, refuse_slicing, without_rows
 
 UNRELATED = -100.0
-"""What torchvision adds to the scores of two tokens that are neighbours through the shift alone."""
+"""The number that torchvision adds to the scores of tokens that share a window only because of the shift."""
 
 
 class SwappedWindows(SwappedModule, ShiftedWindowAttention):
-    """`[b h w c] -> [b h w c]`, attention in windows. Without queries the projection `qkv` becomes `kv`."""
+    """Window attention, `[b h w c] -> [b h w c]`; without queries the projection `qkv` becomes `kv`."""
 
     def __init__(self, old: ShiftedWindowAttention, variant: Variant, *, scale: float | None = None) -> None:
         super().__init__(old, variant, *heads(old), scale=scale)
@@ -34,7 +34,7 @@ class SwappedWindows(SwappedModule, ShiftedWindowAttention):
         (height, width), (wh, ww) = x.shape[1:3], self.window_size
         x = F.pad(x, (0, 0, 0, -width % ww, 0, -height % wh))
         rows, columns = x.shape[1] // wh, x.shape[2] // ww
-        # A window as large as the map has nothing to shift.
+        # If one window covers the map, there is no shift.
         down, right = self.shift_size[0] if rows > 1 else 0, self.shift_size[1] if columns > 1 else 0
         shifted = torch.roll(x, (-down, -right), dims=(1, 2)) if down or right else x
         windows = rearrange(shifted, "b (y p) (x q) c -> (b y x) (p q) c", p=wh, q=ww)
@@ -49,14 +49,14 @@ class SwappedWindows(SwappedModule, ShiftedWindowAttention):
         return x[:, :height, :width].contiguous()
 
     def roles(self, windows: Tensor) -> tuple[Tensor, ...]:
-        """One `[windows h n d]` for each role."""
+        """Return one `[windows h n d]` for each role."""
         project = self.qkv if self.queries else self.kv
         return split_heads(project(windows), self.core.heads, len(self.core.variant.roles))
 
     def unrelated(self, rows: int, columns: int, down: int, right: int, like: Tensor) -> Tensor:
-        """What is added to the scores inside each window, `[windows 1 n n]`: 0, or `UNRELATED`.
+        """Return the term to add to the scores in each window, `[windows 1 n n]`: 0 or `UNRELATED`.
 
-        A shift brings the map's first rows below its last ones; only the last row of windows holds both.
+        The shift moves the first rows of the map below the last; only the last row of windows contains both.
         """
         wh, ww = self.window_size
 
@@ -72,7 +72,7 @@ class SwappedWindows(SwappedModule, ShiftedWindowAttention):
 
 
 class SwappedWindowsV2(SwappedWindows, ShiftedWindowAttentionV2):
-    """The same for SwinV2, whose scores are cosines with a learned factor a head; its keys have no bias."""
+    """Window attention of SwinV2: scores are cosines times a learned factor per head; keys have no bias."""
 
     def __init__(self, old: ShiftedWindowAttentionV2, variant: Variant) -> None:
         super().__init__(old, variant, scale=1.0)

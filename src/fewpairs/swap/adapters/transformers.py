@@ -1,8 +1,7 @@
-"""Layers of transformers that call its `AttentionInterface`: ViT and its kin, Swin, SegFormer, DINOv3, CLIP and more.
+"""Layers of transformers that call its `AttentionInterface`: ViT and similar, Swin, SegFormer, DINOv3, CLIP and more.
 
-Their own forward pass stays: projections, rotations and relative positions are transformers' business. A swapped layer
-differs in a copy of its configuration, which names fewpairs' attention, and in its core. Without queries, the query
-projection becomes `NoQuery`.
+They keep transformers' forward pass with its projections, rotations and relative positions. A swapped layer has a core
+and a copy of its configuration that names fewpairs' attention. Without queries, the query projection becomes `NoQuery`.
 
 transformers is imported when the first of its layers is swapped, not before.
 """
@@ -26,7 +25,7 @@ from fewpairs.swap.module import SwappedModule
 
 @dataclass(frozen=True)
 class Names:
-    """What a layer calls its parts."""
+    """The attribute names of a layer."""
 
     heads: str = "num_attention_heads"
     width: str = "head_dim"
@@ -58,11 +57,11 @@ LAYERS: dict[str, tuple[str, str, Names]] = {
     "SiglipAttention": ("SigLIP", "siglip", CLIP),
     "Siglip2Attention": ("SigLIP 2", "siglip2", CLIP),
 }
-"""Class of a layer -> its family, the model's folder in transformers, and what it calls its parts."""
+"""Maps a layer class to its family, the model's folder in transformers, and its attribute names."""
 
 
 class NoQuery(nn.Module):
-    """Stands where a query projection was, `[... c] -> [... out_features]`: the shape expected, and read by nobody."""
+    """Replaces a query projection, `[... c] -> [... out_features]`; its output has the right shape and is not used."""
 
     def __init__(self, out_features: int) -> None:
         super().__init__()
@@ -76,7 +75,7 @@ class NoQuery(nn.Module):
 
 
 class SwappedTransformersLayer(SwappedModule):
-    """A layer whose own forward pass calls `answer` through transformers' interface."""
+    """A layer whose original forward pass calls `attend` through transformers' interface."""
 
     names: Names
 
@@ -91,12 +90,12 @@ class SwappedTransformersLayer(SwappedModule):
         register_core()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Of a copy, or of a layer read from a file in a process that has swapped nothing yet."""
+        """Restore a copied or unpickled layer; the process may not have swapped any layer before."""
         super().__setstate__(state)  # type: ignore[no-untyped-call]  # PyTorch's own gap
         register_core()
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, *, maps: bool) -> AttentionOutput:
-        """The mixed heads `[b n h e]` of one `[b h n d]` a role; with `maps` the weights too, after dropout."""
+        """Mix one `[b h n d]` per role to `[b n h e]`; with `maps` return the weights after dropout too."""
         roles = (q, k, v) if self.queries else (k, v)
         if not maps:
             return self.mix(*roles, bias=bias).transpose(1, 2).contiguous(), None
@@ -106,7 +105,7 @@ class SwappedTransformersLayer(SwappedModule):
 
 @cache
 def swapped_class(layer: str) -> type[SwappedTransformersLayer]:
-    """Of a name in `LAYERS`: its class in transformers with `SwappedTransformersLayer` before it."""
+    """Create a subclass of `SwappedTransformersLayer` and the transformers class of a name in `LAYERS`."""
     _, folder, names = LAYERS[layer]
     original = getattr(import_module(f"transformers.models.{folder}.modeling_{folder}"), layer)
     members = {"__module__": __name__, "__doc__": original.__doc__, "names": names}
@@ -114,7 +113,7 @@ def swapped_class(layer: str) -> type[SwappedTransformersLayer]:
 
 
 def __getattr__(name: str) -> type[SwappedTransformersLayer]:
-    """`SwappedViTAttention` and so on, so that pickle finds these classes in a process that has not made them yet."""
+    """Create `SwappedViTAttention` etc. on demand, so that pickle finds them in a new process."""
     layer = name.removeprefix("Swapped")
     if layer == name or layer not in LAYERS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,7 +1,4 @@
-"""timm's plain self-attention: ViT, DeiT, DINO, DINOv2, PiT and all else that is built from its blocks.
-
-And what is close to it: VOLO's and MetaFormer's, ViT with relative positions.
-"""
+"""timm's plain self-attention (ViT, DeiT, DINO, DINOv2, PiT) and similar layers (VOLO, MetaFormer, RelPos ViT)."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ from fewpairs.swap.adapters.joint import JointAttention, joint_adapter, scores_m
 
 
 class SwappedAttention(JointAttention, Attention):
-    """`[b n c] -> [b n c]`; queries, keys and the heads' output may be normed, and the latter gated."""
+    """Maps `[b n c] -> [b n c]`; queries, keys and the output of the heads may be normalised, the output gated."""
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
         bias = scores_mask(x.shape[1], attn_mask, is_causal, x.device)
@@ -28,7 +25,7 @@ class SwappedAttention(JointAttention, Attention):
 
 
 def gated_out(layer: Any, x: Tensor, mixed: Tensor) -> Tensor:
-    """Heads together, normed and gated where the layer does that, then its output projection: `[b n c]`."""
+    """Join the heads, apply the layer's norm, gate (if it has one) and output projection; return `[b n c]`."""
     mixed = layer.norm(rearrange(mixed, "b h n d -> b n (h d)"))
     if (gate := getattr(layer, "gate", None)) is not None:
         mixed = mixed * gate(x).sigmoid()
@@ -37,7 +34,7 @@ def gated_out(layer: Any, x: Tensor, mixed: Tensor) -> Tensor:
 
 
 class SwappedRelPosAttention(JointAttention, RelPosAttention):
-    """`[b n c] -> [b n c]`; the layer's own relative positions, or those that all layers share, join the scores."""
+    """Maps `[b n c] -> [b n c]`; relative positions of the layer, or shared ones, are added to the scores."""
 
     def forward(self, x: Tensor, shared_rel_pos: Tensor | None = None) -> Tensor:
         bias = shared_rel_pos if self.rel_pos is None else self.rel_pos.get_bias()
@@ -45,14 +42,14 @@ class SwappedRelPosAttention(JointAttention, RelPosAttention):
 
 
 class SwappedMetaFormerAttention(JointAttention, MetaFormerAttention):
-    """`[b n c] -> [b n c]`."""
+    """Replaces MetaFormer's attention, `[b n c] -> [b n c]`."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.out(self.mix(*self.split(self.joint(x))))
 
 
 class SwappedVoloAttention(JointAttention, VoloAttention):
-    """`[b H W c] -> [b H W c]`."""
+    """Replaces VOLO's attention, `[b H W c] -> [b H W c]`."""
 
     def forward(self, x: Tensor) -> Tensor:
         tokens = rearrange(x, "b H W c -> b (H W) c")
@@ -81,12 +78,12 @@ ADAPTERS = (
     Unsupported(
         "VOLO's outlooker (timm)",
         ("timm.models.volo.OutlookAttention",),
-        "the outlooker has no queries and keys: a linear map of each place gives the weights of its neighbours",
+        "the outlooker has no queries and keys: a linear map of each position gives the weights of its neighbours",
     ),
     Unsupported(
         "ViT with differential attention (timm)",
         ("timm.layers.diff_attention.DiffAttention",),
-        "it subtracts two softmax maps of half the width from one another, with weights that no variant has",
+        "it computes the difference of two softmax maps of half the width, with weights that no variant has",
     ),
     Unsupported(
         "ViT with parallel blocks (timm)",
@@ -94,11 +91,11 @@ ADAPTERS = (
             "timm.models.vision_transformer.ParallelScalingBlock",
             "timm.models.vision_transformer.DiffParallelScalingBlock",
         ),
-        "attention and feed-forward share one projection, so there is no attention layer to exchange",
+        "attention and feed-forward share one projection, so there is no attention layer to replace",
     ),
     Unsupported(
         "XCiT (timm)",
         ("timm.models.xcit.XCA",),
-        "cross-covariance attention weighs channels against channels: there are no pairs of tokens to choose from",
+        "cross-covariance attention weighs channels against channels: there are no pairs of tokens",
     ),
 )

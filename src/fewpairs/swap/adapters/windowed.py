@@ -1,4 +1,4 @@
-"""Attention within windows: timm's Swin and Swin V2, and the local half of Twins; and BEiT, with Swin's table."""
+"""Attention within windows: timm's Swin, Swin V2 and the local layers of Twins; also BEiT, with Swin's table."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fewpairs.swap.adapters.rope import biased_joint
 
 
 class SwappedWindowAttention(JointAttention, WindowAttention):
-    """Swin's windows, `[(b w) n c] -> [(b w) n c]`; relative positions and the shift's mask join the scores."""
+    """Swin's windows, `[(b w) n c] -> [(b w) n c]`; relative positions and shift mask are added to the scores."""
 
     def __init__(self, old: Any, variant: Variant) -> None:
         super().__init__(old, variant, fused=experimental_fused(old))
@@ -31,7 +31,7 @@ class SwappedWindowAttention(JointAttention, WindowAttention):
 
 
 class SwappedWindowAttentionV2(JointAttention, WindowAttentionV2):
-    """Swin V2's windows, `[(b w) n c] -> [(b w) n c]`: logits are cosines times a factor that each head learns."""
+    """Swin V2's windows, `[(b w) n c] -> [(b w) n c]`: logits are cosines times a learned factor per head."""
 
     def __init__(self, old: Any, variant: Variant) -> None:
         super().__init__(old, variant)
@@ -46,20 +46,20 @@ class SwappedWindowAttentionV2(JointAttention, WindowAttentionV2):
         return self.out(self.mix(*logits, v, bias=bias))
 
     def relative_positions(self) -> Tensor:
-        """The bias that the small network makes of the places' log-spaced differences, `[1 h n n]`."""
+        """Return the bias `[1 h n n]` that a small network computes from log-spaced relative positions."""
         table = rearrange(self.cpb_mlp(self.relative_coords_table), "1 y x h -> (y x) h")
         return 16 * torch.sigmoid(rearrange(table[self.relative_position_index], "n m h -> 1 h n m"))
 
 
 def with_shift(bias: Tensor, mask: Tensor | None, windows: int) -> Tensor:
-    """A bias `[1 h n n]` plus the mask of shifted windows `[w n n]`, over a batch of them: `[(b w) h n n]`."""
+    """Add the mask of shifted windows `[w n n]` to a bias `[1 h n n]`, for a batch: `[(b w) h n n]`."""
     if mask is None:
         return bias
     return bias + repeat(mask, "w n m -> (b w) 1 n m", b=windows // len(mask))
 
 
 class SwappedLocallyGroupedAttn(JointAttention, LocallyGroupedAttn):
-    """Twins' windows, `[b n c] -> [b n c]`; places that fill up the last window are keys as all others."""
+    """Twins' windows, `[b n c] -> [b n c]`; the padding of the last window counts as keys."""
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         (height, width), side = size, self.ws
@@ -75,7 +75,7 @@ class SwappedLocallyGroupedAttn(JointAttention, LocallyGroupedAttn):
 
 
 class SwappedBeitAttention(JointAttention, BeitAttention):
-    """BEiT's layer, `[b n c] -> [b n c]`; its own relative positions and those that layers share join the scores."""
+    """BEiT's layer, `[b n c] -> [b n c]`; own and shared relative positions are added to the scores."""
 
     def __init__(self, old: Any, variant: Variant) -> None:
         super().__init__(old, variant)
@@ -94,7 +94,7 @@ def _table(_layer: Any) -> str:
 
 
 def _network(_layer: Any) -> str:
-    return "what a network makes of relative positions"
+    return "a bias that a network computes from relative positions"
 
 
 def _beit_table(layer: Any) -> str:
