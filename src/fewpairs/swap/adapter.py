@@ -36,7 +36,7 @@ class Adapter:
     """Builds the replacement with the original's weights, device, dtype, mode and hooks. The original is not used
     again; parameters that stay are the same objects. It is called only when `refuse` returns None."""
     bias: Callable[[Any], str | None] = always_none
-    """Names what the layer adds to its scores (`a table of relative positions`), or None; not all variants accept it."""
+    """Names what the layer adds to its scores (`a table of relative positions`), or None; some variants refuse it."""
     strided: Callable[[Any], str | None] = always_none
     """Says why keys and queries have different positions (`there are 64 queries to a key`), or None; variants without
     queries need equal positions."""

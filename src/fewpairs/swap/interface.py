@@ -146,9 +146,8 @@ def scores_bias(
     for option in ("softcap", "s_aux", "cache"):
         if options.get(option) is not None:
             raise InputError(
-                f"{type(module).__name__} passes {option}= to its attention, which k-NN attention does not support; use "
-                "it 
-                "with another attn_implementation"
+                f"{type(module).__name__} passes {option}= to its attention, which k-NN attention does not support; "
+                "use it with another attn_implementation"
             )
     n, m = query.shape[-2], key.shape[-2]
     if mask is not None:
