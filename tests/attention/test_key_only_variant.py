@@ -105,7 +105,7 @@ def test_wrong_options_are_named() -> None:
         KeyOnly("R4")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="gate='value'"):
         parse_variant({"name": "key-only", "gate": "value"})
-    with pytest.raises(InputError, match="has a key in each query's place"):
+    with pytest.raises(InputError, match="uses keys as queries"):
         MultiHead(16, 4, KeyOnly(), project=ConvProjection.with_(stride_kv=2))
     with pytest.raises(InputError, match=r"takes no \[h n m\] bias"):
         MultiHead(16, 4, KeyOnly(), bias=lambda _grid: torch.zeros(4, 13, 13))

@@ -62,7 +62,7 @@ def test_names_and_numbers(spec: object, variant: Variant) -> None:
         ({"name": "knn", "topk": True}, "topk=True must be of type int or float"),
         ({"name": "knn", "topk": 2.0}, "topk=2.0"),
         ("knn0", "topk=0"),
-        ({"name": "knn100", "topk": 5}, "by its name and by topk=5"),
+        ({"name": "knn100", "topk": 5}, "in its name and by topk=5"),
         ("kv100", "attention 'kv100' is not known"),
         ({"name": "knn", "top_k": 5}, "has no option 'top_k'; did you mean 'topk'"),
     ],
@@ -76,7 +76,7 @@ def test_a_list_of_specifications_is_one_a_stage_or_block() -> None:
     assert parse_attention("knn100") == KNN(topk=100)
     assert parse_attention(["kv", {"name": "knn", "topk": 7}, Softmax()]) == (KV(), KNN(topk=7), Softmax())
     for wrong in ([], None, 5):
-        with pytest.raises(InputError, match="or a list of one for each"):
+        with pytest.raises(InputError, match="or a list with one variant per"):
             parse_attention(wrong)
     with pytest.raises(InputError, match="did you mean 'knn'"):
         parse_attention(["kv", "kknn"])
@@ -99,7 +99,7 @@ def test_spread_covers_every_block_in_order(depths: list[int]) -> None:
         ([KNN()] * 4, r"4 variants for a model of stages=3 with depths=\(1, 2, 2\); give one variant, 3 .* or 5"),
         ([], "0 variants"),
         ("knn", "parse_attention"),
-        (["knn"] * 3, "holds 'knn', which is no variant"),
+        (["knn"] * 3, "holds 'knn', not a variant"),
         (3, "neither a variant nor a sequence"),
     ],
 )

@@ -35,10 +35,10 @@ def record(
     [
         ("time", 0.75, (0.7, 0.68, 0.72), 0.7, "met"),
         ("time", 0.75, (0.8, 0.78, 0.82), 0.8, "not met"),
-        ("time", 0.75, (0.74, 0.6, 0.9), 0.74, "met, but the interval reaches across the bound"),
+        ("time", 0.75, (0.74, 0.6, 0.9), 0.74, "met, but the interval includes the bound"),
         ("speed", 4.0, (0.2, 0.19, 0.21), 5.0, "met"),
         ("speed", 6.0, (0.2, 0.19, 0.21), 5.0, "not met"),
-        ("speed", 5.1, (0.2, 0.19, 0.21), 5.0, "not met, but the interval reaches across the bound"),
+        ("speed", 5.1, (0.2, 0.19, 0.21), 5.0, "not met, but the interval includes the bound"),
     ],
 )
 def test_a_ratio_is_held_against_its_bound(
@@ -52,11 +52,11 @@ def test_a_ratio_is_held_against_its_bound(
     assert verdict(found) == said
 
 
-def test_a_goal_by_too_few_rounds_says_so() -> None:
+def test_a_goal_with_too_few_rounds_says_so() -> None:
     bare = record(ratio=(0.5, 0.4, 0.6))
     bare["ratios"]["sdpa"] |= {"low": None, "high": None}
     (found,) = goal_records([Goal(NAME, "forward", "time", 0.75, "sdpa")], [bare])
-    assert verdict(found) == "met, by too few rounds for an interval"
+    assert verdict(found) == "met, with too few rounds for an interval"
 
 
 def test_memory_and_its_growth_are_held_against_theirs() -> None:

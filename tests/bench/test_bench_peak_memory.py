@@ -39,7 +39,7 @@ def test_an_answer_is_a_number_or_a_reason(capsys: pytest.CaptureFixture[str]) -
     request = {"case": CASE.name, "contender": "published", "pass": "forward", "threads": 1}
     assert server.answer(request)["peak"] > SCORES  # type: ignore[operator]
     assert "why" in server.answer({**request, "contender": "nobody"})
-    assert server.answer({**request, "case": "nothing"}) == {"why": "'nothing' is no case"}
+    assert server.answer({**request, "case": "nothing"}) == {"why": "'nothing' is not a case"}
     json.dumps(server.answer({**request, "pass": "training"}))
 
 

@@ -91,7 +91,7 @@ def test_the_table_names_every_layer_and_every_reason() -> None:
     for layer in describe(model):
         assert layer.name in text
     assert "blocks.1.0.attn  not selected" in text
-    assert "blocks.0.1.attn  KV(scale_by='head') has a key in each query's place, and here there is one key for" in text
+    assert "blocks.0.1.attn  KV(scale_by='head') uses keys as queries, and here there is one key for" in text
     assert "state_dict: 4 keys renamed, 2 gone, 0 new" in text
     assert max(map(len, text.splitlines())) < 160
 

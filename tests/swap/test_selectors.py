@@ -91,12 +91,12 @@ def test_an_empty_sequence_selects_nothing() -> None:
 
 
 def test_a_name_that_is_nearly_right_is_suggested() -> None:
-    with pytest.raises(InputError, match=r"called 'block.1.attn'; did you mean 'blocks.1.attn'"):
+    with pytest.raises(InputError, match=r"the name 'block.1.attn'; did you mean 'blocks.1.attn'"):
         select(layers_of(["blocks.0.attn", "blocks.1.attn"]), "block.1.attn")
 
 
 def test_the_name_of_what_holds_layers_is_answered_with_a_pattern() -> None:
-    with pytest.raises(InputError, match=r"say 'blocks.1.\*'"):
+    with pytest.raises(InputError, match=r"use 'blocks.1.\*'"):
         select(layers_of(["blocks.0.attn", "blocks.1.attn"]), "blocks.1")
 
 

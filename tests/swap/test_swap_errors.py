@@ -37,14 +37,14 @@ def test_an_unknown_family_is_told_which_there_are() -> None:
 
 def test_attention_of_an_unknown_kind_is_named() -> None:
     model = timm.create_model("cait_xxs24_224", depth=1, num_classes=2)
-    refused(model, r"blocks.0.attn: no adapter knows timm.models.cait.TalkingHeadAttn.*families that can")
+    refused(model, r"blocks.0.attn: there is no adapter for timm.models.cait.TalkingHeadAttn.*supported families")
 
 
 @pytest.mark.parametrize(
     ("name", "options", "reason"),
     [
         ("xcit_nano_12_p16_224", {"depth": 1}, "weighs channels against channels"),
-        ("vit_tiny_patch16_224", {"depth": 1, "attn_layer": "diff"}, "subtracts two softmax maps"),
+        ("vit_tiny_patch16_224", {"depth": 1, "attn_layer": "diff"}, "the difference of two softmax maps"),
         (
             "vit_tiny_patch16_224",
             {"depth": 1, "block_fn": "scaling"},
@@ -63,7 +63,7 @@ def test_a_layer_of_an_unknown_kind_beside_known_ones_is_left_alone_with_that_re
     model.extra = timm.create_model("cait_xxs24_224", depth=1, num_classes=2).blocks[0].attn
     receipt = swap_attention(model, "knn")
     assert [(left.name, left.reason) for left in receipt.left] == [
-        ("extra", "no adapter knows timm.models.cait.TalkingHeadAttn")
+        ("extra", "there is no adapter for timm.models.cait.TalkingHeadAttn")
     ]
 
 
@@ -84,14 +84,14 @@ def test_a_layer_alone_has_nothing_to_be_exchanged_in() -> None:
 
 
 def test_a_model_must_be_one() -> None:
-    with pytest.raises(InputError, match="str is none"):
+    with pytest.raises(InputError, match="str is not a module"):
         swap_attention("vit_tiny_patch16_224", "knn")  # type: ignore[arg-type]
 
 
 def test_no_layer_is_swapped_twice() -> None:
     model, _ = tiny("vit")
     swap_attention(model, KNN(3), where=0)
-    refused(model, r"blocks.0.attn was swapped before, and has KNN\(topk=3.*where=")
+    refused(model, r"blocks.0.attn was swapped before, and now has KNN\(topk=3.*where=")
     receipt = swap_attention(model, "kv", where=1)
     assert [left.reason for left in receipt.left] == ["has KNN(topk=3, metric='dot', scale_by='head') already"]
     refused(model, "blocks.0.attn was swapped before.*1 more as well")
@@ -101,9 +101,9 @@ def test_no_layer_is_swapped_twice() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"where": "blocks.7.attn"}, "no attention layer is called 'blocks.7.attn'; did you mean 'blocks.*'"),
+        ({"where": "blocks.7.attn"}, "no attention layer has the name 'blocks.7.attn'; did you mean 'blocks.*'"),
         ({"where": 2}, "there is no layer 2; the model has 2, from 0 to 1"),
-        ({"where": "blocks.0"}, r"holds some; say 'blocks.0.\*'"),
+        ({"where": "blocks.0"}, r"contains some; use 'blocks.0.\*'"),
         ({"where": lambda layer: layer.stage == 5}, "selects no layer; the model has blocks.0.attn, blocks.1.attn"),
         ({"variant": "knnn"}, "attention 'knnn' is not known; did you mean 'knn'"),
         ({"variant": {"name": "knn", "topk": 0}}, "topk"),
@@ -125,7 +125,7 @@ def test_a_compiled_model_is_swapped_before(part: str, how: str) -> None:
         model.blocks[1] = torch.compile(target, backend="eager")
     else:
         model = torch.compile(model, backend="eager")
-    refused(model, r"is compiled, and would go on with the old layers; swap first")
+    refused(model, r"is compiled and would keep the old layers; swap first")
 
 
 @pytest.fixture

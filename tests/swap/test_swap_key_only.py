@@ -38,8 +38,8 @@ def test_a_vit_loses_its_queries_and_keeps_the_rest() -> None:
 @pytest.mark.parametrize(
     ("variant", "options", "reason"),
     [
-        (KeyOnly("R3"), {}, "the layer is not told where its tokens lie"),
-        (KeyOnly(gate="conv"), {}, "the layer is not told where its tokens lie"),
+        (KeyOnly("R3"), {}, "the layer gets no positions of its tokens"),
+        (KeyOnly(gate="conv"), {}, "the layer gets no positions of its tokens"),
         (KeyOnly(), {"attn_drop_rate": 0.1}, r"it drops 0.1 of its attention weights in training \(set that to 0\)"),
     ],
 )

@@ -251,7 +251,7 @@ def test_a_decoder_attends_to_itself_with_a_causal_mask_and_to_its_memory() -> N
         swap_attention(alone := copy.deepcopy(model), "kv", where="*.self_attn")
         assert alone(x, memory, tgt_mask=causal).isfinite().all()
         swap_attention(both := copy.deepcopy(model), "kv")
-        with pytest.raises(InputError, match="query and key apart, as in cross-attention; leave it out"):
+        with pytest.raises(InputError, match="different query and key, as in cross-attention; exclude it"):
             both(x, memory)
 
 
@@ -270,7 +270,7 @@ def test_layers_with_keys_of_their_own_are_left_with_the_reason(
 
 
 def test_kv_is_refused_where_keys_are_made_of_something_else() -> None:
-    with pytest.raises(InputError, match="keys are made from 12 features and queries from 16"):
+    with pytest.raises(InputError, match="keys come from 12 features and queries from 16"):
         swap_attention(nn.Sequential(layer(kdim=12)), "kv")
 
 
@@ -286,7 +286,7 @@ X = torch.zeros(2, 5, 16)
             {"key_padding_mask": torch.zeros(5)},
             r"key_padding_mask has the shape \[5\]; allowed: \[b m\], here \[2, 5\]",
         ),
-        ({"is_causal": True}, "give the causal attn_mask"),
+        ({"is_causal": True}, "pass the causal attn_mask"),
     ],
 )
 def test_masks_that_do_not_fit_are_told(options: dict[str, Any], message: str) -> None:

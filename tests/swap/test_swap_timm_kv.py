@@ -114,7 +114,7 @@ def test_asking_for_such_a_layer_by_name_is_an_error(where: Any) -> None:
 def test_when_nothing_can_be_swapped_that_is_an_error_with_the_reason() -> None:
     model, _ = tiny("pvt-linear")
     keys = list(model.state_dict())
-    with pytest.raises(InputError, match=r"none of the 4 layers selected can be swapped.*7 x 7 keys"):
+    with pytest.raises(InputError, match=r"none of the 4 selected layers can be swapped.*7 x 7 keys"):
         swap_attention(model, "kv")
     assert list(model.state_dict()) == keys
 
@@ -159,7 +159,7 @@ def test_a_bias_that_comes_with_the_call_is_refused_then() -> None:
     x = torch.randn(2, 5, 32)
     layer = model.blocks[0].attn
     assert layer(x).shape == x.shape
-    with pytest.raises(InputError, match=r"called with a bias or mask on its scores, and Plain\(\) takes none"):
+    with pytest.raises(InputError, match=r"called with a bias or mask on its scores, and Plain\(\) accepts none"):
         layer(x, is_causal=True)
 
 
@@ -204,6 +204,6 @@ def test_a_projection_that_is_no_plain_map_cannot_lose_its_queries() -> None:
 
     model, _ = tiny("vit")
     model.blocks[0].attn.qkv.__class__ = Adapted
-    with pytest.raises(InputError, match="'qkv' is a Adapted, whose rows cannot be taken apart"):
+    with pytest.raises(InputError, match="'qkv' is a Adapted, whose rows cannot be separated"):
         swap_attention(model, "kv", where=0)
     assert len(swap_attention(model, "knn").swapped) == 2

@@ -135,7 +135,7 @@ def test_keys_that_are_reduced_cannot_do_without_queries() -> None:
     model, _ = tiny("segformer")
     receipt = swap_attention(model, "kv", dry_run=True)
     assert [layer.reason for layer in receipt.left] == [
-        "KV(scale_by='head') has a key in each query's place, and here there is one key for 2 x 2 queries"
+        "KV(scale_by='head') uses keys as queries, and here there is one key for 2 x 2 queries"
     ]
     assert len(receipt.swapped) == 1
 
@@ -325,7 +325,7 @@ def test_mistakes_in_registering_are_told() -> None:
         register_transformers(0)
     with pytest.raises(InputError, match=r"metric"):
         register_transformers(metric="cosine")
-    with pytest.raises(InputError, match="'sdpa' is transformers' own attention"):
+    with pytest.raises(InputError, match="'sdpa' belongs to transformers"):
         register_transformers(name="sdpa")
 
 

@@ -55,7 +55,7 @@ class KVPos:
 
     Args:
         d_pos: channels of the sinusoid (the paper used 10 to 50).
-        init: "kv" starts as plain KV (gain 1, no bias); "random" draws the map as PyTorch does for a linear layer and as
+        init: "kv" starts as plain KV (gain 1, no bias); "random" draws the map as PyTorch draws a linear layer, as
             the published code does: the gain then has mean 0 and may be negative.
         scale_by: see `KV`.
     """

@@ -1,4 +1,4 @@
-"""How fast and how large: operators and whole models in interleaved runs, checked before anything is reported."""
+"""Benchmarks of speed and memory for operators and whole models, in interleaved runs that are checked first."""
 
 from fewpairs.bench.cases import DEVICES, DTYPES, OPERATORS, PASSES, ModelCase, OperatorCase, parse_shape, parse_topk
 from fewpairs.bench.check import CheckFailed

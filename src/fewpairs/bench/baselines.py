@@ -1,4 +1,4 @@
-"""What kernels are held against, by PyTorch's operators alone: tensors in, tensors out."""
+"""The baselines that kernels are compared with; they use only PyTorch's operators."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from fewpairs.ops.key_only import reference
 
 
 def keys_as_queries(run: Callable[..., Tensor], k: Tensor, v: Tensor, *, scale: float) -> Tensor:
-    """KV attention by a function of queries, keys and values."""
+    """Compute KV attention with a function of queries, keys and values."""
     return run(k, k, v, scale=scale)
 
 
 def sdpa(q: Tensor, k: Tensor, v: Tensor, *, scale: float) -> Tensor:
-    """PyTorch's fused attention, over all keys, by whichever of its ways PyTorch takes."""
+    """Compute PyTorch's fused attention over all keys, with the backend that PyTorch selects."""
     return F.scaled_dot_product_attention(q, k, v, scale=scale)
 
 
 def flash(q: Tensor, k: Tensor, v: Tensor, *, scale: float) -> Tensor:
-    """PyTorch's flash attention and nothing else."""
+    """Compute attention with PyTorch's flash backend only."""
     with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
         return F.scaled_dot_product_attention(q, k, v, scale=scale)
 
 
 def plain(q: Tensor, k: Tensor, v: Tensor, *, scale: float) -> Tensor:
-    """Softmax attention as models write it: all scores, softmax, product."""
+    """Compute softmax attention as models write it: all scores, softmax, product."""
     return ((q * scale) @ k.mT).softmax(dim=-1) @ v
 
 
 def published(q: Tensor, k: Tensor, v: Tensor, topk: int, *, scale: float) -> Tensor:
-    """The released KVT code's arithmetic, from its description: int64 indices, a float mask, a tensor of -inf."""
+    """Compute k-NN attention as the released KVT code does: int64 indices, a float mask, a tensor of -inf."""
     scores = (q @ k.transpose(-2, -1)) * scale
     mask = published_choice(scores, topk)
     scores = torch.where(mask > 0, scores, torch.full_like(scores, -math.inf))
@@ -46,18 +46,18 @@ def published(q: Tensor, k: Tensor, v: Tensor, topk: int, *, scale: float) -> Te
 
 
 def published_choice(scores: Tensor, topk: int) -> Tensor:
-    """1 where a key is kept, `[b h n m]`, in the scores' dtype; ties as `torch.topk` settles them."""
+    """Return 1 for each kept key, else 0, `[b h n m]`, in the scores' dtype; `torch.topk` decides ties."""
     mask = torch.zeros_like(scores)
     return mask.scatter_(-1, torch.topk(scores, topk, dim=-1, largest=True).indices, 1.0)
 
 
 def key_only_plain(k: Tensor, v: Tensor, saliency: Tensor, *, scale: float) -> Tensor:
-    """Key-only attention by PyTorch's operators one by one; it has no scale."""
+    """Compute key-only attention with single PyTorch operators; `scale` has no effect."""
     return reference.key_only_attention(k, v, saliency)
 
 
 def read_and_write(k: Tensor, v: Tensor, saliency: Tensor, *, scale: float, kept: bool) -> Tensor:
-    """Reads what key-only attention reads and writes what it writes, once: into memory kept, or into new memory."""
+    """Read the inputs of key-only attention and write an output of its size once, into kept or new memory."""
     return torch.add(k, v, out=_scratch(k, 0) if kept else None)
 
 
@@ -65,7 +65,7 @@ _KEPT: dict[tuple[Any, ...], Tensor] = {}
 
 
 def _scratch(like: Tensor, number: int) -> Tensor:
-    """Memory kept from run to run; that of the last shape alone."""
+    """Return memory that is reused between runs with the same shape."""
     key = (number, like.shape, like.dtype, like.device)
     if key not in _KEPT:
         for other in [each for each in _KEPT if each[0] == number]:
@@ -75,7 +75,7 @@ def _scratch(like: Tensor, number: int) -> Tensor:
 
 
 def flex(q: Tensor, k: Tensor, v: Tensor, *, scale: float) -> Tensor:
-    """FlexAttention, compiled as it is meant to be."""
+    """Compute attention with FlexAttention, compiled as PyTorch recommends."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return _compiled_flex()(q, k, v, scale=scale)
@@ -89,7 +89,7 @@ def _compiled_flex() -> Callable[..., Tensor]:
 
 
 def copy_gradients(run: Callable[[], Tensor], tensors: list[Tensor], upstream: Tensor, *, kept: bool) -> None:
-    """Forward: k and v in, one tensor out. Backward: k, v and the upstream gradient in, two tensors out."""
+    """Copy as attention reads and writes: forward k, v to one tensor; backward k, v, upstream to two tensors."""
     k, v, _ = tensors
     with torch.no_grad():
         run()

@@ -1,14 +1,14 @@
-"""Nothing is reported of what computes something else: every contender against float64, output and each gradient.
+"""Correctness check of every contender: output and each gradient are compared with float64 before timing.
 
-The yardstick is the contract tests': the largest error may be twice that of plain PyTorch in the same dtype, plus one
+The tolerance is that of the contract tests: twice the largest error of plain PyTorch in the same dtype, plus one
 rounding of the largest value, of a parameter's sum in float32, and of the log-sum-exp. Large cases are reduced to
 at most 2 images, 2 heads and 16.8 million pairs.
 
-k-NN attention is compared on one selection of keys, in two draws. Whole numbers have scores that every dtype holds
-exactly, with many ties, of which the lower index is kept. Normal draws (float32) have scores that differ; a row whose
-last kept and first dropped score lie nearer than rounding can tell is left out, its upstream gradient zero. The
-published arithmetic settles ties as `torch.topk` does: it is compared on its own choice, which must be one of the best
-up to rounding.
+k-NN attention is compared for one selection of keys, with two kinds of inputs. Scores of whole numbers are exact in
+every dtype and have many ties, of which the lower index is kept. Scores of normal inputs (float32) differ; rows whose
+last kept and first dropped score are equal up to rounding are skipped by a zero upstream gradient. The published
+arithmetic decides ties as `torch.topk` does, so it is compared for its own selection, which must be optimal up to
+rounding.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from fewpairs.ops.knn.reference import topk_indices
 from fewpairs.ops.softmax import reference as softmax_reference
 
 PAIRS = 2**24
-"""Of queries and keys, over all images and heads, that a check computes in float64."""
+"""The maximum number of query-key pairs, over all images and heads, that a check computes in float64."""
 MIN_ROWS = 0.5
-"""Share of rows that must be left to compare."""
+"""The minimum fraction of rows that must remain for the comparison."""
 
 
 class CheckFailed(FewpairsError):  # noqa: N818  (the name reads as what happened)
-    """A contender does not compute what it should, so nothing of its case is reported (exit status 1)."""
+    """A contender computes a wrong result, so its case is not reported (exit status 1)."""
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """How far a contender was from what it may: the largest share of the allowance that any result used."""
+    """The result of a check: `share` is the largest error of any result as a fraction of its tolerance."""
 
     share: float
     rows: float = 1.0
-    """Share of the query rows that could be compared."""
+    """The fraction of query rows that were compared."""
 
 
 @dataclass(frozen=True)
@@ -52,16 +52,16 @@ class _Draw:
     tensors: list[Tensor]
     scale: float
     keep: Tensor | None
-    """The keys of each query, `[b h n m]` bool; None: all."""
+    """The keys that each query keeps, `[b h n m]` bool; None keeps all."""
     counted: Tensor
-    """The rows that are compared, `[b h n]` bool."""
+    """The rows to compare, `[b h n]` bool."""
 
 
 def check(case: OperatorCase, method: Method, *, training: bool) -> CheckResult | None:
-    """Compares `method` at the case's shape, reduced; None for what computes nothing that could be wrong.
+    """Check `method` at the reduced shape of the case; return None for copies, which have no reference.
 
     Raises:
-        CheckFailed: it is further off than it may be; the text says what and by how much.
+        CheckFailed: an error exceeds its tolerance; the message says which and by how much.
     """
     if method.computes == "copy":
         return None
@@ -71,7 +71,7 @@ def check(case: OperatorCase, method: Method, *, training: bool) -> CheckResult 
 
 
 def reduced(case: OperatorCase) -> OperatorCase:
-    """The same with at most 2 images and 2 heads, fewer or shorter where the pairs would still be too many."""
+    """Reduce the case to at most 2 images and 2 heads, and further until its pairs are at most `PAIRS`."""
     for b, h in ((2, 2), (1, 2), (1, 1)):
         small = replace(case, b=min(b, case.b), h=min(h, case.h))
         if case.op == "key_only" or small.b * small.h * case.n**2 <= PAIRS:
@@ -106,7 +106,7 @@ def _draws(case: OperatorCase, method: Method) -> Iterable[_Draw]:
 
 
 def _whole_numbers(case: OperatorCase) -> list[Tensor]:
-    """Queries and keys from -2 to 2, whose scores every dtype holds exactly; normal values."""
+    """Draw integer queries and keys from -2 to 2, whose scores are exact in every dtype, and normal values."""
     values = inputs(case, learned=False)[2]
     draw = torch.Generator().manual_seed(2)
     q, k = (torch.randint(-2, 3, values.shape, generator=draw).to(values) for _ in range(2))
@@ -123,7 +123,7 @@ def _keep(scores: Tensor, topk: int) -> Tensor:
 
 
 def _clear(scores: Tensor, tensors: list[Tensor], scale: float, topk: int) -> Tensor:
-    """Rows whose last kept score lies further above the first dropped than float32 rounds a product of that length."""
+    """Find rows in which last kept and first dropped score differ by more than the rounding error of float32."""
     q, k = (t.double() for t in tensors[:2])
     d, m = q.shape[-1], k.shape[-2]
     if topk >= m:
@@ -135,7 +135,7 @@ def _clear(scores: Tensor, tensors: list[Tensor], scale: float, topk: int) -> Te
 
 
 def _check_choice(keep: Tensor, scores: Tensor, topk: int, dtype: torch.dtype) -> None:
-    """The published arithmetic keeps `topk` keys in each row, none below the k-th best but for rounding."""
+    """Check that the published arithmetic keeps `topk` keys per row, none below the k-th best up to rounding."""
     kth = scores.topk(topk, dim=-1).values[..., -1:]
     worst = scores.masked_fill(~keep, torch.inf).amin(dim=-1, keepdim=True)
     slack = 8 * torch.finfo(dtype).eps * scores.abs().amax()
@@ -176,7 +176,7 @@ def _compare(case: OperatorCase, method: Method, draw: _Draw, *, training: bool)
 
 
 def _reference(method: Method, keep: Tensor | None) -> Callable[..., Tensor]:
-    """The specification, restricted to the keys that are kept."""
+    """Return the reference operator, restricted to the kept keys."""
     if method.computes == "key_only":
         return lambda k, v, w, *, scale: key_only_reference.key_only_attention(k, v, w)
     if method.computes == "kv":
@@ -189,7 +189,7 @@ def _letters(method: Method) -> tuple[str, ...]:
 
 
 def _logit(draw: _Draw, method: Method) -> float:
-    """The largest logit, a bound of the log-sum-exp up to the log of the number of keys."""
+    """Bound the largest logit, and so the log-sum-exp up to the log of the number of keys."""
     first, second = (t.double() for t in draw.tensors[:2])
     if method.computes == "key_only":
         return float((first * draw.tensors[2].double().unsqueeze(1)).sum(-1).abs().max())
@@ -198,9 +198,9 @@ def _logit(draw: _Draw, method: Method) -> float:
 
 
 def _rounding(exact: Tensor, output: Tensor, largest: Tensor, logit: float, dtype: torch.dtype) -> Tensor:
-    """One rounding to the dtype, the random walk of a parameter's sum, and the log-sum-exp's rounding."""
+    """Add one rounding to the dtype, the rounding of a parameter's sum, and that of the log-sum-exp."""
     size = exact.abs().max()
-    size = size if size > 1e-9 else largest  # a gradient that is zero by mathematics
+    size = size if size > 1e-9 else largest  # this gradient is exactly zero
     single = torch.finfo(torch.float32).eps
     summed = max(1.0, output.numel() / exact.numel())
     return size * (torch.finfo(dtype).eps + single * summed**0.5 + single / 2 * logit)

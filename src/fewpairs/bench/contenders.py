@@ -1,4 +1,4 @@
-"""Who takes part in a case: the kernels or the attention under measurement, and what they are held against."""
+"""The contenders of a case: the measured kernels or attention, and the baselines."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ from fewpairs.ops.dispatch import KernelRefused
 
 @dataclass(frozen=True)
 class Contender:
-    """One way to do a case's work."""
+    """One implementation of a case."""
 
     name: str
     role: Literal["kernel", "baseline"]
     prepare: Callable[[Pass], Step]
-    """Makes inputs, and returns the function whose run is measured."""
+    """Creates inputs, and returns the function to measure."""
     refuse: Callable[[Pass], str | None]
-    """Why it cannot take part, in a sentence, or None."""
+    """Returns the reason why it cannot run, as a sentence, or None."""
     check: Callable[[bool], CheckResult | None]
-    """Compares it with float64, gradients too where True. Raises CheckFailed."""
+    """Compares the output with float64, and the gradients if the argument is True; raises CheckFailed."""
 
 
 def contenders(
     case: Case, pass_: Pass, *, kernels: Sequence[str] = (), against: Sequence[str] | None = None
 ) -> list[Contender]:
-    """The kernels (those named, else the one that the operator chooses), then the baselines (all, or those named).
+    """Return the named kernels, or the one that the operator chooses, and then the named or all baselines.
 
-    A kernel that is named and that this operator does not have is not there.
+    Named kernels that this operator does not have are ignored.
 
     Raises:
-        KernelRefused: a kernel that is named cannot run this case; the text is its own sentence.
+        KernelRefused: a named kernel refuses this case; the message is its reason.
     """
     found = _of_model(case) if isinstance(case, ModelCase) else _of_operator(case, pass_, kernels)
     return [one for one in found if one.role == "kernel" or against is None or one.name in against]
 
 
 def contender(case: Case, name: str) -> Contender:
-    """The one of that name, refused or not."""
+    """Return the contender with this name, even if it refuses the case."""
     if isinstance(case, ModelCase):
         return next(one for one in _of_model(case) if one.name == name)
     methods = {method.name: method for method in operators.baselines(case)}
@@ -53,10 +53,10 @@ def contender(case: Case, name: str) -> Contender:
 
 
 def check_names(cases: Sequence[Case], kernels: Sequence[str], against: Sequence[str] | None) -> None:
-    """Every name is one that some case knows.
+    """Check that every name belongs to a kernel or baseline of the cases.
 
     Raises:
-        InputError: one is not.
+        InputError: a name is unknown.
     """
     ours = [case for case in cases if isinstance(case, OperatorCase)]
     known = dict.fromkeys(kernel.name for case in ours for kernel in operators.tables()[case.op])

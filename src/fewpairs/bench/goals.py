@@ -1,4 +1,4 @@
-"""Goals against measurements: met or not, and whether the interval bears it."""
+"""Compares goals with measurements, and says whether confidence intervals support the result."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Record = dict[str, Any]
 
 
 def goal_records(goals: Iterable[Goal], measured: list[Record]) -> Iterator[Record]:
-    """A record of each goal whose measurements are there, and one with `reached` None where they are not."""
+    """Yield a record for each goal; `reached` is None if its measurements are missing."""
     for goal in goals:
         ours = _ours(goal.case, goal, measured)
         reached = None if ours is None else _reached(goal, ours, measured)
@@ -39,17 +39,17 @@ def goal_records(goals: Iterable[Goal], measured: list[Record]) -> Iterator[Reco
 
 
 def verdict(record: Record) -> str:
-    """`met`, `not met` or `not measured`; with a warning where no interval bears it."""
+    """Return `met`, `not met` or `not measured`, with a warning if no interval supports it."""
     if record["met"] is None:
         return "not measured"
     said = "met" if record["met"] else "not met"
     if record["quantity"] in ("time", "speed") and record["low"] is None:
-        return f"{said}, by too few rounds for an interval"
-    return said if record["certain"] else f"{said}, but the interval reaches across the bound"
+        return f"{said}, with too few rounds for an interval"
+    return said if record["certain"] else f"{said}, but the interval includes the bound"
 
 
 def _ours(case: str, goal: Goal, measured: list[Record]) -> Record | None:
-    """The first kernel's record of that case and pass: kernels stand in order of preference."""
+    """Return the record of the first kernel for this case and pass; kernels are in order of preference."""
     mine = (r for r in measured if (r["case"], r["pass"], r["role"]) == (case, goal.pass_, "kernel"))
     return next(mine, None)
 

@@ -1,4 +1,4 @@
-"""The machine under a measurement: memory of this process and of all, and what ran on what."""
+"""The memory of this process and of the machine, and a description of hardware and software."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from fewpairs.errors import FewpairsError
 
 
 class NotMeasurable(FewpairsError):  # noqa: N818  (the name reads as the sentence it carries)
-    """This system does not tell what was asked."""
+    """The operating system does not provide a measurement."""
 
 
 def status(field: str) -> int:
-    """A line of `/proc/self/status` in bytes: VmRSS (resident now) or VmHWM (the most so far).
+    """Read `/proc/self/status`, in bytes: VmRSS (resident memory now) or VmHWM (its peak).
 
     Raises:
         NotMeasurable: the system has no such file (it is not Linux).
@@ -27,13 +27,13 @@ def status(field: str) -> int:
                 return int(line.split()[1]) * 1024
     except OSError:
         pass
-    raise NotMeasurable("the most memory that a process held is known on Linux alone")
+    raise NotMeasurable("the peak memory of a process is available only on Linux")
 
 
 def reset_peak() -> int:
-    """Starts the record of the most resident memory anew; returns what is resident now, in bytes.
+    """Reset the peak of resident memory, and return the current resident memory in bytes.
 
-    Memory that was freed but kept by the C library is given back first.
+    Freed memory that the C library still holds is returned to the system first.
 
     Raises:
         NotMeasurable: see `status`.
@@ -43,12 +43,12 @@ def reset_peak() -> int:
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
-        raise NotMeasurable("the most memory that a process held is known on Linux alone") from None
+        raise NotMeasurable("the peak memory of a process is available only on Linux") from None
     return status("VmRSS")
 
 
 def free_memory(device: str = "cpu") -> int | None:
-    """Bytes that can still be had; None where the system does not tell."""
+    """Return the available memory in bytes, or None if unknown."""
     if device == "cuda":
         import torch
 
@@ -61,7 +61,7 @@ def free_memory(device: str = "cpu") -> int | None:
 
 
 def describe_machine() -> dict[str, Any]:
-    """Machine, versions, commit and day, to stand beside every result."""
+    """Return machine, versions, commit and date, which every record contains."""
     from fewpairs.train import describe_environment
     from fewpairs.train.environment import source_commit
 

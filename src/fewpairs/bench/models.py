@@ -1,4 +1,4 @@
-"""Whole models: another attention against the model's own, in inference and in training steps."""
+"""Benchmarks of whole models: another attention against the original one, in inference and training steps."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from fewpairs.runs.step_cost import training_step
 from fewpairs.types import Labelled, MaskBatch
 
 OWN = "dense"
-"""What reports call the model with its own attention."""
+"""The name of the model with its original attention in reports."""
 CLASSES = 3
-"""Of a segmenter."""
+"""The number of classes of a segmenter."""
 TOLERANCE = 1e-3
-"""Relative error of logits and gradients in float32, against float64. A k-NN model may choose another key where two
-scores are equal up to rounding, which is worth far less; another attention is worth far more."""
+"""The tolerated relative error of logits and gradients in float32, against float64. Other choices of k-NN attention
+between scores equal up to rounding cause far smaller errors; a wrong attention causes far larger ones."""
 
 
 def check_name(case: ModelCase) -> None:
-    """Raises InputError where neither fewpairs nor timm knows the model."""
+    """Raise InputError if neither fewpairs nor timm has the model."""
     import timm
 
     from fewpairs.models import MODELS
 
     if case.model not in MODELS and not timm.is_model(case.model):
-        raise InputError(f"{case.model!r} is no model of fewpairs or timm; {nearest(case.model, MODELS)}")
+        raise InputError(f"{case.model!r} is not a model of fewpairs or timm; {nearest(case.model, MODELS)}")
 
 
 def build(case: ModelCase, attention: Variant | None) -> nn.Module:
-    """The model with random weights, with its own attention where None.
+    """Create the model with random weights; `attention` None keeps the original attention.
 
     Raises:
-        InputError: the name is not known, or the size or the attention does not fit.
+        InputError: the name is unknown, or the size or attention does not fit.
     """
     from fewpairs.models import MODELS, create_segmenter
 
@@ -69,7 +69,7 @@ def _timm_model(case: ModelCase, attention: Variant | None) -> nn.Module:
 
 
 def prepare(case: ModelCase, attention: Variant | None, pass_: Pass) -> Step:
-    """A function that does inference on one batch, or one training step: forward, loss, backward, AdamW."""
+    """Return a function that runs inference on one batch, or a training step: forward, loss, backward, AdamW."""
     model = build(case, attention)
     device = torch.device(case.device)
     if pass_ == "training":
@@ -89,7 +89,7 @@ def _images(case: ModelCase) -> Tensor:
 
 
 def _task(case: ModelCase, model: nn.Module) -> tuple[Any, Any]:
-    """A task and a batch for it: classes for a classifier, masks for a segmenter."""
+    """Create a task and a batch, with labels for a classifier or masks for a segmenter."""
     from fewpairs.kinds.classification.task import Classification
     from fewpairs.kinds.segmentation.task import Segmentation
     from fewpairs.models import Segmenter
@@ -108,10 +108,10 @@ def _task(case: ModelCase, model: nn.Module) -> tuple[Any, Any]:
 
 
 def check_model(case: ModelCase, attention: Variant | None, *, training: bool) -> CheckResult:
-    """The operators that the model calls, at its shapes, by their own rule; then its logits and gradients.
+    """Check the model's operators at the shapes that it uses, then its logits and gradients.
 
     Raises:
-        CheckFailed: an operator or the model is further off than it may be.
+        CheckFailed: an error of an operator or of the model exceeds the tolerance.
     """
     model = build(case, attention).to(case.device).eval()
     image = _images(case)[:1].to(case.device)
@@ -133,7 +133,7 @@ def check_model(case: ModelCase, attention: Variant | None, *, training: bool) -
 
 
 def _results(model: nn.Module, image: Tensor, training: bool) -> list[Tensor]:
-    """Logits, and the gradient of every weight in one vector, in float64."""
+    """Return the logits, and the gradients of all weights as one vector, in float64."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     with torch.set_grad_enabled(training):
         logits = model(image)
@@ -146,7 +146,7 @@ def _results(model: nn.Module, image: Tensor, training: bool) -> list[Tensor]:
 
 
 def _operators(case: ModelCase, model: nn.Module, image: Tensor) -> set[OperatorCase]:
-    """What fewpairs' attention layers compute on one image, as cases of the operators."""
+    """Return the operator cases that fewpairs' attention layers compute on one image."""
     cases: set[OperatorCase] = set()
 
     def note(core: nn.Module, roles: tuple[Tensor, ...]) -> None:

@@ -1,4 +1,4 @@
-"""What computes an operator's case: fewpairs' kernels by name, and what they are held against."""
+"""The methods that compute operator cases: kernels of fewpairs by name, and baselines."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from fewpairs.ops import dispatch, key_only, knn, kv, softmax
 Computes = Literal["knn", "kv", "key_only", "softmax", "copy"]
 
 BASELINES = ("sdpa", "flash", "copy", "copy_new", "dense", "published", "flex")
-"""What kernels are held against, the first of those present being the one that ratios are about."""
+"""All baselines; ratios use the first one that is present."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """One way to compute cases: `make(case)` gives `run(*tensors, scale=...)` on the tensors of `inputs`."""
+    """One method to compute cases: `make(case)` returns `run(*tensors, scale=...)` on the tensors of `inputs`."""
 
     name: str
     role: Literal["kernel", "baseline"]
@@ -46,12 +46,12 @@ class Method:
 
 
 def tables() -> dict[str, tuple[dispatch.Kernel, ...]]:
-    """The kernels of each operator, in order of preference."""
+    """Return the kernels of each operator, in order of preference."""
     return {"knn": knn.KERNELS, "kv": kv.KERNELS, "key_only": key_only.KERNELS, "softmax": softmax.KERNELS}
 
 
 def input_shapes(case: OperatorCase) -> list[tuple[int, ...]]:
-    """Of q, k, v `[b h n d]`; of KV of k, v; of key-only attention of k, v and the saliency vectors `[h d]`."""
+    """Return the shapes of q, k, v `[b h n d]`; of k, v for KV; of k, v and saliency `[h d]` for key-only."""
     shape = (case.b, case.h, case.n, case.d)
     if case.op == "key_only":
         return [shape, shape, (case.h, case.d)]
@@ -59,14 +59,14 @@ def input_shapes(case: OperatorCase) -> list[tuple[int, ...]]:
 
 
 def inputs(case: OperatorCase, *, learned: bool, seed: int = 0) -> list[Tensor]:
-    """Normal draws of these shapes."""
+    """Draw normally distributed inputs for the case."""
     draw, dtype = torch.Generator(case.device).manual_seed(seed), getattr(torch, case.dtype)
     tensors = [torch.randn(each, generator=draw, device=case.device).to(dtype) for each in input_shapes(case)]
     return [tensor.requires_grad_(learned) for tensor in tensors]
 
 
 def prepare(case: OperatorCase, method: Method, pass_: Pass) -> Step:
-    """A function that does one forward pass, or one forward and backward pass; gradients are let go."""
+    """Return a function that runs a forward pass, or forward and backward, and discards the gradients."""
     learned = pass_ == "training"
     tensors = inputs(case, learned=learned)
     run = partial(method.make(case), *tensors, scale=case.d**-0.5)
@@ -88,7 +88,7 @@ def _training(run: Callable[[], Tensor], tensors: list[Tensor], upstream: Tensor
 
 
 def bind_operator(case: OperatorCase, *, kernel: str | None) -> Callable[..., Tensor]:
-    """The public operator with a kernel by its name, or with the one that it chooses."""
+    """Return the public operator with the named kernel; None lets the operator choose."""
     if case.op == "knn":
         topk = case.keys or case.n
         return lambda q, k, v, *, scale: ops.knn_attention(q, k, v, topk=topk, scale=scale, kernel=kernel)
@@ -100,7 +100,7 @@ def bind_operator(case: OperatorCase, *, kernel: str | None) -> Callable[..., Te
 
 
 def explain_kernels(case: OperatorCase, pass_: Pass) -> list[tuple[str, str | None]]:
-    """Each kernel of the operator with the sentence of its refusal, or None where it can run, in order."""
+    """Return each kernel in order of preference with the reason of its refusal, or None if it can run."""
     place = {"dtype": getattr(torch, case.dtype), "device": case.device}
     tensors = [torch.zeros(each, **place).requires_grad_(pass_ == "training") for each in input_shapes(case)]
     scale = case.d**-0.5
@@ -115,7 +115,7 @@ def explain_kernels(case: OperatorCase, pass_: Pass) -> list[tuple[str, str | No
 
 
 def kernel(case: OperatorCase, name: str) -> Method:
-    """A kernel as a contender; it refuses in its own sentence."""
+    """Return the named kernel as a method; it refuses with its own reason."""
 
     def refuse(case: OperatorCase, pass_: Pass) -> str | None:
         return dict(explain_kernels(case, pass_))[name]
@@ -124,12 +124,12 @@ def kernel(case: OperatorCase, name: str) -> Method:
 
 
 def chosen(case: OperatorCase, pass_: Pass) -> str:
-    """The kernel that the operator takes when none is named."""
+    """Return the name of the kernel that the operator chooses by default."""
     return next(name for name, refusal in explain_kernels(case, pass_) if refusal is None)
 
 
 def baselines(case: OperatorCase) -> list[Method]:
-    """What the operator is held against, by PyTorch's operators alone."""
+    """Return the baselines of the operator, which use only PyTorch's operators."""
     half_on_gpu = case.device == "cuda" and case.dtype == "bfloat16"
     fused = _method("flash", "softmax", flash) if half_on_gpu else _method("sdpa", "softmax", sdpa)
     if case.op == "knn":
@@ -152,7 +152,7 @@ def _method(
     run: Callable[..., Tensor],
     refuse: Callable[[OperatorCase, Pass], str | None] = lambda _case, _pass: None,
 ) -> Method:
-    """A baseline that is the same function whatever the case."""
+    """Create a baseline that uses the same function for all cases."""
     return Method(name, "baseline", computes, lambda _case: run, refuse)
 
 
@@ -167,11 +167,11 @@ def _no_flex(case: OperatorCase, pass_: Pass) -> str | None:
 
 
 SCORES_AT_ONCE = 5
-"""How many tensors of the scores' size the published arithmetic holds at its peak: scores, mask, indices, -inf..."""
+"""The number of score-sized tensors that the published arithmetic holds at its peak (scores, mask, indices...)."""
 
 
 def _no_memory(case: OperatorCase, _pass: Pass) -> str | None:
-    """Whether arithmetic that holds all scores fits into the memory that is free."""
+    """Refuse arithmetic that holds all scores if they do not fit into the free memory."""
     bytes_each = getattr(torch, case.dtype).itemsize
     needed, free = SCORES_AT_ONCE * bytes_each * case.b * case.h * case.n**2, free_memory(case.device)
     if free is not None and needed > free:

@@ -18,15 +18,15 @@ MODEL_PASSES = {"forward": "inference", "training": "training step"}
 WHAT = {
     "sdpa": "PyTorch's fused attention over all keys, `scaled_dot_product_attention`; for KV attention with the keys "
     "as queries",
-    "flash": "the same, held to PyTorch's flash attention",
-    "published": "the arithmetic of the publications, PyTorch's operators one by one; for k-NN attention that of the "
+    "flash": "the same with PyTorch's flash backend only",
+    "published": "the arithmetic of the publications with single PyTorch operators; for k-NN attention that of the "
     "released code: all scores, int64 indices of the k largest, a float mask, a tensor of -inf",
     "flex": "PyTorch's FlexAttention, compiled. It cannot express k-NN attention: its functions see one score, not the "
-    "row among which the best are to be found",
-    "copy": "no attention: the operator's inputs read once and its outputs written once, into memory kept from run to "
-    "run; forward and backward: k, v in and y out, then k, v and the gradient of y in and two gradients out",
-    "copy_new": "the same into new memory, which is what an operator has to do that returns a tensor",
-    "dense": "the model as timm or fewpairs builds it, with its own softmax attention and PyTorch's fused attention",
+    "row from which the best are selected",
+    "copy": "no attention: reads the operator's inputs once and writes its outputs once, into reused "
+    "memory; forward and backward: k, v in and y out, then k, v and the gradient of y in and two gradients out",
+    "copy_new": "the same into new memory, as every operator that returns a tensor must do",
+    "dense": "the model as timm or fewpairs builds it, with softmax attention by PyTorch's fused operator",
 }
 
 PAGE = """# Benchmark: {title}
@@ -45,7 +45,7 @@ Python {python}.{interrupted}
 
 
 def write_page(results: Results, page: Path, *, title: str, command: str, figure: str | None) -> None:
-    """Markdown to `page`."""
+    """Write the results as Markdown to `page`."""
     measured = results.of("measured")
     first = results.records[0]
     about = first["environment"]
@@ -72,19 +72,19 @@ def write_page(results: Results, page: Path, *, title: str, command: str, figure
 
 
 def machine(about: Record) -> str:
-    """The device that computed, and the threads."""
+    """Describe the device and the threads."""
     threads = about["torch_threads"]
     host = f"{about['processor']}, {about['cores']} cores, {threads} thread{'s' if threads != 1 else ''}"
     return ", ".join([*about["cuda_devices"], host])
 
 
 def goal_rows(goals: list[Record]) -> list[tuple[str, str, str, str, str]]:
-    """Case, pass, goal, what was reached and the verdict, in words."""
+    """Return case, pass, goal, reached value and verdict of each goal as text."""
     return [(goal["case"], _pass_of(goal), goal["goal"], _reached(goal), verdict(goal)) for goal in goals]
 
 
 def time_rows(measured: list[Record]) -> list[tuple[str, ...]]:
-    """Case, pass, contender, median and quartiles, ratio, verdict, rounds, peak; a line each."""
+    """Return one row per measurement: case, pass, contender, median and quartiles, ratio, verdict, rounds, peak."""
     rows = []
     for group in group_by_pass(measured):
         present = [record["contender"] for record in group]
@@ -148,11 +148,11 @@ def _left(results: Results) -> str:
 
 def _how(measured: list[Record]) -> str:
     lines = [
-        "- In each round every contender runs once, in an order drawn anew; two runs each warm up. Medians over "
-        "rounds; ratios are of medians, with bootstrap intervals over rounds at 95 %.",
-        "- *Faster* and *slower* are said only where the interval of the ratio leaves out 1 and the intervals of the "
+        "- In each round every contender runs once, in random order, after two warm-up runs each. Medians are over "
+        "rounds; ratios are of medians, with 95 % bootstrap intervals over rounds.",
+        "- *Faster* and *slower* are stated only if the interval of the ratio excludes 1 and the intervals of the "
         "two medians do not overlap.",
-        "- Before a case was timed, each contender's output and gradients were held against float64: at most twice the "
+        "- Before timing, the output and gradients of each contender were compared with float64: at most twice the "
         "error of plain PyTorch in the same dtype (docs/bench.md).",
     ]
     clocks = dict.fromkeys(record["clock"] for record in measured if "clock" in record)

@@ -1,7 +1,7 @@
-"""Peak memory: of the GPU by PyTorch's own account; of a CPU by the growth of a fresh process's resident set.
+"""Peak memory: on a GPU from PyTorch's statistics; on a CPU from the growth of the resident set of a new process.
 
-The process that is forked for each measurement has imported everything and computed nothing: no thread pool and no
-freed memory of another contender is in it.
+Each measurement forks a process that has imported all modules and computed nothing, so that it contains no thread pool
+and no freed memory of other contenders.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from fewpairs.bench.timing import failure_reason
 from fewpairs.errors import FewpairsError
 
 METHODS = {
-    "cpu": "the largest resident set of a fresh process during one run, less what it held just before",
-    "cuda": "torch.cuda.max_memory_allocated during one run, less what was allocated just before",
+    "cpu": "the peak resident set of a new process during one run, minus that just before",
+    "cuda": "torch.cuda.max_memory_allocated during one run, minus the allocation just before",
 }
 
 
 class MemoryNotMeasured(FewpairsError):  # noqa: N818  (the name reads as what happened)
-    """A measurement of memory gave no number; the text says why."""
+    """Memory could not be measured; the message says why."""
 
 
 class PeakMemory:
-    """Measures contenders, one at a time; a context, at whose end the helping process ends."""
+    """A context that measures contenders one at a time, and ends its helper process on exit."""
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
@@ -47,10 +47,10 @@ class PeakMemory:
             self._server.communicate()
 
     def measure(self, case: Case, one: Contender, pass_: Pass) -> int:
-        """Bytes that one run holds at its peak beyond inputs, weights and what else was there before.
+        """Return the peak memory of one run in bytes, beyond inputs, weights and other earlier memory.
 
         Raises:
-            MemoryNotMeasured: there is no such number here.
+            MemoryNotMeasured: memory cannot be measured here.
         """
         if case.device == "cuda":
             try:
@@ -67,7 +67,7 @@ class PeakMemory:
             answer = {}
         if "peak" not in answer:
             raise MemoryNotMeasured(
-                answer.get("why", "the process that measures it was ended, as when memory runs out")
+                answer.get("why", "the process that measures it was ended, probably because memory ran out")
             )
         return int(answer["peak"])
 

@@ -1,4 +1,4 @@
-"""Time and peak memory against n, both axes logarithmic, with the size from which on a kernel is the faster one."""
+"""Log-log figure of time and peak memory against n, with the n at which a kernel becomes faster."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ KERNEL_COLOURS = ("#0072b2", "#009e73", "#cc79a7", "#9c6b00")
 TITLES = {"knn": "k-NN", "kv": "KV", "key_only": "key-only", "softmax": "softmax"}
 PASSES = {"forward": "forward", "training": "forward and backward"}
 MIN_PEAK = 2**20
-"""Bytes below which a growth of the resident set says nothing."""
+"""The peak in bytes below which growth of the resident set is noise."""
 
 Series = dict[str, dict[int, float]]
 
 
 def panels(measured: list[Record]) -> dict[str, tuple[Series, Series]]:
-    """By title: seconds an image and head, and peak bytes an image and head, by contender and n.
+    """Return by title the seconds, and the peak bytes, per image and head by contender and n.
 
-    An operator and pass have a panel each, k-NN attention one for each share of keys that are kept, about; none has one
-    that was measured at one n alone.
+    Each operator and pass has a panel, k-NN attention one per approximate fraction of kept keys. Measurements at a
+    single n have no panel.
     """
     found: dict[str, tuple[Series, Series]] = {}
     for record in measured:
@@ -41,7 +41,7 @@ def panels(measured: list[Record]) -> dict[str, tuple[Series, Series]]:
 
 
 def draw(measured: list[Record], *files: Path) -> bool:
-    """The figure to each of `files`, whose suffixes say the format; False where there is nothing to draw."""
+    """Draw the figure to each of `files`, whose suffixes give the formats; return False if there is no panel."""
     from matplotlib.figure import Figure
 
     from fewpairs.report.svg import drawing
@@ -56,8 +56,8 @@ def draw(measured: list[Record], *files: Path) -> bool:
             _lines(axes[0], times, 1e3, _crossings(times))
             _lines(axes[1], peaks, 2**-20, {})
             axes[0].set_title(title)
-            axes[0].set_ylabel("ms an image and head")
-            axes[1].set_ylabel("peak memory, MiB an image and head")
+            axes[0].set_ylabel("ms per image and head")
+            axes[1].set_ylabel("peak memory, MiB per image and head")
             axes[0].legend(frameon=False, fontsize=8)
         for file in files:
             figure.savefig(file, dpi=150)
@@ -99,7 +99,7 @@ def _colour(name: str, names: list[str]) -> str:
 
 
 def _crossings(times: Series) -> dict[str, tuple[str, float | None]]:
-    """Of each kernel, where its medians and the baseline's cross: in words, and as an n to mark."""
+    """Describe where the medians of each kernel and the baseline cross, and return the n to mark."""
     base = next((name for name in BASELINES if name in times), None)
     found: dict[str, tuple[str, float | None]] = {}
     for name in times:

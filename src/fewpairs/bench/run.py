@@ -1,4 +1,4 @@
-"""The benchmark: case by case the check, then the race, then the memory; a result is kept as soon as it is known."""
+"""Runs benchmarks: for each case the check, the timed rounds and the memory; each result is saved at once."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ Checks = dict[str, CheckResult | None]
 
 @dataclass(frozen=True)
 class Options:
-    """How a selection is measured."""
+    """Options of a benchmark run."""
 
     passes: tuple[Pass, ...] = PASSES
     kernels: tuple[str, ...] = ()
-    """Kernels by name; none: the one that the operator chooses."""
+    """Names of kernels; if empty, the operator chooses."""
     against: tuple[str, ...] | None = None
-    """Baselines by name; None: those of the set."""
+    """Names of baselines; None takes those of the set."""
     rounds: int | None = None
     seconds: float = 10.0
     limit: float = 20.0
@@ -47,23 +47,23 @@ class Options:
 
 @dataclass
 class Results:
-    """What was measured, as records: `measured`, `left out`, `refused` and `goal`."""
+    """The records of a benchmark, of the kinds `measured`, `left out`, `refused` and `goal`."""
 
     records: list[Record] = field(default_factory=list)
     interrupted: bool = False
 
     def of(self, kind: str) -> list[Record]:
-        """The records of one kind."""
+        """Return the records of one kind."""
         return [record for record in self.records if record["kind"] == kind]
 
 
 def measure(selection: Selection, options: Options, file: Path | None = None) -> Results:
-    """Measures the selection; appends each record to `file`, a line each, as soon as it is there.
+    """Measure the selection, and append each record as a line to `file` at once.
 
-    An interruption (Ctrl-C) ends the measuring, and what was measured stays.
+    An interruption (Ctrl-C) ends the benchmark and keeps its records.
 
     Raises:
-        InputError: a kernel or baseline of no case; a device that is not here; a kernel named that refuses a case.
+        InputError: a kernel or baseline is unknown, a device is missing, or a named kernel refuses a case.
     """
     against = options.against if options.against is not None else selection.against
     check_names(selection.cases, options.kernels, against)
@@ -93,12 +93,12 @@ def _check_devices(cases: tuple[Case, ...]) -> None:
 
 
 class CannotRun(FewpairsError):  # noqa: N818  (the name reads as what happened)
-    """A contender cannot run on this machine; the text says why."""
+    """A contender cannot run on this machine; the message says why."""
 
 
 @dataclass
 class BenchmarkRun:
-    """The records so far, and how one case becomes more of them."""
+    """Runs cases one by one and collects their records."""
 
     options: Options
     against: tuple[str, ...] | None
@@ -107,7 +107,7 @@ class BenchmarkRun:
     file: Path | None
 
     def keep(self, record: Record) -> None:
-        """Into the list and the file."""
+        """Add a record to the list and to the file."""
         record = {**record, **self.about}
         self.results.records.append(record)
         if self.file is not None:
@@ -115,9 +115,9 @@ class BenchmarkRun:
                 out.write(json.dumps(record) + "\n")
 
     def run_case(self, case: Case, memory: PeakMemory) -> None:
-        """Check, race and memory of one case.
+        """Check the contenders of one case, and measure time and memory.
 
-        A kernel that fails the check refuses the whole case; a baseline that does is left out of it.
+        If a kernel fails the check, the whole case is refused; a baseline that fails is left out.
         """
         checks: Checks = {}
         absent: dict[str, str] = {}
@@ -143,11 +143,11 @@ class BenchmarkRun:
             self.run_pass(case, pass_, present, checks, memory)
 
     def check(self, one: Contender) -> CheckResult | None:
-        """Its check; a kernel that raises has failed it.
+        """Check a contender; any other exception counts as a failure.
 
         Raises:
-            CheckFailed: it computes something else, or nothing.
-            CannotRun: memory or PyTorch's compiler fails on it.
+            CheckFailed: its result is wrong, or it raises an exception.
+            CannotRun: memory or PyTorch's compiler is insufficient.
         """
         try:
             return one.check("training" in self.options.passes)
@@ -159,7 +159,7 @@ class BenchmarkRun:
             raise CheckFailed(f"{one.name}: {failure_reason(error)}") from error
 
     def run_pass(self, case: Case, pass_: Pass, present: list[Contender], checks: Checks, memory: PeakMemory) -> None:
-        """Time and memory of one pass; the memory of a contender that left the race is not measured either."""
+        """Measure time and memory of one pass; contenders without a time get no memory measurement."""
         run = self.time_case(case, pass_, present) if case.timed else RoundTimes({}, {})
         for name, why in run.left_out.items():
             self.left_out(case, pass_, name, why)
@@ -183,12 +183,12 @@ class BenchmarkRun:
             self.options.say(line(record))
 
     def time_case(self, case: Case, pass_: Pass, present: list[Contender]) -> RoundTimes:
-        """The interleaved rounds."""
+        """Time the contenders in interleaved rounds."""
         steps, asked = {one.name: one.prepare(pass_) for one in present}, self.options
         return time_rounds(steps, device=case.device, seconds=asked.seconds, rounds=asked.rounds, limit=asked.limit)
 
     def peak_memory(self, case: Case, pass_: Pass, one: Contender, memory: PeakMemory) -> Record:
-        """Peak bytes and how they were found; a sentence where they were not."""
+        """Measure peak bytes, and record the reason if that fails."""
         try:
             return {"peak_bytes": memory.measure(case, one, pass_), "peak_bytes_by": METHODS[case.device]}
         except MemoryNotMeasured as error:
@@ -196,13 +196,13 @@ class BenchmarkRun:
             return {"peak_bytes": None}
 
     def left_out(self, case: Case, pass_: Pass, name: str, why: str) -> None:
-        """A contender that did not take part, and the reason."""
+        """Record a contender that was left out, with the reason."""
         self.keep({"kind": "left out", **describe_case(case), "pass": pass_, "contender": name, "why": why})
         self.options.say(f"{case.name}, {pass_}: {name} is left out: {why}")
 
 
 def describe_case(case: Case) -> Record:
-    """A case as plain data."""
+    """Return a case as plain data."""
     common = {"case": case.name, "op": case.op, "dtype": case.dtype, "device": case.device}
     if isinstance(case, OperatorCase):
         shape = {"b": case.b, "h": case.h, "n": case.n, "d": case.d}
@@ -211,7 +211,7 @@ def describe_case(case: Case) -> Record:
 
 
 def line(record: Record) -> str:
-    """One measurement for the terminal."""
+    """Format one measurement for the terminal."""
     from fewpairs.numbers import duration, size
 
     parts = []
@@ -225,13 +225,13 @@ def line(record: Record) -> str:
 
 
 def ratio_text(ratio: Record) -> str:
-    """`0.82 x [0.80, 0.85] (faster)`."""
+    """Format a ratio as `0.82 x [0.80, 0.85] (faster)`."""
     interval = "" if ratio["low"] is None else f" [{ratio['low']:.3g}, {ratio['high']:.3g}]"
     return f"{ratio['value']:.3g} x{interval} ({ratio['verdict']})"
 
 
 def group_by_pass(records: list[Record]) -> Iterable[list[Record]]:
-    """The measurements of each case and pass together."""
+    """Group measurements by case and pass."""
     groups: dict[tuple[str, str], list[Record]] = {}
     for record in records:
         groups.setdefault((record["case"], record["pass"]), []).append(record)

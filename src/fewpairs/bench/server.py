@@ -1,6 +1,6 @@
-"""The helping process that measures memory on a CPU: one request a line in JSON from standard input, one answer a line.
+"""The helper process that measures memory on a CPU: it reads and answers one JSON request per line.
 
-python -m fewpairs.bench.server
+Start it with `python -m fewpairs.bench.server`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fewpairs.bench.timing import failure_reason
 
 
 def _peak_of_run(case: Case, name: str, pass_: Pass) -> int:
-    """A small run first, which loads libraries and their buffers; of a model a whole one, which makes its state."""
+    """Measure one run after a warm-up that loads libraries (small, for operators) or creates model state."""
     step = contender(case, name).prepare(pass_)
     if isinstance(case, OperatorCase):
         small = replace(case, b=1, h=1, n=min(64, case.n), topk=None if case.topk is None else min(8, case.n))
@@ -35,13 +35,13 @@ def _peak_of_run(case: Case, name: str, pass_: Pass) -> int:
 
 
 def answer(request: dict[str, Any]) -> dict[str, int | str]:
-    """The peak in bytes, or why there is none."""
+    """Return the peak in bytes, or the reason why there is none."""
     torch.set_num_threads(int(request["threads"]))
     case = parse_case(request["case"])
     pass_: Pass = "training" if request["pass"] == "training" else "forward"
     try:
         if case is None:
-            return {"why": f"{request['case']!r} is no case"}
+            return {"why": f"{request['case']!r} is not a case"}
         return {"peak": _peak_of_run(case, request["contender"], pass_)}
     except NotMeasurable as error:
         return {"why": str(error)}
@@ -50,7 +50,7 @@ def answer(request: dict[str, Any]) -> dict[str, int | str]:
 
 
 def serve() -> None:
-    """Answers requests from standard input, each in a child of this process."""
+    """Answer requests from standard input, each in a forked child process."""
     import fewpairs.models  # noqa: F401  (imported once, for all children)
 
     for line in sys.stdin:
@@ -69,7 +69,7 @@ def serve() -> None:
         try:
             sys.stdout.write((text or "{}") + "\n")
             sys.stdout.flush()
-        except BrokenPipeError:  # nobody is left who asked
+        except BrokenPipeError:  # the parent has ended
             os._exit(1)
 
 

@@ -1,4 +1,4 @@
-"""The named sets of cases, and the goals that a set is to show, as data."""
+"""Named sets of benchmark cases with their goals."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Quantity = Literal["time", "speed", "memory", "growth"]
 
 @dataclass(frozen=True)
 class Goal:
-    """What a measurement is to show.
+    """A target for a measurement.
 
     `time`: our time over that of `against` is at most `bound`. `speed`: `against`'s time over ours is at least `bound`.
-    `memory`: our peak is at most `bound` bytes. `growth`: from the case to `until`, the exponent of our peak as a power
-    of n is at most `bound` (1 is linear).
+    `memory`: our peak is at most `bound` bytes. `growth`: from the case to `until`, our peak grows as a power of n with
+    an exponent of at most `bound` (1 is linear).
     """
 
     case: str
@@ -38,7 +38,7 @@ class Goal:
 
     @property
     def text(self) -> str:
-        """The bound in words."""
+        """The goal as text."""
         if self.quantity == "time":
             return f"at most {self.bound:g} x the time of {self.against}"
         if self.quantity == "speed":
@@ -50,13 +50,13 @@ class Goal:
 
 @dataclass(frozen=True)
 class CaseSet:
-    """Cases under one name."""
+    """A set of cases."""
 
     summary: str
     cases: tuple[Case, ...]
     goals: tuple[Goal, ...] = ()
     against: tuple[str, ...] | None = None
-    """The baselines that take part; None: all that the operator has."""
+    """The baselines to run; None runs all of the operator."""
 
 
 def _knn(b: int, h: int, n: int, topk: int | float, **options: Any) -> OperatorCase:
@@ -88,12 +88,12 @@ def _goals() -> CaseSet:
     }
     for model, bound in models.items():
         goals += [Goal(model.name, pass_, "speed", bound, "dense") for pass_ in ("forward", "training")]
-    summary = "what the kernels of a CPU are to show: operators and whole models, with a bound each"
+    summary = "goals of the CPU kernels: operators and whole models, with one bound each"
     return CaseSet(summary, (*forward, large, *keys, linear, *models), tuple(goals))
 
 
 def _gpu() -> CaseSet:
-    """65,536 tokens a batch where time is measured; a batch of 16 where memory is, so that n alone changes."""
+    """Use 65,536 tokens per batch to measure time, and a batch of 16 for memory, so that only n changes."""
     batches = {197: 256, 512: 128, 1024: 64, 2048: 32, 4096: 16}
     place: dict[str, Any] = {"dtype": "bfloat16", "device": "cuda"}
     timed = [_knn(b, 6, n, n // share, **place) for (n, b), share in product(batches.items(), (2, 16))]
@@ -108,7 +108,7 @@ def _gpu() -> CaseSet:
         goals.append(Goal(first, pass_, "growth", 1.1, until=last))
     known = {case.name for case in timed}
     cases = (*timed, *(case for case in measured if case.name not in known))
-    summary = "k-NN attention on a GPU in bfloat16, from 197 to 4,096 tokens, with a bound each; needs CUDA"
+    summary = "k-NN attention on a GPU in bfloat16, from 197 to 4,096 tokens, with one bound each; needs CUDA"
     return CaseSet(summary, cases, tuple(goals))
 
 
@@ -127,16 +127,14 @@ def _published() -> CaseSet:
     timed = ((32, 3, 197, 100), (1, 6, 196, 98), (1, 6, 784, 256), (1, 6, 3136, 256), (1, 1, 16384, 256))
     cases = [_knn(*shape) for shape in timed]
     cases += [_knn(1, 6, n, 256, timed=False) for n in (8192, 16384)]
-    summary = (
-        "k-NN attention from 196 to 16,384 tokens against the published arithmetic; with --kernels bounded the study"
-    )
+    summary = "k-NN attention from 196 to 16,384 tokens against the published arithmetic (see --kernels bounded)"
     return CaseSet(summary, tuple(cases), against=("sdpa", "published"))
 
 
 def _quick() -> CaseSet:
     cases = (_knn(2, 6, 197, 100), _knn(1, 6, 1024, 64), OperatorCase("kv", 1, 6, 1024, 64))
     more = (OperatorCase("key_only", 1, 1, 16384, 64), OperatorCase("softmax", 2, 6, 197, 64))
-    summary = "each operator at a small shape, in less than a minute: what runs when no case is named"
+    summary = "each operator at a small shape, in less than a minute; the default set"
     return CaseSet(summary, (*cases, *more), against=("sdpa", "flash", "published", "copy"))
 
 
@@ -151,7 +149,7 @@ SETS: dict[str, CaseSet] = {
 
 @dataclass(frozen=True)
 class Selection:
-    """What one call measures."""
+    """The cases and goals of one benchmark run."""
 
     title: str
     cases: tuple[Case, ...]
@@ -160,10 +158,10 @@ class Selection:
 
 
 def select(names: Iterable[str], ops: Iterable[str] = ()) -> Selection:
-    """The cases of sets, of patterns (`knn-*`) over all sets, and of cases by name; of the operators `ops` alone.
+    """Select cases by set, by pattern (`knn-*`) over all sets, or by name; `ops` restricts the operators.
 
     Raises:
-        InputError: a name is none of these, or nothing is left.
+        InputError: a name is unknown, or the selection is empty.
     """
     names, ops = list(names) or ["quick"], set(ops)
     cases: dict[str, Case] = {}
@@ -182,8 +180,8 @@ def select(names: Iterable[str], ops: Iterable[str] = ()) -> Selection:
         else:
             known = [*SETS, *everything]
             raise InputError(
-                f"{name!r} is no set and no case; {nearest(name, known).partition('known: ')[0]}"
-                "`fewpairs bench --list` shows them, and any shape has a name, such as knn-b8-h6-n197-d64-k100"
+                f"{name!r} is neither a set nor a case; {nearest(name, known).partition('known: ')[0]}"
+                "`fewpairs bench --list` lists them, and any shape has a name, such as knn-b8-h6-n197-d64-k100"
             )
         cases |= {case.name: case for case in found if not ops or case.op in ops}
     if not cases:
@@ -195,7 +193,7 @@ def select(names: Iterable[str], ops: Iterable[str] = ()) -> Selection:
 
 
 def convert_selection(selection: Selection, dtype: str | None, device: str | None) -> Selection:
-    """The same cases in another dtype or on another device; goals hold for a case as it stands, and only then."""
+    """Return the cases with another dtype or device; the goals of changed cases are dropped."""
     from fewpairs.bench.cases import convert_case
 
     cases = tuple(convert_case(case, dtype, device) for case in selection.cases)

@@ -1,7 +1,7 @@
-"""From the times of interleaved rounds to medians, ratios, their intervals, and a verdict that they bear.
+"""Medians and ratios of interleaved rounds, with confidence intervals and verdicts.
 
-Intervals are percentile bootstraps over rounds, at 95 %. A round is drawn whole, with the time of every contender in
-it, so that a slow spell of the machine meets both sides of a ratio.
+Intervals are 95 % percentile bootstraps over rounds. A round is resampled with the times of all its contenders, so that
+a slow phase of the machine affects both sides of a ratio.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fewpairs.scoring.interval import percentiles
 
 MIN_ROUNDS = 5
-"""Rounds below which there is no interval, and so no verdict."""
+"""The minimum number of rounds for intervals and verdicts."""
 SAMPLES = 2000
 LEVEL = 0.95
 
@@ -25,7 +25,7 @@ FASTER, SLOWER, UNKNOWN = "faster", "slower", "no difference shown"
 
 @dataclass(frozen=True)
 class Spread:
-    """Of one contender's seconds: the median with its interval, and the quartiles of the rounds."""
+    """The median of one contender's seconds with its interval, and the quartiles over rounds."""
 
     median: float
     lower_quartile: float
@@ -36,7 +36,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Ratio:
-    """The ratio of two medians (below 1: the first takes less time), its interval, and what can be said of it."""
+    """The ratio of two medians (below 1: the first is faster), its interval and its verdict."""
 
     value: float
     low: float | None
@@ -47,9 +47,9 @@ class Ratio:
 def summarise(
     seconds: Mapping[str, Sequence[float]], bases: Sequence[str]
 ) -> tuple[dict[str, Spread], dict[str, dict[str, Ratio]]]:
-    """Spreads by contender, and ratios by contender and base; every contender has one time a round.
+    """Return spreads by contender, and ratios by contender and base, from one time per contender and round.
 
-    A base is left out of its own ratios.
+    A base has no ratio to itself.
     """
     names = list(seconds)
     times = np.array([seconds[name] for name in names], dtype=np.float64)
@@ -81,7 +81,7 @@ def _ratio(one: Spread, base: Spread, drawn: NDArray[np.float64] | None) -> Rati
 
 
 def verdict(one: Spread, base: Spread, low: float | None, high: float | None) -> str:
-    """ "faster" or "slower" only where both the ratio's interval leaves out 1 and the medians' do not overlap."""
+    """Return "faster" or "slower" only if the interval of the ratio excludes 1 and those of medians do not overlap."""
     if low is None or high is None or None in (one.low, one.high, base.low, base.high):
         return UNKNOWN
     if high < 1 and one.high < base.low:  # type: ignore[operator]  # none of them is None here
@@ -98,14 +98,14 @@ def _interval(drawn: NDArray[np.float64] | None) -> tuple[float | None, float | 
 
 
 def as_data(value: Spread | Ratio) -> dict[str, Any]:
-    """For JSON."""
+    """Return the fields for JSON."""
     return asdict(value)
 
 
 def crossover(ours: Mapping[int, float], base: Mapping[int, float]) -> float | None:
-    """The smallest size from which on `ours` stays below `base`, interpolated on both logarithms.
+    """Return the smallest size above which `ours` stays below `base`, interpolated on both logarithms.
 
-    The first common size where that holds from there on; None where it does not even at the last.
+    It is the first common size if that holds for all sizes, and None if it fails at the last.
     """
     sizes = sorted(set(ours) & set(base))
     gaps = [float(np.log(ours[n] / base[n])) for n in sizes]

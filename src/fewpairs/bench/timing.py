@@ -1,4 +1,4 @@
-"""The race: in every round each contender runs once, in an order drawn anew, so that drift meets all alike."""
+"""Timing in rounds: each contender runs once per round in random order, so that drift affects all equally."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Step = Callable[[], None]
 
 MAX_ROUNDS, MIN_ROUNDS = 200, 7
 MIN_SAMPLE = 0.005
-"""Seconds that a sample on a GPU lasts at least; a faster step is repeated within it."""
+"""The minimum duration of a sample on a GPU in seconds; faster steps are repeated."""
 
 CLOCKS = {
     "cpu": "time.perf_counter around each run",
@@ -26,7 +26,7 @@ CLOCKS = {
 
 @dataclass
 class RoundTimes:
-    """Seconds of each contender, one a round, and why others were left out."""
+    """The seconds of each contender per round, and the reasons why others were left out."""
 
     seconds: dict[str, list[float]]
     repeats: dict[str, int]
@@ -46,10 +46,10 @@ def time_rounds(
     limit: float = math.inf,
     seed: int = 0,
 ) -> RoundTimes:
-    """As many rounds as fit into `seconds` (7 to 200), or `rounds` of them.
+    """Time `rounds` rounds, or as many as fit into `seconds` (7 to 200).
 
-    Two runs of each contender warm up, of which the second is timed: one that takes longer than `limit` seconds then,
-    or that fails with an error of PyTorch's compiler, leaves the race.
+    Each contender has two warm-up runs, and the second is timed. A contender that then takes longer than `limit`
+    seconds, or that lacks memory or fails in PyTorch's compiler, is left out.
     """
     measure = _on_cuda if device == "cuda" else _on_cpu
     left_out: dict[str, str] = {}
@@ -82,14 +82,14 @@ def time_rounds(
 
 
 def is_unsupported(error: Exception) -> bool:
-    """Whether the error says that a contender cannot run here, so that it is left out; a mistake is not hidden so."""
+    """Whether the error means that a contender cannot run here; other errors are bugs and propagate."""
     kinds = (NotImplementedError, MemoryError, torch.OutOfMemoryError)
     compiler = type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))
     return isinstance(error, kinds) or compiler or "not enough memory" in str(error)
 
 
 def failure_reason(error: Exception) -> str:
-    """The first line of an error, as a reason."""
+    """Return the first line of an error as a reason."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "not enough memory" in str(error):
         return "there is not enough memory for it"
     text = str(error).strip().splitlines()

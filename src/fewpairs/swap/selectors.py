@@ -66,9 +66,7 @@ def _by_name(layers: Sequence[Layer], pattern: str) -> Selection:
         names = [layer.name for layer in layers]
         inside = pattern.rstrip(".") + ".*"
         if pattern and any(fnmatchcase(name, inside) for name in names):
-            raise InputError(
-                f"where: {pattern!r} is not an attention layer, but contains some; use {inside!r}"
-            )
+            raise InputError(f"where: {pattern!r} is not an attention layer, but contains some; use {inside!r}")
         raise InputError(f"where: no attention layer has the name {pattern!r}; {nearest(pattern, names)}")
     return Selection(matched, frozenset() if re.search(r"[*?\[]", pattern) else matched)
 
