@@ -21,7 +21,7 @@ SMALL = (CvTStage(16, 1, 1, 7, 4, 2), CvTStage(32, 2, 2), CvTStage(48, 3, 2))
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"topk": 0}, "topk=0 keeps no definite number"),
+        ({"topk": 0}, "topk=0 is out of range"),
         ({"topk": -3}, "topk=-3"),
         ({"topk": 1.5}, "topk=1.5"),
         ({"topk": 0.0}, "topk=0.0"),

@@ -171,7 +171,7 @@ def test_the_list_has_sets_cases_and_goals_and_measures_nothing(call: Call, tmp_
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["goalz"], "'goalz' is no set and no case; did you mean 'goals'"),
+        (["goalz"], "'goalz' is neither a set nor a case; did you mean 'goals'"),
         (["--op", "knm"], "did you mean 'knn'"),
         (["--op", "knn", "--shape", "1,2,3"], "'1,2,3' must be b,h,n,d: four numbers"),
         (["--op", "knn", "--shape", "1,2,30,8"], "knn needs the number of keys"),
@@ -183,7 +183,7 @@ def test_the_list_has_sets_cases_and_goals_and_measures_nothing(call: Call, tmp_
         ([KNN, "--dtype", "float16"], "dtype 'float16' is not measured"),
         ([KNN, "--kernels", "bonded"], "did you mean 'bounded'"),
         ([KNN, "--against", "spda"], "did you mean 'sdpa'"),
-        ([KV, "nosuchmodel-b1-224px-knn5", "--no-memory"], "'nosuchmodel' is no model of fewpairs or timm"),
+        ([KV, "nosuchmodel-b1-224px-knn5", "--no-memory"], "'nosuchmodel' is not a model of fewpairs or timm"),
     ],
 )
 def test_a_wrong_call_gives_one_message_and_status_2(

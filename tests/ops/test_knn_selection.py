@@ -105,7 +105,7 @@ def test_shares_by_hand() -> None:
 @pytest.mark.parametrize(
     ("topk", "message"),
     [
-        (0, "topk=0 keeps no definite number of keys; allowed: an int from 1"),
+        (0, "topk=0 is out of range of keys; allowed: an int from 1"),
         (-1, "topk=-1 keeps"),
         (0.0, "topk=0.0 keeps"),
         (-0.5, "topk=-0.5 keeps"),

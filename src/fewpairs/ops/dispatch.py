@@ -1,4 +1,4 @@
-"""Which kernel runs: each one that cannot says why in a sentence, and the first that does not refuse is taken.
+"""Selects kernels: a kernel that cannot run returns a reason, and the first that does not refuse runs.
 
 The choice depends on the arguments (device, dtype, shapes, need of a gradient) and on what is installed, nothing else.
 """
@@ -28,14 +28,14 @@ class KernelRefused(InputError):  # noqa: N818  (the name reads as the sentence 
 
 
 def never(*_args: Any, **_options: Any) -> None:
-    """The refusal function of a reference, which runs everything."""
+    """Return None: a reference runs all arguments."""
 
 
 def choose(kernels: Sequence[Kernel], wanted: str | None, *args: Any, **options: Any) -> Kernel:
-    """The first kernel that does not refuse, or the one named `wanted`.
+    """Return the first kernel that does not refuse, or the one named `wanted`.
 
     Raises:
-        KernelRefused: `wanted` refuses; the text is its own sentence.
+        KernelRefused: `wanted` refuses; the message is its reason.
         InputError: no kernel has the name `wanted`.
     """
     if wanted is None:
@@ -45,12 +45,12 @@ def choose(kernels: Sequence[Kernel], wanted: str | None, *args: Any, **options:
         raise InputError(f"kernel={wanted!r} does not exist; {nearest(wanted, named)}")
     reason = named[wanted].refuse(*args, **options)
     if reason is not None:
-        raise KernelRefused(f"kernel {wanted!r} refuses: {reason}; leave kernel=None to take one that can")
+        raise KernelRefused(f"kernel {wanted!r} refuses: {reason}; use kernel=None to choose one that can run")
     return named[wanted]
 
 
 def explain(kernels: Sequence[Kernel], *args: Any, **options: Any) -> list[tuple[str, str]]:
-    """One (name, sentence) for each kernel, in order of preference: chosen, able but not needed, or why it refuses."""
+    """Return (name, sentence) for each kernel, in order: chosen, able but not needed, or the refusal."""
     lines, chosen = [], False
     for kernel in kernels:
         reason = kernel.refuse(*args, **options)
@@ -63,14 +63,14 @@ def explain(kernels: Sequence[Kernel], *args: Any, **options: Any) -> list[tuple
 
 
 def refuse_export() -> str | None:
-    """Why an operator that is not PyTorch's own may not run, or None: a graph is being exported."""
+    """Return the reason why only PyTorch's own operators may run (a graph is being exported), or None."""
     if torch.compiler.is_exporting() or _is_tracing():
         return "an exported graph may hold only PyTorch's own operators"
     return None
 
 
 def readable(tensor: Tensor) -> bool:
-    """Whether the numbers in `tensor` can be looked at now: not on the meta device, nor while a graph is recorded."""
+    """Whether the values of `tensor` can be read: not on the meta device, nor while a graph is recorded."""
     if tensor.is_meta or torch.compiler.is_compiling() or _is_tracing():
         return False
     return not (tensor.is_cuda and torch.cuda.is_current_stream_capturing())

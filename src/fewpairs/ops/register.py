@@ -1,8 +1,8 @@
-"""How a kernel becomes a PyTorch operator with shapes and a derivative, so that `torch.compile` sees one node.
+"""Registers kernels as PyTorch operators with shapes and a derivative, so that `torch.compile` sees one node.
 
-The two schemas say what the derivative needs. An argument of the backward operator is the gradient of the first result
-(the first one), an argument or a result of the forward operator (the same name), or whether an argument needs a
-gradient (`bias_learns`). Its result `d_bias` is the gradient of the argument `bias`. Nothing else is kept.
+The two schemas define what the derivative needs. Each argument of the backward operator is the gradient of the first
+result (the first one), an argument or a result of the forward operator (the same name), or whether an argument needs a
+gradient (`bias_learns`). Its result `d_bias` is the gradient of the argument `bias`. No other tensors are kept.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ LEARNS = "_learns"
 
 
 class Operator(NamedTuple):
-    """One PyTorch operator: its schema, the function that computes it, and the one that makes empty results."""
+    """A PyTorch operator: its schema, the function that computes it, and one that allocates its results."""
 
     schema: str
     """`name(Tensor x, ...) -> (Tensor out, ...)`, without the namespace."""
     compute: Callable[..., Any]
     shapes: Callable[..., Any]
-    """Takes the same arguments; called for fake tensors and on the meta device."""
+    """A function of the same arguments, called for fake tensors and on the meta device."""
 
 
 def register(forward: Operator, backward: Operator, *, refusal: str, device: str = "default") -> None:
     """Define both operators in the namespace `fewpairs`; the first result of `forward` is differentiable, once.
 
     Args:
-        refusal: what the second derivative says, as "key-value attention in C++ has no second derivative; ...".
-        device: what `compute` runs on, as `torch.library.impl` names it.
+        refusal: the error message of the second derivative, such as "k-NN attention in C++ has no second derivative; ...".
+        device: the device type of `compute`, as in `torch.library.impl`.
     """
     for operator in (forward, backward):
         name, separator, rest = operator.schema.partition("(")
@@ -76,7 +76,7 @@ def register(forward: Operator, backward: Operator, *, refusal: str, device: str
 
 
 def lazy_function(module: str, name: str) -> Callable[..., Any]:
-    """The function `name` of `module`, which is imported when the function is first called."""
+    """Return a function that imports `module` on its first call and calls `name` in it."""
 
     def call(*arguments: Any) -> Any:
         return getattr(import_module(module), name)(*arguments)

@@ -1,12 +1,12 @@
-"""Key-only attention: no query and no pairs. Positions are weighed by their own keys, at linear cost.
+"""Key-only attention: positions are weighted by their own keys, without queries or pairs, at linear cost.
 
-    s_n = k_n . w                      saliency logits, one a head and position
-    c   = sum_n softmax_n(s)_n v_n     one value a head for the whole image
-    y_n = sigmoid(k_n) * c             each position's key decides how much of it enters there
+    s_n = k_n . w                      saliency logits, one per head and position
+    c   = sum_n softmax_n(s)_n v_n     one value per head for the whole image
+    y_n = sigmoid(k_n) * c             the key of each position gates that value
 
 A **reconstruction**: the paper (Li and Liu, "Rethinking Query-Key Pairwise Interactions in Vision Transformers",
-arXiv 2207.00188, LinGlo) names a saliency gate of linear cost, but none of its equations could be had. This is R1 of
-`docs/linglo.md`, where reasons and alternatives stand; `global_key_attention` is R2. Neither is the authors' code.
+arXiv 2207.00188, LinGlo) names a saliency gate of linear cost, but its equations were not available. This is R1 of
+`docs/linglo.md`, which explains reasons and alternatives; `global_key_attention` is R2. Neither is the authors' code.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ def key_only_attention(
     gate: Float[Tensor, "b h n d"] | None = None,
     kernel: str | None = None,
 ) -> Float[Tensor, "b h n d"]:
-    """Key-only attention (reconstruction R1), `[b h n d], [b h n d] -> [b h n d]`, in memory linear in n.
+    """Compute key-only attention (reconstruction R1), `[b h n d], [b h n d] -> [b h n d]`, in memory linear in n.
 
     Args:
-        saliency: one vector a head `[h d]`, whose product with a key is that position's logit; or the logits
-            themselves, one a head `[b h n]`, or one a channel `[b h n d]` (with `saliency=k` this is R1c).
-        mask: True where a position counts; the others get weight 0 (their own output means nothing). Where none counts
-            the output is zero.
-        gate: what stands in the keys' place before the sigmoid; the keys when None.
-        kernel: "native", "triton", "streaming" or "reference"; None takes the first that can run.
+        saliency: one vector per head `[h d]`, whose product with a key is the logit of that position; or the logits,
+            one per head `[b h n]` or one per channel `[b h n d]` (`saliency=k` is R1c).
+        mask: True for positions that count; others get weight 0 (their own output is undefined). If none counts, the
+            output is zero.
+        gate: the input of the sigmoid; the keys when None.
+        kernel: "native", "triton", "streaming" or "reference"; None chooses the first that can run.
 
     Raises:
-        InputError: shapes, dtypes or devices that do not fit; no position at all.
-        KernelRefused: the kernel asked for cannot run these arguments.
+        InputError: shapes, dtypes or devices do not fit, or there is no position.
+        KernelRefused: the named kernel cannot run these arguments.
     """
     mask = _checked(k, v, saliency, mask, gate)
     return choose(KERNELS, kernel, k, v, saliency, mask=mask, gate=gate).run(k, v, saliency, mask=mask, gate=gate)
@@ -68,10 +68,10 @@ def global_key_attention(
     gate: Float[Tensor, "b h n d"] | None = None,
     kernel: str | None = None,
 ) -> Float[Tensor, "b h n d"]:
-    """The alternative R2: a pooled *key* `g = sum_n softmax_n(s)_n k_n` is held against every key.
+    """Compute the alternative R2: a pooled *key* `g = sum_n softmax_n(s)_n k_n` is multiplied with every key.
 
-    `y_n = sigmoid(scale * k_n . g) v_n`: here the gate is the attention weight, and values stay where they are. `scale`
-    is `d ** -0.5` when None; the rest as in `key_only_attention`.
+    `y_n = sigmoid(scale * k_n . g) v_n`: the gate is the attention weight, and each value stays at its position.
+    `scale` is `d ** -0.5` when None; the other arguments are those of `key_only_attention`.
     """
     mask = _checked(k, v, saliency, mask, gate)
     scale = k.shape[-1] ** -0.5 if scale is None else scale
@@ -82,12 +82,12 @@ def global_key_attention(
 def saliency_weights(
     k: Float[Tensor, "b h n d"], saliency: Tensor, *, mask: Bool[Tensor, "#b #h n"] | None = None
 ) -> Float[Tensor, "b h n"]:
-    """What each position weighs in its head, `[b h n]`: sums to 1 over n; a mean over channels where these have own."""
+    """Return the weight of each position, `[b h n]`, summing to 1 over n; channel weights are averaged."""
     return reference.saliency_weights(k, saliency, _checked(k, k, saliency, mask, None)).mean(dim=-1)
 
 
 def _checked(k: Tensor, v: Tensor, saliency: Tensor, mask: Tensor | None, gate: Tensor | None) -> Tensor | None:
-    """The mask as `[b h n]`."""
+    """Check the arguments, and return the mask as `[b h n]`."""
     for name, tensor in (("k", k), ("v", v), *((("gate", gate),) if gate is not None else ())):
         if tensor.ndim != 4 or tensor.shape != k.shape:
             raise InputError(
@@ -101,10 +101,10 @@ def _checked(k: Tensor, v: Tensor, saliency: Tensor, mask: Tensor | None, gate: 
             )
     b, h, n, d = k.shape
     if n == 0:
-        raise InputError("k and v have no positions (n = 0), so there is nothing to weigh")
+        raise InputError("k and v have no positions (n = 0), so there is nothing to attend to")
     if tuple(saliency.shape) not in {(h, d), (b, h, n), (b, h, n, d)} or not saliency.is_floating_point():
         raise InputError(
-            f"saliency must be a vector a head [h d] = [{h} {d}], or logits [b h n] = [{b} {h} {n}] or [b h n d], of "
+            f"saliency must be a vector per head [h d] = [{h} {d}], or logits [b h n] = [{b} {h} {n}] or [b h n d], of "
             f"floating-point numbers; its shape is {list(saliency.shape)}, its dtype {saliency.dtype}"
         )
     if mask is None:

@@ -1,7 +1,7 @@
-"""Key-only attention on a CPU in C++: keys and values are read once, and the gate once more.
+"""Key-only attention on a CPU in C++, which reads keys and values once and the gate once more.
 
-The source is `csrc/key_only.cpp`; here it becomes two PyTorch operators with shapes and a derivative. Beside inputs and
-output, one vector and one number a head (one vector, where each channel has its own logits) are kept for the backward
+This module registers the source `csrc/key_only.cpp` as two PyTorch operators with shapes and a derivative. Beside
+inputs and output, one vector and one number per head (one vector, for logits per channel) are kept for the backward
 pass.
 """
 
@@ -22,7 +22,7 @@ from fewpairs.ops.register import Operator, register
 LIBRARY = native.Library("key_only", Path(__file__).parent / "csrc" / "key_only.cpp")
 DTYPES = (torch.float32, torch.bfloat16)
 KINDS = {2: 0, 3: 1, 4: 2}
-"""What the saliency is, by its dimensions, as the C++ source numbers it: a vector a head, logits, logits a channel."""
+"""Numbers the kinds of saliency by dimension as the C++ source does: vector per head, logits, channel logits."""
 
 
 class _Problem(ctypes.Structure):
@@ -43,7 +43,7 @@ class _Gradients(ctypes.Structure):
 
 
 def refuse_native(k: Tensor, v: Tensor, saliency: Tensor, **_options: Any) -> str | None:
-    """Why the C++ kernel cannot run these arguments, or None."""
+    """Return the reason why the C++ kernel cannot run these arguments, or None."""
     if k.device.type != "cpu":
         return f"it runs on a CPU, and the tensors are on {k.device}"
     if k.dtype not in DTYPES:
@@ -56,7 +56,7 @@ def refuse_native(k: Tensor, v: Tensor, saliency: Tensor, **_options: Any) -> st
 def key_only_attention(
     k: Tensor, v: Tensor, saliency: Tensor, *, mask: Tensor | None = None, gate: Tensor | None = None
 ) -> Tensor:
-    """See `reference.key_only_attention`; once differentiable."""
+    """Compute `reference.key_only_attention`; it is differentiable once."""
     keys = k if saliency.ndim == 2 or gate is None else None
     out: Tensor = torch.ops.fewpairs.key_only_native_forward(keys, v, saliency, mask, gate)[0]
     return out
@@ -137,7 +137,7 @@ register(
 
 
 class _Inputs:
-    """The inputs as the C++ source reads them; they live as long as this."""
+    """The inputs as the C++ source reads them; this object keeps them alive."""
 
     def __init__(self, k: Tensor | None, v: Tensor, saliency: Tensor, mask: Tensor | None, gate: Tensor | None) -> None:
         self.k, self.gate = (x if x is None else rows(x) for x in (k, gate))

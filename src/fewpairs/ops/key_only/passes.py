@@ -1,7 +1,7 @@
-"""The loops of key-only attention: some positions at a time, so that nothing but results is ever as long as the image.
+"""The loops of key-only attention over chunks of positions, which limit temporary memory to the size of a chunk.
 
-What `fewpairs.ops.key_only.streaming` registers as operators. The pooling keeps a running maximum, as the softmax of a
-stream does: no logarithm overflows, however many positions there are. All sums are in float32 or better.
+`fewpairs.ops.key_only.streaming` registers them as operators. The pooling is an online softmax with a running maximum,
+so that nothing overflows for any number of positions. All sums are in float32 or better.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 NUMBERS_AT_ONCE = {"cpu": 2**17, "cuda": 2**25}
-"""How many numbers of the values a stretch holds; some buffers of that size are alive while it is worked on."""
+"""The size of a chunk of values in numbers; several buffers of that size exist at a time."""
 
 
 def position_chunks(like: Tensor) -> Iterator[slice]:
-    """Slices that cover the positions of `[b h n d]` once."""
+    """Yield slices that cover the positions of `[b h n d]` once."""
     b, h, n, d = like.shape
     step = max(1, NUMBERS_AT_ONCE.get(like.device.type, NUMBERS_AT_ONCE["cuda"]) // max(1, b * h * d))
     for start in range(0, n, step):
@@ -24,12 +24,12 @@ def position_chunks(like: Tensor) -> Iterator[slice]:
 
 
 def sum_dtype(dtype: torch.dtype) -> torch.dtype:
-    """In which sums are formed."""
+    """Return the dtype in which sums are formed: float32 or better."""
     return torch.promote_types(dtype, torch.float32)
 
 
 def logits(keys: Tensor | None, saliency: Tensor, mask: Tensor | None, where: slice, wide: torch.dtype) -> Tensor:
-    """`[b h s 1]` or, where every channel has its own, `[b h s d]`, of the positions in `where`."""
+    """Return the logits of the positions in `where`: `[b h s 1]`, or `[b h s d]` for logits per channel."""
     if keys is not None:
         found = torch.matmul(keys[:, :, where].to(wide), saliency.to(wide).unsqueeze(-1))
     elif saliency.ndim == 3:
@@ -40,14 +40,14 @@ def logits(keys: Tensor | None, saliency: Tensor, mask: Tensor | None, where: sl
 
 
 def empty_pool(keys: Tensor | None, values: Tensor, saliency: Tensor) -> tuple[Tensor, Tensor]:
-    """Room for the results of `pool`."""
+    """Allocate the results of `pool`."""
     b, h, _, e = values.shape
     wide, own = sum_dtype(values.dtype), saliency.ndim == 4
     return values.new_empty((b, h, e), dtype=wide), values.new_empty((b, h, e if own else 1), dtype=wide)
 
 
 def pool(keys: Tensor | None, values: Tensor, saliency: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The weighed mean of the values `[b h e]`, and the logarithm of the weights' sum `[b h 1]` or `[b h e]`."""
+    """Return the weighted mean of the values `[b h e]` and the log-sum-exp of the logits, `[b h 1]` or `[b h e]`."""
     pooled, log_sum = empty_pool(keys, values, saliency)
     wide = pooled.dtype
     highest = torch.full_like(log_sum, -torch.inf)
@@ -78,7 +78,7 @@ def pool_backward(
     pooled: Tensor,
     log_sum: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of keys, values and saliency of `pool`."""
+    """Return the gradients of `pool` for keys, values and saliency."""
     d_keys, d_values, d_saliency = empty_pool_gradients(keys, values, saliency)
     wide = pooled.dtype
     grad, shift = grad.to(wide), log_sum.masked_fill(log_sum == -torch.inf, 0.0).unsqueeze(-2)
@@ -103,13 +103,13 @@ def pool_backward(
 
 
 def empty_pool_gradients(keys: Tensor | None, values: Tensor, saliency: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Room for the results of `unpool`; without keys there is nothing in theirs."""
+    """Allocate the results of `pool_backward`; the gradient of absent keys is empty."""
     d_keys = values.new_empty(0) if keys is None else torch.empty_like(keys)
     return d_keys, torch.empty_like(values), torch.empty_like(saliency)
 
 
 def apply_gate(gate: Tensor, pooled: Tensor) -> Tensor:
-    """`sigmoid(gate) * pooled`, `[b h n d]`, in the gate's dtype and with no other tensor of its length."""
+    """Return `sigmoid(gate) * pooled`, `[b h n d]`, in the gate's dtype, without other tensors of that size."""
     out = torch.empty_like(gate)
     for where in position_chunks(gate):
         out[:, :, where] = torch.sigmoid(gate[:, :, where].to(pooled.dtype)) * pooled.unsqueeze(-2)
@@ -117,7 +117,7 @@ def apply_gate(gate: Tensor, pooled: Tensor) -> Tensor:
 
 
 def apply_gate_backward(grad: Tensor, gate: Tensor, pooled: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients of gate and pooled value of `let_through`."""
+    """Return the gradients of `apply_gate` for gate and pooled value."""
     d_gate, d_pooled = torch.empty_like(gate), torch.zeros_like(pooled)
     for where in position_chunks(gate):
         opened, passed = torch.sigmoid(gate[:, :, where].to(pooled.dtype)), grad[:, :, where].to(pooled.dtype)

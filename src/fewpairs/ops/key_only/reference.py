@@ -8,9 +8,9 @@ from torch import Tensor
 
 
 def saliency_weights(k: Tensor, saliency: Tensor, mask: Tensor | None) -> Tensor:
-    """`[b h n 1]`, or `[b h n d]` where every channel has its own; each sums to 1 over n, in float32 or better.
+    """Return `[b h n 1]`, or `[b h n d]` for logits per channel; they sum to 1 over n, in float32 or better.
 
-    Where the mask leaves no position they are 0.
+    If the mask leaves no position, they are 0.
     """
     wide = torch.promote_types(k.dtype, torch.float32)
     if saliency.ndim == 2:
@@ -24,7 +24,7 @@ def saliency_weights(k: Tensor, saliency: Tensor, mask: Tensor | None) -> Tensor
 
 
 def saliency_pool(k: Tensor, v: Tensor, saliency: Tensor, *, mask: Tensor | None) -> Tensor:
-    """`[b h e]`, in float32 or better: the values' mean, weighed by saliency."""
+    """Return the saliency-weighted mean of the values, `[b h e]`, in float32 or better."""
     weights = saliency_weights(k, saliency, mask)
     return (weights * v.to(weights.dtype)).sum(dim=-2)
 
@@ -32,7 +32,7 @@ def saliency_pool(k: Tensor, v: Tensor, saliency: Tensor, *, mask: Tensor | None
 def key_only_attention(
     k: Tensor, v: Tensor, saliency: Tensor, *, mask: Tensor | None = None, gate: Tensor | None = None
 ) -> Tensor:
-    """`[b h n d]`: one pooled value a head, let through by each position's own gate."""
+    """Return `[b h n d]`: one pooled value per head, multiplied by the gate of each position."""
     pooled = saliency_pool(k, v, saliency, mask=mask).unsqueeze(-2)
     return (torch.sigmoid((k if gate is None else gate).to(pooled.dtype)) * pooled).to(v.dtype)
 
@@ -46,7 +46,7 @@ def global_key_attention(
     mask: Tensor | None = None,
     gate: Tensor | None = None,
 ) -> Tensor:
-    """`[b h n d]`: each value, let through as far as its key agrees with the pooled key."""
+    """Return `[b h n d]`: each value times the sigmoid of its key's product with the pooled key."""
     pooled = saliency_pool(k, k, saliency, mask=mask)
     seen = (k if gate is None else gate).to(pooled.dtype)
     agreement = einsum(seen, pooled, "b h n d, b h d -> b h n") * scale

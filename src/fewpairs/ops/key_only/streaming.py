@@ -1,6 +1,6 @@
-"""Key-only attention in one stream over the positions, as PyTorch operators around the loops of `passes`.
+"""Key-only attention in one pass over the positions, as PyTorch operators around the loops of `passes`.
 
-`torch.compile` sees two nodes and never the loops. Beside inputs and output, one vector and one number a head are kept
+`torch.compile` sees two nodes and not the loops. Beside inputs and output, one vector and one number per head are kept
 for the backward pass.
 """
 
@@ -18,12 +18,12 @@ from fewpairs.ops.register import Operator, register
 
 
 def refuse_streaming(k: Tensor, v: Tensor, saliency: Tensor, **_options: Any) -> str | None:
-    """Why the stream cannot run these arguments, or None."""
+    """Return the reason why this kernel cannot run these arguments, or None."""
     return refuse_export()
 
 
 def pool(k: Tensor, v: Tensor, saliency: Tensor, *, mask: Tensor | None) -> Tensor:
-    """See `reference.saliency_pool`."""
+    """Compute `reference.saliency_pool`."""
     keys = k if saliency.ndim == 2 else None
     pooled: Tensor = torch.ops.fewpairs.saliency_pool(keys, v, saliency, mask)[0]
     return pooled
@@ -32,7 +32,7 @@ def pool(k: Tensor, v: Tensor, saliency: Tensor, *, mask: Tensor | None) -> Tens
 def key_only_attention(
     k: Tensor, v: Tensor, saliency: Tensor, *, mask: Tensor | None = None, gate: Tensor | None = None
 ) -> Tensor:
-    """See `reference.key_only_attention`; once differentiable."""
+    """Compute `reference.key_only_attention`; it is differentiable once."""
     out: Tensor = torch.ops.fewpairs.saliency_gate(k if gate is None else gate, pool(k, v, saliency, mask=mask))
     return out
 
@@ -40,7 +40,7 @@ def key_only_attention(
 def global_key_attention(
     k: Tensor, v: Tensor, saliency: Tensor, *, scale: float, mask: Tensor | None = None, gate: Tensor | None = None
 ) -> Tensor:
-    """See `reference.global_key_attention`; once differentiable."""
+    """Compute `reference.global_key_attention`; it is differentiable once."""
     pooled = pool(k, k, saliency, mask=mask)
     sum_dtype = torch.amp.is_autocast_available(k.device.type)
     with torch.autocast(k.device.type, enabled=False) if sum_dtype else nullcontext():

@@ -1,6 +1,6 @@
 """Key-only attention on GPUs: Triton kernels as PyTorch operators (see `triton_kernels`), imported when the first runs.
 
-Beside inputs and output, one vector and one number a head are kept for the backward pass.
+Beside inputs and output, one vector and one number per head are kept for the backward pass.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ LAUNCH = "fewpairs.ops.key_only.triton_launch"
 def refuse_triton(
     k: Tensor, v: Tensor, saliency: Tensor, *, mask: Tensor | None = None, gate: Tensor | None = None
 ) -> str | None:
-    """Why the GPU kernels cannot run these arguments, or None."""
+    """Return the reason why the GPU kernels cannot run these arguments, or None."""
     if any(term is not None and term.device != k.device for term in (saliency, mask, gate)):
         return "saliency, mask and gate must be on the device of the keys"
     return refuse_arguments((k, v), (k.shape[3],))
@@ -27,7 +27,7 @@ def refuse_triton(
 def key_only_attention(
     k: Tensor, v: Tensor, saliency: Tensor, *, mask: Tensor | None = None, gate: Tensor | None = None
 ) -> Tensor:
-    """See `reference.key_only_attention`; once differentiable."""
+    """Compute `reference.key_only_attention`; it is differentiable once."""
     out: Tensor = torch.ops.fewpairs.key_only_triton_forward(k, v, saliency, mask, gate)[0]
     return out
 

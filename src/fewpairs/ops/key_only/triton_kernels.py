@@ -1,8 +1,8 @@
-"""Key-only attention by Triton. Forward: `pool` takes a share of the positions of a head and leaves a maximum, a sum
-and a weighted sum of the values; `combine` joins the shares; `let_through` opens the gate. Backward: `gather_back`
-sums what the gate sends back to the pooled value, in shares; `spread_back` gives every position its gradients.
+"""Triton kernels of key-only attention. Forward: `pool` reduces a share of the positions of a head to a maximum, a sum
+and a weighted sum of the values; `combine` joins the shares; `apply_gate` multiplies by the gate. Backward:
+`pooled_gradient` sums the gradient of the pooled value over a share; `spread_gradients` computes all other gradients.
 
-Saliency has three forms, `FORM`: 0 a vector a head `[h d]`, 1 logits `[b h n]`, 2 logits of each channel `[b h n d]`.
+Saliency has three forms, `FORM`: 0 a vector per head `[h d]`, 1 logits `[b h n]`, 2 logits of each channel `[b h n d]`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def pool(
     k_image, k_head, k_row, v_image, v_head, v_row, s_image, s_head, s_row, m_image, m_head, m_row, width,
     D: tl.constexpr, ROWS: tl.constexpr, WIDE: tl.constexpr, FORM: tl.constexpr, MASK: tl.constexpr,
 ):  # fmt: skip
-    """Positions `share` at a time: maximum and sum of the weights `[.. WIDE]`, weighted sum of the values `[.. D]`."""
+    """Reduce `share` positions to maximum and sum of the weights `[.. WIDE]` and weighted sum of values `[.. D]`."""
     unit, part = tl.program_id(0) // shares, tl.program_id(0) % shares
     image, head = unit // heads, unit % heads
     k, v = head_base(k, image, head, k_image, k_head), head_base(v, image, head, v_image, v_head)
@@ -75,7 +75,7 @@ def combine(
     peaks, totals, sums, pooled, log_sum, shares, width, kept,
     D: tl.constexpr, WIDE: tl.constexpr, SHARES: tl.constexpr,
 ):  # fmt: skip
-    """One head's pooled value, zero where nothing counts, and the logarithm of its weights' sum."""
+    """Compute the pooled value of one head (zero if no position counts) and the log-sum-exp of its logits."""
     unit = tl.program_id(0).to(tl.int64)
     part, line, wide = tl.arange(0, SHARES), tl.arange(0, D), tl.arange(0, WIDE)
     there = (part < shares)[:, None]
@@ -96,7 +96,7 @@ def combine(
 @triton.jit
 @no_type_check
 def apply_gate(gate, pooled, out, heads, n, g_image, g_head, g_row, width, D: tl.constexpr, ROWS: tl.constexpr):
-    """`sigmoid(gate) * pooled`, `ROWS` positions of the contiguous output."""
+    """Compute `sigmoid(gate) * pooled` for `ROWS` positions of the contiguous output."""
     blocks = tl.cdiv(n, ROWS)
     unit, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
     rows, line = block * ROWS + tl.arange(0, ROWS), tl.arange(0, D)
@@ -112,7 +112,7 @@ def pooled_gradient(
     grad, gate, sums, heads, n, share, shares, y_image, y_head, y_row, g_image, g_head, g_row, width,
     D: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
-    """`sum_n sigmoid(gate_n) dY_n` over one share of the positions."""
+    """Compute `sum_n sigmoid(gate_n) dY_n` over one share of the positions."""
     unit, part = tl.program_id(0) // shares, tl.program_id(0) % shares
     image, head = unit // heads, unit % heads
     grad, gate = head_base(grad, image, head, y_image, y_head), head_base(gate, image, head, g_image, g_head)
@@ -135,7 +135,7 @@ def spread_gradients(
     D: tl.constexpr, ROWS: tl.constexpr, WIDE: tl.constexpr, FORM: tl.constexpr, MASK: tl.constexpr,
     GATE: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of one share of the positions; of a vector saliency, this share's part `[.. D]`."""
+    """Compute the gradients of one share of the positions, and its part `[.. D]` for a vector saliency."""
     unit, part = tl.program_id(0) // shares, tl.program_id(0) % shares
     image, head = unit // heads, unit % heads
     grad, gate = head_base(grad, image, head, y_image, y_head), head_base(gate, image, head, g_image, g_head)

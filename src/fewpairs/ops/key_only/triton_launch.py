@@ -1,4 +1,4 @@
-"""Which Triton kernels key-only attention launches, and with what blocks: what `key_only.gpu` registers."""
+"""Launches the Triton kernels of key-only attention; `fewpairs.ops.key_only.triton` registers these functions."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from fewpairs.ops.triton.launch import blocks, launch, padded, rows
 
 ROWS = 64
 PROGRAMS = 1024
-"""About how many programs fill a GPU: so many shares are the positions of all heads cut into."""
+"""The approximate number of programs that fill a GPU, and of shares into which all positions are divided."""
 SHARES = 64
 
 
 def shares(units: int, n: int) -> tuple[int, int]:
-    """How many positions of a head a program takes, a multiple of `ROWS`, and how many programs a head has."""
+    """Return the positions per program, a multiple of `ROWS`, and the programs per head."""
     wanted = max(1, min(SHARES, blocks(PROGRAMS, max(1, units)), blocks(n, 4 * ROWS)))
     share = blocks(blocks(n, wanted), ROWS) * ROWS
     return share, blocks(n, share)
 
 
 def _saliency(saliency: Tensor) -> tuple[Tensor, list[int], int]:
-    """Saliency as kernels take it: data, strides of image, head and position, form."""
+    """Return saliency as kernel arguments: data, strides of image, head and position, form."""
     if saliency.ndim == 2:
         saliency = rows(saliency)
         return saliency, [0, saliency.stride(0), 0], 0
@@ -42,7 +42,7 @@ def _mask(mask: Tensor | None, stand_in: Tensor) -> tuple[Tensor, list[int], boo
 def forward(
     k: Tensor, v: Tensor, saliency: Tensor, mask: Tensor | None, gate: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """See `fewpairs.ops.key_only.triton_shapes.empty_results`."""
+    """Return the results of `fewpairs.ops.key_only.triton_shapes.empty_results`."""
     b, h, n, d = k.shape
     out, pooled, log_sum = empty_results(k, v, saliency)
     k, v = rows(k), rows(v)
@@ -79,7 +79,7 @@ def backward(
     pooled: Tensor,
     log_sum: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """See `fewpairs.ops.key_only.triton_shapes.empty_gradients`."""
+    """Return the results of `fewpairs.ops.key_only.triton_shapes.empty_gradients`."""
     b, h, n, d = k.shape
     dk, dv, d_saliency, d_gate = empty_gradients(grad, k, v, saliency, mask, gate, pooled, log_sum)
     grad, k, v = rows(grad), rows(k), rows(v)

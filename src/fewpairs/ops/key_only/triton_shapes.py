@@ -1,4 +1,4 @@
-"""What the Triton kernels of key-only attention write, before it is written."""
+"""Empty results of the Triton kernels of key-only attention."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def empty_results(k: Tensor, v: Tensor, saliency: Tensor, *_options: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """Room for the output, the pooled value `[b h d]`, and the weights' log-sum `[b h 1]` or `[b h d]`."""
+    """Allocate the output, the pooled value `[b h d]`, and the log-sum-exp `[b h 1]` or `[b h d]`."""
     b, h, _, d = k.shape
     single = torch.float32
     return (
@@ -29,6 +29,6 @@ def empty_gradients(
     pooled: Tensor,
     log_sum: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Room for the gradients of keys, values, saliency and gate (of no elements where the keys are the gate)."""
+    """Allocate the gradients of keys, values, saliency and gate (empty if the keys are the gate)."""
     d_gate = k.new_empty(0) if gate is None else gate.new_empty(gate.shape)
     return k.new_empty(k.shape), v.new_empty(v.shape), saliency.new_empty(saliency.shape), d_gate

@@ -1,11 +1,11 @@
-"""k-NN attention: every query weighs only its best keys.
+"""k-NN attention: every query attends only to its best keys.
 
     S_nm = scale * q_n . k_m + bias_nm        T_n = the topk keys m of the largest S_nm
     Y_n = sum_{m in T_n} softmax_{m in T_n}(S_nm) v_m
 
-The choice is made for each image, head and query on its own, on the scores as the softmax would see them, and is not
-differentiated: a key that is left out gets no gradient from that query. With `metric="euclidean"` the keys are those
-nearest to the query, the largest S_nm - scale |k_m|^2 / 2; their weights are as before.
+Each image, head and query selects its keys by the scores that enter the softmax. The selection is not differentiated: a
+key that is not selected gets no gradient from that query. `metric="euclidean"` selects the keys nearest to the query,
+with the largest S_nm - scale |k_m|^2 / 2; the weights are the same.
 
 Source: Wang et al., KVT: k-NN Attention for Boosting Vision Transformers (arXiv 2106.00515).
 """
@@ -50,26 +50,26 @@ def knn_attention(
     metric: Metric = "dot",
     kernel: str | None = None,
 ) -> Tensor:
-    """k-NN attention, q `[b h n d]`, k `[b h m d]`, v `[b h m e]` -> `[b h n e]`.
+    """Compute k-NN attention, q `[b h n d]`, k `[b h m d]`, v `[b h m e]` -> `[b h n e]`.
 
-    Exactly `topk` keys are kept in each row, among equal scores those of the lower index; a row whose bias leaves fewer
-    keeps those that there are. A row with a logit of NaN or +inf is NaN, and no other row is. Values must be finite:
-    some kernels multiply those that are left out by zero.
+    Each row keeps exactly `topk` keys, among equal scores those with the lower index, or all that its bias leaves if
+    these are fewer. Only rows with a logit of NaN or +inf are NaN. Values must be finite: some kernels multiply
+    unselected values by zero.
 
     Args:
-        topk: an int is a number of keys, clamped to m; a float in (0, 1] is the share of the m keys, rounded, at least
-            one key. So 1 is one key and 1.0 is all of them.
-        bias: `[b h n m]`, with 1 for b or h where it is shared. Numbers are added to the scaled scores before the keys
-            are chosen; booleans keep the pairs that are True.
+        topk: an int is the number of keys, clamped to m; a float in (0, 1] is the fraction of the m keys, rounded, at
+            least one. So 1 means one key and 1.0 all keys.
+        bias: `[b h n m]`, with 1 for shared b or h. Numbers are added to the scaled scores before the selection;
+            booleans keep the pairs that are True.
         scale: factor of q . k; `d ** -0.5` when None.
-        metric: keys are chosen by their scores ("dot"), or by their distance from the query ("euclidean").
-        kernel: "native", "triton", "bounded", "masked", "gathered" or "reference"; None takes the first that can run.
+        metric: "dot" selects keys by score, "euclidean" by distance from the query.
+        kernel: "native", "triton", "bounded", "masked", "gathered" or "reference"; None chooses the first that can run.
 
     Raises:
         InputError: `topk`, `scale` or `metric` is out of its range; shapes, dtypes or devices do not fit; the bias
-            leaves a row without any key (not looked at on the meta device or under `torch.compile`, where such a row
+            leaves a row without any key (not checked on the meta device or under `torch.compile`, where such a row
             gives zeros).
-        KernelRefused: the kernel asked for cannot run these arguments.
+        KernelRefused: the named kernel cannot run these arguments.
     """
     q, k, v = _autocast(q), _autocast(k), _autocast(v)
     inputs.check_heads(q, k, v)
@@ -86,7 +86,7 @@ def knn_attention(
 
 
 def _autocast(x: Tensor) -> Tensor:
-    """`x` in the dtype of the autocast region that the call stands in, as PyTorch's own attention would have it."""
+    """Cast `x` to the dtype of the current autocast region, as PyTorch's own attention does."""
     if not isinstance(x, Tensor) or x.is_meta or x.dtype not in (torch.float32, torch.float16, torch.bfloat16):
         return x
     return x.to(torch.get_autocast_dtype(x.device.type)) if torch.is_autocast_enabled(x.device.type) else x

@@ -1,9 +1,8 @@
-"""k-NN attention a block of query rows at a time: what `fewpairs.ops.knn.bounded` registers as operators.
+"""k-NN attention in blocks of query rows; `fewpairs.ops.knn.bounded` registers these functions as operators.
 
-The scores of a block are made, cut, weighed, multiplied with the values, and forgotten. Beside the output, three
-numbers a row are handed to the backward pass: where the row was cut (threshold and last key, see
-`fewpairs.ops.knn.selection`) and the logarithm of its softmax's sum. The backward pass makes the same scores again,
-block by block, and needs no top-k.
+For each block, scores and selection are computed, used to mix the values, and discarded. Beside the output, the
+backward pass receives three numbers per row: the cut (threshold and last key, see `fewpairs.ops.knn.selection`) and the
+log-sum-exp. It computes the same scores again, block by block, and needs no top-k.
 """
 
 from __future__ import annotations
@@ -17,16 +16,16 @@ from torch import Tensor
 from fewpairs.ops.knn.selection import Cut, inside, ranking, select
 
 SCORES_AT_ONCE = {"cpu": 2**21, "cuda": 2**25}
-"""How many scores a block holds: up to about 20 bytes each while the block is worked on."""
+"""The number of scores in a block; each needs up to about 20 bytes at a time."""
 
 Block = tuple[slice, slice, slice]
-"""Images, heads and query rows."""
+"""Slices of images, heads and query rows."""
 
 
 def blocks(b: int, h: int, n: int, m: int, scores: int) -> Iterator[Block]:
-    """Slices that cover `[b h n]` once, each of at most `scores` rows x keys, but of one row at least.
+    """Yield slices that cover `[b h n]` once, each with at most `scores` rows x keys, but at least one row.
 
-    A block spans several heads only where it holds whole heads, and several images only where it holds whole images.
+    A block spans several heads or images only if it contains them completely.
     """
     rows = max(1, min(n, scores // m))
     heads = max(1, min(h, scores // (rows * m))) if rows == n else 1
@@ -40,7 +39,7 @@ def blocks(b: int, h: int, n: int, m: int, scores: int) -> Iterator[Block]:
 def forward(
     q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, topk: int, scale: float, metric: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Output `[b h n e]`; then, `[b h n 1]` each, the cut's two parts and the logarithm of the softmax's sum."""
+    """Return the output `[b h n e]`, and as `[b h n 1]` each the two parts of the cut and the log-sum-exp."""
     out, threshold, last, log_sum = empty_results(q, k, v)
     q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
     with torch.autocast(q.device.type, enabled=False):
@@ -58,7 +57,7 @@ def forward(
 
 
 def empty_results(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Room for the results of `forward`."""
+    """Allocate the results of `forward`."""
     row = (*q.shape[:3], 1)
     return (
         q.new_empty((*q.shape[:3], v.shape[3])),
@@ -82,7 +81,7 @@ def backward(
     metric: str,
     bias_learns: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of q, k, v and the bias (of no elements where it does not learn)."""
+    """Return the gradients of q, k, v and the bias (empty if it needs none)."""
     dtype, sum_dtype = q.dtype, _sum_dtype(q.dtype)
     grad, q, k, v = grad.contiguous(), q.contiguous(), k.contiguous(), v.contiguous()
     dq, dk, dv = torch.empty_like(q), torch.zeros_like(k, dtype=sum_dtype), torch.zeros_like(v, dtype=sum_dtype)
@@ -108,7 +107,7 @@ def backward(
 
 
 def empty_gradients(q: Tensor, k: Tensor, v: Tensor, learned: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Room for the results of `backward`."""
+    """Allocate the results of `backward`."""
     dbias = q.new_empty(0, dtype=_sum_dtype(q.dtype)) if learned is None else learned.new_empty(learned.shape)
     return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape), dbias
 
@@ -119,13 +118,13 @@ def _plan(q: Tensor, k: Tensor) -> Iterator[Block]:
 
 
 def _part(bias: Tensor, block: Block) -> Tensor:
-    """The block's part of a bias `[#b #h n m]`, a view."""
+    """Return a view of the part of a bias `[#b #h n m]` for the block."""
     image, head, row = block
     return bias[image if bias.shape[0] > 1 else slice(None), head if bias.shape[1] > 1 else slice(None), row]
 
 
 def _scores(q: Tensor, k: Tensor, bias: Tensor | None, scale: float, block: Block) -> Tensor:
-    """The logits of one block, `[b h rows m]`, in the dtype of q: the same every time that they are made."""
+    """Compute the logits of one block, `[b h rows m]`, in the dtype of q; repeated calls give the same bits."""
     scores = (q @ k.mT).mul_(scale)
     if bias is None:
         return scores
@@ -134,24 +133,23 @@ def _scores(q: Tensor, k: Tensor, bias: Tensor | None, scale: float, block: Bloc
 
 
 def _sum_dtype(dtype: torch.dtype) -> torch.dtype:
-    """What sums and exponentials are taken in: float32 at least."""
+    """Return the dtype of sums and exponentials: float32 or better."""
     return torch.promote_types(dtype, torch.float32)
 
 
 def _row_max(scores: Tensor, stays: Tensor, metric: str) -> Tensor:
-    """The largest logit that each row keeps, `[.. n m] -> [.. n 1]`; 0 where it keeps none."""
-    if metric != "dot":  # by dot product the largest of all is always kept
+    """Return the largest kept logit of each row, `[.. n m] -> [.. n 1]`; 0 if the row keeps none."""
+    if metric != "dot":  # with metric="dot" the largest logit is always kept
         scores = scores.masked_fill(~stays, -torch.inf)
     highest = scores.amax(dim=-1, keepdim=True).to(_sum_dtype(scores.dtype))
     return highest.masked_fill_(highest == -torch.inf, 0.0)
 
 
 def _shifted_exp(scores: Tensor, less: Tensor, stays: Tensor) -> Tensor:
-    """exp(scores - less) where a key stays, else 0; `less` is at least the row's largest logit that is kept.
+    """Return exp(scores - less) for kept keys, else 0; `less` is at least the largest kept logit of the row.
 
-    A key that is left out may lie above `less`, and must not overflow before it is zero. Exponentials that are too
-    small to be normal numbers, as under a shift mask of -100, or that are 0, as of -inf, take a CPU many times as long;
-    so no weight that is kept is below 1e-35 of the largest.
+    A dropped key may have a score above `less` and must not overflow. Exponentials with subnormal results (such as
+    under a shift mask of -100) or of -inf are far slower on a CPU, so kept weights are 1e-35 of the largest or more.
     """
     raised = scores.to(_sum_dtype(scores.dtype)).sub_(less)
     return raised.clamp_(math.log(torch.finfo(raised.dtype).tiny) + 7, 0.0).exp_().mul_(stays)

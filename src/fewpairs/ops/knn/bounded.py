@@ -1,7 +1,7 @@
-"""k-NN attention in bounded memory: no tensor of n x m numbers, neither in the forward pass nor in the backward pass.
+"""k-NN attention in bounded memory: neither forward nor backward pass holds a tensor of n x m numbers.
 
-Two PyTorch operators around the loops of `fewpairs.ops.knn.blocks`, so that `torch.compile` sees one node and never the
-loop. Beside the inputs and the output, three numbers a query and head are kept for the backward pass.
+Two PyTorch operators contain the loops of `fewpairs.ops.knn.blocks`, so that `torch.compile` sees one node and not the
+loop. Beside inputs and output, three numbers per query and head are kept for the backward pass.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from fewpairs.ops.register import Operator, register
 def refuse_bounded(
     q: Tensor, k: Tensor, v: Tensor, *, topk: int, bias: Tensor | None, scale: float, metric: str
 ) -> str | None:
-    """Why the blocks cannot run these arguments, or None."""
+    """Return the reason why this kernel cannot run these arguments, or None."""
     return refuse_export()
 
 
 def run_bounded(
     q: Tensor, k: Tensor, v: Tensor, *, topk: int, bias: Tensor | None, scale: float, metric: str
 ) -> Tensor:
-    """`[b h n d], [b h m d], [b h m e] -> [b h n e]`; once differentiable."""
+    """Compute `[b h n d], [b h m d], [b h m e] -> [b h n e]`; it is differentiable once."""
     out: Tensor = torch.ops.fewpairs.knn_forward(q, k, v, bias, topk, float(scale), metric)[0]
     return out
 

@@ -1,4 +1,4 @@
-"""What `knn_attention` accepts: the mistakes of a call in one sentence each, at the price of a few comparisons."""
+"""Checks of the arguments of `knn_attention`, with one sentence for each error."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ METRICS = ("dot", "euclidean")
 
 
 def check_topk(topk: object) -> int | float:
-    """`topk` itself, where it is a number of keys or a share of them.
+    """Return `topk` if it is a number of keys or a fraction of them.
 
     Raises:
-        InputError: not an int from 1 on nor a float in (0, 1].
+        InputError: `topk` is neither an int of 1 or more nor a float in (0, 1].
     """
     if type(topk) is int:
         if topk >= 1:
@@ -26,17 +26,17 @@ def check_topk(topk: object) -> int | float:
             return topk
     else:
         raise InputError(
-            f"topk={topk!r} is of type {type(topk).__name__}; allowed: an int from 1 on (a number of keys) or a float "
-            "in (0, 1] (a share of the keys)"
+            f"topk={topk!r} is of type {type(topk).__name__}; allowed: an int of 1 or more (a number of keys) or a "
+            "float in (0, 1] (a fraction of the keys)"
         )
     raise InputError(
-        f"topk={topk!r} keeps no definite number of keys; allowed: an int from 1 on (a number of keys) or a float in "
-        "(0, 1] (a share of the keys)"
+        f"topk={topk!r} is out of range; allowed: an int of 1 or more (a number of keys) or a float in "
+        "(0, 1] (a fraction of the keys)"
     )
 
 
 def effective_topk(topk: int | float, m: int) -> int:
-    """How many of `m` keys a query keeps: an int is clamped to m, a share of m is rounded, but is at least one key.
+    """Return how many of `m` keys a query keeps: an int is clamped to m, a fraction is rounded (at least 1).
 
     Raises:
         InputError: see `check_topk`.
@@ -46,16 +46,16 @@ def effective_topk(topk: int | float, m: int) -> int:
 
 
 def check_metric(metric: str) -> None:
-    """Raises InputError unless `metric` is one of the two."""
+    """Raise InputError unless `metric` is "dot" or "euclidean"."""
     if metric not in METRICS:
         raise InputError(f"metric={metric!r} is not known; allowed: 'dot', 'euclidean'")
 
 
 def check_heads(q: Tensor, k: Tensor, v: Tensor) -> None:
-    """q `[b h n d]`, k `[b h m d]`, v `[b h m e]` fit one another, in shape, dtype and device.
+    """Check that q `[b h n d]`, k `[b h m d]`, v `[b h m e]` agree in shape, dtype and device.
 
     Raises:
-        InputError: they do not; the text names the letters.
+        InputError: they do not agree; the message names the dimensions.
     """
     for name, letters, tensor in (("q", "[b h n d]", q), ("k", "[b h m d]", k), ("v", "[b h m e]", v)):
         if not isinstance(tensor, Tensor):
@@ -83,10 +83,10 @@ def check_heads(q: Tensor, k: Tensor, v: Tensor) -> None:
 
 
 def check_bias(bias: Tensor, q: Tensor, k: Tensor) -> None:
-    """`bias` is `[#b #h n m]`, floating-point or boolean, beside q and k.
+    """Check that `bias` is `[#b #h n m]`, floating-point or boolean, and fits q and k.
 
     Raises:
-        InputError: it is not; the text names the letters.
+        InputError: it does not fit; the message names the dimensions.
     """
     if not isinstance(bias, Tensor):
         raise InputError(f"bias must be a tensor [b h n m], not {type(bias).__name__}")
@@ -106,16 +106,16 @@ def check_bias(bias: Tensor, q: Tensor, k: Tensor) -> None:
 
 
 def check_scale(scale: float) -> None:
-    """Raises InputError unless `scale` is a finite number."""
+    """Raise InputError unless `scale` is a finite number."""
     if not -math.inf < scale < math.inf:
         raise InputError(f"scale={scale!r} must be a finite number; None takes d ** -0.5")
 
 
 def check_rows(bias: Tensor) -> None:
-    """Every query row of `bias` leaves at least one key.
+    """Check that every query row of `bias` leaves at least one key.
 
     Raises:
-        InputError: one does not; the text names the first.
+        InputError: a row leaves none; the message names the first.
     """
     left = bias if bias.dtype == torch.bool else bias != -torch.inf
     empty = ~left.any(dim=-1)

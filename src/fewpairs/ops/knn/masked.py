@@ -1,4 +1,4 @@
-"""Masked dense k-NN attention: the paper's fast version with a boolean mask, by PyTorch's own operators alone."""
+"""Masked dense k-NN attention: the paper's fast version with a boolean mask, in PyTorch's own operators."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def run_masked(
     scale: float,
     metric: str,
 ) -> Tensor:
-    """`[b h n d], [b h m d], [b h m e] -> [b h n e]`, holding the `[b h n m]` scores, their mask and the weights."""
+    """Compute `[b h n d], [b h m d], [b h m e] -> [b h n e]`; scores, mask and weights are held as `[b h n m]`."""
     scores = add_bias(q @ k.mT * scale, bias)
     with torch.no_grad():
         ranks = ranking(scores, k, scale, metric)
@@ -30,7 +30,7 @@ def run_masked(
 
 
 def add_bias(scores: Tensor, bias: Tensor | None) -> Tensor:
-    """`[b h n m]` scores with the bias added, or with -inf where a boolean one is False."""
+    """Add the bias to `[b h n m]` scores, or set them to -inf where a boolean bias is False."""
     if bias is None:
         return scores
     return scores.masked_fill(~bias, -torch.inf) if bias.dtype == torch.bool else scores + bias.to(scores.dtype)

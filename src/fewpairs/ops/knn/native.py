@@ -1,8 +1,8 @@
-"""k-NN attention on a CPU in C++: exact, in cache, and faster than dense attention where few keys are kept.
+"""k-NN attention on a CPU in C++: exact, in cache, and faster than dense attention if few keys are kept.
 
-The source is `csrc/knn.cpp`; here it becomes two PyTorch operators with shapes and a derivative. For the backward pass
-the forward one keeps each row's keys and weights (6 bytes each), or, where that would be much against the inputs, three
-numbers a row, from which the scores are cut once more.
+This module registers the source `csrc/knn.cpp` as two PyTorch operators with shapes and a derivative. The forward pass
+keeps the keys and weights of each row (6 bytes each) for the backward pass, or, if these are large compared with the
+inputs, three numbers per row, from which the backward pass selects the keys again.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from fewpairs.ops.register import Operator, register
 LIBRARY = native.Library("knn", Path(__file__).parent / "csrc" / "knn.cpp")
 DTYPES = (torch.float32, torch.bfloat16)
 LISTS_AT_LEAST = 64 * 2**20
-"""Bytes of lists that are always kept."""
+"""Lists of at most this size in bytes are always kept."""
 LISTS_AT_MOST = 2.0
-"""Beyond, lists are kept while they take no more than this many times the room of q, k, v and output in float32."""
+"""Larger lists are kept up to this multiple of the size of q, k, v and output in float32."""
 LONGEST_LISTED = 2**15
-"""Keys that an index of 16 bits can name."""
+"""The number of keys that a 16-bit index can address."""
 
 
 class _Problem(ctypes.Structure):
@@ -44,7 +44,7 @@ class _Gradients(ctypes.Structure):
 
 
 class Kept(NamedTuple):
-    """What the backward pass is left: lists `[b h n topk]`, or the cut and log-sum-exp `[b h n]`; the rest is empty."""
+    """The kept tensors: lists `[b h n topk]`, or the cut and log-sum-exp `[b h n]`; others are empty."""
 
     listed: Tensor
     weight: Tensor
@@ -56,18 +56,18 @@ class Kept(NamedTuple):
 def refuse_native(
     q: Tensor, k: Tensor, v: Tensor, *, topk: int, bias: Tensor | None, scale: float, metric: str
 ) -> str | None:
-    """Why the C++ kernel cannot run these arguments, or None."""
+    """Return the reason why the C++ kernel cannot run these arguments, or None."""
     if q.device.type != "cpu":
         return f"it runs on a CPU, and the tensors are on {q.device}"
     if q.dtype not in DTYPES:
         return f"it takes float32 and bfloat16, not {q.dtype}"
     if metric != "dot":
-        return f"it chooses keys by their scores (metric='dot'), not by metric={metric!r}"
+        return f"it selects keys by score (metric='dot'), not by metric={metric!r}"
     return refuse_export() or LIBRARY.unavailable()
 
 
 def run_native(q: Tensor, k: Tensor, v: Tensor, *, topk: int, bias: Tensor | None, scale: float, metric: str) -> Tensor:
-    """`[b h n d], [b h m d], [b h m e] -> [b h n e]`; once differentiable."""
+    """Compute `[b h n d], [b h m d], [b h m e] -> [b h n e]`; it is differentiable once."""
     learned = (q, k, v) if bias is None else (q, k, v, bias)
     keep = torch.is_grad_enabled() and any(x.requires_grad for x in learned)
     out: Tensor = torch.ops.fewpairs.knn_native_forward(q, k, v, bias, topk, float(scale), keep)[0]
@@ -142,7 +142,7 @@ register(
 
 
 def _empty_results(q: Tensor, k: Tensor, v: Tensor, topk: int, keep: bool) -> tuple[Tensor, Kept]:
-    """Room for the output, whose heads lie side by side, and for what is kept."""
+    """Allocate the output, with heads as the last but one dimension in memory, and the kept tensors."""
     (b, h, n, d), m, e = q.shape, k.shape[2], v.shape[3]
     out = empty_heads_last(q, v)
     inputs = 4 * b * h * (n + m) * (d + e)
@@ -158,7 +158,7 @@ def _empty_results(q: Tensor, k: Tensor, v: Tensor, topk: int, keep: bool) -> tu
 
 
 def _plain_bias(bias: Tensor | None) -> Tensor | None:
-    """The bias as float32, or as a byte a pair."""
+    """Return the bias as float32, or as one byte per pair."""
     if bias is None:
         return None
     return rows(bias.view(torch.uint8) if bias.dtype == torch.bool else bias.detach().to(torch.float32))

@@ -1,9 +1,9 @@
-"""Which keys a query keeps: the rule that every kernel follows.
+"""The selection of keys, as every kernel implements it.
 
-Of a row of scores the `topk` largest are kept, and among equal ones those of the lowest key index; a score of -inf is
-never kept. `torch.topk` alone does not promise that: which of several equal scores it returns differs by device and
-size. So it gives only the value of the last score that is kept; keys above that value stay, and of those that equal it
-the first few. A NaN counts as the largest score; a row that holds one is NaN, whatever it keeps.
+A row keeps its `topk` largest scores, among equal ones those with the lowest key index; it never keeps -inf. The order
+of equal scores in `torch.topk` depends on device and size, so it only gives the value of the last kept score: keys
+above that value are kept, and the first of those that equal it. NaN counts as the largest score, and a row with NaN is
+NaN.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from fewpairs.ops.dispatch import readable
 
 
 class Cut(NamedTuple):
-    """Where a row ends: keys above `threshold` are kept, and keys equal to it up to the index `last`."""
+    """The cut of a row: keys above `threshold` are kept, and keys equal to it up to the index `last`."""
 
     threshold: Tensor
-    """`[.. n 1]`, of the scores' dtype, finite or NaN; NaN keeps the whole row."""
+    """A tensor `[.. n 1]` of the scores' dtype, finite or NaN; NaN keeps the whole row."""
     last: Tensor
-    """`[.. n 1]` int32; m where every key that equals the threshold is kept."""
+    """A tensor `[.. n 1]` int32; m keeps all keys that equal the threshold."""
 
 
 def ranking(scores: Tensor, k: Tensor, scale: float, metric: str) -> Tensor:
-    """What the keys are chosen by, `[b h n m]`, without a gradient: the scores, or an order by distance to the query.
+    """Return the numbers that keys are selected by, `[b h n m]`, detached: scores, or an order by distance.
 
     -|q - k|^2 / 2 = q . k - |k|^2 / 2 - |q|^2 / 2, whose last term is the same for all keys of a query.
     """
@@ -37,7 +37,7 @@ def ranking(scores: Tensor, k: Tensor, scale: float, metric: str) -> Tensor:
 
 
 def select(scores: Tensor, topk: int) -> tuple[Cut, Tensor]:
-    """The cut of each row of `[.. n m]`, for `topk` from 1 to m, and the keys that it keeps, `[.. n m]` bool."""
+    """Return the cut of each row of `[.. n m]`, for `topk` from 1 to m, and the kept keys, `[.. n m]` bool."""
     m, lowest = scores.shape[-1], torch.finfo(scores.dtype).min
     if topk == m:
         where = Cut(torch.full_like(scores[..., :1], lowest), _no_last(scores))
@@ -55,7 +55,7 @@ def select(scores: Tensor, topk: int) -> tuple[Cut, Tensor]:
 
 
 def inside(scores: Tensor, where: Cut) -> Tensor:
-    """The keys that the cut keeps, `[.. n m]` bool."""
+    """Return the keys that the cut keeps, `[.. n m]` bool."""
     m = scores.shape[-1]
     below = scores < where.threshold
     if not (_cheap_to_read(scores) and not (where.last < m).any()):
@@ -65,18 +65,18 @@ def inside(scores: Tensor, where: Cut) -> Tensor:
 
 
 def kept(scores: Tensor, topk: int) -> Tensor:
-    """The keys that each query keeps, `[.. n m] -> [.. n m]` bool, for `topk` from 1 to m.
+    """Return the keys that each query keeps, `[.. n m] -> [.. n m]` bool, for `topk` from 1 to m.
 
-    True exactly `topk` times in a row, or as often as there are scores above -inf; ties go to the lower key index.
+    Each row has `topk` True elements, or fewer if fewer scores are above -inf; the lower key index wins ties.
     """
     return select(scores, topk)[1]
 
 
 def _no_last(scores: Tensor) -> Tensor:
-    """m for each row: no tie to settle."""
+    """Return m for each row, which means that there are no ties."""
     return torch.full_like(scores[..., :1], scores.shape[-1], dtype=torch.int32)
 
 
 def _cheap_to_read(scores: Tensor) -> bool:
-    """On a CPU a look at the numbers costs nothing, and most rows have no ties to settle."""
+    """Whether the values are on a CPU, where checking for ties, which are rare, is cheap."""
     return scores.device.type == "cpu" and readable(scores)

@@ -1,8 +1,8 @@
 """k-NN attention on GPUs: Triton kernels as PyTorch operators, in memory linear in n and m.
 
-Forward: one kernel finds where each row is cut (`triton_select`), a second weighs and sums the values of the keys
-inside (`triton_mix`). Three numbers a row are kept. Backward (`triton_backward`): a kernel over queries, one over keys,
-and one for a bias that learns; each makes the scores again. Triton is imported when the first of them runs.
+Forward: one kernel finds the cut of each row (`triton_select`), a second computes the weighted sum of the kept values
+(`triton_mix`). Three numbers per row are kept. Backward (`triton_backward`): one kernel runs over queries, one over
+keys, one for a trainable bias; each computes the scores again. Triton is imported when the first of them runs.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ LAUNCH = "fewpairs.ops.knn.triton_launch"
 def refuse_triton(
     q: Tensor, k: Tensor, v: Tensor, *, topk: int, bias: Tensor | None, scale: float, metric: str
 ) -> str | None:
-    """Why the GPU kernels cannot run these arguments, or None."""
+    """Return the reason why the GPU kernels cannot run these arguments, or None."""
     if metric != "dot":
-        return f"it chooses keys by their scores alone, not by metric={metric!r}"
+        return f"it selects keys by score, not by metric={metric!r}"
     return refuse_arguments((q, k, v), (q.shape[3], v.shape[3]))
 
 
 def run_triton(q: Tensor, k: Tensor, v: Tensor, *, topk: int, bias: Tensor | None, scale: float, metric: str) -> Tensor:
-    """`[b h n d], [b h m d], [b h m e] -> [b h n e]`; once differentiable."""
+    """Compute `[b h n d], [b h m d], [b h m e] -> [b h n e]`; it is differentiable once."""
     out: Tensor = torch.ops.fewpairs.knn_triton_forward(q, k, v, bias, topk, float(scale))[0]
     return out
 

@@ -1,12 +1,12 @@
-"""Gradients of k-NN attention: three Triton kernels, each of which makes the scores of its tiles again.
+"""Gradients of k-NN attention: three Triton kernels, each of which recomputes the scores of its tiles.
 
     W_nm = exp(S_nm - log_sum_n) inside the cut     dS_nm = W_nm (dY_n . v_m - mean_n)     mean_n = dY_n . Y_n
     dq_n = scale sum_m dS_nm k_m    dk_m = scale sum_n dS_nm q_n    dv_m = sum_n W_nm dY_n    dbias_nm = dS_nm
 
-Which keys a row keeps is read off its threshold, so the scores must be those of the forward pass to the last bit. They
-are: every kernel multiplies blocks of at most 32 query rows, in this order, by the same instruction (below 64 rows
+The threshold of a row decides which keys it keeps, so the scores must equal those of the forward pass bit by bit. They
+do: every kernel multiplies blocks of at most 32 query rows, in this order, by the same instruction (below 64 rows
 that is `mma.sync`, which adds 16 or 8 products at a time to the sum so far, from the first to the last; float32 adds
-one after another), and `logits` rounds in one way. No tensor is added to by several programs: results are reproducible.
+one after another), and `logits` rounds in one way. No two programs add to one tensor, so results are reproducible.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from fewpairs.ops.triton.tiles import head_base, logits, product, put, tile
 @no_type_check
 def _dlogits(queries, keys, values, sent, bias, rows, columns, scale, n, m, b_row, b_column, cut, end, log_sum, mean,
             ROWS: tl.constexpr, KEYS: tl.constexpr, BIAS: tl.constexpr):  # fmt: skip
-    """The weights of a tile and the gradients of its logits, `[ROWS KEYS]` each."""
+    """Compute the weights of a tile and the gradients of its logits, `[ROWS KEYS]` each."""
     scores = product(queries, tl.trans(keys), tl.zeros([ROWS, KEYS], tl.float32))
     scores = logits(scores, scale, bias, rows, columns, n, m, b_row, b_column, BIAS)
     inside = stays(scores, columns, m, cut, end) & (rows < n)[:, None]
@@ -36,7 +36,7 @@ def _dlogits(queries, keys, values, sent, bias, rows, columns, scale, n, m, b_ro
 @triton.jit
 @no_type_check
 def _kept(threshold, last, log_sum, first_row, rows, n):
-    """What the forward pass left of some rows."""
+    """Load the values that the forward pass kept for some rows."""
     cut = tl.load(threshold + first_row + rows, mask=rows < n, other=float("inf"))
     end = tl.load(last + first_row + rows, mask=rows < n, other=0)
     return cut, end, tl.load(log_sum + first_row + rows, mask=rows < n, other=0.0)
@@ -50,7 +50,7 @@ def of_queries(
     b_image, b_head, b_row, b_column, width, v_width,
     D: tl.constexpr, E: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr, BIAS: tl.constexpr,
 ):  # fmt: skip
-    """`ROWS` rows of dq, and of `means` for the other kernels."""
+    """Compute `ROWS` rows of dq, and of `means` for the other kernels."""
     blocks = tl.cdiv(n, ROWS)
     unit, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
     image, head = unit // heads, unit % heads
@@ -83,7 +83,7 @@ def of_keys(
     b_image, b_head, b_row, b_column, width, v_width,
     D: tl.constexpr, E: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr, BIAS: tl.constexpr,
 ):  # fmt: skip
-    """`KEYS` rows of dk and dv."""
+    """Compute `KEYS` rows of dk and dv."""
     blocks = tl.cdiv(m, KEYS)
     unit, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
     image, head = unit // heads, unit % heads
@@ -117,7 +117,7 @@ def of_bias(
     b_image, b_head, b_row, b_column, width, v_width, bias_heads, image_repeats, head_repeats,
     D: tl.constexpr, E: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr, BIAS: tl.constexpr,
 ):  # fmt: skip
-    """A tile of the gradient of a bias of numbers, summed over the images and heads that share it."""
+    """Compute a tile of the gradient of the bias, summed over the images and heads that share it."""
     key_blocks, row_blocks = tl.cdiv(m, KEYS), tl.cdiv(n, ROWS)
     unit, place = tl.program_id(0) // (key_blocks * row_blocks), tl.program_id(0) % (key_blocks * row_blocks)
     rows = (place // key_blocks) * ROWS + tl.arange(0, ROWS)

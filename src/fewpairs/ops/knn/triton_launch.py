@@ -1,4 +1,4 @@
-"""Which Triton kernels k-NN attention launches, and with what blocks: what `fewpairs.ops.knn.triton` registers."""
+"""Launches the Triton kernels of k-NN attention; `fewpairs.ops.knn.triton` registers these functions."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from fewpairs.ops.knn.triton_shapes import empty_gradients, empty_results
 from fewpairs.ops.triton.launch import blocks, launch, padded, pairs, rows
 
 ON_CHIP = 2048
-"""Up to how many keys a block of whole score rows is held in registers."""
+"""The maximum number of keys for which whole score rows are held in registers."""
 ROWS = 32
-"""Query rows of a block. From 64 on another instruction would multiply, which need not round alike."""
+"""The query rows of a block. From 64 rows on, another instruction multiplies, with possibly other rounding."""
 SHARED = 160 * 2**10
-"""Bytes of shared memory that rows of `ON_CHIP` keys need in float32; with less, half as many are held."""
+"""The shared memory in bytes for rows of `ON_CHIP` float32 keys; with less, rows hold half as many."""
 
 
 def on_chip(m: int, size: int) -> dict[str, int]:
-    """Blocks, warps and stages of `select_on_chip` for `m` keys of `size` bytes a number, but for the width."""
+    """Return blocks (except the width), warps and stages of `select_on_chip` for `m` keys of `size` bytes a number."""
     columns = padded(m)
     high = ROWS if columns * ROWS * size <= 2**16 else 16
     return {
@@ -36,9 +36,9 @@ def on_chip(m: int, size: int) -> dict[str, int]:
 
 
 def tiles(size: int, *, by_keys: bool = False) -> dict[str, int]:
-    """Blocks, warps and stages of the other kernels, for numbers of `size` bytes.
+    """Return blocks, warps and stages of the other kernels, for numbers of `size` bytes.
 
-    In float32 the operands of a product are held in registers, so that larger blocks would spill.
+    In float32 the operands of a product are in registers, so that larger blocks would spill.
     """
     if size == 4:
         return {"ROWS": 16 if by_keys else ROWS, "KEYS": 32, "num_warps": 4, "num_stages": 1 if by_keys else 2}
@@ -46,7 +46,7 @@ def tiles(size: int, *, by_keys: bool = False) -> dict[str, int]:
 
 
 def _fits(q: Tensor, m: int) -> bool:
-    """Whether rows of `m` scores are held on chip."""
+    """Whether rows of `m` scores fit on chip."""
     if not q.is_cuda or m <= ON_CHIP // 2:
         return m <= ON_CHIP
     return m <= ON_CHIP and torch.cuda.get_device_properties(q.device).shared_memory_per_block_optin >= SHARED
@@ -55,7 +55,7 @@ def _fits(q: Tensor, m: int) -> bool:
 def forward(
     q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, topk: int, scale: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """See `fewpairs.ops.knn.triton_shapes.empty_results`."""
+    """Return the results of `fewpairs.ops.knn.triton_shapes.empty_results`."""
     (b, h, n, d), m, e = q.shape, k.shape[2], v.shape[3]
     out, threshold, last, log_sum = empty_results(q, k, v)
     highest = torch.empty_like(log_sum)
@@ -95,7 +95,7 @@ def backward(
     scale: float,
     bias_learns: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """See `fewpairs.ops.knn.triton_shapes.empty_gradients`."""
+    """Return the results of `fewpairs.ops.knn.triton_shapes.empty_gradients`."""
     (b, h, n, d), m, e = q.shape, k.shape[2], v.shape[3]
     dq, dk, dv, dbias = empty_gradients(grad, q, k, v, bias, bias_learns)
     means = torch.empty_like(log_sum)

@@ -1,4 +1,4 @@
-"""The weighted mean of the values inside each row's cut: the second Triton kernel of k-NN attention."""
+"""The second Triton kernel of k-NN attention: the weighted mean of the kept values of each row."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fewpairs.ops.triton.tiles import head_base, logits, product, put, tile
 @triton.jit
 @no_type_check
 def stays(scores, columns, m, threshold, last):
-    """Which scores the cut keeps; a threshold of NaN keeps every key."""
+    """Return which scores the cut keeps; a threshold of NaN keeps every key."""
     equal = (scores == threshold[:, None]) & (columns[None, :] > last[:, None])
     return (((scores < threshold[:, None]) | equal) == 0) & (columns < m)[None, :]
 
@@ -26,7 +26,7 @@ def mix(
     width, v_width,
     D: tl.constexpr, E: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr, BIAS: tl.constexpr,
 ):  # fmt: skip
-    """`ROWS` rows of the output `[b h n e]`, contiguous, and the logarithm of each softmax's sum."""
+    """Compute `ROWS` rows of the contiguous output `[b h n e]`, and the log-sum-exp of each row."""
     blocks = tl.cdiv(n, ROWS)
     unit, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
     image, head = unit // heads, unit % heads

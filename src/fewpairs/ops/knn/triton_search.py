@@ -1,4 +1,4 @@
-"""The search for a row's k-th largest score: a bracket that counting closes, as pieces of Triton kernels.
+"""Functions for Triton kernels that search the k-th largest score of a row by counting within a bracket.
 
 `low` and `high` are float32 numbers as integers in the same order. At any time at least `topk` scores are at or above
 `low`, and fewer at or above `high`. Pivots are first guessed (from a normal distribution of the row's mean and
@@ -21,7 +21,7 @@ LOWEST = tl.constexpr(-3.4028234663852886e38)
 @triton.jit
 @no_type_check
 def ordered(x):
-    """Float32 as int32 of the same order."""
+    """Map float32 to int32 of the same order."""
     bits = x.to(tl.int32, bitcast=True)
     return bits ^ ((bits >> 31) & 0x7FFFFFFF)
 
@@ -29,14 +29,14 @@ def ordered(x):
 @triton.jit
 @no_type_check
 def number(image):
-    """The inverse of `ordered`."""
+    """Compute the inverse of `ordered`."""
     return (image ^ ((image >> 31) & 0x7FFFFFFF)).to(tl.float32, bitcast=True)
 
 
 @triton.jit
 @no_type_check
 def start(live, bad, bottom, top, rows, n, topk):
-    """The bracket at first, and which rows need no search: those of no more than `topk` scores, or not of numbers."""
+    """Return the initial bracket, and the rows that need no search: at most `topk` scores, or NaN."""
     easy = (live <= topk) | bad | (rows >= n)
     low = tl.where(easy, ordered(tl.zeros_like(bottom) + LOWEST), ordered(bottom))
     high = tl.where(easy, low, ordered(top)) + 1
@@ -46,7 +46,7 @@ def start(live, bad, bottom, top, rows, n, topk):
 @triton.jit
 @no_type_check
 def normal_guess(live, mean, spread, topk):
-    """Where the k-th of `live` normally distributed scores should lie, and how many there are per unit of score.
+    """Estimate the k-th of `live` normally distributed scores, and the number of scores per unit.
 
     Source of the quantile: Abramowitz and Stegun, Handbook of Mathematical Functions, 26.2.22.
     """
@@ -63,7 +63,7 @@ def normal_guess(live, mean, spread, topk):
 @triton.jit
 @no_type_check
 def pivot(step, rose, low, high, at_low, at_high, topk, guess, density):
-    """The next number to count at, as an integer inside the bracket (its lower end where nothing lies inside)."""
+    """Return the next pivot, as an integer inside the bracket (its lower end if the bracket is empty)."""
     bottom, top = number(low), number(high)
     over, under = (at_low - topk).to(tl.float32), (topk - at_high).to(tl.float32)
     over = tl.maximum(over, 0.0)
@@ -79,10 +79,10 @@ def pivot(step, rose, low, high, at_low, at_high, topk, guess, density):
 @triton.jit
 @no_type_check
 def narrow(where, count, low, high, at_low, at_high, topk):
-    """The bracket after `count` scores were found at or above the pivot `where`.
+    """Update the bracket after `count` scores were found at or above the pivot `where`.
 
-    A row that has found its cut keeps it, though others of its block go on: it lies somewhere between two scores, and
-    moved on it would end at the upper one to the last bit.
+    A row that has found its cut keeps it while other rows of its block continue: the cut is between two scores, and
+    further steps would move it to exactly the upper one.
     """
     found = at_low == topk
     rose, fell = (count >= topk) & (found == 0), (count < topk) & (found == 0)
@@ -94,5 +94,5 @@ def narrow(where, count, low, high, at_low, at_high, topk):
 @triton.jit
 @no_type_check
 def searching(easy, low, high, at_low, topk):
-    """How many rows have not found their cut."""
+    """Count the rows that have not found their cut."""
     return tl.sum(((at_low != topk) & (high - 1 > low) & (easy == 0)).to(tl.int32), 0)

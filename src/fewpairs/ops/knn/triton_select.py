@@ -1,7 +1,7 @@
-"""Where each row of k-NN attention is cut: Triton kernels that make a block of score rows and search them.
+"""Triton kernels that find the cut of each row of k-NN attention from blocks of score rows.
 
-`select_on_chip` holds the whole rows, `[ROWS COLS]`, from the first score to the cut. `select_streaming` holds none: it
-makes tiles of scores anew for every count, so that rows may be of any length. Both write threshold, last key, and the
+`select_on_chip` holds whole rows, `[ROWS COLS]`, until the cut is found. `select_streaming` holds none: it computes
+tiles of scores again for every count, so that rows may have any length. Both write threshold, last key, and the
 largest score of each row (NaN in the first and the last where the row has a logit of NaN or +inf).
 """
 
@@ -32,7 +32,7 @@ def select_on_chip(
     b_image, b_head, b_row, b_column, width,
     D: tl.constexpr, STEP: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr, BITS: tl.constexpr, BIAS: tl.constexpr,
 ):  # fmt: skip
-    """The cut of `ROWS` rows of at most `COLS` keys; the products are summed over `STEP` of the width at a time."""
+    """Cut `ROWS` rows of at most `COLS` keys; the products are summed over `STEP` of the width at a time."""
     blocks = tl.cdiv(n, ROWS)
     unit, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
     image, head = unit // heads, unit % heads
@@ -86,7 +86,7 @@ def select_on_chip(
 @no_type_check
 def _scores(queries, k, bias, first, rows, scale, n, m, k_row, b_row, b_column, width,
             D: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr, BIAS: tl.constexpr):  # fmt: skip
-    """The logits of some rows and the keys from `first` on, `[ROWS KEYS]`."""
+    """Compute the logits of some rows and the keys from `first` on, `[ROWS KEYS]`."""
     columns = first + tl.arange(0, KEYS)
     keys = tile(k, columns, tl.arange(0, D), k_row, m, width)
     products = product(queries, tl.trans(keys), tl.zeros([ROWS, KEYS], tl.float32))
@@ -100,7 +100,7 @@ def select_streaming(
     b_image, b_head, b_row, b_column, width,
     D: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr, BIAS: tl.constexpr,
 ):  # fmt: skip
-    """The cut of `ROWS` rows, by one pass over the keys for their range and one for every count."""
+    """Find the cut of `ROWS` rows, with one pass over the keys for their range and one for every count."""
     blocks = tl.cdiv(n, ROWS)
     unit, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
     image, head = unit // heads, unit % heads

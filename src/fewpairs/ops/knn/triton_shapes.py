@@ -1,4 +1,4 @@
-"""What the Triton kernels of k-NN attention write, before it is written."""
+"""Empty results of the Triton kernels of k-NN attention."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fewpairs.ops.knn import blocks
 
 
 def empty_results(q: Tensor, k: Tensor, v: Tensor, *_options: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Room for the output `[b h n e]`; then, `[b h n]` each, threshold, last key and the softmax's log-sum."""
+    """Allocate the output `[b h n e]`, and threshold, last key and log-sum-exp as `[b h n]` each."""
     row, single = q.shape[:3], torch.float32
     return (
         q.new_empty((*row, v.shape[3])),
@@ -24,5 +24,5 @@ def empty_results(q: Tensor, k: Tensor, v: Tensor, *_options: Any) -> tuple[Tens
 def empty_gradients(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, *options: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Room for the gradients of q, k, v and the bias (of no elements where it does not learn)."""
+    """Allocate the gradients of q, k, v and the bias (empty if it needs none)."""
     return blocks.empty_gradients(q, k, v, bias if options[-1] else None)

@@ -1,11 +1,11 @@
-"""Key-value attention: there is no query; keys attend to keys.
+"""Key-value attention: keys attend to keys; there are no queries.
 
     S_nm = gain * scale * k_n . k_m + key_bias_m + bias_nm        Y_n = sum_m softmax_m(S_nm) v_m
 
 Without gain and biases the logits are symmetric and positive semi-definite (KV). With a learned gain and key bias it is
 KV+Pos: the published form mixes `S_nm * 1 + P[n, m, :]` by one linear map, whose row term and constant cancel in the
-softmax, which leaves exactly a gain and one bias a key. The tests hold the two forms equal. The bias of each pair is
-for models that have one anyway, as Swin's windows: relative positions and the mask of a shift.
+softmax, which leaves exactly a gain and one bias per key. Tests compare the two forms. The bias of each pair is
+for models that already have one, such as the relative positions and shift masks of Swin.
 
 Source: Borji, Key-Value Transformer (arXiv 2305.19129).
 """
@@ -24,25 +24,25 @@ from fewpairs.ops.kv import native, reference, triton
 def refuse_fused(
     k: Tensor, v: Tensor, *, gain: Tensor | None, key_bias: Tensor | None, scale: float, bias: Tensor | None = None
 ) -> str | None:
-    """Why PyTorch's `scaled_dot_product_attention` with an additive mask should not run these arguments, or None."""
+    """Return the reason why PyTorch's attention with an additive mask should not run these arguments, or None."""
     if not k.shape[-2]:
-        return "there are no keys, and PyTorch's fused attention has no answer for that"
+        return "there are no keys, which PyTorch's fused attention does not support"
     if k.dtype != v.dtype:
         return f"k and v must share one dtype, not {k.dtype} and {v.dtype}"
     if key_bias is not None and key_bias.requires_grad and torch.is_grad_enabled():
-        return "the key bias needs a gradient, for which PyTorch would give up fusion and hold the n x n scores"
+        return "the key bias needs a gradient, for which PyTorch would not fuse attention and hold the n x n scores"
     return None
 
 
 def scale_keys(k: Tensor, gain: Tensor | None) -> Tensor:
-    """The keys in the place of the query, `[b h n d]`, multiplied by the logit gain."""
+    """Return the keys as queries, `[b h n d]`, multiplied by the logit gain."""
     return k if gain is None else k * gain.to(k.dtype).reshape(-1, 1, 1)
 
 
 def run_fused(
     k: Tensor, v: Tensor, *, gain: Tensor | None, key_bias: Tensor | None, scale: float, bias: Tensor | None = None
 ) -> Tensor:
-    """PyTorch's fused attention with the keys as queries and the biases as its mask; the key bias is one row of it."""
+    """Run PyTorch's fused attention with keys as queries and biases as mask; the key bias is one row of it."""
     mask = pair_mask(bias, k)
     if key_bias is not None:
         b, h, n, _ = k.shape
@@ -55,32 +55,32 @@ def run_fused(
 
 
 def pair_mask(bias: Tensor | None, k: Tensor) -> Tensor | None:
-    """The bias of the pairs as PyTorch's attention takes it: boolean, or numbers in the keys' dtype."""
+    """Return the bias of the pairs for PyTorch's attention: boolean, or numbers in the keys' dtype."""
     return bias if bias is None or bias.dtype == torch.bool else bias.to(k.dtype)
 
 
 def refuse_folded(
     k: Tensor, v: Tensor, *, gain: Tensor | None, key_bias: Tensor | None, scale: float, bias: Tensor | None = None
 ) -> str | None:
-    """Why the bias cannot travel as one more feature of the keys, or None."""
+    """Return the reason why the bias cannot become one more feature of the keys, or None."""
     if not k.shape[-2]:
-        return "there are no keys, and PyTorch's fused attention has no answer for that"
+        return "there are no keys, which PyTorch's fused attention does not support"
     if k.dtype != v.dtype:
         return f"k and v must share one dtype, not {k.dtype} and {v.dtype}"
     if key_bias is None:
         return "there is no key bias to fold"
     if scale == 0:
-        return "with scale=0 nothing can be folded into the product"
+        return "with scale=0 the key bias cannot be folded into the product"
     return None
 
 
 def run_folded(
     k: Tensor, v: Tensor, *, gain: Tensor | None, key_bias: Tensor | None, scale: float, bias: Tensor | None = None
 ) -> Tensor:
-    """PyTorch's fused attention on widened heads: queries `[gain * k, 1 / scale, 0...]`, keys `[k, key_bias, 0...]`.
+    """Run PyTorch's fused attention on wider heads: queries `[gain * k, 1 / scale, 0...]`, keys `[k, key_bias, 0...]`.
 
-    So the bias has a gradient without an n x n tensor. The width grows to the next multiple of 8; values are padded
-    with zeros to the same width, because the fused kernels want one width for all three.
+    This gives the bias a gradient without an n x n tensor. The width grows to the next multiple of 8; values are padded
+    with zeros to the same width, because the fused kernels need one width for all three.
     """
     b, h, n, d = k.shape
     width = -(-(max(d + 1, v.shape[-1])) // 8) * 8
@@ -112,18 +112,18 @@ def kv_attention(
     scale: float | None = None,
     kernel: str | None = None,
 ) -> Float[Tensor, "b h n e"]:
-    """Key-value attention, `[b h n d], [b h n e] -> [b h n e]`: the keys take the queries' place.
+    """Compute key-value attention, `[b h n d], [b h n e] -> [b h n e]`, with the keys as queries.
 
     Args:
-        gain: learned factor of the logits, one for all heads `[]` or one a head `[h]`; it may be negative. None: 1.
-        key_bias: added to the logits of each key, `[n]` for all heads or `[h n]`. None: 0.
-        bias: added to the logits of each pair; a boolean one keeps the pairs that are True, and a row in which none is
-            left gives zeros. With it the logits are symmetric no more.
+        gain: learned factor of the logits, one for all heads `[]` or one per head `[h]`; may be negative. None means 1.
+        key_bias: added to the logits of each key, `[n]` for all heads or `[h n]`. None means 0.
+        bias: added to the logits of each pair; a boolean one keeps the pairs that are True, and a row without any
+            pair gives zeros. The bias makes the logits asymmetric.
         scale: factor of k . k; `d ** -0.5` when None.
-        kernel: "native", "triton", "fused", "folded" or "reference"; None takes the first that can run.
+        kernel: "native", "triton", "fused", "folded" or "reference"; None chooses the first that can run.
 
     Raises:
-        KernelRefused: the kernel asked for cannot run these arguments.
+        KernelRefused: the named kernel cannot run these arguments.
     """
     scale = k.shape[-1] ** -0.5 if scale is None else scale
     chosen = choose(KERNELS, kernel, k, v, gain=gain, key_bias=key_bias, bias=bias, scale=scale)

@@ -1,7 +1,7 @@
-"""Key-value attention on a CPU in C++: each block of k kᵀ is computed once and serves its rows and its columns.
+"""Key-value attention on a CPU in C++: each block of k kᵀ is computed once and used for its rows and its columns.
 
-The source is `csrc/kv.cpp`; here it becomes two PyTorch operators with shapes and a derivative. Beside the inputs and
-the output, two numbers a key and head are kept for the backward pass.
+This module registers the source `csrc/kv.cpp` as two PyTorch operators with shapes and a derivative. Beside inputs and
+output, two numbers per key and head are kept for the backward pass.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fewpairs.ops.register import Operator, register
 LIBRARY = native.Library("kv", Path(__file__).parent / "csrc" / "kv.cpp")
 DTYPES = (torch.float32, torch.bfloat16)
 BIASES = (None, torch.bool, torch.float32, torch.bfloat16)
-"""What may be added to the pairs, in the order of the C++ source."""
+"""The kinds of bias of pairs, in the order of the C++ source."""
 
 
 class _Problem(ctypes.Structure):
@@ -47,7 +47,7 @@ class _Gradients(ctypes.Structure):
 def refuse_native(
     k: Tensor, v: Tensor, *, gain: Tensor | None, key_bias: Tensor | None, scale: float, bias: Tensor | None = None
 ) -> str | None:
-    """Why the C++ kernel cannot run these arguments, or None."""
+    """Return the reason why the C++ kernel cannot run these arguments, or None."""
     if k.device.type != "cpu":
         return f"it runs on a CPU, and the tensors are on {k.device}"
     if k.dtype not in DTYPES or v.dtype != k.dtype:
@@ -60,7 +60,7 @@ def refuse_native(
 def run_native(
     k: Tensor, v: Tensor, *, gain: Tensor | None, key_bias: Tensor | None, scale: float, bias: Tensor | None = None
 ) -> Tensor:
-    """`[b h n d], [b h n e] -> [b h n e]`; once differentiable."""
+    """Compute `[b h n d], [b h n e] -> [b h n e]`; it is differentiable once."""
     if bias is not None:
         bias = bias.expand(*bias.shape[:2], k.shape[2], k.shape[2])
     out: Tensor = torch.ops.fewpairs.kv_native_forward(k, v, gain, key_bias, bias, float(scale))[0]
@@ -153,7 +153,7 @@ register(
 
 
 class _ScoreTerms:
-    """What joins the scores, as the C++ source reads it."""
+    """The gain and biases of the scores, as the C++ source reads them."""
 
     def __init__(self, k: Tensor, gain: Tensor | None, key_bias: Tensor | None, bias: Tensor | None) -> None:
         h, n = k.shape[1:3]
@@ -163,19 +163,19 @@ class _ScoreTerms:
 
 
 def _gradient_buffer(like: Tensor | None, learns: bool, dtype: torch.dtype) -> Tensor | None:
-    """Zeros for a gradient, where there is one."""
+    """Return zeros for a gradient, or None if there is none."""
     return None if like is None or not learns else like.new_zeros(like.shape, dtype=dtype)
 
 
 def _reshaped(gradient: Tensor | None, like: Tensor | None, k: Tensor) -> Tensor:
-    """The gradient in dtype and shape of that of which it is one; nothing is an empty tensor."""
+    """Return the gradient in dtype and shape of `like`, or an empty tensor for None."""
     if gradient is None or like is None:
         return k.new_empty(0)
     return gradient.to(like.dtype).reshape(like.shape)
 
 
 def _problem(k: Tensor, v: Tensor, terms: _ScoreTerms, scale: float, highest: Tensor, totals: Tensor) -> _Problem:
-    """`terms` must live as long as it."""
+    """Build the C++ arguments; `terms` must stay alive as long as they do."""
     gain, key_bias, bias = terms.gain, terms.key_bias, terms.bias
     return _Problem(
         *(*k.shape, v.shape[-1]),

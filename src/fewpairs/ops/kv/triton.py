@@ -1,9 +1,9 @@
 """Key-value attention on GPUs: Triton kernels as PyTorch operators, in memory linear in n.
 
-The forward pass keeps one number a row and, in half precision, what the output lost when it was rounded: where a key
-attends to little but itself, as it does here, its gradient is a small difference of `dY . Y` and `dY . v`. The backward
-pass (`triton_backward`) uses that logits without biases are symmetric: each block of K K^T is made once, for its rows
-and for its columns. Triton is imported when the first kernel runs.
+The forward pass keeps one number per row and, in half precision, the rounding error of the output: if a key attends
+mostly to itself, its gradient is a small difference of `dY . Y` and `dY . v`. The backward pass (`triton_backward`) computes
+each block of K K^T once, for its rows and its columns, since logits without biases are symmetric. Triton is imported
+when the first kernel runs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LAUNCH = "fewpairs.ops.kv.triton_launch"
 def refuse_triton(
     k: Tensor, v: Tensor, *, gain: Tensor | None, key_bias: Tensor | None, scale: float, bias: Tensor | None = None
 ) -> str | None:
-    """Why the GPU kernels cannot run these arguments, or None."""
+    """Return the reason why the GPU kernels cannot run these arguments, or None."""
     if not k.shape[2]:
         return "there are no keys"
     if any(term is not None and term.device != k.device for term in (gain, key_bias, bias)):
@@ -32,7 +32,7 @@ def refuse_triton(
 def run_triton(
     k: Tensor, v: Tensor, *, gain: Tensor | None, key_bias: Tensor | None, scale: float, bias: Tensor | None = None
 ) -> Tensor:
-    """`[b h n d], [b h n e] -> [b h n e]`; once differentiable. Keys and values in autocast's dtype where it is on."""
+    """Compute `[b h n d], [b h n e] -> [b h n e]`, differentiable once, in the dtype of autocast if enabled."""
     device = k.device.type
     if not k.is_meta and torch.is_autocast_enabled(device):
         k, v = k.to(torch.get_autocast_dtype(device)), v.to(torch.get_autocast_dtype(device))

@@ -1,12 +1,12 @@
-"""Gradients of key-value attention: Triton kernels that join what a key gets as a query and as a key.
+"""Gradients of key-value attention: Triton kernels that add the gradients of a key as query and as key.
 
 With A = K K^T, f = gain * scale, W the weights, dS_nm = W_nm (dY_n . v_m - dY_n . Y_n):
 
     dk_i = f sum_j (dS_ij + dS_ji) k_j      dv_i = sum_j W_ji dY_j      dkey_bias_i = sum_j dS_ji
     dgain = scale sum_ij dS_ij A_ij         dbias_ij = dS_ij
 
-A block of A = A^T serves dS_ij and dS_ji both, and their sum is multiplied by the keys once. Each program owns what it
-writes: results are reproducible.
+A block of A = A^T is used for dS_ij and dS_ji, and their sum is multiplied by the keys once. No two programs write to
+the same element, so results are reproducible.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def row_means(
     grad, out, rest, means, heads, n, g_image, g_head, g_row, v_width,
     E: tl.constexpr, ROWS: tl.constexpr, REST: tl.constexpr,
 ):  # fmt: skip
-    """`dY_n . Y_n` of `ROWS` rows; the output is contiguous."""
+    """Compute `dY_n . Y_n` of `ROWS` rows; the output is contiguous."""
     blocks = tl.cdiv(n, ROWS)
     unit, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
     rows, line = block * ROWS + tl.arange(0, ROWS), tl.arange(0, E)
@@ -41,7 +41,7 @@ def row_means(
 @triton.jit
 @no_type_check
 def _weights(scores, log_sum, rows, n):
-    """Weights of a tile whose rows have these log-sums; none in rows beyond the last."""
+    """Compute the weights of a tile from the log-sums of its rows; they are 0 beyond the last row."""
     return tl.where((rows < n)[:, None], tl.exp(scores - log_sum[:, None]), 0.0)
 
 
@@ -54,7 +54,7 @@ def of_keys(
     D: tl.constexpr, E: tl.constexpr, KEYS: tl.constexpr, ROWS: tl.constexpr,
     GAIN: tl.constexpr, ROW: tl.constexpr, BIAS: tl.constexpr,
 ):  # fmt: skip
-    """`KEYS` rows of dk and dv, of the gain's gradient before its sum, and of the key bias's of this image and head."""
+    """Compute `KEYS` rows of dk, dv, the unsummed gain gradient, and the key bias gradient of one image and head."""
     blocks = tl.cdiv(n, KEYS)
     unit, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
     image, head = unit // heads, unit % heads
@@ -85,12 +85,12 @@ def of_keys(
         arriving = product(sent, tl.trans(values_too), tl.zeros([KEYS, ROWS], tl.float32))
         weights = _weights(scores, my_sum, mine, n)
         slopes = weights * (arriving - my_mean[:, None])
-        if GAIN:  # with the row's mean in full precision: errors of a rounded output would add up over all rows
+        if GAIN:  # uses the row mean in full precision: rounding errors of the output would accumulate over rows
             by_gain += tl.sum(weights * arriving * products, 1)
             weighed += tl.sum(weights * products, 1)
             flown += tl.sum(weights * arriving, 1)
 
-        # The same block seen from its columns: rows and columns of the bias change places.
+        # Use the same block transposed: rows and columns of the bias are exchanged.
         scores = biased(products, factor, row, bias, mine, other, n, b_column, b_row, False, BIAS)
         if ROW:
             scores += tl.load(row + mine, mask=mine < n, other=0.0).to(tl.float32)[:, None]
@@ -117,7 +117,7 @@ def of_bias(
     D: tl.constexpr, E: tl.constexpr, KEYS: tl.constexpr, ROWS: tl.constexpr,
     GAIN: tl.constexpr, ROW: tl.constexpr, BIAS: tl.constexpr,
 ):  # fmt: skip
-    """A tile of the gradient of a bias of numbers, summed over the images and heads that share it."""
+    """Compute a tile of the gradient of the bias, summed over the images and heads that share it."""
     key_blocks, row_blocks = tl.cdiv(n, KEYS), tl.cdiv(n, ROWS)
     unit, place = tl.program_id(0) // (key_blocks * row_blocks), tl.program_id(0) % (key_blocks * row_blocks)
     rows = (place // key_blocks) * ROWS + tl.arange(0, ROWS)

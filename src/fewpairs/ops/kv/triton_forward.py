@@ -1,4 +1,4 @@
-"""The forward pass of key-value attention: a Triton kernel with a running maximum, the keys in the queries' place."""
+"""The forward pass of key-value attention: a Triton kernel with a running maximum and keys as queries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fewpairs.ops.triton.tiles import head_base, logits, product, put, tile
 @triton.jit
 @no_type_check
 def biased(products, factor, row, bias, rows, columns, n, b_row, b_column, ROW: tl.constexpr, BIAS: tl.constexpr):
-    """The logits of a tile: `factor * products`, then the keys' bias, then that of the pairs."""
+    """Compute the logits of a tile: `factor * products` plus the key bias plus the bias of pairs."""
     scores = logits(products, factor, bias, rows, columns, n, n, b_row, b_column, BIAS)
     if ROW:
         scores += tl.load(row + columns, mask=columns < n, other=0.0).to(tl.float32)[None, :]
@@ -23,7 +23,7 @@ def biased(products, factor, row, bias, rows, columns, n, b_row, b_column, ROW: 
 @triton.jit
 @no_type_check
 def factor_of(scale, gain, head, GAIN: tl.constexpr):
-    """What products of this head are multiplied by."""
+    """Return the factor of the products of this head."""
     factor = scale
     if GAIN:
         factor = scale * tl.load(gain + head).to(tl.float32)
@@ -38,7 +38,7 @@ def attend(
     D: tl.constexpr, E: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr,
     GAIN: tl.constexpr, ROW: tl.constexpr, BIAS: tl.constexpr, REST: tl.constexpr,
 ):  # fmt: skip
-    """`ROWS` rows of the output `[b h n e]`, contiguous, each softmax's log-sum, and what rounding took."""
+    """Compute `ROWS` rows of the contiguous output `[b h n e]`, their log-sum-exp, and the rounding error."""
     blocks = tl.cdiv(n, ROWS)
     unit, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
     image, head = unit // heads, unit % heads

@@ -1,4 +1,4 @@
-"""Which Triton kernels key-value attention launches, and with what blocks: what `fewpairs.ops.kv.triton` registers."""
+"""Launches the Triton kernels of key-value attention; `fewpairs.ops.kv.triton` registers these functions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fewpairs.ops.triton.launch import blocks, launch, padded, pairs, rows
 
 
 def plan(width: int, size: int, *, backward: bool) -> dict[str, int]:
-    """Blocks, warps and stages for heads padded to `width`, of `size` bytes a number."""
+    """Return blocks, warps and stages for heads padded to `width`, of `size` bytes a number."""
     if size == 4:
         return {"ROWS": 16 if backward else 32, "KEYS": 32, "num_warps": 4, "num_stages": 1 if backward else 2}
     if backward:
@@ -26,7 +26,7 @@ def plan(width: int, size: int, *, backward: bool) -> dict[str, int]:
 def _terms(
     k: Tensor, gain: Tensor | None, key_bias: Tensor | None, bias: Tensor | None
 ) -> tuple[tuple[Tensor, Tensor, Tensor], list[int], dict[str, Any]]:
-    """Gain `[h]`, key bias and bias as kernels take them, the strides of the last two, and which of them there are."""
+    """Return gain `[h]`, key bias and bias as kernel arguments, with strides and flags of presence."""
     b, h, n, _ = k.shape
     gains = k if gain is None else gain.expand(h).contiguous() if gain.ndim else gain.reshape(1).expand(h).contiguous()
     line = k if key_bias is None else key_bias.contiguous()
@@ -42,7 +42,7 @@ def _terms(
 def forward(
     k: Tensor, v: Tensor, gain: Tensor | None, key_bias: Tensor | None, bias: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """See `fewpairs.ops.kv.triton_shapes.empty_results`."""
+    """Return the results of `fewpairs.ops.kv.triton_shapes.empty_results`."""
     (b, h, n, d), e = k.shape, v.shape[3]
     out, log_sum, rest = empty_results(k, v)
     k, v = rows(k), rows(v)
@@ -70,7 +70,7 @@ def backward(
     scale: float,
     bias_learns: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """See `fewpairs.ops.kv.triton_shapes.empty_gradients`."""
+    """Return the results of `fewpairs.ops.kv.triton_shapes.empty_gradients`."""
     (b, h, n, d), e = k.shape, v.shape[3]
     dk, dv, d_gain, d_key_bias, dbias = empty_gradients(grad, k, v, gain, key_bias, bias, bias_learns)
     grad, k, v = rows(grad), rows(k), rows(v)

@@ -1,4 +1,4 @@
-"""What the Triton kernels of key-value attention write, before it is written."""
+"""Empty results of the Triton kernels of key-value attention."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from torch import Tensor
 
 
 def empty_results(k: Tensor, v: Tensor, *_options: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """Room for the output `[b h n e]`, the logarithm of each row's softmax sum `[b h n]`, and what rounding took.
+    """Allocate the output `[b h n e]`, the log-sum-exp of each row `[b h n]`, and the rounding error of the output.
 
-    The last is as the output, or of no elements in float32.
+    The last has the shape of the output, or is empty in float32.
     """
     rest = v.new_empty(0 if v.dtype == torch.float32 else v.shape)
     return v.new_empty(v.shape), k.new_empty(k.shape[:3], dtype=torch.float32), rest
@@ -26,7 +26,7 @@ def empty_gradients(
     bias: Tensor | None,
     *options: Any,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Room for the gradients of keys, values, gain, key bias and bias; of no elements where there is none."""
+    """Allocate the gradients of keys, values, gain, key bias and bias; absent ones are empty."""
     nothing = (0,)
     return (
         k.new_empty(k.shape),

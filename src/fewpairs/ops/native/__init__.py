@@ -1,7 +1,7 @@
-"""C++ kernels for the CPU: compiled by the user's own compiler on first use, kept, and called through ctypes.
+"""C++ kernels for the CPU: compiled by the user's compiler on first use, cached, and called through ctypes.
 
-The sources are plain C behind a plain C interface, without PyTorch's headers: they compile in seconds, and one binary
-does not depend on PyTorch's own interface. Which instructions they may use is decided where they run.
+The sources have a plain C interface and do not use PyTorch's headers: they compile in seconds, and binaries do not
+depend on PyTorch's ABI. The machine that runs them decides which instructions they use.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from fewpairs.ops.native.library import HEADERS, Library, Plan
 
 
 def check(status: int, what: str) -> None:
-    """Turn what a C function returned into an exception; 0 is success.
+    """Turn the status of a C function into an exception; 0 means success.
 
     Raises:
-        MemoryError: there was not enough memory for its scratch.
+        MemoryError: there was not enough scratch memory.
         RuntimeError: any other status.
     """
     if status == 0:

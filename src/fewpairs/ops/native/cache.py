@@ -1,7 +1,7 @@
-"""Where built libraries are kept: a folder with one binary for each key, and beside it the checksum that it must have.
+"""The cache of compiled libraries: a folder with one binary and its checksum for each key.
 
-Files come into their place by a rename, the checksum last; who finds the two at odds builds anew. A lock makes one of
-several processes build while the others wait for its result.
+Files are moved into place by a rename, the checksum last; if the two do not match, the binary is built again. A lock
+lets one process build while others wait for its result.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from fewpairs.ops.native.compiler import Unavailable
 
 
 def folder() -> Path:
-    """`FEWPAIRS_CACHE`, else `fewpairs/kernels` in the user's cache folder. It need not exist.
+    """Return `FEWPAIRS_CACHE`, else `fewpairs/kernels` in the user's cache folder. It need not exist.
 
     Raises:
-        OSError: the user has no home.
+        OSError: the user has no home folder.
     """
     named = os.environ.get("FEWPAIRS_CACHE")
     if named:
@@ -34,7 +34,7 @@ def folder() -> Path:
 
 
 def find(path: Path) -> bool:
-    """Whether `path` is there and is what was built."""
+    """Whether `path` exists and matches its checksum."""
     try:
         return path.with_suffix(".sha256").read_text().strip() == hashlib.sha256(path.read_bytes()).hexdigest()
     except (OSError, UnicodeDecodeError):
@@ -42,13 +42,13 @@ def find(path: Path) -> bool:
 
 
 def build_once(path: Path, build: Callable[[Path], None], seconds: float) -> None:
-    """Make sure that `path` is there and whole: `build(temporary)` is called where it is not, by one process at a time.
+    """Call `build(temporary)` unless `path` exists and is valid; only one process builds at a time.
 
     Args:
         seconds: how long to wait for another process that builds.
 
     Raises:
-        OSError: the folder cannot be written.
+        OSError: the folder is not writable.
         Unavailable: `build` raises it, or another process builds for longer than `seconds`.
     """
     if find(path):

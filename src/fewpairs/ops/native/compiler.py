@@ -1,4 +1,4 @@
-"""The user's C++ compiler: found, asked for its version, and run for a limited time."""
+"""Finds the user's C++ compiler, reads its version, and runs it with a time limit."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from pathlib import Path
 from fewpairs.ops.native import machine
 
 TIME_LIMIT = 300.0
-"""Seconds that a compiler may take, unless `FEWPAIRS_BUILD_TIMEOUT` says otherwise."""
+"""The default time limit of the compiler in seconds; `FEWPAIRS_BUILD_TIMEOUT` overrides it."""
 
 OPTIONS = ("-O3", "-std=c++17", "-fPIC", "-fno-math-errno", "-ffp-contract=fast")
 
 
 class Unavailable(Exception):  # noqa: N818  (carries the sentence that says why)
-    """A library cannot be had here. Never leaves `fewpairs.ops.native`."""
+    """A library is not available here; the exception stays inside `fewpairs.ops.native`."""
 
 
 def time_limit() -> float:
-    """Seconds that a compiler may take.
+    """Return the time limit of the compiler in seconds.
 
     Raises:
-        Unavailable: `FEWPAIRS_BUILD_TIMEOUT` is no positive number.
+        Unavailable: `FEWPAIRS_BUILD_TIMEOUT` is not a positive number.
     """
     text = os.environ.get("FEWPAIRS_BUILD_TIMEOUT") or str(TIME_LIMIT)
     try:
@@ -40,39 +40,39 @@ def time_limit() -> float:
 
 
 def command() -> tuple[str, ...]:
-    """The compiler's command: what `CXX` says, else the first of g++, clang++ and c++ that is there.
+    """Return the command of the compiler: `CXX`, else the first of g++, clang++ and c++ that exists.
 
     Raises:
-        Unavailable: there is none.
+        Unavailable: there is no compiler.
     """
     named = os.environ.get("CXX", "").strip()
     if named:
         try:
             words = shlex.split(named)
         except ValueError as error:
-            raise Unavailable(f"CXX={named!r} is no command: {error}") from error
+            raise Unavailable(f"CXX={named!r} is not a command: {error}") from error
         if shutil.which(words[0]) is None:
             raise Unavailable(f"the C++ compiler that CXX names, {words[0]!r}, was not found")
         return tuple(words)
     for name in ("g++", "clang++", "c++"):
         if shutil.which(name):
             return (name,)
-    raise Unavailable("no C++ compiler was found (g++, clang++ or c++); install one, or name yours with CXX")
+    raise Unavailable("no C++ compiler was found (g++, clang++ or c++); install one, or set CXX to yours")
 
 
 @functools.lru_cache(maxsize=8)
 def version(words: tuple[str, ...], seconds: float) -> str:
-    """What the compiler says that it is, and where it lies.
+    """Return the path and the version text of the compiler.
 
     Raises:
-        Unavailable: it does not answer.
+        Unavailable: the compiler does not run.
     """
     return f"{shutil.which(words[0])}\n{run([*words, '--version'], min(seconds, 30.0))}"
 
 
 def options(words: tuple[str, ...], seconds: float, level: machine.Level) -> tuple[str, ...]:
-    """How a source is compiled. Without `-ffast-math`: NaN and infinity mean what they mean."""
-    # Clang's -fopenmp wants another runtime than PyTorch's; the kernels start threads through `parallel.h`.
+    """Return the compiler options; `-ffast-math` is not among them, since NaN and infinity are used."""
+    # Clang's -fopenmp needs another runtime than PyTorch's; the kernels start threads through `parallel.h`.
     openmp = "-fopenmp-simd" if "clang" in version(words, seconds) else "-fopenmp"
     return (*OPTIONS, openmp, *level.options)
 
@@ -80,9 +80,9 @@ def options(words: tuple[str, ...], seconds: float, level: machine.Level) -> tup
 def compile_library(
     words: tuple[str, ...], options: Sequence[str], source: Path, include: Path, out: Path, seconds: float
 ) -> None:
-    """Compile `source` into the shared library `out`; its threads come from the runtime that PyTorch has loaded.
+    """Compile `source` into the shared library `out`; its threads come from PyTorch's runtime.
 
-    Linked apart, so that the compiler brings no OpenMP runtime of its own.
+    Linking is a separate step, so that the compiler adds no OpenMP runtime.
 
     Raises:
         Unavailable: the compiler fails, or takes longer than `seconds`.
@@ -90,20 +90,20 @@ def compile_library(
     made = out.with_suffix(".o")
     pool = machine.pool_of_torch()
     run([*words, *options, f"-I{include}", "-c", str(source), "-o", str(made)], seconds)
-    # Only the weak `GOMP_parallel` is wanted of the runtime, for which a linker may leave it out.
+    # The sources use only the weak symbol `GOMP_parallel`, so a linker may omit the runtime.
     linked = ["-Wl,--no-as-needed", str(pool[0])] if pool else []
     run([*words, "-shared", str(made), *linked, "-o", str(out)], seconds)
     if not out.exists():
-        raise Unavailable(f"the C++ compiler {Path(words[0]).name} ended well, but wrote nothing")
+        raise Unavailable(f"the C++ compiler {Path(words[0]).name} succeeded, but wrote no file")
 
 
 def run(arguments: Sequence[str], seconds: float) -> str:
-    """The output of a compiler.
+    """Return the output of a compiler.
 
-    When the time is over, or this process is interrupted, the compiler and all that it started are ended.
+    On timeout, or when this process is interrupted, the compiler and its child processes are ended.
 
     Raises:
-        Unavailable: it fails, or takes longer than `seconds`.
+        Unavailable: the compiler fails, or takes longer than `seconds`.
     """
     name = Path(arguments[0]).name
     try:
@@ -124,7 +124,7 @@ def run(arguments: Sequence[str], seconds: float) -> str:
         process.communicate()
         if isinstance(error, subprocess.TimeoutExpired):
             raise Unavailable(
-                f"the C++ compiler {name} was stopped after {seconds:g} s; FEWPAIRS_BUILD_TIMEOUT gives it more"
+                f"the C++ compiler {name} was stopped after {seconds:g} s; FEWPAIRS_BUILD_TIMEOUT sets a longer limit"
             ) from error
         raise
     if process.returncode:
@@ -133,7 +133,7 @@ def run(arguments: Sequence[str], seconds: float) -> str:
 
 
 def _error_line(output: str, status: int) -> str:
-    """The first line that speaks of an error, else the last, else the status."""
+    """Return the first output line that contains an error, else the last line, else the status."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     wrong = [line for line in lines if "error" in line.lower()]
     return (wrong or lines[-1:] or [f"status {status}"])[0][:300]

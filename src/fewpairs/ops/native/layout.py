@@ -1,4 +1,4 @@
-"""How the C++ kernels want tensors `[b h n d]` to lie, how they are told, and how they leave results."""
+"""Memory layout of tensors `[b h n d]` that are passed to C++ kernels."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from torch import Tensor
 
 
 class TensorArgument(ctypes.Structure):
-    """A tensor of up to four dimensions as `csrc/tensor.h` reads it; all zeros where there is none."""
+    """A tensor of up to four dimensions as `csrc/tensor.h` reads it; all zeros if there is no tensor."""
 
     _fields_ = (("at", ctypes.c_void_p), ("step", ctypes.c_int64 * 4), ("is_half", ctypes.c_int32))
 
 
 def argument(x: Tensor | None) -> TensorArgument:
-    """Where `x` lies, which must live as long as the result; a dimension of size one is not stepped through."""
+    """Describe `x`, which must stay alive as long as the result; dimensions of size one have stride 0."""
     if x is None:
         return TensorArgument()
     steps = (0 if size == 1 else step for size, step in zip(x.shape, x.stride(), strict=True))
@@ -23,16 +23,16 @@ def argument(x: Tensor | None) -> TensorArgument:
 
 
 def address(x: Tensor | None) -> int | None:
-    """Where the numbers of a contiguous tensor lie; None, a null pointer, where there are none."""
+    """Return the data pointer of a contiguous tensor; None (a null pointer) if it is absent or empty."""
     return x.data_ptr() if x is not None and x.numel() else None
 
 
 def rows(x: Tensor) -> Tensor:
-    """`x` itself where each row's columns lie side by side, else a copy."""
+    """Return `x` if its last dimension is contiguous, else a copy."""
     return x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous()
 
 
 def empty_heads_last(x: Tensor, wide_as: Tensor | None = None) -> Tensor:
-    """Room for a result `[b h n d]` like `x`, or as wide as another, in which a position's heads lie side by side."""
+    """Allocate `[b h n d]` like `x`, or with the width of another tensor, stored as `[b n h d]`."""
     (b, h, n, _), d = x.shape, (x if wide_as is None else wide_as).shape[-1]
     return x.new_empty((b, n, h, d)).transpose(1, 2)

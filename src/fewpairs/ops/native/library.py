@@ -1,4 +1,4 @@
-"""A C++ source that becomes functions on first use, or a sentence that says why it cannot."""
+"""Libraries of C++ functions that are compiled on first use, or give a reason why they are not available."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from fewpairs.ops.native import cache, compiler, machine
 from fewpairs.ops.native.compiler import Unavailable
 
 HEADERS = Path(__file__).parents[1] / "csrc"
-"""Headers that all sources share."""
+"""The headers that all sources share."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _constant(function: F) -> F:
-    """Let `torch.compile` call the function while it records, and take its answer as a constant."""
+    """Let `torch.compile` call the function while recording, and treat the result as a constant."""
     return cast(F, torch.compiler.assume_constant_result(function))  # type: ignore[no-untyped-call]  # PyTorch's own gap
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a library is compiled here, and where it is kept."""
+    """The compilation of a library on this machine, and its file in the cache."""
 
     compiler: tuple[str, ...]
     version: str
@@ -46,29 +46,29 @@ class Plan:
 
 @dataclass(eq=False)
 class Library:
-    """The functions of one C++ source: compiled, kept and loaded when first asked for, not before.
+    """The functions of one C++ source, which is compiled, cached and loaded on first use.
 
     Args:
-        name: what messages and the binary call it.
+        name: the name of the library in messages and of its binary.
         source: the `.cpp` file. It may include the headers beside it and those in `fewpairs/ops/csrc`.
-        macros: names that the source finds defined.
+        macros: macros to define for the source.
     """
 
     name: str
     source: Path
     macros: tuple[str, ...] = ()
     path: Path | None = field(default=None, init=False)
-    """Where the loaded binary lies; None before it is loaded."""
+    """The path of the loaded binary; None before it is loaded."""
     _loaded: ctypes.CDLL | None = field(default=None, init=False, repr=False)
     _reason: str | None = field(default=None, init=False, repr=False)
     _functions: dict[tuple[Any, ...], Callable[..., int]] = field(default_factory=dict, init=False, repr=False)
 
     @_constant
     def unavailable(self) -> str | None:
-        """Why the functions cannot be had, in one sentence; None when they can.
+        """Return the reason why the functions are not available, or None.
 
-        The first call compiles, if nobody has before on this machine, and says once what is wrong; every later call
-        gives the same answer.
+        The first call compiles the source if it is not cached, and logs problems once; later calls return the same
+        result.
         """
         if not self.tried:
             with _process.lock:
@@ -78,14 +78,14 @@ class Library:
 
     @property
     def tried(self) -> bool:
-        """Whether this process has asked for the functions before, so that `unavailable` answers at once."""
+        """Whether this process has tried to load the functions, so that `unavailable` returns at once."""
         return self._loaded is not None or self._reason is not None
 
     def function(self, name: str, *types: Any) -> Callable[..., int]:
         """The C function `name`, which takes `types` (of ctypes) and returns a status for `check`.
 
         Raises:
-            KernelRefused: the library cannot be had.
+            KernelRefused: the library is not available.
             AttributeError: it has no such function.
         """
         known = self._functions.get((name, types))
@@ -100,13 +100,13 @@ class Library:
         return entry
 
     def plan(self) -> Plan:
-        """How the library is compiled here. Nothing is compiled, but the compiler is asked for its version.
+        """Return how the library is compiled here, without compiling it; this runs the compiler for its version.
 
         Raises:
-            Unavailable: it cannot be compiled here.
+            Unavailable: the library cannot be compiled here.
         """
         if sys.platform != "linux":
-            raise Unavailable(f"the C++ kernels are made for Linux, and this is {sys.platform}")
+            raise Unavailable(f"the C++ kernels need Linux, and this is {sys.platform}")
         seconds, words = compiler.time_limit(), compiler.command()
         level = machine.level()
         options = (*compiler.options(words, seconds, level), *(f"-D{macro}" for macro in self.macros))
@@ -128,10 +128,10 @@ class Library:
             self._loaded, self.path = self._build_or_load(self.plan())
         except Unavailable as error:
             self._reason = str(error)
-            notify(f"the C++ kernels are not used, slower ones take their place: {error}")
+            notify(f"the C++ kernels are not used, slower ones replace them: {error}")
 
     def _build_or_load(self, plan: Plan) -> tuple[ctypes.CDLL, Path]:
-        """The binary of the cache, built if need be; where the cache is of no use, one that only this process has."""
+        """Load the binary from the cache, building it if needed; without a cache, build one for this process."""
         seconds = compiler.time_limit()
 
         def build(out: Path) -> None:
@@ -151,23 +151,23 @@ class Library:
             with tempfile.TemporaryDirectory(prefix="fewpairs-", ignore_cleanup_errors=True) as work:
                 path = Path(work) / plan.file
                 build(path)
-                return load(path), path  # stays in memory when the file is gone
+                return load(path), path  # the library stays loaded when the file is deleted
         except OSError as error:
             raise Unavailable(f"the compiled code cannot be loaded: {' '.join(str(error).split())}") from error
 
 
 def load(path: Path) -> ctypes.CDLL:
-    """The library at `path`, whose threads are PyTorch's own.
+    """Load the library at `path`, which runs on PyTorch's threads.
 
     Raises:
-        OSError: the system does not load it.
-        Unavailable: it would start threads of its own.
+        OSError: the system cannot load it.
+        Unavailable: it would use another OpenMP runtime.
     """
     library = ctypes.CDLL(str(path))
     ours, pool = machine.pool_entry(library), machine.pool_of_torch()
     if ours is not None and (pool is None or ours != pool[1]):
         raise Unavailable(
-            "the compiled code found another OpenMP runtime than PyTorch's, and two would fight for cores"
+            "the compiled code found another OpenMP runtime than PyTorch's, and two runtimes would compete for cores"
         )
     if _process.must_work_alone:
         library.fewpairs_work_alone()
@@ -176,21 +176,21 @@ def load(path: Path) -> ctypes.CDLL:
 
 
 def notify(text: str) -> None:
-    """One line to the log, and so to standard error unless logging was set up otherwise; each text once a process."""
+    """Log a warning (to standard error by default), each text once per process."""
     if text not in _said:
         _said.add(text)
         logging.getLogger("fewpairs").warning("fewpairs: %s", text)
 
 
 class _Process:
-    """What this process has done, of which some is no longer true in its forks."""
+    """The state of this process, part of which is invalid in forks."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.has_loaded = self.must_work_alone = False
 
     def after_fork(self) -> None:
-        """In the child: nobody is here to give the lock back, and the threads of OpenMP are gone."""
+        """Reset the state of a forked child: its lock is never released, and it has no OpenMP threads."""
         self.lock = threading.RLock()
         self.must_work_alone = self.has_loaded
 

@@ -1,4 +1,4 @@
-"""What this machine and this PyTorch are: the vector instructions, and the OpenMP runtime that is loaded already."""
+"""Detects the vector instructions of this machine and the OpenMP runtime that PyTorch has loaded."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import torch
 
 
 class Level(NamedTuple):
-    """A set of vector instructions that code is compiled for."""
+    """A set of vector instructions to compile for."""
 
     name: str
     needs: tuple[str, ...]
     """The names of the instructions in /proc/cpuinfo."""
     options: tuple[str, ...]
-    """What a compiler is told."""
+    """The compiler options of the level."""
 
 
 _AVX2 = ("avx2", "fma", "bmi2", "popcnt")
@@ -28,24 +28,24 @@ LEVELS = (
     Level("AVX2", _AVX2, tuple(f"-m{name}" for name in _AVX2)),
     Level("portable", (), ()),
 )
-"""From the most to the least; the last runs everywhere."""
+"""All levels from the most to the fewest instructions; the last runs everywhere."""
 
 
 def level() -> Level:
-    """The level that PyTorch runs at (`ATEN_CPU_CAPABILITY` may lower it), or the next that this CPU really has."""
+    """Return the level of PyTorch (`ATEN_CPU_CAPABILITY` may lower it), or the next lower one of this CPU."""
     name = torch.backends.cpu.get_cpu_capability().split("_")[0]
     first = next((i for i, level in enumerate(LEVELS) if level.name == name), len(LEVELS) - 1)
     return next(level for level in LEVELS[first:] if has(level))
 
 
 def has(level: Level) -> bool:
-    """Whether this CPU has every instruction of `level`, and its system saves their registers."""
+    """Whether this CPU and its operating system support all instructions of `level`."""
     return cpu_flags().issuperset(level.needs)
 
 
 @functools.cache
 def cpu_flags() -> frozenset[str]:
-    """The instructions in /proc/cpuinfo that every core has; none where there is no such file."""
+    """Return the instructions in /proc/cpuinfo that all cores have; empty if there is no such file."""
     try:
         text = Path("/proc/cpuinfo").read_text(errors="replace")
     except OSError:
@@ -64,7 +64,7 @@ class _Symbol(ctypes.Structure):
 
 
 def pool_entry(library: ctypes.CDLL) -> int | None:
-    """The address at which `library` finds the function that starts OpenMP's threads."""
+    """Return the address of the function that starts OpenMP threads, as `library` resolves it."""
     try:
         return ctypes.cast(library.GOMP_parallel, ctypes.c_void_p).value
     except AttributeError:
@@ -73,10 +73,10 @@ def pool_entry(library: ctypes.CDLL) -> int | None:
 
 @functools.cache
 def pool_of_torch() -> tuple[Path, int] | None:
-    """The file of the OpenMP runtime that PyTorch has loaded, with `pool_entry`; None where PyTorch has none.
+    """Return the file of PyTorch's OpenMP runtime and its `pool_entry`; None if PyTorch has none.
 
-    Asked of the dynamic linker, since the file's name and place differ from build to build, and other packages may
-    have loaded runtimes of their own.
+    The dynamic linker provides it, since name and folder of the file differ between builds, and other packages may
+    have loaded other runtimes.
     """
     try:
         address = pool_entry(ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so")))

@@ -1,4 +1,4 @@
-"""Softmax attention: every query weighs every key.
+"""Softmax attention: every query attends to every key.
 
     S_nm = scale * q_n . k_m + bias_nm        Y_n = sum_m softmax_m(S_nm) v_m
 
@@ -16,16 +16,16 @@ from fewpairs.ops.softmax import reference
 
 
 def refuse_fused(q: Tensor, k: Tensor, v: Tensor, *, bias: Tensor | None, scale: float) -> str | None:
-    """Why PyTorch's `scaled_dot_product_attention` cannot run these arguments, or None."""
+    """Return the reason why PyTorch's `scaled_dot_product_attention` cannot run these arguments, or None."""
     if not k.shape[-2]:
-        return "there are no keys, and PyTorch's fused attention has no answer for that"
+        return "there are no keys, which PyTorch's fused attention does not support"
     if not (q.dtype == k.dtype == v.dtype):
         return f"q, k and v must share one dtype, not {q.dtype}, {k.dtype}, {v.dtype}"
     return None
 
 
 def run_fused(q: Tensor, k: Tensor, v: Tensor, *, bias: Tensor | None, scale: float) -> Tensor:
-    """PyTorch's fused attention."""
+    """Run PyTorch's fused attention."""
     if bias is not None and bias.is_floating_point():
         bias = bias.to(q.dtype)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
@@ -43,16 +43,16 @@ def softmax_attention(
     scale: float | None = None,
     kernel: str | None = None,
 ) -> Float[Tensor, "b h n e"]:
-    """Scaled dot-product attention, `[b h n d], [b h m d], [b h m e] -> [b h n e]`.
+    """Compute scaled dot-product attention, `[b h n d], [b h m d], [b h m e] -> [b h n e]`.
 
     Args:
-        bias: added to the scaled scores; a boolean one keeps the pairs that are True. A row in which no key is left
+        bias: added to the scaled scores; a boolean one keeps the pairs that are True. A row without any key
             gives zeros.
         scale: factor of q . k; `d ** -0.5` when None.
-        kernel: "fused" or "reference"; None takes the first that can run.
+        kernel: "fused" or "reference"; None chooses the first that can run.
 
     Raises:
-        KernelRefused: the kernel asked for cannot run these arguments.
+        KernelRefused: the named kernel cannot run these arguments.
     """
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     return choose(KERNELS, kernel, q, k, v, bias=bias, scale=scale).run(q, k, v, bias=bias, scale=scale)

@@ -8,14 +8,14 @@ from torch import Tensor
 
 
 def weights(scores: Tensor) -> Tensor:
-    """`[b h n m]` scores -> weights that sum to one over `m`; a row of nothing but -inf gets weight 0 everywhere."""
+    """Turn `[b h n m]` scores into weights that sum to 1 over `m`; rows with only -inf get weights 0."""
     highest = scores.amax(dim=-1, keepdim=True).detach()
     raised = torch.exp(scores - torch.where(highest.isinf(), torch.zeros_like(highest), highest))
     return raised / raised.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(scores.dtype).tiny)
 
 
 def softmax_attention(q: Tensor, k: Tensor, v: Tensor, *, bias: Tensor | None, scale: float) -> Tensor:
-    """`[b h n d], [b h m d], [b h m e] -> [b h n e]`."""
+    """Compute `[b h n d], [b h m d], [b h m e] -> [b h n e]`."""
     scores = einsum(q, k, "b h n d, b h m d -> b h n m") * scale
     if bias is not None:
         scores = scores.masked_fill(~bias, -torch.inf) if bias.dtype == torch.bool else scores + bias.to(scores.dtype)

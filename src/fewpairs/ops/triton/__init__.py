@@ -1,4 +1,4 @@
-"""What the GPU kernels of all operators share: when they refuse, and the tiles that they are made of.
+"""Shared code of the GPU kernels of all operators: refusals, launching, and functions on tiles.
 
-Nothing here imports Triton but `tiles`, which only kernels import.
+Only `tiles` imports Triton, and only kernels import `tiles`.
 """

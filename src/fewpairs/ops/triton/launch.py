@@ -1,4 +1,4 @@
-"""How tensors are handed to a Triton kernel."""
+"""Passes tensors to Triton kernels and launches them."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from torch import Tensor
 
 
 def padded(width: int) -> int:
-    """The next power of two, 16 at least: what tensor cores multiply."""
+    """Return the next power of two, at least 16 as tensor cores require."""
     return max(16, 1 << (width - 1).bit_length())
 
 
 def blocks(length: int, size: int) -> int:
-    """How many blocks of `size` cover `length`."""
+    """Return how many blocks of `size` cover `length`."""
     return -(-length // size)
 
 
 def rows(x: Tensor) -> Tensor:
-    """`x` with its last dimension contiguous, by a copy where it is not."""
+    """Return `x` if its last dimension is contiguous, else a copy."""
     return x if x.stride(-1) == 1 else x.contiguous()
 
 
 def pairs(bias: Tensor | None, shape: tuple[int, int, int, int], stand_in: Tensor) -> tuple[Tensor, list[int], int]:
-    """The bias `[#b #h n m]` as a kernel takes it: data, its four strides (0 where shared), and its kind.
+    """Return the bias `[#b #h n m]` as kernel arguments: data, its four strides (0 if shared), and its kind.
 
-    Kinds are 0 (none; `stand_in` fills the place), 1 (numbers) and 2 (True keeps the pair).
+    Kinds are 0 (none; `stand_in` is passed instead), 1 (numbers) and 2 (True keeps the pair).
     """
     if bias is None:
         return stand_in, [0, 0, 0, 0], 0
@@ -37,9 +37,9 @@ def pairs(bias: Tensor | None, shape: tuple[int, int, int, int], stand_in: Tenso
 
 
 def launch(kernel: Any, programs: int, like: Tensor, *args: Any, **options: Any) -> None:
-    """Run `programs` instances on the device of `like`; none where there is no work.
+    """Run `programs` instances on the device of `like`; none if there is no work.
 
-    Multiplications and additions may be contracted, whatever Triton's own default is: see `fewpairs.ops.triton.tiles`.
+    Multiplications and additions may be contracted, regardless of Triton's default; see `fewpairs.ops.triton.tiles`.
     """
     if programs:
         with torch.cuda.device_of(like):  # type: ignore[no-untyped-call]  # PyTorch's own gap

@@ -1,4 +1,4 @@
-"""Why a Triton kernel cannot run, found out without importing Triton."""
+"""Reasons why Triton kernels cannot run, determined without importing Triton."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from fewpairs.ops.dispatch import refuse_export
 
 MISSING = importlib.util.find_spec("triton") is None
 INTERPRETED = os.environ.get("TRITON_INTERPRET", "") not in ("", "0")
-"""Whether Triton was told to run kernels on the CPU, one operation after another, as tests do."""
+"""Whether Triton's interpreter runs kernels on the CPU, as in tests."""
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 WIDEST = 128
 OLDEST = 8
-"""Compute capability from which on bfloat16 is multiplied by tensor cores."""
+"""The compute capability from which tensor cores multiply bfloat16."""
 
 
 def refuse_arguments(tensors: tuple[Tensor, ...], widths: tuple[int, ...]) -> str | None:
-    """Why Triton kernels cannot run these tensors, whose heads have these widths, or None."""
+    """Return the reason why Triton kernels cannot run tensors with heads of these widths, or None."""
     first = tensors[0]
     if (reason := refuse_export()) is not None:
         return reason
@@ -29,11 +29,11 @@ def refuse_arguments(tensors: tuple[Tensor, ...], widths: tuple[int, ...]) -> st
         return "Triton is not installed"
     if INTERPRETED:
         if not all(tensor.is_cpu or tensor.is_cuda for tensor in tensors):
-            return "Triton's interpreter runs on tensors of a CPU or of CUDA alone"
+            return "Triton's interpreter supports only tensors on a CPU or on CUDA"
     elif not all(tensor.is_cuda for tensor in tensors):
         return "the tensors are not on a CUDA device"
     elif torch.version.hip is not None:
-        return "it was made for NVIDIA's GPUs"
+        return "it supports only NVIDIA GPUs"
     elif torch.cuda.get_device_properties(first.device).major < OLDEST:
         return f"the GPU is older than compute capability {OLDEST}.0"
     if first.dtype not in DTYPES or any(tensor.dtype != first.dtype for tensor in tensors):

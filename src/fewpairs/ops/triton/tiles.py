@@ -1,8 +1,8 @@
-"""Pieces of Triton kernels: a tile of a matrix, a product, the logits of a tile.
+"""Functions for Triton kernels: a tile of a matrix, a product, the logits of a tile.
 
-Scores are compared bit by bit with what an earlier kernel saw, so there is one way to make them: `product` in the input
-dtype with float32 sums (float32 itself without the shortcut of TF32), then `logits`, whose rounding is spelt out as one
-multiplication or one fused multiply-add, which no compiler may contract otherwise.
+Scores must equal those of an earlier kernel bit by bit, so all kernels compute them in one way: `product` in the input
+dtype with float32 sums (without TF32), then `logits`, whose rounding is fixed as one multiplication or one fused
+multiply-add, which no compiler may contract otherwise.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import triton.language as tl
 from fewpairs.ops.triton.refusal import INTERPRETED
 
 WIDEN = tl.constexpr(INTERPRETED)
-"""The interpreter holds bfloat16 as integers and multiplies these; in float32 the products are the same."""
+"""Whether to multiply in float32: the interpreter would multiply the integers that represent bfloat16."""
 
 
 @triton.jit
 @no_type_check
 def tile(pointer, rows, columns, stride, n, width):
-    """Rows and columns of a matrix `[n width]`, zero beyond its edges."""
+    """Load rows and columns of a matrix `[n width]`, zero beyond its edges."""
     inside = (rows < n)[:, None] & (columns < width)[None, :]
     return tl.load(pointer + rows.to(tl.int64)[:, None] * stride + columns[None, :], mask=inside, other=0.0)
 
@@ -38,7 +38,7 @@ def put(pointer, values, rows, columns, stride, n, width):
 @triton.jit
 @no_type_check
 def product(a, b, total):
-    """`total + a @ b`, summed in float32."""
+    """Return `total + a @ b`, summed in float32."""
     if WIDEN:
         a = a.to(tl.float32)
         b = b.to(tl.float32)
@@ -48,7 +48,7 @@ def product(a, b, total):
 @triton.jit
 @no_type_check
 def logits(products, scale, bias, rows, columns, n, m, row_stride, column_stride, BIAS: tl.constexpr):
-    """`scale * products + bias`, -inf where a boolean bias is False and beyond the last key."""
+    """Return `scale * products + bias`, and -inf where a boolean bias is False and beyond the last key."""
     inside = (rows < n)[:, None] & (columns < m)[None, :]
     place = bias + rows.to(tl.int64)[:, None] * row_stride + columns.to(tl.int64)[None, :] * column_stride
     scores = products * scale
@@ -63,5 +63,5 @@ def logits(products, scale, bias, rows, columns, n, m, row_stride, column_stride
 @triton.jit
 @no_type_check
 def head_base(pointer, image, head, image_stride, head_stride):
-    """Where one head of one image begins."""
+    """Return the pointer to one head of one image."""
     return pointer + image.to(tl.int64) * image_stride + head.to(tl.int64) * head_stride
