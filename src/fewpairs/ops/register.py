@@ -33,7 +33,7 @@ def register(forward: Operator, backward: Operator, *, refusal: str, device: str
     """Define both operators in the namespace `fewpairs`; the first result of `forward` is differentiable, once.
 
     Args:
-        refusal: the error message of the second derivative, such as "k-NN attention in C++ has no second derivative; ...".
+        refusal: the error of the second derivative, such as "k-NN attention in C++ has no second derivative; ...".
         device: the device type of `compute`, as in `torch.library.impl`.
     """
     for operator in (forward, backward):

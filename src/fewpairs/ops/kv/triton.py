@@ -1,8 +1,8 @@
 """Key-value attention on GPUs: Triton kernels as PyTorch operators, in memory linear in n.
 
 The forward pass keeps one number per row and, in half precision, the rounding error of the output: if a key attends
-mostly to itself, its gradient is a small difference of `dY . Y` and `dY . v`. The backward pass (`triton_backward`) computes
-each block of K K^T once, for its rows and its columns, since logits without biases are symmetric. Triton is imported
+mostly to itself, its gradient is a small difference of `dY . Y` and `dY . v`. The backward pass (`triton_backward`)
+computes each block of K K^T once, for its rows and its columns, since logits without biases are symmetric. Triton is imported
 when the first kernel runs.
 """
 
