@@ -2,8 +2,8 @@
 
 The forward pass keeps one number per row and, in half precision, the rounding error of the output: if a key attends
 mostly to itself, its gradient is a small difference of `dY . Y` and `dY . v`. The backward pass (`triton_backward`)
-computes each block of K K^T once, for its rows and its columns, since logits without biases are symmetric. Triton is imported
-when the first kernel runs.
+computes each block of K K^T once, for its rows and its columns, since logits without biases are symmetric. Triton is
+imported when the first kernel runs.
 """
 
 from __future__ import annotations
