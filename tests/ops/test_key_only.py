@@ -192,7 +192,7 @@ def test_autocast_sums_in_single_precision(unchecked: None) -> None:
         (lambda k, v, w: (k[0], v, w), r"k must be \[b h n d\]|v must be"),
         (lambda k, v, w: (k, v.float(), w), "share one floating-point dtype"),
         (lambda k, v, w: (k[:, :, :0], v[:, :, :0], w), "no positions"),
-        (lambda k, v, w: (k, v, w[:-1]), r"saliency must be a vector a head \[h d\] = \[3 8\]"),
+        (lambda k, v, w: (k, v, w[:-1]), r"saliency must be a vector per head \[h d\] = \[3 8\]"),
         (lambda k, v, w: (k, v, w.long()), "floating-point numbers"),
     ],
 )

@@ -35,7 +35,7 @@ def refused(source: Path, caplog: pytest.LogCaptureFixture) -> str:
     with pytest.raises(KernelRefused, match="the C\\+\\+ kernels of toy cannot run"):
         first.function("toy_double")
     notices = [record.getMessage() for record in caplog.records]
-    assert notices == [f"fewpairs: the C++ kernels are not used, slower ones take their place: {reason}"]
+    assert notices == [f"fewpairs: the C++ kernels are not used, slower ones replace them: {reason}"]
     return reason
 
 
@@ -46,7 +46,7 @@ def test_no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: py
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("no-such-compiler -m64", "CXX names, 'no-such-compiler', was not found"), ("'g++", "is no command")],
+    [("no-such-compiler -m64", "CXX names, 'no-such-compiler', was not found"), ("'g++", "is not a command")],
 )
 def test_a_compiler_that_is_not_there(
     name: str, message: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -70,7 +70,7 @@ def test_a_source_that_does_not_compile(tmp_path: Path, caplog: pytest.LogCaptur
     [
         ('echo "out of licences" >&2; exit 3', "failed (out of licences)"),
         ("exit 4", "failed (status 4)"),
-        ('case "$*" in *--version*) echo "odd 1.0";; esac', "wrote nothing"),
+        ('case "$*" in *--version*) echo "odd 1.0";; esac', "wrote no file"),
     ],
 )
 def test_a_compiler_that_fails(

@@ -12,7 +12,7 @@ from fewpairs.ops.softmax.reference import weights
 def kv_attention(
     k: Tensor, v: Tensor, *, gain: Tensor | None, key_bias: Tensor | None, scale: float, bias: Tensor | None = None
 ) -> Tensor:
-    """Compute `[b h n d], [b h n e] -> [b h n e]`; `gain` `[]` or `[h]`, `key_bias` `[n]`/`[h n]`, `bias` `[b h n n]`."""
+    """Compute `[b h n d], [b h n e] -> [b h n e]`; `gain` `[]`/`[h]`, `key_bias` `[n]`/`[h n]`, `bias` `[b h n n]`."""
     scores = einsum(k, k, "b h n d, b h m d -> b h n m") * scale
     if gain is not None:
         scores = scores * gain.to(scores.dtype).reshape(-1, 1, 1)
