@@ -115,7 +115,7 @@ def test_switched_off_in_silence(monkeypatch: pytest.MonkeyPatch, caplog: pytest
 
 def test_another_system(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
-    assert "made for Linux, and this is win32" in refused(SOURCE, caplog)
+    assert "need Linux, and this is win32" in refused(SOURCE, caplog)
 
 
 @needs_compiler

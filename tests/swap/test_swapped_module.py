@@ -1,4 +1,4 @@
-"""What an adopted layer takes over: its scale of the logits above all, and its maps without rows."""
+"""What a swapped layer takes over: its scale of the logits above all, and its maps without rows."""
 
 from __future__ import annotations
 
