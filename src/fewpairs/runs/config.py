@@ -46,7 +46,8 @@ def load_experiment(source: str | Path, overrides: Sequence[str] = ()) -> Experi
         InputError: the recipe, a field or a value is wrong; the text names it, what is allowed and the nearest name.
     """
     content = _read(str(source))
-    return validate(merge(content, renamed(content["kind"], [parse_override(text) for text in overrides])))
+    changes = [parse_override(text) for text in overrides]
+    return validate(merge(content, renamed(content["kind"], changes, content)))
 
 
 def _read(source: str) -> dict[str, Any]:
@@ -64,7 +65,7 @@ def _read(source: str) -> dict[str, Any]:
     recipe = content.pop("recipe", None)
     start = to_dict(_defaults(content.get("kind")) if recipe is None else _recipe(str(recipe)))
     kind = str(content.get("kind", start["kind"]))
-    return merge(start, renamed(kind, [(tuple(keys), value) for keys, value in _leaves(content)]))
+    return merge(start, renamed(kind, _leaves(content), start))
 
 
 def _defaults(kind: Any) -> Experiment:
