@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from detection_files import make_coco
 
-from fewpairs.data.split import Split, held_out
+from fewpairs.data.split import Split, held_out_units
 from fewpairs.errors import InputError
 from fewpairs.kinds.detection.experiment import DetectionData, chosen_records
 from fewpairs.kinds.detection.findings import DamagedAnnotationsError
@@ -20,7 +20,7 @@ def test_a_share_of_the_training_part_is_held_out(tmp_path: Path) -> None:
         source = open_detection("coco", tmp_path, split=data.split)
         assert source.parts == ("train",)
         training, validation = chosen_records(data, source)
-        places = held_out(3, data.split)
+        places = held_out_units(3, data.split)
         assert validation.rows.tolist() == sorted(source.part("train").rows[places].tolist())
         assert sorted([*training.rows.tolist(), *validation.rows.tolist()]) == [0, 1, 2]
         held |= set(validation.rows.tolist())

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from fewpairs.data.chance import chance
+from fewpairs.data.random_state import seeded_generators
 from fewpairs.data.pictures import as_channels
 from fewpairs.errors import InputError
 from fewpairs.kinds.classification.augment import LabelledAugment, training_transform
@@ -37,7 +37,7 @@ class LabelledSample:
 class LabelledDataset(Dataset[LabelledSample]):
     """Some images of a source, for training.
 
-    An item is asked for by `(epoch, index)` with `0 <= index < len(self)`. All chance in it comes from seed, epoch and
+    An item is asked for by `(epoch, index)` with `0 <= index < len(self)`. All seeded_generators in it comes from seed, epoch and
     index, never from a worker or from what was asked before, so a run does not depend on the number of workers and can
     be resumed anywhere. Python's, NumPy's and PyTorch's global generators are left as they were.
 
@@ -78,7 +78,7 @@ class LabelledDataset(Dataset[LabelledSample]):
         if self.augment is None:
             image = self.view.apply(picture)
         else:
-            with chance((self.seed, epoch, index), stream=_SAMPLE):
+            with seeded_generators((self.seed, epoch, index), stream=_SAMPLE):
                 image = training_transform(self.view, self.augment)(picture)
         return LabelledSample(image, self.source.label(number), self.source.id(number), (epoch, index))
 
@@ -109,7 +109,7 @@ class LabelledCollate:
         if len(samples) % 2:
             raise InputError(f"a batch of {len(samples)} images cannot be mixed in pairs; choose an even batch_size")
         keys = [number for sample in samples for number in sample.key]
-        with chance((self.seed, *keys), stream=_BATCH):
+        with seeded_generators((self.seed, *keys), stream=_BATCH):
             return Labelled(*self._mixed(image, label), ids)
 
     def _mixed(self, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from fewpairs.data.chance import chance
+from fewpairs.data.random_state import seeded_generators
 from fewpairs.errors import InputError
 from fewpairs.kinds.detection.source import AnnotatedImage
 from fewpairs.kinds.detection.view import DetectionAugment, DetectionView, show
@@ -32,7 +32,7 @@ class DetectionSample:
 class DetectionDataset(Dataset[DetectionSample]):
     """Some images of a source, for training; those without objects among them.
 
-    An item is asked for by `(epoch, index)` with `0 <= index < len(self)`. All chance in it comes from seed, epoch and
+    An item is asked for by `(epoch, index)` with `0 <= index < len(self)`. All seeded_generators in it comes from seed, epoch and
     index, never from a worker or from what was asked before, so a run does not depend on the number of workers and can
     be resumed anywhere. Python's, NumPy's and PyTorch's global generators are left as they were.
 
@@ -68,7 +68,7 @@ class DetectionDataset(Dataset[DetectionSample]):
             raise IndexError(f"image {index} of {len(self)}")
         record = self.records[index]
         pixels, objects = self.view.pixels(record.read()), record.objects(masks=self.masks)
-        with chance((self.seed, epoch, index)):
+        with seeded_generators((self.seed, epoch, index)):
             shown = show(pixels, objects, self.view, self.augment)
         return DetectionSample(shown.image, shown.objects, record.id, (epoch, index), shown.cut)
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from fewpairs.data.files import listed, visible_folders
 from fewpairs.data.names import Names
-from fewpairs.data.pictures import SUFFIXES, is_image, look_into, read_header, read_image
+from fewpairs.data.pictures import SUFFIXES, is_image, list_images, read_header, read_image
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.classification.source import Indices, LabelledSource
 
@@ -130,7 +130,7 @@ def read_part(root: Path, folder: Path, names: Sequence[str], classes: Sequence[
     others: Counter[str] = Counter()
     empty: list[str] = []
     for name in names:
-        inside = look_into(folder / name)
+        inside = list_images(folder / name)
         if not inside.images:
             held = f" (it has {_suffixes(inside.others)})" if inside.others else ""
             empty.append(f"{folder / name}{held}")
