@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fewpairs.data.split import Split, random_subset, held_out_units
+from fewpairs.data.split import Split, held_out_units, random_subset
 from fewpairs.errors import InputError
 
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from fewpairs.data.random_state import seeded_generators
 from fewpairs.data.pictures import as_channels
+from fewpairs.data.random_state import seeded_generators
 from fewpairs.errors import InputError
 from fewpairs.kinds.classification.augment import LabelledAugment, training_transform
 from fewpairs.kinds.classification.source import Indices, LabelledSource
@@ -37,7 +37,7 @@ class LabelledSample:
 class LabelledDataset(Dataset[LabelledSample]):
     """Some images of a source, for training.
 
-    An item is asked for by `(epoch, index)` with `0 <= index < len(self)`. All seeded_generators in it comes from seed, epoch and
+    An item is asked for by `(epoch, index)` with `0 <= index < len(self)`. All chance in it comes from seed, epoch and
     index, never from a worker or from what was asked before, so a run does not depend on the number of workers and can
     be resumed anywhere. Python's, NumPy's and PyTorch's global generators are left as they were.
 

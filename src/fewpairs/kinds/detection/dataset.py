@@ -32,7 +32,7 @@ class DetectionSample:
 class DetectionDataset(Dataset[DetectionSample]):
     """Some images of a source, for training; those without objects among them.
 
-    An item is asked for by `(epoch, index)` with `0 <= index < len(self)`. All seeded_generators in it comes from seed, epoch and
+    An item is asked for by `(epoch, index)` with `0 <= index < len(self)`. All chance in it comes from seed, epoch and
     index, never from a worker or from what was asked before, so a run does not depend on the number of workers and can
     be resumed anywhere. Python's, NumPy's and PyTorch's global generators are left as they were.
 

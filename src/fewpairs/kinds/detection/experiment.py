@@ -13,7 +13,7 @@ from torch import nn
 
 from fewpairs.attention import Attention
 from fewpairs.data.description import Check, DataDescription
-from fewpairs.data.split import Split, random_subset, held_out_units
+from fewpairs.data.split import Split, held_out_units, random_subset
 from fewpairs.errors import InputError
 from fewpairs.kinds.detection.dataset import DetectionDataset, PictureItems, collate_pictures
 from fewpairs.kinds.detection.layouts.open import DetectionKind, open_detection

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fewpairs.data.split import Split, random_subset, held_out_units
+from fewpairs.data.split import Split, held_out_units, random_subset
 from fewpairs.errors import InputError
 from fewpairs.kinds.semantic.source import SceneFiles, SemanticSource
 
