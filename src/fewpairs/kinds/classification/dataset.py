@@ -1,4 +1,4 @@
-"""What training and evaluation iterate over: single images with augmentation, and groups of images without."""
+"""Data sets: single augmented images for training, groups of images for evaluation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SAMPLE, _BATCH = 0, 1
 
 @dataclass(frozen=True, slots=True)
 class LabelledSample:
-    """One training image."""
+    """Training image."""
 
     image: Tensor
     """`[c H W]` float32, normalised."""
@@ -35,7 +35,7 @@ class LabelledSample:
 
 
 class LabelledDataset(Dataset[LabelledSample]):
-    """Some images of a source, for training.
+    """Training images of a source.
 
     An item is asked for by `(epoch, index)` with `0 <= index < len(self)`. All chance in it comes from seed, epoch and
     index, never from a worker or from what was asked before, so a run does not depend on the number of workers and can
@@ -46,7 +46,7 @@ class LabelledDataset(Dataset[LabelledSample]):
         augment: None for images as in evaluation.
 
     Raises:
-        InputError: no images, or a negative seed.
+        InputError: there are no images, or the seed is negative.
     """
 
     def __init__(
@@ -84,16 +84,16 @@ class LabelledDataset(Dataset[LabelledSample]):
 
 
 class LabelledCollate:
-    """Samples -> a batch, mixed if the augmentation mixes.
+    """Collation of samples to a batch, with mixup and cutmix if the augmentation has them.
 
-    What is mixed with what, and how much, comes from the seed and the keys of the samples alone. Mixed batches have
+    Pairs and weights depend only on the seed and the keys of the samples. Mixed batches have
     labels `[b k]`, others `[b]`.
 
     Args:
-        classes: their number.
+        classes: number of classes.
 
     Raises:
-        InputError: an odd number of samples where pairs are mixed.
+        InputError: the number of samples is odd and pairs are mixed.
     """
 
     def __init__(self, augment: LabelledAugment | None, classes: int, seed: int = 0) -> None:

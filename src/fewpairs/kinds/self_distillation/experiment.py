@@ -45,11 +45,11 @@ class EncoderConfig:
     image_size: Size | None = None
     """Height and width in pixels for which position tables are made; None: the size of the global crops."""
     drop_path: float = 0.1
-    """Of the student; the teacher drops nothing."""
+    """Stochastic depth of the student; the teacher has none."""
     pretrained: str | None = None
     """A file of weights from which both encoders start."""
     outputs: int = 65536
-    """Of the head."""
+    """Number of outputs of the head."""
     hidden: int = 2048
     bottleneck: int = 256
     learn_norm: bool = False
@@ -61,11 +61,11 @@ class SelfDistillationConfig:
     """How the student is compared with the teacher, and how features are scored."""
 
     temperature: float = 0.1
-    """Of the student."""
+    """Temperature of the student."""
     neighbours: int = 20
-    """Training images that vote on the class of a validation image."""
+    """Number of training images that vote on the class of a validation image."""
     bank: int | None = None
-    """At most so many training images to look neighbours up in; None: all of them."""
+    """Maximum number of training images that are searched for neighbours; None uses all."""
 
     def __post_init__(self) -> None:
         if self.bank is not None and self.bank < 1:
@@ -82,7 +82,7 @@ class SelfDistillationExperiment(Experiment):
     model: EncoderConfig = field(default_factory=EncoderConfig)
     data: LabelledData = field(default_factory=LabelledData)
     view: LabelledView = field(default_factory=LabelledView)
-    """Its size is the global crops'."""
+    """View, whose size is that of the global crops."""
     crops: MultiCrop = field(default_factory=MultiCrop)
     teacher: TeacherSchedule = field(default_factory=TeacherSchedule)
     task: SelfDistillationConfig = field(default_factory=SelfDistillationConfig)
@@ -196,7 +196,7 @@ class SelfDistillationExperiment(Experiment):
 
 
 def _drawn(indices: np.ndarray, limit: int | None, seed: int) -> np.ndarray:
-    """At most `limit` of the images, in their order."""
+    """Draw at most `limit` of the images, in their order."""
     if limit is None or limit >= len(indices):
         return indices
     return np.sort(np.random.default_rng(seed).choice(indices, limit, replace=False))
