@@ -31,18 +31,18 @@ class LabelledSample:
     label: int
     id: str
     key: tuple[int, int]
-    """Epoch and index by which it was asked for."""
+    """Epoch and index of the sample."""
 
 
 class LabelledDataset(Dataset[LabelledSample]):
     """Training images of a source.
 
-    An item is asked for by `(epoch, index)` with `0 <= index < len(self)`. All chance in it comes from seed, epoch and
-    index, never from a worker or from what was asked before, so a run does not depend on the number of workers and can
-    be resumed anywhere. Python's, NumPy's and PyTorch's global generators are left as they were.
+    The key of an item is `(epoch, index)` with `0 <= index < len(self)`. All randomness comes from seed, epoch and
+    index, so a run does not depend on the number of workers and can be resumed anywhere. The global generators of
+    Python, NumPy and PyTorch keep their states.
 
     Args:
-        indices: the numbers of the images in the source.
+        indices: indices of the images in the source.
         augment: None for images as in evaluation.
 
     Raises:
@@ -133,10 +133,10 @@ class LabelledCollate:
 
 
 class LabelledChunks(Sequence[Labelled]):
-    """Some images of a source in their order, as in evaluation: groups of at most `chunk`, decoded when asked for.
+    """Images of a source in order for evaluation, in groups of at most `chunk` that are decoded on access.
 
     Raises:
-        InputError: no images, or an empty group.
+        InputError: there are no images, or `chunk` is below 1.
     """
 
     def __init__(self, source: LabelledSource, indices: Indices, view: LabelledView, *, chunk: int = 64) -> None:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierConfig:
-    """Which classifier, with which attention."""
+    """Settings of the classifier and its attention."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"arbitrary_types_allowed": True}
 
@@ -73,7 +73,7 @@ class ClassifierConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledData:
-    """Which pictures, and which of them train and validate."""
+    """Settings of the data set and its split."""
 
     kind: LabelledKind = "folder"
     root: str = "data"
@@ -100,7 +100,7 @@ class ClassificationConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassificationExperiment(Experiment):
-    """A classifier, the labelled pictures that it learns from and how."""
+    """Training of a classifier on labelled pictures."""
 
     kind: ClassVar[str] = "classification"
 

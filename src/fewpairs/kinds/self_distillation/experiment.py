@@ -34,7 +34,7 @@ from fewpairs.types import Size
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
-    """Which encoder learns, with which attention, and the head that it learns with."""
+    """Settings of the encoder, its attention and the projection head."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"arbitrary_types_allowed": True}
 
@@ -58,7 +58,7 @@ class EncoderConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SelfDistillationConfig:
-    """How the student is compared with the teacher, and how features are scored."""
+    """Settings of the loss and of the scores of features."""
 
     temperature: float = 0.1
     """Temperature of the student."""
@@ -74,7 +74,7 @@ class SelfDistillationConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SelfDistillationExperiment(Experiment):
-    """An encoder that learns from pictures without their labels; these only score its features."""
+    """Training of an encoder on pictures without labels, which only score its features."""
 
     kind: ClassVar[str] = "self-distillation"
 
@@ -116,7 +116,7 @@ class SelfDistillationExperiment(Experiment):
         source, split = open_split(self.data, progress=progress)
         view, task = self.view.with_channels(source.channels), self._task(source.classes)
         training = MultiCropDataset(source, split.train, view, self.crops, seed=self.fit.seed)
-        bank = _drawn(split.train, self.task.bank, self.data.split.seed)
+        bank = _limited(split.train, self.task.bank, self.data.split.seed)
         pair = self._pair(training.channels)
         return Built(
             model=pair,
@@ -195,7 +195,7 @@ class SelfDistillationExperiment(Experiment):
         encoder.train()
 
 
-def _drawn(indices: np.ndarray, limit: int | None, seed: int) -> np.ndarray:
+def _limited(indices: np.ndarray, limit: int | None, seed: int) -> np.ndarray:
     """Draw at most `limit` of the images, in their order."""
     if limit is None or limit >= len(indices):
         return indices

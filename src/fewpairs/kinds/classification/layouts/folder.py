@@ -62,7 +62,7 @@ def open_folder(
     parts = {part: read_part(root, found[part], names, classes) for part, names in folders.items()}
     others = sum((counted for _, counted in parts.values()), Counter[str]())
     if others:
-        notes = [*notes, f"files that are not pictures are left out: {_suffixes(others)}"]
+        notes = [*notes, f"left out files that are not pictures: {_suffixes(others)}"]
     files = {name: part for name, (part, _) in parts.items()}
     return LabelledSource(str(root), classes, files, channels=channels_of(files["train"]), notes=notes)
 

@@ -46,7 +46,6 @@ LAYOUTS = {
         ("name", "train", "validation", "test", "image_column", "label_column"),
     ),
 }
-LABELLED_KINDS: tuple[str, ...] = tuple(LAYOUTS)
 
 
 def open_labelled(
