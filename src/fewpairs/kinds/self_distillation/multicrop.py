@@ -154,7 +154,7 @@ class Views:
 class MultiCropDataset(Dataset[Views]):
     """Multi-crop views of images of a source, for training without labels.
 
-    The key of an item is `(epoch, index)` with `0 <= index < len(self)`. All randomness comes from seed, epoch and index.
+    The key of an item is `(epoch, index)` with `0 <= index < len(self)`. Seed and key decide all randomness.
 
     Args:
         indices: indices of the images in the source.
