@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fewpairs.data.split import Split, drawn, held_out
+from fewpairs.data.split import Split, held_out_units, random_subset
 from fewpairs.errors import InputError
 
 
@@ -14,7 +14,7 @@ def test_folds_share_no_unit_and_never_hold_all(units: int, folds: int, seed: in
     held = []
     for fold in range(min(folds, units)):
         try:
-            held.append(held_out(units, Split(folds=folds, fold=fold, seed=seed)))
+            held.append(held_out_units(units, Split(folds=folds, fold=fold, seed=seed)))
         except InputError as error:
             assert "the folds are 0 to" in str(error)  # noqa: PT017
     assert held
@@ -24,12 +24,12 @@ def test_folds_share_no_unit_and_never_hold_all(units: int, folds: int, seed: in
 
 @given(st.integers(2, 200), st.integers(2, 20))
 def test_a_fraction_of_one_in_so_many_is_a_fold(units: int, folds: int) -> None:
-    assert (held_out(units, Split(folds=folds)) == held_out(units, Split(fraction=1 / folds))).all()
+    assert (held_out_units(units, Split(folds=folds)) == held_out_units(units, Split(fraction=1 / folds))).all()
 
 
 @given(st.integers(1, 50), st.none() | st.integers(1, 60), st.integers(0, 3))
 def test_limits_keep_the_order(units: int, limit: int | None, seed: int) -> None:
-    places = drawn(units, limit, seed)
+    places = random_subset(units, limit, seed)
     assert len(places) == min(units, units if limit is None else limit)
     assert (np.diff(places) > 0).all()
 

@@ -21,6 +21,7 @@ from fewpairs.report import (
     print_comparison,
     read_comparison,
     run_report,
+    score_text,
     write_comparison,
 )
 from fewpairs.report.confusion import confusion_figure, confusion_matrix, confusions_table

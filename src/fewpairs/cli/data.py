@@ -1,4 +1,4 @@
-"""`fewpairs data`: look into a data set, decode it beforehand, or make one up."""
+"""`fewpairs data`: check a data set, decode it before training, or write a phantom."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LAYOUTS = {
     "semantic": ("ade20k", "cityscapes", "label-maps"),
     "segmentation": ("uw-madison", "msd", "nifti", "folder"),
 }
-"""The layouts of each kind of experiment; `folder` is that of the first which has it, unless `--for` says otherwise."""
+"""Layouts of each kind of experiment; without `--for`, `folder` means the first kind that has it."""
 
 _OPTIONS = {
     "detection": "fewpairs.kinds.detection.options:DetectionOptions",
@@ -148,13 +148,13 @@ def phantom(
 
 
 def source_options(experiment: str, settings: list[str]) -> Any:
-    """The options of a layout from `field=value` of each setting, read as YAML; lists may be `a,b`.
+    """Parse the options of a layout from `field=value`, read as YAML; lists may be `a,b`.
 
     Args:
-        experiment: the kind of experiment that the data set is for.
+        experiment: kind of experiment for the data set.
 
     Raises:
-        InputError: a field that is not known, or a value of the wrong type.
+        InputError: a field is unknown, or a value has the wrong type.
     """
     import json
     from dataclasses import fields
@@ -200,9 +200,9 @@ def _load(place: str) -> Any:
 
 
 def _layout(root: str, kind: str | None, experiment: str | None) -> tuple[str, str]:
-    """The kind of experiment and the layout of a data set.
+    """Return the kind of experiment and the layout of a data set.
 
-    Without either, scans in a layout that nothing else has come first, then detection, then classification.
+    If neither is given, layouts of scans other than `folder` are tried first, then detection, then classification.
     """
     from fewpairs.errors import InputError, nearest
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def with_flags(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with an option for every flag that some kind of experiment has, instead of its `**flags`."""
+    """Replace `**flags` of a command by an option for each flag of the kinds of experiment."""
     signature = inspect.signature(command, eval_str=True)
     own = [item for item in signature.parameters.values() if item.kind is not item.VAR_KEYWORD]
     added = [_option(flag, meant) for flag, meant in prediction_flags().items()]
@@ -29,7 +29,7 @@ def with_flags(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _option(flag: Flag, meant: Sequence[str]) -> inspect.Parameter:
-    """One option, on a panel of the help for what it is meant."""
+    """Return an option; the help lists it in a panel of the predictions that it is for."""
     option = typer.Option(
         flag.name,
         help=flag.help,

@@ -1,1 +1,1 @@
-"""What all kinds of experiment share about files: reading pictures, dealing images to parts, names, atomic writing."""
+"""File handling shared by all kinds of experiment: pictures, splits, names, atomic writing."""

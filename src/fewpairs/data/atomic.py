@@ -1,4 +1,4 @@
-"""Files that are either complete or absent: written beside their place, then renamed into it."""
+"""Atomic writing of files: a temporary file in the same folder is written, then renamed."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from fewpairs.errors import DataError
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path of the same suffixes beside `path`; it becomes `path` if the block ends well, else it vanishes.
+    """Yield a temporary path with the suffixes of `path`; it is renamed to `path` on success and removed on failure.
 
     Raises:
-        DataError: the folder cannot be made or written, or the disk is full; `path` is then as it was before.
+        DataError: the folder cannot be made or written, or the disk is full; `path` is unchanged.
     """
     temporary: Path | None = None
     try:

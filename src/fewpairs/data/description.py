@@ -1,4 +1,4 @@
-"""A data set and its split, in words."""
+"""Description of a data set and its split for reports."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 Check = Literal["header", "decode", "none"]
-"""How files are looked at before training: headers and ends, every pixel, or not at all."""
+"""Check of the files before training: `header` reads headers and ends, `decode` decodes every pixel."""
 
 
 @dataclass(frozen=True, slots=True)
 class DataDescription:
-    """What was trained and tested on."""
+    """Data set on which a model was trained and evaluated."""
 
     description: str
     cases: Mapping[str, int]
-    """Cases (patients), or images, in each part, such as `{"train": 80, "validation": 20}`."""
+    """Number of cases (patients) or images in each part, such as `{"train": 80, "validation": 20}`."""
     split: str
-    """How the parts were drawn, in a sentence."""
+    """Sentence on how the parts were drawn."""

@@ -1,4 +1,4 @@
-"""Layouts on disk, their files, class names and cases: found, checked and refused in one way for every kind of data."""
+"""Search and checks of layouts, files, class names and cases, shared by all kinds of data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fewpairs.errors import DataError, InputError, nearest
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """One of the layouts of a kind of data: the function that opens it, and the options that it has."""
+    """Layout of a kind of data: the function that opens it, and its options."""
 
     opens: str
     """`module:function`; the module is imported when a data set of this layout is opened."""
@@ -23,10 +23,10 @@ class Layout:
 
 
 def choose_layout(layouts: Mapping[str, Layout], kind: str, options: Any) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """The function that opens the layout `kind`, and the fields of the dataclass `options` that are no defaults.
+    """Return the function that opens the layout `kind`, and the fields of the dataclass `options` that were set.
 
     Raises:
-        InputError: an unknown layout, or options that it does not have.
+        InputError: the layout is unknown or does not have an option.
     """
     if kind not in layouts:
         raise InputError(f"unknown layout kind={kind!r}; {nearest(kind, layouts)}")
@@ -42,15 +42,15 @@ def choose_layout(layouts: Mapping[str, Layout], kind: str, options: Any) -> tup
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder is none of the user's: `.DS_Store`, `__MACOSX`."""
+    """Return whether a file or folder belongs to the system, such as `.DS_Store` or `__MACOSX`."""
     return name.startswith(".") or name == "__MACOSX"
 
 
 def visible_files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
-    """Files of `folder` with one of `suffixes` (lower case), sorted; hidden files, as archives leave them, are no data.
+    """Return the sorted files of `folder` that end with one of `suffixes` (lower case) and are not hidden.
 
     Raises:
-        DataError: no such folder.
+        DataError: `folder` is not a folder.
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder")
@@ -59,10 +59,10 @@ def visible_files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
 
 
 def visible_folders(folder: Path) -> list[str]:
-    """Names of the folders in `folder`, sorted, hidden ones left out.
+    """Return the sorted names of the folders in `folder` that are not hidden.
 
     Raises:
-        DataError: no such folder.
+        DataError: `folder` is not a folder.
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder")
@@ -71,10 +71,10 @@ def visible_folders(folder: Path) -> list[str]:
 
 
 def files_by_stem(paths: Iterable[Path], stem: Callable[[Path], str] = lambda path: path.stem) -> dict[str, Path]:
-    """Files by their names without suffix.
+    """Map files by their names without suffix.
 
     Raises:
-        DataError: two files of one name.
+        DataError: two files have the same name.
     """
     found: dict[str, Path] = {}
     for path in paths:
@@ -87,14 +87,14 @@ def files_by_stem(paths: Iterable[Path], stem: Callable[[Path], str] = lambda pa
 def pair_files(
     images: tuple[Path, Mapping[str, Path]], labels: tuple[Path, Mapping[str, Path]], what: str
 ) -> list[tuple[Path, Path]]:
-    """Each image with the label file of the same name, sorted by name.
+    """Pair each image with the label file of the same name, sorted by name.
 
     Args:
-        images, labels: a folder, and its files by name without suffix.
-        what: what messages call a label file, such as `mask`.
+        images, labels: a folder and its files by name without suffix.
+        what: noun for a label file in messages, such as `mask`.
 
     Raises:
-        DataError: files without a partner; the first few are named.
+        DataError: a file has no partner; the message names the first few.
     """
     (image_folder, image_files), (label_folder, label_files) = images, labels
     alone = [path for stem, path in image_files.items() if stem not in label_files]
@@ -106,13 +106,13 @@ def pair_files(
 
 
 def listed(names: Sequence[str], shown: int = 10) -> str:
-    """`a, b, c`, or the first ten and how many more there are."""
+    """Join names as `a, b, c`; after `shown` names, the number of the others follows."""
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
     return ", ".join(names[:shown]) + more
 
 
 def fail_on(problems: Sequence[str], remedy: str, *, shown: int = 5) -> None:
-    """Raise one DataError about all `problems`, the first few in full; return when there are none."""
+    """Raise one DataError about all `problems`, which quotes the first few; return if there are none."""
     if not problems:
         return
     if len(problems) == 1:
@@ -122,16 +122,16 @@ def fail_on(problems: Sequence[str], remedy: str, *, shown: int = 5) -> None:
 
 
 def check_classes(classes: Iterable[str]) -> tuple[str, ...]:
-    """Class names as a tuple.
+    """Return class names as a tuple.
 
     Raises:
-        InputError: none at all, an empty name, or a name twice.
+        InputError: there is no name, an empty name, or a name twice.
     """
     names = tuple(classes)
     if not names or any(not name or name.isspace() for name in names):
         raise InputError(f"classes={list(names)}: give at least one name, and no empty one (background is not a class)")
     if len(set(names)) != len(names):
-        raise InputError(f"classes={list(names)}: every name may stand only once")
+        raise InputError(f"classes={list(names)}: every name may occur only once")
     return names
 
 
@@ -148,7 +148,7 @@ class CasePattern:
             raise InputError(f"case_pattern={pattern!r} needs exactly one group, as in '(.+)_[0-9]+'")
 
     def __call__(self, stem: str) -> str:
-        """The case of the scan called `stem`.
+        """Return the case of the scan called `stem`.
 
         Raises:
             DataError: the pattern does not match the whole stem.

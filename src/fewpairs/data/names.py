@@ -1,4 +1,4 @@
-"""A million file names without a million Python objects."""
+"""Compact storage of many file names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 class Names:
-    """An immutable sequence of strings in two arrays.
+    """Immutable sequence of strings, stored in two arrays.
 
     A list of strings would be copied into every loading process, page by page, as soon as that process counts a
     reference; arrays stay shared with the process that made them.

@@ -1,4 +1,4 @@
-"""What a data set holds, as plain data that one function shows for every kind."""
+"""Contents of a data set as plain data, which `fewpairs data check` prints for every kind."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ class DataOverview:
 
     name: str
     kind: str
-    """Its layout."""
+    """Name of the layout."""
     summary: str
-    """What there is, in a few words."""
+    """Contents in a few words."""
     facts: Mapping[str, str] = field(default_factory=dict)
-    """More of that, by what it is about."""
+    """Further facts by topic."""
     columns: Sequence[str] = ()
-    """Of the table of classes, behind the class."""
+    """Titles of the columns after the class, in the table of classes."""
     classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """The cells of each class."""
+    """Cells of each class."""
     totals: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """The last lines of the table."""
+    """Last lines of the table."""
     notes: Sequence[str] = ()
-    """What is odd and does no harm."""
+    """Sentences on harmless oddities."""
     errors: Sequence[str] = ()
-    """A sentence for each thing that is wrong."""
+    """One sentence for each error."""
     failure: str | None = None
-    """What the command fails with; None where nothing is wrong that it should fail for."""
+    """Message with which the command fails; None if it succeeds."""
     content: Mapping[str, Any]
-    """All of it for JSON."""
+    """Everything above as plain data for JSON."""

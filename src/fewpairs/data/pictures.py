@@ -1,11 +1,9 @@
-"""Pictures out of files, with damage reported by file: 8-bit for networks, or in the stored depth for scans and masks.
+"""Reading of pictures: 8 bits for networks, or the stored depth for scans and masks; damage is reported by file.
 
-For every kind of data alike:
-
-- Pixels are read as they are stored. An EXIF orientation is never followed, as in torchvision and timm; `Header` tells
-  whether there is one. Of a file with several pages or frames the first is read.
-- Alpha is left out, palettes become their colours, CMYK becomes RGB. In 8 bits, 16 bits keep their high byte and
-  floating point counts from 0 to 1.
+- Pixels are read as they are stored. EXIF orientations are ignored, as in torchvision and timm; `Header` reports them.
+  Only the first page or frame of a file is read.
+- Alpha is dropped; palettes and CMYK become RGB. In 8 bits, 16-bit values keep their high byte, and floating-point
+  values are read from 0 to 1.
 """
 
 from __future__ import annotations
@@ -29,11 +27,11 @@ from fewpairs.errors import DataError, FewpairsError, InputError
 from fewpairs.types import Size
 
 LOSSLESS = (".png", ".tif", ".tiff", ".bmp")
-"""What masks come in: other formats change pixels, or are not for label numbers."""
+"""Suffixes of masks: other formats change pixels or cannot hold label numbers."""
 SCANS = (*LOSSLESS, ".jpg", ".jpeg")
-"""What folders of scans, and of images beside masks, are searched for: formats that keep each pixel of a slice."""
+"""Suffixes of slices of scans, and of images with masks."""
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
-"""What photographs come in: everything that Pillow reads and that data sets are published in."""
+"""Suffixes of photographs: formats of published data sets that Pillow reads."""
 
 _NUMBERS = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 _GREY = {"1", "L", "LA", "La", *_NUMBERS}
@@ -45,35 +43,34 @@ _ENDS = {_JPEG: b"\xff\xd9", _PNG: b"IEND\xaeB`\x82", _GIF: b";"}
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What the header of a picture file says."""
+    """Header of a picture file."""
 
     size: Size
     """Height and width in pixels, as stored."""
     channels: int
-    """1 for a grey picture, 3 for one in colour or with a palette."""
+    """1 for a grey picture, 3 for a picture in colour or with a palette."""
     orientation: int
-    """The EXIF tag, 2 to 8 for a picture that is stored turned or mirrored; 1 where there is none."""
+    """EXIF tag: 2 to 8 for a picture that is stored rotated or mirrored, 1 otherwise."""
 
 
 def read_header(path: Path) -> Header:
-    """The header of a picture file.
+    """Read the header of a picture file.
 
     Raises:
-        DataError: as `read_image`, as far as the header shows it.
+        DataError: as `read_image`, if the header shows it.
     """
     with _opened(path, str(path)) as picture:
         return Header((picture.height, picture.width), 1 if picture.mode in _GREY else 3, _orientation(picture))
 
 
 def check_file(path: Path, *, decode: bool) -> Header:
-    """The header of `path`, which is a whole picture.
+    """Check that `path` is a complete picture, and return its header.
 
-    Without `decode` the header is parsed and the end of the file looked for, which tells truncated files from whole
-    ones at the cost of two short reads; files of formats without a marked end, or that do not end as they should, are
-    decoded. With `decode` every pixel is.
+    Without `decode`, only the header and the end of the file are read, which finds truncated files; a file whose format
+    has no end marker, or that lacks it, is decoded. With `decode`, every pixel is decoded.
 
     Raises:
-        DataError: it is not.
+        DataError: the picture is damaged or truncated.
     """
     if decode or not _ends_well(path):
         read_image(path)
@@ -81,7 +78,7 @@ def check_file(path: Path, *, decode: bool) -> Header:
 
 
 def turned_notes(turned: Mapping[str, int], shown: int = 20) -> tuple[str, ...]:
-    """A sentence about the pictures with an EXIF orientation (name -> tag), as checks print it; none without such."""
+    """Return a sentence on the pictures with an EXIF orientation (name -> tag); an empty tuple if there are none."""
     if not turned:
         return ()
     places = [f"{name} (orientation {tag})" for name, tag in turned.items()]
@@ -91,10 +88,10 @@ def turned_notes(turned: Mapping[str, int], shown: int = 20) -> tuple[str, ...]:
 
 
 def read_image(content: Path | bytes, name: str | None = None) -> Image.Image:
-    """The decoded picture in mode L or RGB; `name` is what messages call it, by default the path.
+    """Decode a picture to mode L or RGB; messages call it `name`, by default its path.
 
     Raises:
-        DataError: an empty, damaged or truncated file, none that Pillow reads, or pixels out of range.
+        DataError: the file is empty, damaged, truncated or unknown to Pillow, or has pixels out of range.
     """
     name = name or str(content)
     with _opened(content, name) as picture:
@@ -105,7 +102,7 @@ def read_image(content: Path | bytes, name: str | None = None) -> Image.Image:
 
 
 def read_picture(path: Path) -> NDArray[Any]:
-    """Pixels `[c H W]` with c = 1 (grey) or 3 (RGB), in the stored depth.
+    """Read pixels `[c H W]` with c = 1 (grey) or 3 (RGB), in the stored depth.
 
     Raises:
         DataError: as `read_image`, or 16 bits a colour in another format than PNG.
@@ -119,10 +116,10 @@ def read_picture(path: Path) -> NDArray[Any]:
 
 
 def read_indices(path: Path) -> NDArray[Any]:
-    """Stored numbers `[H W]` of a grey or palette picture, the palette's indices rather than its colours.
+    """Read the stored numbers `[H W]` of a grey or palette picture; palettes give indices, not colours.
 
     Raises:
-        DataError: as `read_image`, or a picture in colour.
+        DataError: as `read_image`, or the picture is in colour.
     """
     with _opened(path, str(path)) as picture:
         if picture.mode not in _GREY and picture.mode != "P":
@@ -134,14 +131,14 @@ def read_indices(path: Path) -> NDArray[Any]:
 
 
 def as_channels(image: Image.Image, channels: int) -> Image.Image:
-    """Grey (1, by the luma weights of ITU-R 601) or colour (3); grey becomes colour by repetition."""
+    """Convert to grey (1 channel, luma weights of ITU-R 601) or colour (3 channels, grey is repeated)."""
     mode = "L" if channels == 1 else "RGB"
     return image if image.mode == mode else image.convert(mode)
 
 
 @contextmanager
 def damage(name: str) -> Iterator[None]:
-    """Whatever goes wrong while the picture `name` is read becomes a DataError that says so."""
+    """Turn every error while the picture `name` is read into a DataError."""
     try:
         yield
     except FewpairsError:
@@ -180,14 +177,14 @@ def _orientation(picture: Image.Image) -> int:
 
 
 def _colour(picture: Image.Image) -> Image.Image:
-    """In mode RGB. What is transparent keeps its colour."""
+    """Convert to RGB; transparent pixels keep their colour."""
     if "transparency" in picture.info or picture.mode == "PA":
         picture = picture.convert("RGBA")
     return picture.convert("RGB")
 
 
 def _stored_numbers(picture: Image.Image) -> NDArray[Any]:
-    """`[H W]`, bool as uint8, and in the machine's byte order."""
+    """Return `[H W]` in the byte order of the machine, with bool as uint8."""
     pixels = np.asarray(picture.convert("L") if picture.mode in ("LA", "La") else picture)
     return pixels.astype(np.uint8 if pixels.dtype == bool else pixels.dtype.newbyteorder("="), copy=False)
 
@@ -207,14 +204,14 @@ def _eight_bits(picture: Image.Image, name: str) -> Image.Image:
 
 
 def _is_deep(picture: Image.Image) -> bool:
-    """Whether it has 16 bits a colour, which Pillow calls `RGB;16B` or the like."""
+    """Return whether a picture has 16 bits per colour, which Pillow calls `RGB;16B`, for example."""
     given = [tile.args for tile in picture.tile] if isinstance(picture, ImageFile.ImageFile) else []
     names = [args if isinstance(args, str) else args[0] for args in given if args]
     return any(isinstance(name, str) and ";16" in name and name.startswith("RGB") for name in names)
 
 
 def _read_deep(picture: Image.Image, path: Path) -> NDArray[Any]:
-    """Both bytes of each colour of a PNG. Pillow keeps only the high one, unless told that bytes are swapped."""
+    """Read both bytes of each colour of a PNG; Pillow keeps only the high byte unless told that bytes are swapped."""
     if picture.format != "PNG":
         raise DataError(f"{path} has 16 bits a colour, which are read from PNG only; convert it")
     with _opened(path, str(path)) as swapped:
@@ -227,7 +224,7 @@ def _read_deep(picture: Image.Image, path: Path) -> NDArray[Any]:
 
 
 def _ends_well(path: Path) -> bool:
-    """Whether the format marks its end, or states its length, and the file agrees."""
+    """Return whether the file has the end marker or length that its format demands."""
     try:
         with path.open("rb") as file:
             head = file.read(16)
@@ -245,16 +242,16 @@ def _ends_well(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class ClassFolder:
-    """What lies in the folder of one class."""
+    """Contents of the folder of one class."""
 
     images: list[str]
     """Paths relative to the folder, sorted."""
     others: Counter[str]
-    """Files with suffixes that are not read, by suffix."""
+    """Number of files of other formats, by suffix."""
 
 
-def look_into(folder: Path) -> ClassFolder:
-    """All images at any depth below `folder`; links are followed, hidden files and folders are left out."""
+def list_images(folder: Path) -> ClassFolder:
+    """List all images at any depth below `folder`; links are followed, hidden files and folders are skipped."""
     images: list[str] = []
     others: Counter[str] = Counter()
     seen: set[tuple[int, int]] = set()
@@ -277,21 +274,21 @@ def look_into(folder: Path) -> ClassFolder:
 
 
 def is_image(name: str) -> bool:
-    """Whether a file called `name` is taken for a picture."""
+    """Return whether the file name `name` is that of a picture."""
     return name.lower().endswith(SUFFIXES) and not is_hidden(name)
 
 
 def find_pictures(inputs: Sequence[Path | str]) -> list[Path]:
-    """Files, and all pictures at any depth below folders by their names, in the order given; each counts once.
+    """List the given files and all pictures at any depth below the given folders, each once.
 
     Raises:
-        InputError: nothing given, a path that does not exist or has another suffix, or a folder without pictures.
+        InputError: no input is given, a path does not exist or has another suffix, or a folder holds no pictures.
     """
     found: dict[Path, Path] = {}
     for path in (Path(given) for given in inputs):
         if not path.exists():
             raise InputError(f"{path} does not exist")
-        below = [path / name for name in look_into(path).images] if path.is_dir() else [path]
+        below = [path / name for name in list_images(path).images] if path.is_dir() else [path]
         if not below:
             raise InputError(f"{path} holds no pictures ({', '.join(SUFFIXES)})")
         if not is_image(below[0].name):

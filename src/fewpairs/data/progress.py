@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, a plain line every tenth of the way elsewhere, or nothing."""
+"""Progress of long work: a bar on a terminal, else ten plain lines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def track(items: Sequence[T], what: str, *, enabled: bool = True) -> Iterator[T]:
-    """Yield `items`, reporting on standard error how far along the caller is."""
+    """Yield `items` and report progress to standard error."""
     if not enabled:
         yield from items
         return

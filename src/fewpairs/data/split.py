@@ -1,4 +1,4 @@
-"""Which cases or images train and which validate: the settings of every kind of experiment, and what all draw alike."""
+"""Split into training and validation data: settings of every kind of experiment, and the draws that they share."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ Validation = Literal["auto", "train", "validation", "test"]
 PARTS: tuple[str, ...] = get_args(Part)
 
 SMALLEST = 1e-4
-"""The smallest share that can be held out, and that can be left."""
+"""Smallest share that can be held out, and smallest share that can remain."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """The section `data.split`. A kind of experiment refuses the fields that it has no use for.
+    """Section `data.split` of the settings. A kind of experiment refuses the fields that it does not use.
 
     Attributes:
-        validation: the part that validates: `validation` or `test` of the data set; `train` holds a share out of what
-            trains; `auto` takes the first of validation, test and train that there is.
-        train: the parts that train.
-        folds: the share held out is 1/`folds`.
-        fold: which share, from 0 on; no two have a case or image in common.
-        fraction: the share held out, instead of 1/`folds`.
-        test_fraction: share kept for the test where the data set has no such part.
-        seed: of everything that is drawn.
-        limit: at most so many training images; for scans, cases on both sides together.
-        validation_limit: at most so many validation images.
-        images_per_class: at most so many training images of each class.
-        cases: names of the cases that validate, instead of a fold.
+        validation: validation part: `validation` or `test` of the data set, `train` for a share that is held out of the
+            training images, or `auto` for the first existing part of validation, test and train.
+        train: training parts.
+        folds: number of folds; 1/`folds` of the training data is held out.
+        fold: index of the fold that is held out, from 0; folds have no case or image in common.
+        fraction: share that is held out, instead of 1/`folds`.
+        test_fraction: share that is kept for the test if the data set has no test part.
+        seed: seed of all draws.
+        limit: maximum number of training images; for scans, of training and validation cases together.
+        validation_limit: maximum number of validation images.
+        images_per_class: maximum number of training images of each class.
+        cases: names of the validation cases, instead of a fold.
     """
 
     validation: Validation = "auto"
@@ -81,17 +81,17 @@ class Split:
 
     @property
     def share(self) -> float:
-        """The share held out for validation."""
+        """Share that is held out for validation."""
         return 1 / self.folds if self.fraction is None else self.fraction
 
     @property
     def ratio(self) -> Fraction:
-        """The share as a ratio of small whole numbers, so that folds meet exactly."""
+        """Share as a ratio of small whole numbers, so that folds neither overlap nor leave gaps."""
         return Fraction(self.share).limit_denominator(round(1 / SMALLEST))
 
     @property
     def limits(self) -> str:
-        """The limits, in words that end a sentence; nothing where there are none."""
+        """Limits as the end of a sentence; empty without limits."""
         words = {
             "images_per_class": "training images a class",
             "limit": "training images",
@@ -101,7 +101,7 @@ class Split:
         return f"; at most {', '.join(said)}" if said else ""
 
     def check_fold(self, folds: int) -> None:
-        """Raise InputError unless `fold` is one of `folds`."""
+        """Raise InputError unless `fold` is below `folds`."""
         if self.fold >= folds:
             share = f"folds={self.folds}" if self.fraction is None else f"fraction={self.fraction:g}"
             _refuse("fold", self.fold, f"with {share} the folds are 0 to {folds - 1}")
@@ -110,8 +110,8 @@ class Split:
         """Raise InputError if a field is set that a kind of experiment does not use.
 
         Args:
-            kind: what the message calls it.
-            used: the fields that it has.
+            kind: name of the kind in the message.
+            used: fields that the kind uses.
         """
         for field in fields(self):
             if field.name not in used and getattr(self, field.name) != field.default:
@@ -119,14 +119,14 @@ class Split:
                 _refuse(field.name, value, f"{kind} has no such setting; leave it out (it has {', '.join(used)})")
 
     def validated(self, parts: Collection[str], name: str) -> str:
-        """The part of a data set that validates.
+        """Return the name of the validation part of a data set.
 
         Args:
-            parts: what the data set has.
-            name: what messages call it.
+            parts: parts of the data set.
+            name: name of the data set in messages.
 
         Raises:
-            InputError: it has no such part.
+            InputError: the data set does not have the part.
         """
         if self.validation == "auto":
             free = [part for part in ("validation", "test") if part in parts and part not in self.train]
@@ -146,11 +146,11 @@ def _refuse(name: str, value: object, why: str) -> None:
     raise InputError(f"data.split.{name}={shown!r}: {why}")
 
 
-def held_out(units: int, split: Split) -> NDArray[np.int64]:
-    """Places of the units of this fold, drawn by the seed: at least one and never all of them, in no order.
+def held_out_units(units: int, split: Split) -> NDArray[np.int64]:
+    """Draw the indices of the units in the fold that is held out: at least one and not all, unsorted.
 
     Raises:
-        InputError: fewer than two units, or a fold that there is not.
+        InputError: there are fewer than two units, or the fold does not exist.
     """
     if units < 2 or split.share == 0:
         _refuse("validation", split.validation, f"no share of {units} can be held out (share {split.share:g})")
@@ -159,8 +159,8 @@ def held_out(units: int, split: Split) -> NDArray[np.int64]:
     return np.random.default_rng(split.seed).permutation(units)[split.fold * count : (split.fold + 1) * count]
 
 
-def drawn(units: int, limit: int | None, seed: int | Sequence[int]) -> NDArray[np.int64]:
-    """Places of at most `limit` of the units, drawn by chance, rising; all of them for None."""
+def random_subset(units: int, limit: int | None, seed: int | Sequence[int]) -> NDArray[np.int64]:
+    """Draw the sorted indices of at most `limit` units at random; None takes all."""
     if limit is None or limit >= units:
         return np.arange(units, dtype=np.int64)
     return np.sort(np.random.default_rng(seed).permutation(units)[:limit])

@@ -30,14 +30,14 @@ PREDICTIONS: dict[str, tuple[str, tuple[Flag, ...]]] = {
     "detection": ("objects", DETECTION_FLAGS),
     "semantic": ("label maps", SEMANTIC_FLAGS),
 }
-"""What runs of a kind predict of new files, with their options of `fewpairs predict`; other kinds predict nothing."""
+"""Predictions of each kind of run and their options of `fewpairs predict`; other kinds predict nothing."""
 
 DEFAULT_KIND = "segmentation"
-"""The kind of a YAML file that names none."""
+"""Kind of a YAML file without `kind`."""
 
 
 def experiment_kind(name: str) -> type[Experiment]:
-    """The class of a kind of experiment, by its name in `KINDS`.
+    """Return the class of a kind of experiment by its name in `KINDS`.
 
     Raises:
         InputError: no kind has this name.
@@ -50,7 +50,7 @@ def experiment_kind(name: str) -> type[Experiment]:
 
 
 def prediction_flags() -> dict[Flag, tuple[str, ...]]:
-    """Each option that not every kind has, with what the runs that have it predict."""
+    """Map each option that not every kind has to the predictions that have it."""
     meant: dict[Flag, tuple[str, ...]] = {}
     for predicts, flags in PREDICTIONS.values():
         for flag in flags:

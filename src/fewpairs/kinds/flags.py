@@ -7,25 +7,25 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Flag:
-    """One such option; the command line offers it, and `Experiment.predictor` gets its value where it is given."""
+    """Option of the command line; if it is given, `Experiment.predictor` gets its value."""
 
     name: str
-    """As on the command line: `--batch-size`."""
+    """Name on the command line, such as `--batch-size`."""
     type: type[int | float | str]
-    """int, float, str, or bool for an option without a value."""
+    """Type of the value; bool for an option without a value."""
     help: str
     least: float | None = None
     most: float | None = None
     choices: tuple[str, ...] = ()
-    """The values that are allowed, of str; empty: all."""
+    """Allowed values of str; empty allows all."""
     repeated: bool = False
-    """Whether it may be given several times, which makes a list."""
+    """Whether the option may be repeated, which makes a list."""
     section: str | None = None
-    """Section of the settings that its values change, as `flip=true`; None: `Experiment.predictor` gets the value."""
+    """Section of the settings that values such as `flip=true` change; None gives them to `Experiment.predictor`."""
 
     @property
     def key(self) -> str:
-        """The name in Python: `batch_size`."""
+        """Name in Python, such as `batch_size`."""
         return self.name.removeprefix("--").replace("-", "_")
 
 

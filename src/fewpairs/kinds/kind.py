@@ -1,4 +1,4 @@
-"""What every kind of experiment has: settings as plain data, and what is built of them."""
+"""Interface of every kind of experiment: settings as plain data, and the objects that they build."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from fewpairs.types import Size
 
 @dataclass(frozen=True)
 class Built:
-    """An experiment put together: data -> model -> task."""
+    """Data, model and task of an experiment."""
 
     model: nn.Module
     task: Any
@@ -38,24 +38,24 @@ class Built:
     channels: int
     """Channels of the model's input."""
     note: dict[str, Any]
-    """Plain data from which `Experiment.restore` makes model and task again, without the files."""
+    """Plain data from which `Experiment.restore` makes model and task without the data set."""
     description: DataDescription
     costed: nn.Module | None = None
-    """The part of the model that is used after training, whose costs reports tell; None: all of it."""
+    """Part of the model whose cost reports show because it is used after training; None is the whole model."""
 
 
 class Experiment(ABC):
-    """Everything that decides a run's result, as plain data; written beside every checkpoint.
+    """All settings that determine the result of a run, as plain data; written beside every checkpoint.
 
-    A kind of experiment is a frozen dataclass with these fields and its own sections for model, data and task.
+    Each kind of experiment is a frozen dataclass with these fields and its own sections for model, data and task.
     """
 
     kind: ClassVar[str]
-    """What the first line of a YAML file calls it."""
+    """Name of the kind in the first line of a YAML file."""
 
     name: str
     model: Any
-    """Settings of the model, with `attention` and `pretrained` among them."""
+    """Settings of the model, including `attention` and `pretrained`."""
     fit: FitConfig
     optimizer: OptimizerConfig
     schedule: ScheduleConfig
@@ -63,57 +63,57 @@ class Experiment(ABC):
     @property
     @abstractmethod
     def scoring(self) -> Scoring:
-        """How records become scores, intervals and paired differences."""
+        """Scoring of the records of this kind."""
 
     @property
     @abstractmethod
     def comparable(self) -> Mapping[str, Any]:
-        """The settings that two experiments must share for their scores to be compared, by name."""
+        """Settings that must be equal in compared experiments, by name."""
 
     @abstractmethod
     def build(self, *, progress: bool = True) -> Built:
-        """Opens the data and makes the model with fresh weights drawn from `fit.seed`, the task and the data sets."""
+        """Open the data; make the task, the data sets and the model, with fresh weights from `fit.seed`."""
 
     @abstractmethod
     def restore(self, note: Mapping[str, Any]) -> tuple[nn.Module, Any]:
-        """Model and task of a run from its `Built.note` alone; KeyError or TypeError when that is damaged."""
+        """Make model and task of a run from its `Built.note`; raise KeyError or TypeError if it is damaged."""
 
     @abstractmethod
     def start(self, built: Built) -> str | None:
-        """Puts pretrained weights into the model where the settings ask for them, and says what became of each."""
+        """Load pretrained weights if the settings name some, and return a report on each tensor."""
 
     def pictures(
         self, folder: Path, records: Sequence[Any], *, weights: Weights, headline: str, built: Built | None = None
     ) -> tuple[Overlay, ...]:
-        """Pictures of what a run got right and wrong, for its report; none where the kind has none."""
+        """Return pictures of right and wrong predictions for the report; empty if the kind has none."""
         return ()
 
     def inference_model(self, model: nn.Module) -> nn.Module:
-        """The model as it is finally scored and used: it may see an image more than once, or in parts."""
+        """Return the model for final scores and prediction, which may see an image several times or in parts."""
         return model
 
     def predictor(
         self, note: Mapping[str, Any], model: nn.Module, task: Any, **flags: Any
     ) -> Predictor[Any, Any, Any, Any]:
-        """What predicts new files, of a run's `Built.note` with its restored model and task.
+        """Return the predictor of new files, given the `Built.note` of a run and its restored model and task.
 
-        `flags` are `device` and those that the table `PREDICTIONS` lists for the kind, as `batch_size=4`.
+        `flags` are `device` and the options of the kind in `PREDICTIONS`, such as `batch_size=4`.
 
         Raises:
-            InputError: this kind predicts nothing, or the value of a flag is out of its range.
+            InputError: this kind predicts nothing, or the value of a flag is out of range.
         """
         raise InputError(f"runs of the kind {self.kind} predict no masks, classes or objects")
 
     def training_task(self, built: Built) -> Any:
-        """The task for scores during training; a kind may leave out what is slow and not monitored."""
+        """Return the task for scores during training, which may leave out slow scores that are not monitored."""
         return built.task
 
     def with_seed(self, seed: int) -> Self:
-        """The same experiment with another start: initial weights, order of the data and augmentation."""
+        """Return the experiment with another seed of initial weights, data order and augmentation."""
         return replace(self, fit=replace(self.fit, seed=seed))  # type: ignore[type-var]  # every kind is a dataclass
 
     def _check(self) -> None:
-        """What no field can check alone; for `__post_init__`."""
+        """Check combinations of settings; called by `__post_init__`."""
         check_schedule(self.schedule, self.fit.steps)
         better = self.scoring.higher_is_better(self.fit.monitor)
         if better is not None and better != self.fit.maximise:

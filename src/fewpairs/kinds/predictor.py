@@ -1,4 +1,4 @@
-"""What a trained run needs to predict new files, the same for every kind; `runs.predict.predict_files` is the loop.
+"""Interface of the prediction of new files for every kind; `runs.predict.predict_files` has the loop.
 
 inputs -> find -> sources -> read -> images -> predict -> results -> write -> predictions -> finish -> records of all
 """
@@ -17,20 +17,20 @@ from fewpairs.data.pictures import find_pictures
 
 
 class Source(Protocol):
-    """The files that become one prediction."""
+    """Files of one prediction."""
 
     @property
     def id(self) -> str | None:
-        """Its name where it has one; None for a picture, whose name is its path."""
+        """Name of the source; None for a picture, whose name is its path."""
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All of them."""
+        """All files of the source."""
 
 
 @dataclass(frozen=True, slots=True)
 class PictureFile:
-    """A picture, and its place among all that are predicted."""
+    """Picture with its index among all pictures that are predicted."""
 
     path: Path
     place: int = 0
@@ -38,50 +38,50 @@ class PictureFile:
 
     @property
     def id(self) -> None:
-        """None: its name is its path."""
+        """None, because the name of a picture is its path."""
         return None
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The picture."""
+        """File of the picture."""
         return (self.path,)
 
 
 @dataclass(frozen=True, slots=True)
 class OutputFolder:
-    """Where predictions go."""
+    """Output folder of predictions."""
 
     folder: Path
     overlays: bool = True
-    """Whether pictures to look at are written too."""
+    """Whether to write pictures of the predictions too."""
     overwrite: bool = False
-    """Whether files that are there already may be replaced."""
+    """Whether existing files may be replaced."""
 
 
 @dataclass(frozen=True)
 class Prediction(ABC):
-    """What one source became. Fields with `repr=False` are for `Predictor.finish`, and are not told to anyone."""
+    """Prediction of one source. Fields with `repr=False` are for `Predictor.finish` and are not written."""
 
     @abstractmethod
     def summary(self) -> str:
-        """Lines for people."""
+        """Return the lines that the command prints."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields for JSON; `plain` turns what they hold into plain data."""
+        """Return the fields for JSON; `plain` converts their values."""
         return {item.name: getattr(self, item.name) for item in fields(self) if item.repr}
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A source that could not be predicted, and why."""
+    """Source that could not be predicted, with the reason."""
 
     inputs: tuple[Path, ...]
     message: str
     id: str | None = None
-    """None for a picture."""
+    """Name of the source; None for a picture."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields for JSON: a picture's path, or the name and files of a scan."""
+        """Return the fields for JSON: the path of a picture, or name and files of a scan."""
         if self.id is None:
             return {"path": self.inputs[0], "message": self.message}
         return {"id": self.id, "inputs": self.inputs, "message": self.message}
@@ -94,53 +94,53 @@ P = TypeVar("P", bound=Prediction)
 
 
 class Predictor(ABC, Generic[S, I, R, P]):
-    """A model with all that new files need to become predictions: sources, images, results and predictions.
+    """Conversion of new files to predictions by a model, generic in source, image, result and prediction.
 
-    A kind's predictor is a frozen dataclass with `model`, `task`, `view` and `device` and the options of its own.
+    The predictor of a kind is a frozen dataclass with `model`, `task`, `view`, `device` and its own options.
     """
 
     noun: ClassVar[str] = "picture"
-    """One source, in messages."""
+    """Noun for a source in messages."""
     doing: ClassVar[str]
-    """The work, in progress: `predicting`."""
+    """Verb for the progress bar, such as `predicting`."""
     kept: ClassVar[str]
-    """What became of the sources that did not fail, in messages; `{}` stands for their number."""
+    """Clause on the sources that did not fail, in messages; `{}` stands for their number."""
 
     @property
     def read_at_once(self) -> int:
-        """How many sources are read before `predict` gets their images."""
+        """Number of sources that are read before `predict` gets their images."""
         return 1
 
     @abstractmethod
     def find(self, inputs: Sequence[Path | str]) -> list[S]:
-        """Files and folders -> sources, in the order of their work; InputError when there are none."""
+        """Find the sources in files and folders, in order. Raises InputError if there are none."""
 
     def shared_outputs(self, sources: Sequence[S], output: OutputFolder) -> list[Path]:
-        """The files about all sources, which `finish` writes."""
+        """Return the files that `finish` writes for all sources together."""
         return []
 
     @abstractmethod
     def outputs(self, source: S, output: OutputFolder) -> list[Path]:
-        """The files that `write` makes of one source; InputError when it cannot become what is asked for."""
+        """Return the files that `write` makes of one source. Raises InputError if that is impossible."""
 
     @abstractmethod
     def read(self, source: S) -> I:
-        """The image of one source; DataError when its files are damaged."""
+        """Read the image of one source. Raises DataError if its files are damaged."""
 
     @abstractmethod
     def predict(self, images: Sequence[I]) -> Sequence[R]:
-        """The results of `read_at_once` images, or fewer."""
+        """Predict up to `read_at_once` images."""
 
     @abstractmethod
     def write(self, source: S, image: I, result: R, output: OutputFolder) -> P:
-        """Writes what one source became; DataError when a file cannot be written."""
+        """Write the prediction of one source. Raises DataError if a file cannot be written."""
 
     def finish(self, written: list[P], failures: list[Failure], output: OutputFolder) -> None:
-        """Writes the files about all sources, and moves to `failures` what is lost if that fails."""
+        """Write the files for all sources together; if that fails, move lost predictions to `failures`."""
 
 
 class PicturePredictor(Predictor[PictureFile, I, R, P]):
-    """A predictor whose sources are pictures, one file each."""
+    """Predictor whose sources are pictures, one file each."""
 
     def find(self, inputs: Sequence[Path | str]) -> list[PictureFile]:
         paths = find_pictures(inputs)
@@ -148,12 +148,12 @@ class PicturePredictor(Predictor[PictureFile, I, R, P]):
 
 
 def plain(value: Any) -> Any:
-    """What JSON cannot hold -> plain data, for `json.dumps(default=plain)`."""
+    """Convert values that JSON cannot hold to plain data, for `json.dumps(default=plain)`."""
     return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)
 
 
 def write_records(path: Path, content: dict[str, Any]) -> None:
-    """Writes JSON; predictions and failures in lists become plain data.
+    """Write JSON; predictions and failures in lists become plain data.
 
     Raises:
         DataError: the file cannot be written.

@@ -1,4 +1,4 @@
-"""Titles, units, numbers and verdicts of scores in words, the same in every report."""
+"""Titles, units, numbers and verdicts of scores as text for all reports."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _DIGITS = {"": 3, "%": 2, "mm": 2, "nats": 3}
 
 
 def describe(name: str) -> Score:
-    """The score by its name or the part before the slash; an unknown score keeps its name, and higher is better."""
+    """Return the score by its name or the part before the slash; higher is better for an unknown score."""
     base = name.partition("/")[0]
     return SCORES.get(base) or Score(base, base, "", True, "")
 

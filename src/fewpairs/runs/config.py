@@ -1,4 +1,4 @@
-"""The edge between text and experiments: recipes, YAML files, `a.b=c` overrides, and clear words about mistakes."""
+"""Conversion of recipes, YAML files and `a.b=c` overrides to experiments, with error messages."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from fewpairs.runs.former_settings import renamed
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML whose numbers are those of YAML 1.2: `1e-3` is a number, not text."""
+    """Safe YAML loader with the numbers of YAML 1.2: `1e-3` is a number, not text."""
 
 
 _Loader.add_implicit_resolver(
@@ -37,16 +37,17 @@ def _parse(text: str) -> Any:
 
 
 def load_experiment(source: str | Path, overrides: Sequence[str] = ()) -> Experiment:
-    """The experiment that a recipe's name or a YAML file describes, with `a.b=c` overrides put over it.
+    """Return the experiment of a recipe or a YAML file, changed by `a.b=c` overrides.
 
-    A YAML file may begin from a recipe with `recipe: NAME`; its other fields are put over that. Former names of
-    settings are read everywhere, see `former_settings`.
+    A YAML file may start from a recipe with `recipe: NAME` and change its fields. Former names of settings are read
+    everywhere, see `former_settings`.
 
     Raises:
         InputError: the recipe, a field or a value is wrong; the text names it, what is allowed and the nearest name.
     """
     content = _read(str(source))
-    return validate(merge(content, renamed(content["kind"], [parse_override(text) for text in overrides])))
+    changes = [parse_override(text) for text in overrides]
+    return validate(merge(content, renamed(content["kind"], changes, content)))
 
 
 def _read(source: str) -> dict[str, Any]:
@@ -64,11 +65,11 @@ def _read(source: str) -> dict[str, Any]:
     recipe = content.pop("recipe", None)
     start = to_dict(_defaults(content.get("kind")) if recipe is None else _recipe(str(recipe)))
     kind = str(content.get("kind", start["kind"]))
-    return merge(start, renamed(kind, [(tuple(keys), value) for keys, value in _leaves(content)]))
+    return merge(start, renamed(kind, _leaves(content), start))
 
 
 def _defaults(kind: Any) -> Experiment:
-    """An experiment of a kind with default settings; None stands for `DEFAULT_KIND`."""
+    """Return an experiment of a kind with default settings; None stands for `DEFAULT_KIND`."""
     return experiment_kind(DEFAULT_KIND if kind is None else kind)()
 
 
@@ -81,7 +82,7 @@ def _recipe(name: str) -> Experiment:
 
 
 def _leaves(content: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterable[tuple[tuple[str, ...], Any]]:
-    """(path, value) of everything in `content` that is no section of an experiment."""
+    """Yield (path, value) of everything in `content` that is not a section."""
     for key, value in content.items():
         here = (*path, str(key))
         if isinstance(value, Mapping) and here[-1] != "attention":
@@ -91,7 +92,7 @@ def _leaves(content: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterable[
 
 
 def parse_override(text: str) -> tuple[tuple[str, ...], Any]:
-    """`"fit.steps=200"` -> `(("fit", "steps"), 200)`; the value is read as YAML.
+    """Parse `"fit.steps=200"` to `(("fit", "steps"), 200)`; the value is read as YAML.
 
     Raises:
         InputError: there is no `=`, a part of the path is empty, or the value is no YAML.
@@ -107,7 +108,7 @@ def parse_override(text: str) -> tuple[tuple[str, ...], Any]:
 
 
 def merge(content: Mapping[str, Any], changes: Iterable[tuple[tuple[str, ...], Any]]) -> dict[str, Any]:
-    """`content` with each (path, value) put in its place; sections that are missing are made."""
+    """Return `content` changed by each (path, value); missing sections are made."""
     merged: dict[str, Any] = json.loads(json.dumps(content))
     for keys, value in changes:
         section = merged
@@ -120,7 +121,7 @@ def merge(content: Mapping[str, Any], changes: Iterable[tuple[tuple[str, ...], A
 
 
 def validate(content: Mapping[str, Any]) -> Experiment:
-    """Plain data -> an experiment. See `load_experiment` for what it raises."""
+    """Make an experiment from plain data; errors are those of `load_experiment`."""
     plain = json.loads(json.dumps(content))
     kind = experiment_kind(plain.pop("kind", DEFAULT_KIND))
     _check_names(kind, plain, ())
@@ -139,7 +140,7 @@ def validate(content: Mapping[str, Any]) -> Experiment:
 
 
 def _may_be_own(kind: type[Experiment]) -> bool:
-    """Whether models of this kind may keep the attention that their encoder has: `attention: null`."""
+    """Return whether models of this kind may keep the attention of their encoder: `attention: null`."""
     model = typing.get_type_hints(kind)["model"]
     return (
         type(None) in _options(typing.get_type_hints(model)["attention"]) if dataclasses.is_dataclass(model) else False
@@ -158,7 +159,7 @@ def _sentence(problem: Mapping[str, Any]) -> str:
 
 
 def _check_names(kind: type, content: Any, path: tuple[str, ...]) -> None:
-    """Every key of `content` is a field of the dataclass `kind`, and so on inward."""
+    """Raise InputError unless every key of `content` is a field of the dataclass `kind`, also in sections."""
     if not isinstance(content, dict):
         return
     hints = typing.get_type_hints(kind)
@@ -183,7 +184,7 @@ def _options(hint: Any) -> tuple[Any, ...]:
 
 
 def to_dict(experiment: Experiment) -> dict[str, Any]:
-    """Plain data that `validate` turns into the same experiment again."""
+    """Return plain data from which `validate` makes the same experiment."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, Variant):
@@ -199,5 +200,5 @@ def to_dict(experiment: Experiment) -> dict[str, Any]:
 
 
 def to_yaml(experiment: Experiment) -> str:
-    """The text of a run's `config.yaml`."""
+    """Return the text of the `config.yaml` of a run."""
     return yaml.safe_dump(to_dict(experiment), sort_keys=False, allow_unicode=True)

@@ -1,4 +1,4 @@
-"""New files through a trained run: one loop for every kind of experiment."""
+"""Prediction of new files with a trained run, for every kind of experiment."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ R = TypeVar("R")
 
 
 class PredictionError(FewpairsError):
-    """Some files failed (exit status 1); what the others became is written and listed in `written`."""
+    """Error after some files failed (exit status 1); `written` lists the predictions of the others."""
 
     def __init__(
         self,
@@ -38,13 +38,13 @@ class PredictionError(FewpairsError):
 def predict_files(
     predictor: Predictor[S, T, R, P], inputs: Sequence[Path | str], output: OutputFolder, *, progress: bool = True
 ) -> list[P]:
-    """Predicts files and folders and writes what they become, then the records of all of them.
+    """Predict files and folders; write the predictions, then the records of all of them.
 
-    All that can be checked is checked before the first file is read.
+    Inputs and outputs are checked before the first file is read.
 
     Raises:
-        InputError: no images, two inputs of one name, files that are there already, or outputs onto inputs.
-        PredictionError: files that cannot be read or written; raised at the end, when the others are done.
+        InputError: there are no images, two inputs have one name, or an output exists already or is an input.
+        PredictionError: files cannot be read or written; raised after the others are done.
     """
     sources = predictor.find(inputs)
     _check(predictor, sources, output)
@@ -69,7 +69,7 @@ def predict_files(
 
 @contextmanager
 def _collected(failures: list[Failure], source: Source) -> Iterator[None]:
-    """A DataError becomes one of the failures."""
+    """Add a DataError in the block to the failures."""
     try:
         yield
     except DataError as error:
@@ -77,7 +77,7 @@ def _collected(failures: list[Failure], source: Source) -> Iterator[None]:
 
 
 def _check(predictor: Predictor[S, T, R, P], sources: Sequence[S], output: OutputFolder) -> None:
-    """Raise InputError when an output would replace an input, another output, or a file that is there."""
+    """Raise InputError if an output would replace an input, another output or an existing file."""
     if output.folder.exists() and not output.folder.is_dir():
         raise InputError(f"{output.folder} is a file; name a folder for the results")
     files = dict.fromkeys(predictor.shared_outputs(sources, output), "the records")

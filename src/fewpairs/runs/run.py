@@ -1,4 +1,4 @@
-"""A run folder, end to end: train into it, load it back, score it, report on it."""
+"""Training, loading, scoring and report of a run folder."""
 
 from __future__ import annotations
 
@@ -34,26 +34,26 @@ from fewpairs.train.run_folder import Weights, weights_file
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """A trained model with what is needed to use it."""
+    """Trained model with everything that its use needs."""
 
     folder: Path
     model: nn.Module
-    """In evaluation mode, on the CPU."""
+    """Model in evaluation mode, on the CPU."""
     task: Any
     experiment: Experiment
     note: dict[str, Any]
-    """What the run knows of its data, see `Built.note`."""
+    """Description of the data, see `Built.note`."""
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """What the model was trained to tell apart."""
+        """Names of the classes of the model."""
         return tuple(self.task.classes)
 
     def predictor(self, **flags: Any) -> Predictor[Any, Any, Any, Any]:
-        """What predicts new files with this run; `flags` are those of `fewpairs predict`, as `batch_size=4`.
+        """Return the predictor of this run; `flags` are those of `fewpairs predict`, such as `batch_size=4`.
 
         Raises:
-            InputError: the run's kind predicts nothing, has no such flag, or the value of one is out of its range.
+            InputError: the kind of the run predicts nothing or has no such flag, or a value is out of range.
         """
         experiment = self.experiment
         if experiment.kind not in PREDICTIONS:
@@ -74,7 +74,7 @@ class LoadedRun:
 
 
 def run_settings(folder: Path) -> Experiment:
-    """The experiment that a run folder holds.
+    """Return the experiment of a run folder.
 
     Raises:
         InputError: the folder holds no run.
@@ -86,13 +86,13 @@ def run_settings(folder: Path) -> Experiment:
 
 
 def train_run(experiment: Experiment, folder: Path, *, resume: bool, overwrite: bool, progress: bool) -> History:
-    """Trains into a run folder, scores the weights that it keeps as best and writes `report.html`.
+    """Train in a run folder, score the best weights and write `report.html`.
 
-    Under a launcher every process calls this alike; the first one writes.
+    Under a launcher every process calls this function; the first one writes.
 
     Raises:
         InputError: the folder cannot hold the run, or files or settings are wrong.
-        TrainingError: training failed or was interrupted; what it had is kept.
+        TrainingError: training failed or was interrupted; its files are kept.
     """
     run = RunFolder(folder)
     if resume:
@@ -113,16 +113,16 @@ def train_run(experiment: Experiment, folder: Path, *, resume: bool, overwrite: 
 
 
 def first_process() -> bool:
-    """Whether this is the process that writes: the only one, or a launcher's first."""
+    """Return whether this process writes files: it is the only one, or the first of a launcher."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def evaluate_run(
     folder: Path, *, weights: Weights = "best", progress: bool = True, inference: Sequence[str] = ()
 ) -> tuple[Experiment, list[Any]]:
-    """Scores a run's weights on its validation data; the records, which it keeps beside the weights.
+    """Score the weights of a run on its validation data, and write the records beside the weights.
 
-    With changes of its `inference` (see `with_settings`) nothing is kept: the run's own records stay.
+    With changes of the settings `inference` (see `with_settings`) no records are written.
     """
     file, experiment = weights_file(folder, weights), with_settings(run_settings(folder), "inference", inference)
     records = evaluate(experiment, folder, weights=weights, progress=progress).records
@@ -132,10 +132,10 @@ def evaluate_run(
 
 
 def with_settings(experiment: Experiment, section: str, changes: Sequence[str]) -> Experiment:
-    """The experiment with other settings in a section that a flag may change, as `["flip=true", "ratios=[0.5, 1]"]`.
+    """Return the experiment with changed settings in a section, such as `["flip=true", "ratios=[0.5, 1]"]`.
 
     Raises:
-        InputError: a setting that is not known or out of its range, or a kind of experiment without that section.
+        InputError: a setting is unknown or out of range, or the kind of experiment does not have the section.
     """
     if not changes:
         return experiment
@@ -149,7 +149,7 @@ def with_settings(experiment: Experiment, section: str, changes: Sequence[str]) 
 
 
 def load_run(folder: Path, weights: Weights = "best") -> LoadedRun:
-    """A run's model, ready to predict; the files that it was trained on need not be there.
+    """Load the model of a run for prediction; its training data is not needed.
 
     Raises:
         InputError: the folder holds no run, or no such checkpoint.
@@ -170,7 +170,7 @@ def load_run(folder: Path, weights: Weights = "best") -> LoadedRun:
 def write_run_report(
     experiment: Experiment, folder: Path, records: Sequence[Any], built: Built, history: History
 ) -> Path:
-    """Writes `report.html` about one run: scores with intervals, curves, and its best, median and worst case."""
+    """Write `report.html` of one run: scores with intervals, curves, and the best, median and worst case."""
     environment = describe_environment()
     headline = experiment.fit.monitor
     seed, costs, scoring = experiment.fit.seed, model_cost(built), experiment.scoring

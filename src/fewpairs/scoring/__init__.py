@@ -1,1 +1,1 @@
-"""Scores that can be trusted: the table of scores, records in files, intervals by one bootstrap, paired comparisons."""
+"""Scores shared by all kinds: table of scores, records in files, bootstrap intervals, paired comparisons."""

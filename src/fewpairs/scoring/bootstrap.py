@@ -1,13 +1,13 @@
-"""The bootstrap behind every interval, and the paired comparison of two models on the same cases or images.
+"""Bootstrap intervals, and paired comparison of two models on the same cases or images.
 
 Percentile bootstraps (Efron 1979), named by what they draw with replacement:
 
-- "cases", or "images": the units that are independent of each other. The interval speaks of other units, scored with
-  these very trainings. A resample draws as many units as there are; the scores of several runs are averaged in it.
-- "cases and seeds", or "images and seeds": each resample draws the training seeds of each side as well, independently
-  of the units (the pigeonhole bootstrap of Owen 2007, arXiv 0712.1111). The interval speaks of other units and other
-  trainings. It counts up to three times what is chance of one training on one unit, and so is too wide where trainings
-  differ by no more than that; with very few seeds to draw from it is too narrow where trainings differ as a whole.
+- "cases" or "images": the units that are independent of each other. The interval is about other units, scored with
+  these trainings. A resample draws as many units as there are; the scores of several runs are averaged in it.
+- "cases and seeds" or "images and seeds": each resample draws the training seeds of each side as well, independently
+  of the units (the pigeonhole bootstrap of Owen 2007, arXiv 0712.1111). The interval is about other units and other
+  trainings. It counts the variance of one training on one unit up to three times, so it is too wide if trainings differ
+  by no more than that; with very few seeds it is too narrow if trainings differ as a whole.
 
 With few units such intervals are too narrow, as are all others: below about twenty read them as a lower bound.
 """
@@ -37,20 +37,20 @@ from fewpairs.scoring.score_table import Score, find_score
 from fewpairs.scoring.unit_table import UnitTable
 
 _CELLS = 2**20
-"""Numbers that a block of resamples holds at once, which bounds the memory to some tens of MiB."""
+"""Maximum of numbers in a block of resamples, which bounds the memory to some tens of MiB."""
 _FEW = 8
-"""Groups are drawn at once where there are so many times more units; else units are drawn one by one, and counted."""
+"""Ratio of units to groups from which on groups are drawn at once instead of unit by unit."""
 
 
 def intervals(
     runs: Sequence[UnitTable], *, samples: int = 2000, seed: int = 0, level: float = 0.95, over: Over | None = None
 ) -> dict[str, Interval]:
-    """Every score with its bootstrap interval; the same tables and seed give the same intervals.
+    """Compute every score with its bootstrap interval; the same tables and seed give the same intervals.
 
     `runs` has one table for each training seed; the value is the mean over them. `over` is the tables' unit, or that
-    "and seeds"; None takes seeds in where there are two or more. A resample in which a score is not defined is left out
-    of its interval, and a score that fewer than two units define gets none. Raises InputError for wrong arguments, runs
-    of different units, or seeds to draw where there is one.
+    "and seeds"; None includes seeds if there are two or more. Resamples in which a score is not defined are left out
+    of its interval; a score that fewer than two units define has no interval. Raises InputError for wrong arguments,
+    runs of different units, or if seeds are to be drawn and there is only one.
     """
     check_resampling(samples, level)
     sides = {"the evaluation": runs}
@@ -82,10 +82,10 @@ def paired(
     level: float = 0.95,
     over: Over | None = None,
 ) -> PairedDifference:
-    """`candidate` minus `baseline` in `metric`, paired by unit, with the verdict at `margin` (see `PairedDifference`).
+    """Compute `candidate` minus `baseline` in `metric`, paired by unit, with a verdict (see `PairedDifference`).
 
     Each side has one table for each training seed, and is the mean over them. `over` is the tables' unit, or that "and
-    seeds" (each side draws its own); None takes seeds in where both sides have two or more. `margin` is the largest
+    seeds" (each side draws its own); None includes seeds if both sides have two or more. `margin` is the largest
     loss that is still acceptable, in the unit of the score (0.01 is one percentage point of `top1`) and not negative;
     choose it before looking. Raises InputError for wrong arguments, a metric that is not among `scores` or was not
     measured, or sides that were not evaluated on the same units.
@@ -119,7 +119,7 @@ def paired(
 
 
 def shared_names(runs: Sequence[UnitTable]) -> list[str]:
-    """The scores that all runs have, without those that all of them leave out."""
+    """Return the scores that all runs have, without those that all of them leave out."""
     silent = frozenset.intersection(*(run.silent for run in runs))
     known = [frozenset(run.names) for run in runs]
     return [name for name in runs[0].names if name not in silent and all(name in names for names in known)]
@@ -127,18 +127,18 @@ def shared_names(runs: Sequence[UnitTable]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Resampled:
-    """Scores of one side by name, as means over its runs."""
+    """Mean scores of one side over its runs, by name."""
 
     whole: dict[str, float]
-    """Of all units."""
+    """Scores of all units."""
     fixed: dict[str, Array]
-    """Of each resample `[samples]`, over all runs."""
+    """Scores of each resample `[samples]`, over all runs."""
     seeds: dict[str, Array]
-    """Of each resample `[samples]`, over the runs that it drew."""
+    """Scores of each resample `[samples]`, over the runs that it drew."""
 
 
 def _resample(sides: Sequence[Sequence[UnitTable]], names: Sequence[str], samples: int, seed: int) -> list[_Resampled]:
-    """Scores of the same resamples for each side."""
+    """Score the same resamples for each side."""
     counts, pooled = _pool(sides, names)
     fixed: list[dict[str, list[Array]]] = [{name: [] for name in names} for _ in sides]
     seeds: list[dict[str, list[Array]]] = [{name: [] for name in names} for _ in sides]
@@ -159,7 +159,7 @@ def _resample(sides: Sequence[Sequence[UnitTable]], names: Sequence[str], sample
 
 
 def _scores(side: Sequence[UnitTable], weights: Array, names: Sequence[str]) -> dict[str, Array]:
-    """Scores of each run in each resample, `[s r]`."""
+    """Return scores of each run in each resample, `[s r]`."""
     runs = [table.scores(weights, names) for table in side]
     return {name: np.stack([run[name] for run in runs]) for name in names}
 
@@ -167,11 +167,10 @@ def _scores(side: Sequence[UnitTable], weights: Array, names: Sequence[str]) -> 
 def _pool(
     sides: Sequence[Sequence[UnitTable]], names: Sequence[str]
 ) -> tuple[NDArray[np.int64] | None, list[list[UnitTable]]]:
-    """Tables with one row for each group of units that are alike to the named scores, and the sizes of the groups.
+    """Group units that the named scores treat alike: sizes of the groups, and tables with one row for each group.
 
-    A draw of n units from n leaves the sizes of groups multinomially distributed, so drawing these at once changes no
-    probability, and takes a fraction of the time where groups are few: top-1 of two models with three seeds each has at
-    most 64 of them, however many images there are.
+    In a draw of n units from n the sizes of groups are multinomially distributed, so drawing the sizes changes no
+    probability and is faster if groups are few: top-1 of two models with three seeds each has at most 64 groups.
     """
     rows = [table.alike(names) for side in sides for table in side]
     kept = [row for row in rows if row is not None]
@@ -184,9 +183,9 @@ def _pool(
 def _draws(
     sides: Sequence[Sequence[UnitTable]], counts: NDArray[np.int64] | None, samples: int, seed: int
 ) -> Iterator[tuple[Array, list[Array]]]:
-    """Blocks of resamples: how often each unit or group is drawn `[r n]`, and the shares of each side's seeds `[r s]`.
+    """Yield blocks of resamples: counts of each unit or group `[r n]`, and shares of the seeds of each side `[r s]`.
 
-    Units and the seeds of each side have random streams of their own, so the units are the same whatever else is drawn.
+    Units and the seeds of each side have separate random streams, so the drawn units depend on nothing else.
     """
     generator, *others = (np.random.default_rng((seed, stream)) for stream in range(1 + len(sides)))
     units = len(sides[0][0].units) if counts is None else int(counts.sum())
@@ -211,5 +210,5 @@ def _draws(
 
 
 def _defined(name: str, runs: Sequence[UnitTable]) -> int:
-    """Units that define a score on their own in every run."""
+    """Count the units that define a score on their own in every run."""
     return int(np.all([run.defining(name) for run in runs], axis=0).sum())

@@ -1,4 +1,4 @@
-"""What intervals and paired differences are, and the arithmetic that every bootstrap here shares."""
+"""Intervals and paired differences, and the arithmetic of the bootstrap."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from fewpairs.errors import InputError
 Array = NDArray[np.float64]
 Verdict = Literal["superior", "non-inferior", "inferior", "inconclusive"]
 Over = Literal["cases", "images", "cases and seeds", "images and seeds"]
-"""What a bootstrap draws with replacement."""
+"""Units that a bootstrap draws with replacement."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A score and where it may lie; `low` and `high` are None when `reason` says why there is no interval."""
+    """Score with its interval; `low` and `high` are None if there is none, and `reason` says why."""
 
     value: float | None
-    """None when the score itself is not defined."""
+    """Value of the score; None if it is not defined."""
     low: float | None
     high: float | None
     level: float = 0.95
@@ -45,7 +45,7 @@ class PairedDifference:
     | `superior`     | above 0                                              |
     | `non-inferior` | above -margin (and not above 0)                      |
     | `inferior`     | below -margin                                        |
-    | `inconclusive` | nowhere of these: it holds -margin, or there is none |
+    | `inconclusive` | around -margin, or there is no interval              |
 
     A two-sided interval of level 0.95 makes the test of non-inferiority one-sided at 0.025, which is the usual one.
     """
@@ -57,13 +57,13 @@ class PairedDifference:
     verdict: Verdict
     metric: str
     cases: int
-    """Cases, or images, on which both were scored."""
+    """Number of cases or images on which both were scored."""
     level: float = 0.95
     reason: str | None = None
     over: Over = "cases"
     runs_low: float | None = None
     runs_high: float | None = None
-    """Where `over` holds seeds, the interval without them: of these very trainings, on other images."""
+    """If `over` includes seeds, the ends of the interval without them: of these trainings on other images."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -73,7 +73,7 @@ class PairedDifference:
 def bounds(
     drawn: Array, defined: int, level: float, units: Literal["cases", "images"]
 ) -> tuple[float | None, float | None, str | None]:
-    """Ends of the percentile interval of the resampled scores `drawn`, or None twice and the reason.
+    """Return the ends of the percentile interval of the scores `drawn`, or None twice and the reason.
 
     `defined` is the number of units that define the score on their own; resamples without it are NaN and left out.
     """
@@ -87,13 +87,13 @@ def bounds(
 
 
 def percentiles(drawn: Array, level: float) -> tuple[float, float]:
-    """Ends of the percentile interval of numbers that were drawn, none of them NaN."""
+    """Return the ends of the percentile interval of drawn numbers without NaN."""
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
 def verdict(low: float | None, high: float | None, margin: float, *, higher_is_better: bool) -> Verdict:
-    """What may be said of a difference with this interval (see `PairedDifference`)."""
+    """Return the verdict on a difference with this interval (see `PairedDifference`)."""
     if low is None or high is None:
         return "inconclusive"
     worst, best = (low, high) if higher_is_better else (-high, -low)
@@ -105,12 +105,12 @@ def verdict(low: float | None, high: float | None, margin: float, *, higher_is_b
 
 
 def number(value: float) -> float | None:
-    """A score as a number, None where it is not defined."""
+    """Return a score as a number, None if it is not defined."""
     return None if math.isnan(value) else float(value)
 
 
 def check_resampling(samples: int, level: float) -> None:
-    """Raise InputError for a number of resamples or a level that makes no interval."""
+    """Raise InputError if the number of resamples or the level allows no interval."""
     if samples < 100:
         raise InputError(f"samples must be at least 100 resamples (1,000 to 10,000 are usual), got {samples}")
     if not 0 < level < 1:
@@ -118,6 +118,6 @@ def check_resampling(samples: int, level: float) -> None:
 
 
 def check_margin(margin: float, metric: str) -> None:
-    """Raise InputError for a margin that is no loss."""
+    """Raise InputError unless the margin is a finite number of at least 0."""
     if not (math.isfinite(margin) and margin >= 0):
         raise InputError(f"margin must be a number of at least 0, in the unit of {metric}; got {margin}")

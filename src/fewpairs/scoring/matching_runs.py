@@ -1,4 +1,4 @@
-"""Evaluations that belong together: one for each training seed, all of the same units with the same truth."""
+"""Checks that evaluations can be compared: the same units with the same truth, one for each training seed."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from fewpairs.scoring.unit_table import UnitTable
 
 
 def as_runs(side: Sequence[Any], name: str, kinds: type | tuple[type, ...]) -> list[Sequence[Any]]:
-    """One evaluation, or one for each seed, of records of these kinds -> a list of evaluations.
+    """Return a list of evaluations, given one list of records or one for each seed.
 
-    Raises InputError when there is none.
+    Raises InputError if there are no records.
     """
     runs = [side] if all(isinstance(item, kinds) for item in side) else list(side)
     if not runs or not all(runs):
@@ -24,7 +24,7 @@ def as_runs(side: Sequence[Any], name: str, kinds: type | tuple[type, ...]) -> l
 
 
 def check_alike(sides: Mapping[str, Sequence[UnitTable]]) -> None:
-    """Raises InputError naming the units, classes or truth in which a run differs from the first one."""
+    """Raise InputError if a run differs from the first one in units, classes or truth."""
     first, (reference, *_) = next(iter(sides.items()))
     truth = dict(zip(reference.units, reference.truth, strict=True))
     for name, side in sides.items():
@@ -65,9 +65,9 @@ def _differences(reference: UnitTable, run: UnitTable) -> str:
 
 
 def drawn_over(over: Over | None, sides: Mapping[str, Sequence[UnitTable]]) -> Over:
-    """What a bootstrap draws: what was asked for, or seeds too where every side has several.
+    """Return what a bootstrap draws: `over` if given, else units, and seeds if every side has several.
 
-    Raises InputError for another unit, or for seeds where a side has one.
+    Raises InputError for another unit, or for seeds if a side has only one.
     """
     unit = next(iter(sides.values()))[0].unit
     units: Over = unit
@@ -83,6 +83,6 @@ def drawn_over(over: Over | None, sides: Mapping[str, Sequence[UnitTable]]) -> O
 
 
 def some(names: Iterable[str]) -> str:
-    """The first few of the names, sorted."""
+    """Join the first few of the sorted names."""
     names = sorted(names)
     return ", ".join(names[:8]) + (" ..." if len(names) > 8 else "")

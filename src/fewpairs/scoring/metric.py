@@ -1,4 +1,4 @@
-"""The metric that an evaluation feeds, item by item; it keeps records, and every score is made of them at the end."""
+"""Metric that collects the records of an evaluation item by item and computes scores from them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _NUMBERS = {1: "one", 2: "two"}
 
 
 class RecordMetric(ABC, Generic[R]):
-    """Collects records of single scans or images, so that batches and processes cannot change a score.
+    """Metric that keeps records of single scans or images, so that scores do not depend on batches or processes.
 
     Raises:
-        InputError: fewer than `fewest` classes, or two of one name.
+        InputError: there are fewer than `fewest` classes, or two have the same name.
     """
 
     def __init__(self, classes: Sequence[str], scoring: Scoring, *, fewest: int = 1) -> None:
@@ -30,7 +30,7 @@ class RecordMetric(ABC, Generic[R]):
 
     @abstractmethod
     def measure(self, prediction: Any, item: Any) -> list[R]:
-        """The records of an item. Raises InputError when the prediction does not fit it."""
+        """Return the records of an item. Raises InputError if the prediction does not fit it."""
 
     def update(self, prediction: Any, item: Any) -> list[R]:
         """Score one item and return its records."""
@@ -39,14 +39,14 @@ class RecordMetric(ABC, Generic[R]):
         return records
 
     def merge(self, records: Iterable[R]) -> None:
-        """Take in records that another process made; images that are here already must agree and count once."""
+        """Add the records of another process; repeated images must agree and count once."""
         self._records = merge_records([*self._records, *records])
 
     @property
     def records(self) -> list[R]:
-        """One record a scan or image, sorted by name."""
+        """Records of the scans or images, sorted by name."""
         return merge_records(self._records)
 
     def compute(self) -> dict[str, float]:
-        """Every score by name, that of a class as `name/<class>`; NaN where a score is not defined."""
+        """Compute every score by name, `name/<class>` for a class; NaN if a score is not defined."""
         return self.scoring.scores(self._records)

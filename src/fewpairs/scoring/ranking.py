@@ -1,4 +1,4 @@
-"""Which cases and images show best what a model can do and what it cannot."""
+"""Choice of the cases or images that a report shows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Rank = Literal["best", "median", "worst"]
 
 
 def best_median_worst(ordered: Sequence[tuple[float, str]]) -> dict[Rank, tuple[str, float]]:
-    """First, middle and last of what is sorted from best to worst; fewer where there are fewer."""
+    """Return first, middle and last of scores and names sorted from best to worst, without repetition."""
     places: dict[Rank, int] = {"best": 0, "median": (len(ordered) - 1) // 2, "worst": len(ordered) - 1}
     shown: dict[Rank, tuple[str, float]] = {}
     for rank, place in places.items():

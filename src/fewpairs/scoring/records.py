@@ -1,4 +1,4 @@
-"""Records of single scans or images: their base class, the file that holds them, and how lists of them are merged."""
+"""Records of single scans or images: base class, file format and merging."""
 
 from __future__ import annotations
 
@@ -15,54 +15,54 @@ R = TypeVar("R", bound="Record")
 
 
 class Record(ABC):
-    """What an evaluation keeps of one scan or image: everything that scores need, nothing that depends on a batch.
+    """Base class of the evaluation of one scan or image: all that scores need, independent of batches.
 
-    A kind of experiment has a frozen dataclass of plain data with this base, `classes` among its fields.
+    Each kind of experiment has a frozen dataclass of plain data with this base and a field `classes`.
     """
 
     __slots__ = ()
 
     what: ClassVar[str]
-    """How messages call a record, such as "a classified image"."""
+    """Noun for a record in messages, such as "a classified image"."""
     noun: ClassVar[str] = "image"
-    """How messages call what the record is of."""
+    """Noun for the scan or image in messages."""
     header: ClassVar[bool] = True
-    """Whether the first line of a file names the classes for all records; else every record holds them."""
+    """Whether the first line of a file names the classes for all records; otherwise every record holds them."""
 
     classes: tuple[str, ...]
 
     @property
     @abstractmethod
     def key(self) -> tuple[str, ...]:
-        """What no two records of an evaluation share; records are sorted by it."""
+        """Unique key of a record within an evaluation, by which records are sorted."""
 
     @property
     def unit(self) -> str:
-        """What is independent of other units: a case, or the image itself."""
+        """Name of the independent unit: the case, or the image itself."""
         return self.key[0]
 
     @property
     def title(self) -> str:
-        """How messages call this record's scan or image."""
+        """Name of the scan or image in messages."""
         return f"{self.noun} {self.key[-1]!r}" + (f" of case {self.key[0]!r}" if len(self.key) > 1 else "")
 
     @property
     def form(self) -> str:
-        """What was measured, such as "with masks", where that is a choice; only records of one form are merged."""
+        """Optional measurements, such as "with masks"; only records of one form are merged."""
         return ""
 
     @classmethod
     def stored(cls) -> tuple[str, ...]:
-        """The names of the fields in a file."""
+        """Return the names of the fields in a file."""
         return tuple(f.name for f in fields(cast(Any, cls)) if not (cls.header and f.name == "classes"))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON; `from_dict` gives the equal record back."""
+        """Return plain data for JSON, from which `from_dict` makes an equal record."""
         return {name: getattr(self, name) for name in self.stored()}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], classes: tuple[str, ...] = ()) -> Self:
-        """The record that `to_dict` wrote, of these `classes` where the record does not hold them itself.
+        """Make a record from the data of `to_dict`; `classes` come from the header of the file.
 
         Raises DataError for missing, unknown or impossible fields.
         """
@@ -73,15 +73,14 @@ class Record(ABC):
     @classmethod
     @abstractmethod
     def _parse(cls, data: Mapping[str, Any], classes: tuple[str, ...]) -> Self:
-        """The record of these fields, whose names are right; DataError for impossible values."""
+        """Make a record from fields of the right names. Raises DataError for impossible values."""
 
 
 def merge_records(records: Iterable[R]) -> list[R]:
-    """One record a scan or image, sorted by name, so that the order of evaluation cannot change a score.
+    """Return one record for each scan or image, sorted by name, so that the order of evaluation cannot change a score.
 
-    What came in twice with the same record counts once: evaluation by several processes repeats images to fill the
-    last round. Raises InputError when two records of one image differ, or when records disagree on the classes or on
-    what was measured.
+    Equal records of one image count once: evaluation by several processes repeats images to fill the last round.
+    Raises InputError if two records of one image differ, or if records differ in classes or form.
     """
     unique: dict[tuple[str, ...], R] = {}
     for record in records:
@@ -108,9 +107,7 @@ def merge_records(records: Iterable[R]) -> list[R]:
 
 
 def save_records(records: Iterable[R], path: Path | str, kind: type[R]) -> None:
-    """Write records of one kind as JSON lines: the names of the classes if the kind has such a header, then a record a
-    line.
-    """
+    """Write records as JSON lines, after a first line with the names of the classes if the kind has that header."""
     records = list(records)
     lines: list[Mapping[str, Any]] = [record.to_dict() for record in records]
     if kind.header:
@@ -120,7 +117,7 @@ def save_records(records: Iterable[R], path: Path | str, kind: type[R]) -> None:
 
 
 def load_records(path: Path | str, kind: type[R]) -> list[R]:
-    """Read what `save_records` wrote. Raises DataError with the file and line of anything else."""
+    """Read a file of `save_records`. Raises DataError with file and line if it holds something else."""
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -149,5 +146,5 @@ def _classes(data: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def is_index(value: object, least: int, end: int) -> bool:
-    """Whether a value of a file is a whole number from `least` to below `end`."""
+    """Return whether a value is a whole number from `least` to below `end`."""
     return isinstance(value, int) and not isinstance(value, bool) and least <= value < end

@@ -1,4 +1,4 @@
-"""What every score is called, measured in and better at: the one table that reports, monitors and commands consult."""
+"""Table of all scores with title, unit and direction, used by reports, monitors and commands."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Unit = Literal["", "%", "mm", "nats"]
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """One score, or a family of them with one for each class."""
+    """Score, or family of scores with one for each class."""
 
     name: str
     title: str
     unit: Unit
-    """"" for a share between 0 and 1, "%" for such a share that is shown in percent."""
+    """Unit in reports: "" for a share between 0 and 1, "%" for a share that is shown in percent."""
     higher_is_better: bool
     meaning: str
     per_class: bool = False
@@ -28,7 +28,7 @@ class Score:
     surface: bool = False
     """Whether it needs surface distances."""
     least_classes: int = 1
-    """With fewer classes it says nothing and is left out."""
+    """Number of classes below which the score is left out."""
 
 
 SEGMENTATION_SCORES: dict[str, Score] = {
@@ -58,7 +58,7 @@ SEGMENTATION_SCORES: dict[str, Score] = {
         Score("kaggle", "Kaggle score", "", True, "0.4 Dice by slices + 0.6 Hausdorff score (a proxy)", surface=True),
     )
 }
-"""Every score of a segmentation, in the order in which reports show them."""
+"""Scores of segmentation, in the order of reports."""
 
 CLASSIFICATION_SCORES: dict[str, Score] = {
     score.name: score
@@ -71,7 +71,7 @@ CLASSIFICATION_SCORES: dict[str, Score] = {
         Score("recall", "Recall", "%", True, "images of a class that are recognised", per_class=True, overall=False),
     )
 }
-"""Every score of a classification, likewise; `not_finite` appears only where it is not 0."""
+"""Scores of classification; `not_finite` is left out if it is 0."""
 
 FEATURE_SCORES: dict[str, Score] = {
     score.name: score
@@ -88,7 +88,7 @@ FEATURE_SCORES: dict[str, Score] = {
         Score("spread", "Spread of features", "", True, "1 for features in all directions, 0 for collapsed ones"),
     )
 }
-"""Every score of features without labels (`NeighbourMetric`), likewise."""
+"""Scores of features that were learnt without labels (`NeighbourMetric`)."""
 
 _AP = (
     ("ap", "AP", "mean over the overlaps 0.50 to 0.95 and over classes, as COCO", True),
@@ -109,7 +109,7 @@ DETECTION_SCORES: dict[str, Score] = {
         Score("detections_not_finite", "Detections not finite", "", False, "number that was left out"),
     )
 }
-"""Every score of a detection, likewise; those of masks where masks are scored."""
+"""Scores of detection; those of masks exist if masks are scored."""
 
 SEMANTIC_SCORES: dict[str, Score] = {
     score.name: score
@@ -121,19 +121,19 @@ SEMANTIC_SCORES: dict[str, Score] = {
         Score("acc", "Accuracy", "%", True, "pixels of a class that are recognised", per_class=True, overall=False),
     )
 }
-"""Every score of label maps, likewise."""
+"""Scores of semantic segmentation."""
 
 SCORES: dict[str, Score] = (
     SEGMENTATION_SCORES | CLASSIFICATION_SCORES | FEATURE_SCORES | DETECTION_SCORES | SEMANTIC_SCORES
 )
-"""Every score of every task; no two tasks share a name."""
+"""All scores; no two tasks share a name."""
 
 _LISTED = 30
-"""Classes that a message names at most."""
+"""Maximum number of classes in a message."""
 
 
 def find_score(name: str, classes: Sequence[str], scores: Mapping[str, Score] = SEGMENTATION_SCORES) -> Score:
-    """The entry of `scores` behind `name` or `name/<class>`. Raises InputError with the nearest known name."""
+    """Return the entry of `scores` for `name` or `name/<class>`. Raises InputError with the nearest known name."""
     base, slash, label = name.partition("/")
     score = scores.get(base)
     if score is not None and len(classes) >= score.least_classes:

@@ -1,4 +1,4 @@
-"""From records to scores, intervals and paired differences: what a comparison asks of any kind of experiment."""
+"""Interface from records to scores, intervals and paired differences, the same for all kinds of experiment."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from fewpairs.scoring.unit_table import SumTable, UnitTable
 
 
 class Scoring(ABC):
-    """How records of one kind of experiment become scores.
+    """Scores of one kind of experiment.
 
-    Records are what a metric keeps of each scan or image; runs are one list of records, or one such list for each
-    training seed. A kind is a frozen dataclass of the choices that there are, with the members below.
+    A metric keeps one record of each scan or image; runs are one list of records, or one list for each training seed.
+    Each kind has a frozen dataclass with its options and the members below.
     """
 
     record: ClassVar[type[Record]]
-    """The kind of record."""
+    """Class of the records."""
 
     @property
     @abstractmethod
     def headline(self) -> str:
-        """The score that verdicts are about unless another is named."""
+        """Score that verdicts use by default."""
 
     @property
     @abstractmethod
@@ -40,37 +40,37 @@ class Scoring(ABC):
     @property
     @abstractmethod
     def unit(self) -> str:
-        """What is independent of each other, in the plural: intervals are drawn over it."""
+        """Plural noun of the independent units over which intervals are drawn."""
 
     @property
     @abstractmethod
     def known(self) -> Mapping[str, Score]:
-        """The scores that there are, by name."""
+        """Table of the scores, by name."""
 
     @property
     def rule(self) -> str:
-        """How scores are counted where that is a choice, in a sentence; may be empty."""
+        """Sentence on optional rules of scoring; may be empty."""
         return ""
 
     @abstractmethod
     def table(self, records: Sequence[Any]) -> UnitTable:
-        """The table of one evaluation, with a row a unit. Raises InputError without records."""
+        """Return the table of one evaluation, with a row for each unit. Raises InputError without records."""
 
     def check(self, name: str, classes: Sequence[str]) -> None:
-        """Raises InputError unless there is a score of this name."""
+        """Raise InputError unless a score has this name."""
         find_score(name, classes, self.known)
 
     def higher_is_better(self, name: str) -> bool | None:
-        """None where no score has this name."""
+        """Return whether higher is better; None if no score has this name."""
         score = self.known.get(name.partition("/")[0])
         return None if score is None else score.higher_is_better
 
     def count(self, records: Sequence[Any]) -> int:
-        """How many independent units the records are of."""
+        """Count the independent units of the records."""
         return len({record.unit for record in records})
 
     def scores(self, records: Sequence[Any]) -> dict[str, float]:
-        """Every score by name; NaN where one is not defined. Raises InputError without records."""
+        """Compute every score by name, NaN if it is not defined. Raises InputError without records."""
         table = self.table(records)
         if isinstance(table, SumTable):
             return table.totals()
@@ -87,7 +87,7 @@ class Scoring(ABC):
         level: float = 0.95,
         over: Over | None = None,
     ) -> dict[str, Interval]:
-        """Every score with its interval, see `bootstrap.intervals`."""
+        """Compute every score with its interval, see `bootstrap.intervals`."""
         tables = self._tables(runs, "the evaluation")
         return bootstrap.intervals(tables, samples=samples, seed=seed, level=level, over=over)
 
@@ -103,14 +103,14 @@ class Scoring(ABC):
         level: float = 0.95,
         over: Over | None = None,
     ) -> PairedDifference:
-        """`candidate` minus `baseline` in `metric`, with a verdict, see `bootstrap.paired`."""
+        """Compute `candidate` minus `baseline` in `metric` with a verdict, see `bootstrap.paired`."""
         old, new = self._tables(baseline, "the baseline"), self._tables(candidate, "the candidate")
         return bootstrap.paired(
             old, new, self.known, metric=metric, margin=margin, samples=samples, seed=seed, level=level, over=over
         )
 
     def confusions(self, records: Sequence[Any]) -> tuple[tuple[int, int, int], ...]:
-        """(true class, predicted class, images) where that is what records tell, else nothing."""
+        """Count images by (true class, predicted class, images) if records hold one class for each image."""
         return ()
 
     def save(self, records: Sequence[Any], path: Path | str) -> None:
@@ -118,7 +118,7 @@ class Scoring(ABC):
         save_records(records, path, self.record)
 
     def load(self, path: Path | str) -> list[Any]:
-        """Read what `save` wrote. Raises DataError with the file and line of anything else."""
+        """Read a file of `save`. Raises DataError with file and line if it holds something else."""
         return list(load_records(path, self.record))
 
     def _tables(self, runs: Sequence[Any], side: str) -> list[UnitTable]:

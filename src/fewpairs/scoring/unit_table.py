@@ -1,4 +1,4 @@
-"""What a bootstrap resamples: a table with one row for each independent unit of an evaluation, a case or an image."""
+"""Table that a bootstrap resamples, with one row for each independent unit (case or image)."""
 
 from __future__ import annotations
 
@@ -18,77 +18,77 @@ Units = Literal["cases", "images"]
 
 @dataclass(frozen=True, kw_only=True)
 class UnitTable(ABC):
-    """One evaluation, by unit, with all that its scores are made of."""
+    """Evaluation by unit, with everything that its scores need."""
 
     unit: Units = "images"
-    """What is independent of each other, in the plural."""
+    """Plural noun of the independent units."""
     units: tuple[str, ...]
-    """Their names."""
+    """Names of the units."""
     classes: tuple[str, ...]
     truth: tuple[Hashable, ...]
-    """What is true of each unit, whatever the model says: runs that are compared must agree on it."""
+    """Truth of each unit, on which compared runs must agree."""
     parts: frozenset[tuple[str, str]] = frozenset()
-    """Unit and scan or image, where units have several of them."""
+    """Pairs of unit and scan or image, if units have several."""
     part: str = "images"
-    """What `parts` are, in the plural."""
+    """Plural noun of `parts`."""
     form: str = ""
-    """What was measured, such as "with surface distances", where runs that are compared must agree on it."""
+    """Optional measurements, such as "with surface distances", on which compared runs must agree."""
 
     @property
     @abstractmethod
     def names(self) -> list[str]:
-        """Every score, in the order in which reports show them."""
+        """Names of all scores, in the order of reports."""
 
     @property
     def silent(self) -> frozenset[str]:
-        """Scores that are left out unless another run needs them, such as a count of faults that is 0."""
+        """Scores that are left out unless another run has them, such as an error count of 0."""
         return frozenset()
 
     @property
     def width(self) -> int:
-        """Numbers that one resample needs at once, which decides how many resamples are scored together."""
+        """Numbers in memory for one resample, which limit how many resamples are scored together."""
         return max(len(self.units), len(self.classes))
 
     @abstractmethod
     def scores(self, weights: Array, names: Sequence[str]) -> dict[str, Array]:
-        """`[r n]` how often each unit was drawn -> the named scores, each `[r]`; NaN where one is not defined."""
+        """Compute the named scores, each `[r]`, from counts of drawn units `[r n]`; NaN if not defined."""
 
     @abstractmethod
     def defining(self, name: str) -> NDArray[np.bool_]:
-        """`[n]`, the units that define a score on their own."""
+        """Return the mask `[n]` of the units that define a score on their own."""
 
     def undefined(self, name: str, runs: Sequence[Self]) -> str | None:
-        """Why a score of these runs is not defined; None: no unit defines it."""
+        """Return the reason why a score of these runs is not defined; None if no unit defines it."""
         return None
 
     def same_truth(self, mine: Hashable, other: Hashable) -> bool:
-        """Whether two entries of `truth` agree."""
+        """Return whether two entries of `truth` agree."""
         return mine == other
 
     def groups(self, names: Sequence[str]) -> list[list[str]]:
-        """Names that are scored on the same draws; a score is put apart where that makes the others faster."""
+        """Group names that are scored on the same draws; slow scores are separated to keep the others fast."""
         return [list(names)]
 
     def alike(self, names: Sequence[str]) -> Array | None:
-        """`[n c]`: units with equal rows in every run are the same to these scores, and are drawn together.
+        """Return keys `[n c]`: these scores treat units with equal keys in every run alike, so they are drawn together.
 
-        None: every unit is drawn on its own.
+        None: every unit is drawn by itself.
         """
         return None
 
     def pick(self, places: NDArray[np.int64], names: Sequence[str]) -> Self:
-        """The table of the units at these places, ascending by the first column of `alike`."""
+        """Return the table of the units at these places, ascending by the first column of `alike`."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
 class SumTable(UnitTable):
-    """A table whose scores are ratios of sums: the sums of a resample are added up first."""
+    """Table whose scores are ratios of sums over the units of a resample."""
 
     sums: Mapping[str, Array]
-    """What each unit adds, `[n k]` each."""
+    """Summands of each unit by name, `[n k]` each."""
     score: Callable[[Mapping[str, Array], Sequence[str]], dict[str, Array]]
-    """Sums `[... k]` and the names of the classes -> every score, `[...]`; NaN where one is not defined."""
+    """Function from sums `[... k]` and class names to every score `[...]`, NaN if not defined."""
 
     @property
     def names(self) -> list[str]:
@@ -96,11 +96,11 @@ class SumTable(UnitTable):
 
     @cached_property
     def single(self) -> dict[str, Array]:
-        """Every score of every unit on its own, `[n]`."""
+        """Scores of every single unit, `[n]`."""
         return self.score(self.sums, self.classes)
 
     def totals(self) -> dict[str, float]:
-        """Every score of the whole evaluation."""
+        """Compute every score of the whole evaluation."""
         whole = self.score({name: array.sum(axis=0) for name, array in self.sums.items()}, self.classes)
         return {name: float(value) for name, value in whole.items()}
 
@@ -113,13 +113,13 @@ class SumTable(UnitTable):
 
 
 def ratio(numerator: Array, denominator: Array) -> Array:
-    """The quotient; NaN where the denominator is 0."""
+    """Divide; NaN if the denominator is 0."""
     result = np.full(np.shape(denominator), np.nan)
     np.divide(numerator, denominator, out=result, where=np.asarray(denominator) > 0)
     return result
 
 
 def mean_of_defined(values: Array) -> Array:
-    """`[... k]` -> `[...]`: the mean over what is not NaN; NaN where nothing is left."""
+    """Compute the mean over the last axis without NaN, `[... k]` -> `[...]`; NaN if all are NaN."""
     defined = ~np.isnan(values)
     return ratio(np.where(defined, values, 0.0).sum(-1), defined.sum(-1).astype(np.float64))

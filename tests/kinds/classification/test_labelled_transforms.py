@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from timm.data import create_transform
 
-from fewpairs.data.chance import chance
+from fewpairs.data.random_state import seeded_generators
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.classification.augment import (
     LabelledAugment,
@@ -52,9 +52,9 @@ def test_deits_recipe_is_timms(seed: int) -> None:
         re_mode="pixel",
     )
     ours = training_transform(LabelledView((32, 32)).with_channels(3), deit_augment())
-    with chance((seed,)):
+    with seeded_generators((seed,)):
         expected = theirs(picture())
-    with chance((seed,)):
+    with seeded_generators((seed,)):
         assert torch.equal(ours(picture()), expected)
 
 
@@ -80,7 +80,7 @@ def test_pad_and_crop_moves_the_image() -> None:
     ]
     found = set()
     for seed in range(200):
-        with chance((seed,)):
+        with seeded_generators((seed,)):
             changed = transform(image)[0]
         places = [place for place, crop in enumerate(allowed) if torch.equal(crop, changed)]
         assert len(places) == 1
@@ -104,7 +104,7 @@ def test_every_part_works_in_grey_and_colour(augment: LabelledAugment, channels:
     transform = training_transform(view, augment)
     changed = []
     for seed in range(40):
-        with chance((seed,)):
+        with seeded_generators((seed,)):
             changed.append(transform(picture(mode="L" if channels == 1 else "RGB")))
     assert {image.shape for image in changed} == {torch.Size([channels, 24, 20])}
     assert all(image.isfinite().all() for image in changed)
@@ -117,12 +117,12 @@ def test_pictures_of_a_few_pixels(size: tuple[int, int], augment: LabelledAugmen
     view = LabelledView((16, 16)).with_channels(3)
     assert view.apply(picture(size)).shape == (3, 16, 16)
     for seed in range(30):
-        with chance((seed,)):
+        with seeded_generators((seed,)):
             assert training_transform(view, augment)(picture(size)).shape == (3, 16, 16)
     crop = training_transform(view, LabelledAugment(scale=(0.001, 0.002)))
     white = Image.new("RGB", (size[1], size[0]), (255, 255, 255))
     for seed in range(30):
-        with chance((seed,)):
+        with seeded_generators((seed,)):
             assert (crop(white) > 1).all(), "an empty crop would be black"
 
 
@@ -136,10 +136,10 @@ def test_jitter_changes_colours_and_erasing_fills() -> None:
     plain = LabelledAugment(scale=None, flip=0.0)
     whole = training_transform(view, plain)(picture())
     torch.testing.assert_close(whole, view.apply(picture()))
-    with chance((1,)):
+    with seeded_generators((1,)):
         jittered = training_transform(view, LabelledAugment(scale=None, flip=0.0, jitter=0.4))(picture())
     assert (jittered - whole).abs().mean() > 0.05
-    with chance((1,)):
+    with seeded_generators((1,)):
         erased = training_transform(view, LabelledAugment(scale=None, flip=0.0, erasing=1.0))(picture())
     changed = (erased != whole).all(0)
     assert 0.01 < changed.float().mean() < 0.4
@@ -167,18 +167,18 @@ def test_chance_is_its_own_and_leaves_the_rest_alone() -> None:
     expected = [draw(), draw()]
     random.seed(5), np.random.seed(5), torch.manual_seed(5)
     before = draw()
-    with chance((0, 1, 2)):
+    with seeded_generators((0, 1, 2)):
         inside = draw()
     assert [before, draw()] == expected
-    with chance((0, 1, 2)):
+    with seeded_generators((0, 1, 2)):
         assert draw() == inside
     others = []
     for numbers, stream in (((0, 1, 3), 0), ((1, 1, 2), 0), ((0, 1, 2), 1), ((0, 2, 1), 0)):
-        with chance(numbers, stream=stream):
+        with seeded_generators(numbers, stream=stream):
             others.append(draw())
     for draws in zip(inside, *others, strict=True):
         assert len(set(draws)) == 5, "each generator follows every number"
-    with pytest.raises(TypeError), chance((1,)):
+    with pytest.raises(TypeError), seeded_generators((1,)):
         draw(1)  # type: ignore[call-arg]
     state = draw()
     random.seed(5), np.random.seed(5), torch.manual_seed(5)

@@ -31,7 +31,7 @@ class Mixing:
         mixup: alpha of the Beta(alpha, alpha) distribution of the weights; 0 switches mixup off.
         cutmix: the same for the area of the rectangle that is pasted.
         cutmix_minmax: smallest and largest side of that rectangle as a share of the picture's, instead of its area.
-        prob: of mixing at all.
+        prob: probability of mixing.
         switch: probability of cutmix where both are on.
         mode: one draw for the `batch`, for each `pair`, or for each picture (`elem`).
     """
@@ -76,7 +76,7 @@ class LabelledAugment:
         jitter: largest relative change of brightness, contrast and saturation.
         erasing: probability that a rectangle is erased (2 to 33% of the area).
         erasing_mode: it is filled with noise (`pixel`), with one random colour (`rand`) or with the mean (`const`).
-        mixing: of whole pictures in a batch.
+        mixing: mixing of whole pictures in a batch.
     """
 
     scale: tuple[float, float] | None = (0.08, 1.0)
@@ -116,7 +116,7 @@ class LabelledAugment:
 
 
 def deit_augment() -> LabelledAugment:
-    """What DeiT trains with (Touvron et al. 2021, arXiv 2012.12877), in effect.
+    """Return the effective augmentation of DeiT (Touvron et al. 2021, arXiv 2012.12877).
 
     Its table also has a colour jitter of 0.4, but timm, which its script uses, leaves jitter out beside RandAugment.
     Label smoothing of 0.1 belongs to the task, and repeated augmentation to the order of the images.
@@ -125,13 +125,13 @@ def deit_augment() -> LabelledAugment:
 
 
 def small_augment(padding: int = 4) -> LabelledAugment:
-    """For small images, as those of CIFAR (He et al. 2016): crops of the padded image, and flips."""
+    """Return the augmentation of small images such as CIFAR (He et al. 2016): crops of the padded image, and flips."""
     return LabelledAugment(scale=None, padding=padding)
 
 
 @lru_cache(maxsize=8)
 def training_transform(view: LabelledView, augment: LabelledAugment) -> Callable[[Image.Image], Any]:
-    """Pictures of the channels of `view`, which leaves nothing open -> `[c H W]`, by way of the changes of `augment`.
+    """Return the training transform from a picture to `[c H W]`; all fields of `view` must be set.
 
     It draws from the global generators of Python, NumPy and PyTorch.
     """
@@ -180,7 +180,7 @@ def training_transform(view: LabelledView, augment: LabelledAugment) -> Callable
 
 
 def _box(image: Image.Image, scale: tuple[float, float], ratio: tuple[float, float]) -> tuple[int, int, int, int]:
-    """timm's random crop (top, left, height, width), but never an empty one, which would come out black."""
+    """Return the random crop of timm (top, left, height, width), but never an empty one, which would be black."""
     from timm.data.transforms import RandomResizedCropAndInterpolation
 
     top, left, height, width = RandomResizedCropAndInterpolation.get_params(image, scale, ratio)
@@ -188,7 +188,7 @@ def _box(image: Image.Image, scale: tuple[float, float], ratio: tuple[float, flo
 
 
 def _posterize(image: Image.Image, bits: int, *, fillcolor: object, resample: object) -> Image.Image:
-    """timm's operation, in the form in which timm calls any, with a black picture for 0 bits.
+    """Replace the operation of timm by one that gives a black picture for 0 bits.
 
     At its largest magnitude timm asks for 0 bits, for which Pillow up to 12 gave black and Pillow 13 raises an error.
     """

@@ -1,4 +1,4 @@
-"""Damaged images found before training starts, all at once, and remembered so that the next start is quick."""
+"""Check of all images before training, with a cache of the files that were found complete."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fewpairs.errors import DataError
 from fewpairs.kinds.classification.source import Indices, LabelledSource
 
 SHOWN = 100
-"""Damaged images that a message lists."""
+"""Maximum number of damaged images in a message."""
 
 _TOGETHER = 512
 _THREADS = 8
@@ -28,7 +28,7 @@ Prints = NDArray[np.uint64]
 
 
 class DamagedImagesError(DataError):
-    """Images that cannot be read; `problems` has a sentence for each."""
+    """Error on images that cannot be read; `problems` has a sentence for each."""
 
     def __init__(self, problems: Sequence[str], checked: int, name: str) -> None:
         self.problems = tuple(problems)
@@ -47,7 +47,7 @@ def check_images(
     cache: Path | None = None,
     progress: bool = True,
 ) -> None:
-    """Look at the images of a source, or at those of `indices`, and name all that are damaged at once.
+    """Check the images of a source, or those of `indices`, and name all damaged ones in one error.
 
     By default headers and ends of files are read, which finds files that are empty, truncated or no pictures; `decode`
     decodes every pixel. Data sets that keep all images in one file are checked when they are opened, and their images
@@ -57,7 +57,7 @@ def check_images(
         cache: folder that remembers which files, of which size and date, were found whole.
 
     Raises:
-        DamagedImagesError: some cannot be read.
+        DamagedImagesError: images cannot be read.
     """
     numbers = np.arange(len(source), dtype=np.int64) if indices is None else indices
     problems, _ = find_damage(source, numbers, decode=decode, cache=cache, progress=progress)
@@ -68,7 +68,7 @@ def check_images(
 def find_damage(
     source: LabelledSource, indices: Indices, *, decode: bool, cache: Path | None, progress: bool
 ) -> tuple[list[str], tuple[str, ...]]:
-    """A sentence for each damaged image, and notes on what does no harm. See `check_images`."""
+    """Return a sentence for each damaged image, and notes on harmless oddities. See `check_images`."""
     known = {whole: _load(cache, whole) for whole in (True, False)}
     enough = known[True] if decode else np.union1d(known[True], known[False])
     work = _Work(source, decode, enough)
@@ -89,7 +89,7 @@ def find_damage(
 
 
 class _Looked(NamedTuple):
-    """What is wrong with an image, its EXIF orientation, and the fingerprint of a whole file of its own, else 0."""
+    """Error of an image, its EXIF orientation, and the fingerprint of its own complete file, else 0."""
 
     problem: str | None = None
     orientation: int = 1
@@ -97,7 +97,7 @@ class _Looked(NamedTuple):
 
 
 class _Work:
-    """Number of an image -> what a look at it shows; files known to be whole are not opened again."""
+    """Check of an image by its index; files that are known to be complete are not opened."""
 
     def __init__(self, source: LabelledSource, decode: bool, known: Prints) -> None:
         self.source, self.decode = source, decode
@@ -120,10 +120,10 @@ class _Work:
 
 
 def _fingerprint(path: Path) -> int:
-    """64 bits from path, size and date of a file.
+    """Return 64 bits from path, size and date of a file.
 
     Raises:
-        DataError: it is not there.
+        DataError: the file cannot be read.
     """
     try:
         status = os.stat(path)
@@ -138,7 +138,7 @@ def _file(cache: Path, decoded: bool) -> Path:
 
 
 def _load(cache: Path | None, decoded: bool) -> Prints:
-    """Sorted fingerprints; none where nothing, or something else, is stored."""
+    """Read sorted fingerprints; return none if the file is missing or damaged."""
     none = np.empty(0, np.uint64)
     if cache is None or not _file(cache, decoded).is_file():
         return none

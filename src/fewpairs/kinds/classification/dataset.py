@@ -1,4 +1,4 @@
-"""What training and evaluation iterate over: single images with augmentation, and groups of images without."""
+"""Data sets: single augmented images for training, groups of images for evaluation."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from fewpairs.data.chance import chance
 from fewpairs.data.pictures import as_channels
+from fewpairs.data.random_state import seeded_generators
 from fewpairs.errors import InputError
 from fewpairs.kinds.classification.augment import LabelledAugment, training_transform
 from fewpairs.kinds.classification.source import Indices, LabelledSource
@@ -24,29 +24,29 @@ _SAMPLE, _BATCH = 0, 1
 
 @dataclass(frozen=True, slots=True)
 class LabelledSample:
-    """One training image."""
+    """Training image."""
 
     image: Tensor
     """`[c H W]` float32, normalised."""
     label: int
     id: str
     key: tuple[int, int]
-    """Epoch and index by which it was asked for."""
+    """Epoch and index of the sample."""
 
 
 class LabelledDataset(Dataset[LabelledSample]):
-    """Some images of a source, for training.
+    """Training images of a source.
 
-    An item is asked for by `(epoch, index)` with `0 <= index < len(self)`. All chance in it comes from seed, epoch and
-    index, never from a worker or from what was asked before, so a run does not depend on the number of workers and can
-    be resumed anywhere. Python's, NumPy's and PyTorch's global generators are left as they were.
+    The key of an item is `(epoch, index)` with `0 <= index < len(self)`. All randomness comes from seed, epoch and
+    index, so a run does not depend on the number of workers and can be resumed anywhere. The global generators of
+    Python, NumPy and PyTorch keep their states.
 
     Args:
-        indices: the numbers of the images in the source.
+        indices: indices of the images in the source.
         augment: None for images as in evaluation.
 
     Raises:
-        InputError: no images, or a negative seed.
+        InputError: there are no images, or the seed is negative.
     """
 
     def __init__(
@@ -78,22 +78,22 @@ class LabelledDataset(Dataset[LabelledSample]):
         if self.augment is None:
             image = self.view.apply(picture)
         else:
-            with chance((self.seed, epoch, index), stream=_SAMPLE):
+            with seeded_generators((self.seed, epoch, index), stream=_SAMPLE):
                 image = training_transform(self.view, self.augment)(picture)
         return LabelledSample(image, self.source.label(number), self.source.id(number), (epoch, index))
 
 
 class LabelledCollate:
-    """Samples -> a batch, mixed if the augmentation mixes.
+    """Collation of samples to a batch, with mixup and cutmix if the augmentation has them.
 
-    What is mixed with what, and how much, comes from the seed and the keys of the samples alone. Mixed batches have
+    Pairs and weights depend only on the seed and the keys of the samples. Mixed batches have
     labels `[b k]`, others `[b]`.
 
     Args:
-        classes: their number.
+        classes: number of classes.
 
     Raises:
-        InputError: an odd number of samples where pairs are mixed.
+        InputError: the number of samples is odd and pairs are mixed.
     """
 
     def __init__(self, augment: LabelledAugment | None, classes: int, seed: int = 0) -> None:
@@ -109,7 +109,7 @@ class LabelledCollate:
         if len(samples) % 2:
             raise InputError(f"a batch of {len(samples)} images cannot be mixed in pairs; choose an even batch_size")
         keys = [number for sample in samples for number in sample.key]
-        with chance((self.seed, *keys), stream=_BATCH):
+        with seeded_generators((self.seed, *keys), stream=_BATCH):
             return Labelled(*self._mixed(image, label), ids)
 
     def _mixed(self, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
@@ -133,10 +133,10 @@ class LabelledCollate:
 
 
 class LabelledChunks(Sequence[Labelled]):
-    """Some images of a source in their order, as in evaluation: groups of at most `chunk`, decoded when asked for.
+    """Images of a source in order for evaluation, in groups of at most `chunk` that are decoded on access.
 
     Raises:
-        InputError: no images, or an empty group.
+        InputError: there are no images, or `chunk` is below 1.
     """
 
     def __init__(self, source: LabelledSource, indices: Indices, view: LabelledView, *, chunk: int = 64) -> None:

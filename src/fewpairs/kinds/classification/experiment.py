@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierConfig:
-    """Which classifier, with which attention."""
+    """Settings of the classifier and its attention."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"arbitrary_types_allowed": True}
 
@@ -52,14 +52,14 @@ class ClassifierConfig:
     image_size: Size | None = None
     """Height and width in pixels for which position tables are made; None: the size that training sees."""
     options: dict[str, str | float | int | bool | None] = field(default_factory=dict)
-    """What else the architecture can be told, such as `{layout: grafted}` of a LinGlo."""
+    """Further options of the architecture, such as `{layout: grafted}` of a LinGlo."""
     drop_path: float = 0.0
     pretrained: str | None = None
     """A file of weights, `best.safetensors` of a run among them, or `timm:NAME.TAG`."""
     frozen: bool = False
-    """Train a linear classifier alone, on the features of the encoder as it is (linear evaluation)."""
+    """Train only a linear classifier on the features of the frozen encoder (linear evaluation)."""
     probe_blocks: int = 1
-    """With `frozen`: class tokens of so many last blocks are put side by side."""
+    """Number of last blocks whose class tokens are concatenated; for `frozen`."""
 
     def __post_init__(self) -> None:
         if not self.frozen and self.probe_blocks != 1:
@@ -73,16 +73,16 @@ class ClassifierConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledData:
-    """Which pictures, and which of them train and validate."""
+    """Settings of the data set and its split."""
 
     kind: LabelledKind = "folder"
     root: str = "data"
     """The folder of the data set; for `huggingface` also a name on the hub."""
     source: LabelledOptions = field(default_factory=LabelledOptions)
-    """What the layout does not say itself."""
+    """Options of the layout."""
     split: Split = field(default_factory=Split)
     check: Check = "header"
-    """How files are looked at before training: headers and ends, every pixel, or not at all."""
+    """Check of the files before training: `header` reads headers and ends, `decode` decodes every pixel."""
     cache: str | None = None
     """Folder for unpacked data and the list of checked files; None: `fewpairs` in the user's cache folder."""
 
@@ -92,7 +92,7 @@ class LabelledData:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassificationConfig:
-    """What is asked of the logits. See `fewpairs.kinds.classification.task.Classification`."""
+    """Settings of `fewpairs.kinds.classification.task.Classification`."""
 
     loss: Literal["ce", "bce"] = "ce"
     smoothing: float = 0.0
@@ -100,7 +100,7 @@ class ClassificationConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassificationExperiment(Experiment):
-    """A classifier, the labelled pictures that it learns from and how."""
+    """Training of a classifier on labelled pictures."""
 
     kind: ClassVar[str] = "classification"
 
@@ -171,7 +171,7 @@ class ClassificationExperiment(Experiment):
         return Classification(classes, loss=self.task.loss, smoothing=self.task.smoothing)
 
     def _classifier(self, task: Classification, channels: int) -> nn.Module:
-        """The model with fresh weights drawn from `fit.seed`."""
+        """Return the model with fresh weights from `fit.seed`."""
         torch.manual_seed(self.fit.seed)
         classifier = create_classifier(
             self.model.name,
@@ -188,11 +188,11 @@ class ClassificationExperiment(Experiment):
 
 
 def open_split(data: LabelledData, *, progress: bool = True) -> tuple[LabelledSource, LabelledSplit]:
-    """The data set with the images that train and validate, which have been looked at.
+    """Open the data set, split it and check the images of both sides.
 
     Raises:
         InputError: files or options are wrong.
-        DataError: images that cannot be read; all of them are named.
+        DataError: images cannot be read; the message names them.
     """
     cache = cache_folder(data)
     source = open_labelled(data.kind, data.root, data.source, cache=cache)
@@ -204,14 +204,14 @@ def open_split(data: LabelledData, *, progress: bool = True) -> tuple[LabelledSo
 
 
 def cache_folder(data: LabelledData) -> Path:
-    """Where unpacked data lies: `data.cache`, or a folder of its own in the user's cache (`XDG_CACHE_HOME`)."""
+    """Return the folder of unpacked data: `data.cache`, or a folder in the cache of the user (`XDG_CACHE_HOME`)."""
     if data.cache is not None:
         return Path(data.cache)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fewpairs" / "labelled"
 
 
 def describe(data: LabelledData, split: LabelledSplit) -> DataDescription:
-    """The data and the split, in words."""
+    """Describe the data and the split for reports."""
     chosen = data.split
     return DataDescription(
         description=f"{Path(data.root).name} ({data.kind}), {len(split.train)} training images",

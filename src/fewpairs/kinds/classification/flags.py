@@ -2,4 +2,4 @@
 
 from fewpairs.kinds.flags import BATCH_SIZE, Flag
 
-FLAGS = (Flag("--top", int, "How many classes of each picture are written; 5 by default.", least=1), BATCH_SIZE)
+FLAGS = (Flag("--top", int, "Maximum number of classes written for each picture; 5 by default.", least=1), BATCH_SIZE)

@@ -1,4 +1,4 @@
-"""What is in a labelled data set: images of each class in each part, what was left out, and what is damaged."""
+"""Contents of a labelled data set: images of each class and part, files left out, damage."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from fewpairs.kinds.classification.source import LabelledSource
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """Counts and damage."""
+    """Counts and damage of a labelled data set."""
 
     name: str
     classes: tuple[str, ...]
     channels: int
     counts: dict[str, dict[str, int]]
-    """Images by part and class."""
+    """Number of images by part and class."""
     notes: tuple[str, ...]
-    """What was left out, and what does no harm."""
+    """Sentences on files left out and harmless oddities."""
     problems: tuple[str, ...]
-    """A sentence for each image that cannot be read."""
+    """Sentence for each image that cannot be read."""
 
     @property
     def images(self) -> int:
-        """All images, damaged ones included."""
+        """Number of images, including damaged ones."""
         return sum(sum(counted.values()) for counted in self.counts.values())
 
     def as_dict(self) -> dict[str, object]:
-        """Plain data for JSON."""
+        """Return plain data for JSON."""
         return {
             "name": self.name,
             "classes": list(self.classes),
@@ -46,7 +46,7 @@ class Overview:
 
 
 def look_over(source: LabelledSource, *, decode: bool = False, progress: bool = True) -> Overview:
-    """Count the images of `source` and look at each; see `check.check_images` for what `decode` adds."""
+    """Count and check the images of `source`; see `check.check_images` for what `decode` adds."""
     everything = np.arange(len(source), dtype=np.int64)
     problems, notes = find_damage(source, everything, decode=decode, cache=None, progress=progress)
     counts = {part: source.counts(part) for part in source.parts}
@@ -54,7 +54,7 @@ def look_over(source: LabelledSource, *, decode: bool = False, progress: bool = 
 
 
 def overview(kind: str, root: Path | str, options: LabelledOptions, *, decode: bool, progress: bool) -> DataOverview:
-    """What `fewpairs data check` shows of a labelled data set."""
+    """Return the output of `fewpairs data check` for a labelled data set."""
     found = look_over(open_labelled(kind, root, options), decode=decode, progress=progress)
     colour = "grey" if found.channels == 1 else "colour"
     failure = f"{len(found.problems)} of {found.images} images of {found.name} cannot be read; the first: "

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fewpairs.kinds.classification.experiment import ClassificationExperiment
 
 MISTAKES = 24
-"""Wrong predictions that a report shows."""
+"""Maximum number of wrong predictions in a report."""
 
 
 def show_mistakes(
@@ -35,7 +35,7 @@ def show_mistakes(
     headline: str,
     built: Built | None = None,
 ) -> tuple[Overlay, ...]:
-    """The wrong predictions of which a run was surest, on one sheet; nothing where none was wrong."""
+    """Return a sheet of the wrong predictions of highest confidence; an empty tuple if none is wrong."""
     wrong = confident_mistakes(records, MISTAKES)
     if not wrong:
         return ()
@@ -57,10 +57,10 @@ def show_mistakes(
 def mistakes_sheet(
     images: Sequence[ArrayLike], truths: Sequence[str], predictions: Sequence[str], confidences: Sequence[float]
 ) -> bytes:
-    """A PNG of small pictures, each over its true class, the class predicted for it and how sure the model was.
+    """Draw a PNG of thumbnails, each with true class, predicted class and confidence below.
 
     Images are `[H W]` or `[H W 3]`: uint8 is shown as it is, other numbers from their smallest to their largest finite
-    value. Confidences are shares. Raises InputError when there are none, or not as many of each.
+    value. Confidences are shares. Raises InputError if there are none or their numbers differ.
     """
     counts = {len(images), len(truths), len(predictions), len(confidences)}
     if len(counts) != 1 or not images:

@@ -1,4 +1,4 @@
-"""From picture files to their classes: read, cut and normalise as in evaluation, classify, write a table and a sheet.
+"""Classification of picture files: read and normalise as in evaluation, classify, write a table and a sheet.
 
 files -> pictures [b c H W] -> ClassificationPredictor -> probabilities [b k] -> predictions.csv, .json, sheet.png
 """
@@ -29,28 +29,28 @@ from fewpairs.train.processes import evaluation_mode
 
 TABLE, RECORDS, SHEET = "predictions.csv", "predictions.json", "sheet.png"
 SHOWN = 48
-"""Pictures that a sheet shows at most."""
+"""Maximum number of pictures on a sheet."""
 
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """One class that a picture may have."""
+    """Possible class of a picture."""
 
     name: str
     title: str
-    """The name for people: of WordNet numbers the words, of all others the name itself."""
+    """Title in reports: the words of a WordNet number, else the name."""
     probability: float
 
 
 @dataclass(frozen=True)
 class PredictedClasses(Prediction):
-    """What one picture became."""
+    """Predicted classes of one picture."""
 
     path: Path
     guesses: tuple[Guess, ...]
-    """The likeliest class first."""
+    """Classes in descending order of probability."""
     thumbnail: Image.Image | None = field(default=None, repr=False, compare=False)
-    """A small copy of one that the sheet shows."""
+    """Thumbnail, if the sheet shows the picture."""
 
     def summary(self) -> str:
         guesses = ", ".join(f"{guess.title} {100 * guess.probability:.1f} %" for guess in self.guesses[:3])
@@ -59,7 +59,7 @@ class PredictedClasses(Prediction):
 
 @dataclass(frozen=True, slots=True)
 class ReadPicture:
-    """A picture as the model sees it."""
+    """Picture as model input."""
 
     image: Tensor
     """`[c H W]`, normalised."""
@@ -68,7 +68,7 @@ class ReadPicture:
 
 @dataclass(frozen=True)
 class ClassificationPredictor(PicturePredictor[ReadPicture, tuple[Guess, ...], PredictedClasses]):
-    """A model with all that a new picture needs to become a class."""
+    """Predictor of the classes of new pictures."""
 
     doing: ClassVar[str] = "classifying"
     kept: ClassVar[str] = "the classes of the other {} are written"
@@ -77,13 +77,13 @@ class ClassificationPredictor(PicturePredictor[ReadPicture, tuple[Guess, ...], P
     """`[b c H W]` -> logits `[b k]`."""
     task: Classification
     view: LabelledView
-    """That of the training, with its channels: `view.with_channels(3)`."""
+    """View of the training with its channels: `view.with_channels(3)`."""
     top: int = 5
-    """How many classes of each picture are reported, the likeliest first; fewer where there are fewer."""
+    """Maximum number of reported classes of each picture, the most probable first."""
     batch_size: int = 8
     """Pictures that go through the model at once."""
     device: str = "auto"
-    """A torch device; "auto" takes a CUDA device where there is one."""
+    """Torch device; "auto" takes CUDA if it is available."""
 
     def __post_init__(self) -> None:
         for name in ("top", "batch_size"):
@@ -93,16 +93,16 @@ class ClassificationPredictor(PicturePredictor[ReadPicture, tuple[Guess, ...], P
             raise InputError("the view leaves the number of channels open; say it with view.with_channels(1) or (3)")
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Normalised pictures `[b c H W]` -> probabilities `[b k]` float32, on the CPU.
+        """Compute probabilities `[b k]` float32 on the CPU from normalised pictures `[b c H W]`.
 
         Raises:
-            InputError: a device that is not there, or a model with another number of classes than the task.
+            InputError: the device does not exist, or model and task differ in the number of classes.
         """
         with evaluation_mode(self.model, self.device) as device, torch.inference_mode():
             return self.task.probabilities(self.model(images.to(device))).cpu()
 
     def rank(self, images: Tensor) -> list[tuple[Guess, ...]]:
-        """Normalised pictures `[b c H W]` -> the likeliest classes of each; of equal ones the first."""
+        """Return the most probable classes of normalised pictures `[b c H W]`; ties are in class order."""
         probabilities = self(images).double().numpy()
         order = np.argsort(-probabilities, axis=1, kind="stable")[:, : self.top]
         titles = class_titles(self.task.classes)
@@ -116,7 +116,7 @@ class ClassificationPredictor(PicturePredictor[ReadPicture, tuple[Guess, ...], P
         return self.batch_size
 
     def shared_outputs(self, sources: Sequence[PictureFile], output: OutputFolder) -> list[Path]:
-        """The table, the records and, unless left out, a sheet of some of the pictures."""
+        """Return the table, the records and, with overlays, the sheet."""
         return [output.folder / name for name in (TABLE, RECORDS, *([SHEET] if output.overlays else []))]
 
     def outputs(self, source: PictureFile, output: OutputFolder) -> list[Path]:
@@ -136,7 +136,7 @@ class ClassificationPredictor(PicturePredictor[ReadPicture, tuple[Guess, ...], P
         return PredictedClasses(source.path, result, image.thumbnail)
 
     def finish(self, written: list[PredictedClasses], failures: list[Failure], output: OutputFolder) -> None:
-        """The table of what was classified, the records with what was not, and the sheet if any picture was read."""
+        """Write the table of classified pictures, the records including failures, and the sheet if it has pictures."""
         ranks = range(1, min(self.top, len(self.task.classes)) + 1)
         header = ["path", *(name for rank in ranks for name in (f"class_{rank}", f"probability_{rank}"))]
         with (
@@ -159,7 +159,7 @@ class ClassificationPredictor(PicturePredictor[ReadPicture, tuple[Guess, ...], P
 
 @lru_cache(maxsize=4)
 def class_titles(classes: tuple[str, ...]) -> tuple[str, ...]:
-    """Names for people: where all classes are WordNet numbers their words, as `tench`; else the names themselves."""
+    """Return the words of the classes, such as `tench`, if all are WordNet numbers; else their names."""
     if not all(WNID.fullmatch(name) for name in classes):
         return classes
     from timm.data import ImageNetInfo

@@ -1,4 +1,4 @@
-"""One record an image: all that any score of a classification needs, and nothing that depends on a batch."""
+"""Records of classified images, with everything that scores need."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ from fewpairs.scoring.records import Record, is_index
 
 @dataclass(frozen=True, slots=True)
 class ClassificationRecord(Record):
-    """What a classifier made of one image.
+    """Classification of one image.
 
-    `rank`, `predicted`, `confidence` and `nll` are None together, where an output was not finite: such an image counts
-    as wrong.
+    `rank`, `predicted`, `confidence` and `nll` are all None if an output was not finite; such an image is wrong.
     """
 
     what = "a classified image"
@@ -65,7 +64,7 @@ def classification_records(
 ) -> list[ClassificationRecord]:
     """Score `[s k]` outputs against `[s]` class indices, image by image, in float64.
 
-    Raises InputError when sizes do not fit or labels are no class indices.
+    Raises InputError if sizes do not fit or labels are not class indices.
     """
     count = len(classes)
     if logits.ndim != 2 or logits.shape[1] != count:
@@ -99,12 +98,12 @@ def classification_records(
 
 
 def confusions(records: Iterable[ClassificationRecord]) -> tuple[tuple[int, int, int], ...]:
-    """(true class, predicted class, images) for every pair that occurs; images without usable outputs are left out."""
+    """Count images by (true class, predicted class, images); images without finite outputs are left out."""
     counts = Counter((r.label, r.predicted) for r in records if r.predicted is not None)
     return tuple((true, predicted, counts[true, predicted]) for true, predicted in sorted(counts))
 
 
 def confident_mistakes(records: Iterable[ClassificationRecord], count: int) -> list[ClassificationRecord]:
-    """The `count` wrong predictions with the highest confidence, the surest first (equal ones by name)."""
+    """Return the `count` wrong predictions of highest confidence, in descending order, ties by name."""
     wrong = [record for record in records if record.confidence is not None and not record.right]
     return sorted(wrong, key=lambda record: (-(record.confidence or 0.0), record.id))[:count]

@@ -26,7 +26,7 @@ class ImageTable(UnitTable):
     labels: NDArray[np.int64]
     """`[n]`, ascending."""
     columns: dict[str, Array]
-    """By score, `[n]`: what its mean over images is made of. `nll` is NaN where outputs were not finite."""
+    """Summands `[n]` of the mean over images, by score; `nll` is NaN if outputs were not finite."""
 
     @property
     def names(self) -> list[str]:
@@ -42,7 +42,7 @@ class ImageTable(UnitTable):
 
     @property
     def first(self) -> NDArray[np.int64]:
-        """Where each class that occurs begins."""
+        """Index of the first image of each class that occurs."""
         return np.flatnonzero(np.diff(self.labels, prepend=-1))
 
     def scores(self, weights: Array, names: Sequence[str]) -> dict[str, Array]:
@@ -86,7 +86,7 @@ class ImageTable(UnitTable):
 
 
 def tabulate(records: Iterable[ClassificationRecord]) -> ImageTable:
-    """The table of an evaluation. Raises InputError without records."""
+    """Return the table of an evaluation. Raises InputError without records."""
     merged = sorted(merge_records(records), key=lambda record: record.label)
     if not merged:
         raise InputError("there is nothing to score: no image was evaluated; check that the split holds images")
@@ -107,7 +107,7 @@ def tabulate(records: Iterable[ClassificationRecord]) -> ImageTable:
 
 
 def needed_columns(names: Sequence[str]) -> tuple[list[str], bool]:
-    """The columns of a table that the named scores are made of, and whether they need the classes."""
+    """Return the columns of a table that the named scores need, and whether they need the classes."""
     by_class = any(name == "balanced_accuracy" or "/" in name for name in names)
     columns = [name for name in ("top1", "top5", "nll", "not_finite") if name in names]
     return (columns if "top1" in columns or not by_class else ["top1", *columns]), by_class

@@ -1,4 +1,4 @@
-"""What a labelled data set is, whatever it looks like on disk: parts with images, and a class for each image."""
+"""Labelled data sets independent of their layout: parts with images, and a class for each image."""
 
 from __future__ import annotations
 
@@ -26,30 +26,30 @@ class Part(Protocol):
         ...
 
     def read(self, index: int) -> Image.Image:
-        """The image in mode L (grey) or RGB. DataError if it is damaged."""
+        """Read an image in mode L (grey) or RGB. Raises DataError if it is damaged."""
         ...
 
     def id(self, index: int) -> str:
-        """A name that no other image of the data set has."""
+        """Return the name of an image, which is unique in the data set."""
         ...
 
     def file(self, index: int) -> Path | None:
-        """The file that holds this image alone; None where there is none."""
+        """Return the file that holds only this image; None if there is none."""
         ...
 
 
 class LabelledSource:
-    """A labelled data set: its parts one after another, numbered from 0 on.
+    """Labelled data set, whose images are numbered from 0 through all parts.
 
     Args:
-        name: what messages call it.
+        name: name of the data set in messages.
         classes: names in the order of the labels.
-        parts: `train`, and whichever of `validation` and `test` there are.
+        parts: `train` and, if they exist, `validation` and `test`.
         channels: 1 if the images are grey, 3 if they are in colour.
-        notes: what was left out, in sentences, for people.
+        notes: sentences on files that were left out.
 
     Raises:
-        DataError: fewer than two classes, a class without training images, or a label beyond the classes.
+        DataError: there are fewer than two classes, a class has no training images, or a label is out of range.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class LabelledSource:
         return len(self.labels)
 
     def indices(self, part: str) -> Indices:
-        """The numbers of the images of a part.
+        """Return the indices of the images of a part.
 
         Raises:
             InputError: the data set has no such part.
@@ -82,30 +82,30 @@ class LabelledSource:
         return np.arange(self._ends[place], self._ends[place + 1], dtype=np.int64)
 
     def read(self, index: int) -> Image.Image:
-        """Image `index` in mode L (grey) or RGB.
+        """Read image `index` in mode L (grey) or RGB.
 
         Raises:
-            DataError: it is damaged.
+            DataError: the image is damaged.
         """
         part, place = self._place(index)
         return part.read(place)
 
     def label(self, index: int) -> int:
-        """Its class, as an index into `classes`."""
+        """Return the class of an image as an index into `classes`."""
         return int(self.labels[index])
 
     def id(self, index: int) -> str:
-        """Its name, which no other image of the data set has."""
+        """Return the name of an image, which is unique in the data set."""
         part, place = self._place(index)
         return part.id(place)
 
     def file(self, index: int) -> Path | None:
-        """The file that holds this image alone; None where there is none."""
+        """Return the file that holds only this image; None if there is none."""
         part, place = self._place(index)
         return part.file(place)
 
     def counts(self, part: str) -> dict[str, int]:
-        """Images of each class in a part."""
+        """Count the images of each class in a part."""
         found = np.bincount(self.labels[self.indices(part)], minlength=len(self.classes))
         return {name: int(count) for name, count in zip(self.classes, found, strict=True)}
 
@@ -133,7 +133,7 @@ class LabelledSource:
 
 
 def seen_channels(part: Part, looked_at: int = 8) -> int:
-    """3 if any of a few decoded images, spread over the part, is in colour, else 1; damaged ones are not counted."""
+    """Return 3 if any of a few images, spread over the part, is in colour, else 1; damaged images are skipped."""
     for index in np.unique(np.linspace(0, len(part.labels) - 1, looked_at).astype(int)):
         try:
             if part.read(int(index)).mode == "RGB":

@@ -1,4 +1,4 @@
-"""Training, validation and test images: the parts of a data set, or shares of its training images, class by class."""
+"""Split into training, validation and test images, stratified by class."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ USED = ("validation", "folds", "fold", "fraction", "seed", "limit", "validation_
 
 @dataclass(frozen=True, eq=False)
 class LabelledSplit:
-    """Numbers of the images of a source, sorted; no image is in two of them."""
+    """Sorted indices of disjoint sets of images of a source."""
 
     train: Indices
     validation: Indices
     test: Indices | None
-    """The test part, where there is one that does not validate."""
+    """Test part; None if there is none or if it is the validation part."""
 
 
 def split_labelled(source: LabelledSource, split: Split | None = None) -> LabelledSplit:
-    """The images of `source` that train, validate and test. The same arguments give the same images anywhere.
+    """Return training, validation and test images of `source`; the same arguments give the same images.
 
-    A share is stratified: of each class it holds its fraction of the images, rounded down or up, and never all.
+    A share is stratified: it holds its fraction of the images of each class, rounded down or up, and never all.
 
     Raises:
         InputError: the data set lacks the part to train or validate on, or a limit leaves a class without images.
@@ -56,13 +56,13 @@ def split_labelled(source: LabelledSource, split: Split | None = None) -> Labell
 
 
 def _shuffled(source: LabelledSource, indices: Indices, rng: np.random.Generator) -> Indices:
-    """`indices` class by class, in random order within each."""
+    """Sort `indices` by class, in random order within each class."""
     mixed = rng.permutation(indices)
     return mixed[np.argsort(source.labels[mixed], kind="stable")]
 
 
 def _stratified(source: LabelledSource, ordered: Indices, share: Fraction, fold: int) -> np.ndarray:
-    """For every image of the source whether it is in this fold of `ordered`, whose classes lie together.
+    """Return the mask of the images of the source in this fold of `ordered`, which is sorted by class.
 
     The image in place r stands at r * share on a circle of length 1; fold j is an arc of length `share`. An arc as long
     as the step holds, of any n neighbours, n * share rounded down or up; and arcs side by side share no image.
@@ -80,7 +80,7 @@ def _stratified(source: LabelledSource, ordered: Indices, share: Fraction, fold:
 
 
 def _limited(source: LabelledSource, train: Indices, split: Split, rng: np.random.Generator) -> Indices:
-    """The training images that the limits leave, sorted."""
+    """Apply the limits to the training images; the result is sorted."""
     if split.images_per_class is not None:
         ordered = _shuffled(source, train, rng)
         labels = source.labels[ordered]
@@ -96,7 +96,7 @@ def _limited(source: LabelledSource, train: Indices, split: Split, rng: np.rando
 
 
 def spread(source: LabelledSource, indices: Indices, count: int, rng: np.random.Generator) -> Indices:
-    """`count` of the images, of each class its share rounded down or up, sorted."""
+    """Draw `count` sorted images, in proportion to the classes (rounded down or up)."""
     ordered = _shuffled(source, indices, rng)
     before = np.arange(len(ordered), dtype=np.int64) * count // len(ordered)
     after = np.arange(1, len(ordered) + 1, dtype=np.int64) * count // len(ordered)

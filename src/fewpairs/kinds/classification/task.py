@@ -1,4 +1,4 @@
-"""Classification: from logits to a loss, to what is scored, and to a score. Knows no model, data set or loop."""
+"""Classification task: loss, prediction and metric, independent of model, data set and training loop."""
 
 from __future__ import annotations
 
@@ -18,12 +18,11 @@ LossName = Literal["ce", "bce"]
 
 
 class Classification:
-    """One class an image.
+    """Classification of images into one class each.
 
     `loss` is "ce", the cross entropy of the softmax, or "bce", the mean over classes of a binary cross entropy each, as
-    in DeiT III (arXiv 2204.07118) and timm's `BinaryCrossEntropy`. `smoothing` mixes so much of the uniform
-    distribution into the truth, whether a label is a class index or, after mixup or cutmix, probabilities: mixing
-    smoothed labels is the same.
+    in DeiT III (arXiv 2204.07118) and timm's `BinaryCrossEntropy`. `smoothing` is the weight of the uniform
+    distribution in the truth, also for the probabilities of mixup and cutmix: mixing smoothed labels gives the same.
     """
 
     auxiliary = False
@@ -41,13 +40,13 @@ class Classification:
 
     @property
     def channels(self) -> int:
-        """Outputs that the model must have: one a class."""
+        """Number of outputs of the model, one for each class."""
         return len(self.classes)
 
     def loss(self, outputs: Tensor, batch: Labelled) -> dict[str, Tensor]:
-        """The loss by its name, a mean over the batch, in float32 whatever the model's precision.
+        """Return the mean loss of the batch by its name, in float32 for any precision of the model.
 
-        Raises InputError when outputs and labels do not fit together.
+        Raises InputError if outputs and labels do not fit together.
         """
         logits, label = self._checked(outputs), batch.label
         with torch.autocast(logits.device.type, enabled=False):
@@ -57,19 +56,19 @@ class Classification:
             return {"bce": F.binary_cross_entropy_with_logits(logits.float(), target)}
 
     def predict(self, logits: Tensor, item: Labelled) -> Tensor:
-        """`[s k]` logits of some of the item's images -> the same in float32: what the metric judges."""
+        """Convert `[s k]` logits of images of an item to float32 for the metric."""
         return self._checked(logits).float()
 
     def metric(self) -> ClassificationMetric:
-        """A fresh metric for one evaluation."""
+        """Return a new metric for one evaluation."""
         return ClassificationMetric(self.classes)
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """`[s k]` logits -> their softmax in float32, whichever loss they were trained with."""
+        """Return the softmax of `[s k]` logits in float32, for either loss."""
         return self._checked(logits).float().softmax(dim=1)
 
     def _target(self, shape: torch.Size, label: Tensor) -> Tensor:
-        """The truth as `[b k]` float32 probabilities."""
+        """Return the truth as `[b k]` float32 probabilities."""
         if label.is_floating_point():
             if label.shape != shape:
                 raise InputError(

@@ -1,4 +1,4 @@
-"""How a picture becomes a model input without chance: resize, crop, normalise."""
+"""Deterministic conversion of a picture to a model input: resize, crop, normalise."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _GREY_MEAN, _GREY_STD = (0.449,), (0.226,)
 
 @dataclass(frozen=True, slots=True)
 class LabelledView:
-    """What the model sees of a picture; the same as timm's transform for evaluation.
+    """Model input of a picture, equal to the evaluation transform of timm.
 
     Attributes:
         size: height and width of the model's input in pixels.
-        channels: 1 (grey) or 3 (colour), to which every picture is converted; None: as most fits the data set.
+        channels: 1 (grey) or 3 (colour), to which every picture is converted; None: as in the data set.
         mean, std: of each channel in 0..1, subtracted and divided by; None: those of ImageNet, averaged for grey.
         crop_pct: share of the resized picture's sides that the crop keeps: 0.875 resizes to 256 for a crop of 224.
         crop_mode: `center` keeps the aspect and cuts off what is too long; `squash` changes the aspect and `border`
             adds a border of the mean colour, so that nothing is cut off with crop_pct 1.
-        interpolation: of all resizing, in training too.
+        interpolation: interpolation of all resizing, also in training.
     """
 
     size: Size = (224, 224)
@@ -69,10 +69,10 @@ class LabelledView:
             raise InputError(f"std={list(values)}: each is divided by and must be positive")
 
     def with_channels(self, channels: int) -> LabelledView:
-        """The same with nothing left open, for a data set of `channels` channels.
+        """Return the view with all fields set, for a data set of `channels` channels.
 
         Raises:
-            InputError: mean or std for another number of channels.
+            InputError: mean or std have another number of channels.
         """
         number: Literal[1, 3] = self.channels or (1 if channels == 1 else 3)
         grey = number == 1
@@ -81,10 +81,10 @@ class LabelledView:
         return LabelledView(self.size, number, mean, std, self.crop_pct, self.crop_mode, self.interpolation)
 
     def apply(self, image: Image.Image) -> Tensor:
-        """A picture -> `[c H W]` float32, at the model's size. A view that leaves its channels open takes three.
+        """Convert a picture to `[c H W]` float32 at the size of the model, with 3 channels by default.
 
         Raises:
-            DataError: a picture so long and thin that nothing of it would be left.
+            DataError: the picture is so long and thin that nothing of it would be left.
         """
         view = self._closed()
         try:
@@ -97,7 +97,7 @@ class LabelledView:
         return tensor
 
     def tensor(self, image: Image.Image) -> Tensor:
-        """A picture -> `[c h w]` float32, converted and normalised at its own size."""
+        """Convert and normalise a picture at its own size to `[c h w]` float32."""
         from torchvision.transforms import functional
 
         view = self._closed()

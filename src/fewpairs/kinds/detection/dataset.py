@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from fewpairs.data.chance import chance
+from fewpairs.data.random_state import seeded_generators
 from fewpairs.errors import InputError
 from fewpairs.kinds.detection.source import AnnotatedImage
 from fewpairs.kinds.detection.view import DetectionAugment, DetectionView, show
@@ -68,7 +68,7 @@ class DetectionDataset(Dataset[DetectionSample]):
             raise IndexError(f"image {index} of {len(self)}")
         record = self.records[index]
         pixels, objects = self.view.pixels(record.read()), record.objects(masks=self.masks)
-        with chance((self.seed, epoch, index)):
+        with seeded_generators((self.seed, epoch, index)):
             shown = show(pixels, objects, self.view, self.augment)
         return DetectionSample(shown.image, shown.objects, record.id, (epoch, index), shown.cut)
 

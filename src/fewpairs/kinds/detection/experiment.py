@@ -13,7 +13,7 @@ from torch import nn
 
 from fewpairs.attention import Attention
 from fewpairs.data.description import Check, DataDescription
-from fewpairs.data.split import Split, drawn, held_out
+from fewpairs.data.split import Split, held_out_units, random_subset
 from fewpairs.errors import InputError
 from fewpairs.kinds.detection.dataset import DetectionDataset, PictureItems, collate_pictures
 from fewpairs.kinds.detection.layouts.open import DetectionKind, open_detection
@@ -245,7 +245,7 @@ def chosen_records(data: DetectionData, source: DetectionSource) -> tuple[Annota
     rows = np.concatenate([source.part(part).rows for part in split.train])
     on = split.validated(source.parts, source.name)
     if on == "train":
-        held = held_out(len(rows), split)
+        held = held_out_units(len(rows), split)
         training = AnnotatedImages(source, np.delete(rows, held))
         validation = AnnotatedImages(source, rows[np.sort(held)])
     else:
@@ -255,8 +255,8 @@ def chosen_records(data: DetectionData, source: DetectionSource) -> tuple[Annota
         if not len(training):
             raise InputError(f"no image of {', '.join(split.train)} holds an object; check it, or set data.empty=true")
     return (
-        training.take(drawn(len(training), split.limit, split.seed)),
-        validation.take(drawn(len(validation), split.validation_limit, split.seed)),
+        training.take(random_subset(len(training), split.limit, split.seed)),
+        validation.take(random_subset(len(validation), split.validation_limit, split.seed)),
     )
 
 

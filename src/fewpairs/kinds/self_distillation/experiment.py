@@ -34,7 +34,7 @@ from fewpairs.types import Size
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
-    """Which encoder learns, with which attention, and the head that it learns with."""
+    """Settings of the encoder, its attention and the projection head."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"arbitrary_types_allowed": True}
 
@@ -45,11 +45,11 @@ class EncoderConfig:
     image_size: Size | None = None
     """Height and width in pixels for which position tables are made; None: the size of the global crops."""
     drop_path: float = 0.1
-    """Of the student; the teacher drops nothing."""
+    """Stochastic depth of the student; the teacher has none."""
     pretrained: str | None = None
     """A file of weights from which both encoders start."""
     outputs: int = 65536
-    """Of the head."""
+    """Number of outputs of the head."""
     hidden: int = 2048
     bottleneck: int = 256
     learn_norm: bool = False
@@ -58,14 +58,14 @@ class EncoderConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SelfDistillationConfig:
-    """How the student is compared with the teacher, and how features are scored."""
+    """Settings of the loss and of the scores of features."""
 
     temperature: float = 0.1
-    """Of the student."""
+    """Temperature of the student."""
     neighbours: int = 20
-    """Training images that vote on the class of a validation image."""
+    """Number of training images that vote on the class of a validation image."""
     bank: int | None = None
-    """At most so many training images to look neighbours up in; None: all of them."""
+    """Maximum number of training images that are searched for neighbours; None uses all."""
 
     def __post_init__(self) -> None:
         if self.bank is not None and self.bank < 1:
@@ -74,7 +74,7 @@ class SelfDistillationConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SelfDistillationExperiment(Experiment):
-    """An encoder that learns from pictures without their labels; these only score its features."""
+    """Training of an encoder on pictures without labels, which only score its features."""
 
     kind: ClassVar[str] = "self-distillation"
 
@@ -82,7 +82,7 @@ class SelfDistillationExperiment(Experiment):
     model: EncoderConfig = field(default_factory=EncoderConfig)
     data: LabelledData = field(default_factory=LabelledData)
     view: LabelledView = field(default_factory=LabelledView)
-    """Its size is the global crops'."""
+    """View, whose size is that of the global crops."""
     crops: MultiCrop = field(default_factory=MultiCrop)
     teacher: TeacherSchedule = field(default_factory=TeacherSchedule)
     task: SelfDistillationConfig = field(default_factory=SelfDistillationConfig)
@@ -116,7 +116,7 @@ class SelfDistillationExperiment(Experiment):
         source, split = open_split(self.data, progress=progress)
         view, task = self.view.with_channels(source.channels), self._task(source.classes)
         training = MultiCropDataset(source, split.train, view, self.crops, seed=self.fit.seed)
-        bank = _drawn(split.train, self.task.bank, self.data.split.seed)
+        bank = _limited(split.train, self.task.bank, self.data.split.seed)
         pair = self._pair(training.channels)
         return Built(
             model=pair,
@@ -195,8 +195,8 @@ class SelfDistillationExperiment(Experiment):
         encoder.train()
 
 
-def _drawn(indices: np.ndarray, limit: int | None, seed: int) -> np.ndarray:
-    """At most `limit` of the images, in their order."""
+def _limited(indices: np.ndarray, limit: int | None, seed: int) -> np.ndarray:
+    """Draw at most `limit` of the images, in their order."""
     if limit is None or limit >= len(indices):
         return indices
     return np.sort(np.random.default_rng(seed).choice(indices, limit, replace=False))

@@ -1,4 +1,4 @@
-"""How good features are without training anything on them: the classes of their nearest neighbours."""
+"""Scores of features by the classes of their nearest neighbours, without training."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from fewpairs.scoring.score_table import FEATURE_SCORES
 from fewpairs.types import Exemplars
 
 _PAIRS = 2**25
-"""Similarities held at once: 128 MiB of float32."""
+"""Maximum number of similarities in memory: 128 MiB of float32."""
 
 _LEAST = 1e-12
-"""Share of the votes that stands for none in a logarithm."""
+"""Share of the votes that replaces 0 in a logarithm."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -149,5 +149,5 @@ def _spread(features: Tensor) -> float:
 
 
 def _share(ranks: Sequence[int | None], places: int) -> float:
-    """Of the images whose true class is among the first `places`."""
+    """Return the share of the images whose true class is among the first `places`."""
     return sum(rank is not None and rank <= places for rank in ranks) / len(ranks) if ranks else math.nan

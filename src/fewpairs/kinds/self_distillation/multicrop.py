@@ -1,4 +1,4 @@
-"""Multi-crop views for self-distillation: two large and several small crops of an image, each changed on its own."""
+"""Multi-crop views for self-distillation: two large and several small crops of an image, augmented separately."""
 
 from __future__ import annotations
 
@@ -24,19 +24,18 @@ _BLURRED_GLOBAL, _BLURRED_LOCAL = (1.0, 0.1), 0.5
 _LEAST_BLUR = 0.1
 
 GLOBAL_CROPS = len(_BLURRED_GLOBAL)
-"""Crops that the teacher sees as well."""
+"""Number of crops that the teacher sees too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MultiCrop:
-    """How the views of an image are cut and changed; the defaults are DINO's (arXiv 2104.14294) on ImageNet.
+    """Crops and augmentation of the views of an image; the defaults are those of DINO (arXiv 2104.14294) on ImageNet.
 
-    Both global crops are changed unlike each other, as in BYOL: the first is always blurred, the second rarely, but
-    sometimes solarised.
+    The global crops differ as in BYOL: the first is always blurred; the second is rarely blurred but may be solarised.
 
     Attributes:
         local_size: height and width of the local crops, in pixels.
-        local_crops: their number; without any, give the global crops a range from 0.14 or so.
+        local_crops: number of local crops; with 0, give the global crops a range from 0.14 or so.
         global_scale: smallest and largest share of the image's area that a global crop covers.
         local_scale: the same of local crops.
         flip: probability of a left-right flip.
@@ -72,7 +71,7 @@ class MultiCrop:
             raise InputError(f"blur={self.blur}: give 0 (off) or at least {_LEAST_BLUR} pixels")
 
     def __call__(self, image: Image.Image, size: Size, rng: np.random.Generator) -> list[Image.Image]:
-        """The views of an image in mode L or RGB: `GLOBAL_CROPS` of `size`, then the local ones."""
+        """Return the views of an image in mode L or RGB: `GLOBAL_CROPS` of `size`, then the local ones."""
         views = []
         for blurred, solarised in zip(_BLURRED_GLOBAL, (0.0, self.solarise), strict=True):
             view = self._changed(cut(image, size, self.global_scale, rng), blurred, rng)
@@ -94,9 +93,9 @@ class MultiCrop:
 
 
 def cut(image: Image.Image, size: Size, scale: tuple[float, float], rng: np.random.Generator) -> Image.Image:
-    """A crop that covers a random share of the area, three quarters to four thirds as wide as high, brought to `size`.
+    """Resize a random crop to `size`; it has a random share of the area and an aspect from 3/4 to 4/3.
 
-    Crops that do not fit are drawn again, ten times at most; then the largest centred one of a fitting shape is taken.
+    Crops that do not fit are drawn again up to ten times; then the largest centred crop in that range is taken.
     """
     width, height = image.size
     for _ in range(10):
@@ -114,7 +113,7 @@ def cut(image: Image.Image, size: Size, scale: tuple[float, float], rng: np.rand
 
 
 def recoloured(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Brightness, contrast, saturation and hue changed in random order; grey images have the first two alone."""
+    """Change brightness, contrast, saturation and hue in random order; grey images only the first two."""
     changes: list[Callable[[Image.Image], Image.Image]] = [
         _enhanced(ImageEnhance.Brightness, rng.uniform(1 - _BRIGHTNESS, 1 + _BRIGHTNESS)),
         _enhanced(ImageEnhance.Contrast, rng.uniform(1 - _CONTRAST, 1 + _CONTRAST)),
@@ -134,7 +133,7 @@ def _enhanced(
 
 
 def _turned(turn: float) -> Callable[[Image.Image], Image.Image]:
-    """The hue turned by this share of the colour circle."""
+    """Return a function that rotates the hue by a share of the colour circle."""
 
     def apply(image: Image.Image) -> Image.Image:
         hue, *others = image.convert("HSV").split()
@@ -146,24 +145,23 @@ def _turned(turn: float) -> Callable[[Image.Image], Image.Image]:
 
 @dataclass(frozen=True, slots=True)
 class Views:
-    """One image's crops, each `[c H W]` float32."""
+    """Crops of one image, each `[c H W]` float32."""
 
     image: tuple[Tensor, ...]
     id: str
 
 
 class MultiCropDataset(Dataset[Views]):
-    """The multi-crop views of some images of a source, for training; labels are not read.
+    """Multi-crop views of images of a source, for training without labels.
 
-    An item is asked for by `(epoch, index)` with `0 <= index < len(self)`. All chance in it comes from seed, epoch and
-    index alone.
+    The key of an item is `(epoch, index)` with `0 <= index < len(self)`. Seed and key decide all randomness.
 
     Args:
-        indices: the numbers of the images in the source.
-        view: its size is the global crops', and it tells how all crops are normalised.
+        indices: indices of the images in the source.
+        view: size of the global crops, and normalisation of all crops.
 
     Raises:
-        InputError: no images, or a negative seed.
+        InputError: there are no images, or the seed is negative.
     """
 
     def __init__(
@@ -191,7 +189,7 @@ class MultiCropDataset(Dataset[Views]):
         return Views((*large, *small), self.source.id(number))
 
     def _normalised(self, views: Sequence[Image.Image]) -> Sequence[Tensor]:
-        """Views of one size -> `[c H W]` float32 each."""
+        """Convert views of one size to `[c H W]` float32 each."""
         if not views:
             return ()
         pixels = np.stack([np.asarray(view) for view in views]).reshape(len(views), *views[0].size[::-1], self.channels)
@@ -200,13 +198,13 @@ class MultiCropDataset(Dataset[Views]):
 
 
 def collate_crops(samples: Sequence[Views]) -> Crops:
-    """Samples with the same crops -> a batch: the first crops of all images, the second ones, ..."""
+    """Collate samples to a batch: the first crops of all images, then the second ones, and so on."""
     crops = zip(*(sample.image for sample in samples), strict=True)
     return Crops(tuple(torch.stack(crop) for crop in crops), tuple(sample.id for sample in samples))
 
 
 class ExemplarItems(Sequence[Exemplars]):
-    """Evaluation items of features: those of the bank, then those of the queries."""
+    """Evaluation items of features: first the bank, then the queries."""
 
     def __init__(self, bank: Sequence[Labelled], query: Sequence[Labelled]) -> None:
         self.bank, self.query = bank, query

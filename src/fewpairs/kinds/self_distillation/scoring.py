@@ -89,7 +89,7 @@ class FeatureScoring(Scoring):
 
 @lru_cache(maxsize=1)
 def _votes(neighbours: int, records: tuple[FeatureRecord, ...]) -> tuple[ClassificationRecord, ...]:
-    """Looked up once for all that is asked of one evaluation."""
+    """Compute the votes once for all scores of one evaluation."""
     metric = NeighbourMetric(records[0].classes, neighbours=neighbours)
     metric.merge(records)
     votes = metric.votes()

@@ -1,4 +1,4 @@
-"""Self-distillation without labels (DINO, arXiv 2104.14294): the student says of every view what the teacher says."""
+"""Self-distillation without labels (DINO, arXiv 2104.14294): the student predicts the teacher on other views."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fewpairs.data.split import Split, drawn, held_out
+from fewpairs.data.split import Split, held_out_units, random_subset
 from fewpairs.errors import InputError
 from fewpairs.kinds.semantic.source import SceneFiles, SemanticSource
 
@@ -45,8 +45,8 @@ def _held_out(source: SemanticSource, split: Split) -> set[str]:
             f"{source.name} has a single case, {cases[0]!r}, of which no share can be held out; name another part with "
             "data.split.validation, or check data.source.case_pattern"
         )
-    return {cases[place] for place in held_out(len(cases), split)}
+    return {cases[place] for place in held_out_units(len(cases), split)}
 
 
 def _limited(files: tuple[SceneFiles, ...], limit: int | None, seed: int) -> tuple[SceneFiles, ...]:
-    return tuple(files[place] for place in drawn(len(files), limit, [seed, 1]))
+    return tuple(files[place] for place in random_subset(len(files), limit, [seed, 1]))

@@ -1,4 +1,4 @@
-"""A folder for each class: `train/cat/1.jpg`, `val/cat/2.jpg`; or the class folders alone, to be split."""
+"""Layout with a folder for each class: `train/cat/1.jpg`, `val/cat/2.jpg`, or class folders without parts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 
 from fewpairs.data.files import listed, visible_folders
 from fewpairs.data.names import Names
-from fewpairs.data.pictures import SUFFIXES, is_image, look_into, read_header, read_image
+from fewpairs.data.pictures import SUFFIXES, is_image, list_images, read_header, read_image
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.classification.source import Indices, LabelledSource
 
@@ -21,12 +21,12 @@ FOLDERS = {
     "validation": ("val", "valid", "validation"),
     "test": ("test", "testing"),
 }
-"""Names under which each part is looked for, in this order."""
+"""Names of the folders of each part, in order of preference."""
 _LOOKED_AT = 64
 
 
 class FilesPart:
-    """Images in files of their own below `root`; their ids are paths relative to it."""
+    """Images in single files below `root`; their ids are relative paths."""
 
     def __init__(self, root: Path, names: Sequence[str], labels: Sequence[int]) -> None:
         self.root, self._names = root, Names(names)
@@ -45,7 +45,7 @@ class FilesPart:
 def open_folder(
     root: Path, *, train: str | None = None, validation: str | None = None, test: str | None = None
 ) -> LabelledSource:
-    """Images in one folder for each class, at any depth below it; classes are the sorted names of the folders.
+    """Open images in one folder for each class, at any depth; classes are the sorted names of the folders.
 
     Args:
         train, validation, test: folders of the parts below `root`; by default those of `FOLDERS` that hold class
@@ -53,7 +53,8 @@ def open_folder(
 
     Raises:
         InputError: a named folder does not exist.
-        DataError: empty class folders, images outside of class folders, classes that training lacks, fewer than two.
+        DataError: a class folder is empty, images are outside of class folders, a class is missing in training, or
+            there are fewer than two classes.
     """
     found, notes = part_folders(root, {"train": train, "validation": validation, "test": test})
     folders = {part: class_folders(folder, found) for part, folder in found.items()}
@@ -61,17 +62,17 @@ def open_folder(
     parts = {part: read_part(root, found[part], names, classes) for part, names in folders.items()}
     others = sum((counted for _, counted in parts.values()), Counter[str]())
     if others:
-        notes = [*notes, f"left out, for no picture ends so: {_suffixes(others)}"]
+        notes = [*notes, f"left out files that are not pictures: {_suffixes(others)}"]
     files = {name: part for name, (part, _) in parts.items()}
     return LabelledSource(str(root), classes, files, channels=channels_of(files["train"]), notes=notes)
 
 
 def part_folders(root: Path, named: Mapping[str, str | None]) -> tuple[dict[str, Path], list[str]]:
-    """The folder of each part that there is, and notes on what was left out.
+    """Return the folder of each existing part, and notes on folders that were left out.
 
     Raises:
         InputError: a named folder does not exist.
-        DataError: there are folders of other parts, but none for training.
+        DataError: there are folders of other parts but none for training.
     """
     found: dict[str, Path] = {}
     unlabelled: list[Path] = []
@@ -98,7 +99,7 @@ def part_folders(root: Path, named: Mapping[str, str | None]) -> tuple[dict[str,
 
 
 def class_folders(folder: Path, parts: Mapping[str, Path]) -> list[str]:
-    """The sorted names of the class folders in `folder`, in which folders of other `parts` may lie too.
+    """Return the sorted names of the class folders in `folder`, which may also hold the folders of other `parts`.
 
     Raises:
         DataError: there are none.
@@ -110,10 +111,10 @@ def class_folders(folder: Path, parts: Mapping[str, Path]) -> list[str]:
 
 
 def read_part(root: Path, folder: Path, names: Sequence[str], classes: Sequence[str]) -> tuple[FilesPart, Counter[str]]:
-    """The images of the class folders `names` in `folder`, and how many files were left out, by suffix.
+    """Read the images of the class folders `names` in `folder`, and count the other files by suffix.
 
     Raises:
-        DataError: empty class folders, images outside of class folders, or names beyond `classes` (all are listed).
+        DataError: class folders are empty, images are outside of them, or names are not in `classes` (all are listed).
     """
     number = {name: label for label, name in enumerate(classes)}
     unknown = [name for name in names if name not in number]
@@ -130,7 +131,7 @@ def read_part(root: Path, folder: Path, names: Sequence[str], classes: Sequence[
     others: Counter[str] = Counter()
     empty: list[str] = []
     for name in names:
-        inside = look_into(folder / name)
+        inside = list_images(folder / name)
         if not inside.images:
             held = f" (it has {_suffixes(inside.others)})" if inside.others else ""
             empty.append(f"{folder / name}{held}")
@@ -144,7 +145,7 @@ def read_part(root: Path, folder: Path, names: Sequence[str], classes: Sequence[
 
 
 def channels_of(part: FilesPart) -> int:
-    """3 if any of up to 64 files, spread over the part, is in colour, else 1; damaged ones are not counted."""
+    """Return 3 if any of up to 64 files, spread over the part, is in colour, else 1; damaged files are skipped."""
     for index in np.unique(np.linspace(0, len(part.labels) - 1, _LOOKED_AT).astype(int)):
         try:
             if read_header(part.file(int(index))).channels == 3:

@@ -1,4 +1,4 @@
-"""Hugging Face data sets: by their name on the hub, or from a folder that `save_to_disk` or a download left."""
+"""Hugging Face data sets by name on the hub, or from a folder of `save_to_disk` or of a download."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fewpairs.errors import DataError, FewpairsError, InputError, nearest
 from fewpairs.kinds.classification.source import Indices, LabelledSource, seen_channels
 
 SPLITS = {"train": ("train",), "validation": ("validation", "val", "valid", "dev"), "test": ("test",)}
-"""Names under which each part is looked for, in this order."""
+"""Names of the splits of each part, in order of preference."""
 
 _SAVED = ("dataset_dict.json", "state.json")
 _INSTALL = "the package `datasets` is not installed; get it with: pip install datasets"
@@ -23,7 +23,7 @@ _LOCAL = "give a folder instead: one that save_to_disk wrote, a downloaded copy,
 
 
 class HuggingFacePart:
-    """One split; images are decoded here, so that damage is reported like that of any file. Ids are `train/17`."""
+    """Split whose images are decoded here, so that damage is reported as for files. Ids are `train/17`."""
 
     def __init__(self, name: str, dataset: Any, column: str, labels: Indices) -> None:
         self.name, self.dataset, self.column, self.labels = name, dataset, column, labels
@@ -53,12 +53,12 @@ def open_huggingface(
     image_column: str | None = None,
     label_column: str | None = None,
 ) -> LabelledSource:
-    """A data set with a column of images and a column of labels.
+    """Open a data set with a column of images and a column of labels.
 
     Args:
         root: a folder, or a name on the hub such as `uoft-cs/cifar10`, which is downloaded at first use.
-        name: the configuration, where there are several.
-        train, validation, test: the splits that are these parts; by default those of `SPLITS` that there are.
+        name: configuration, if there are several.
+        train, validation, test: splits of the parts; by default those of `SPLITS` that exist.
         image_column, label_column: by default the only columns of images and of class labels.
 
     Raises:
@@ -116,7 +116,7 @@ def _parts(root: str, loaded: Any, splits: Mapping[str, str | None]) -> dict[str
 
 
 def _column(root: str, what: str, wanted: str | None, features: Mapping[str, Any], kind: str) -> str:
-    """The wanted column, or else the one called `what` or the only one of the feature type `kind`."""
+    """Return the wanted column, else the column `what`, else the only column of the feature type `kind`."""
     if wanted is not None:
         if wanted not in features:
             raise InputError(f"{root} has no column {what}_column={wanted!r}; {nearest(wanted, features)}")
@@ -164,5 +164,5 @@ def _part(name: str, dataset: Any, image: str, label: str, classes: tuple[str, .
 
 
 def _unlabelled(part: HuggingFacePart) -> bool:
-    """Whether a split has no labels, as test splits of competitions; Hugging Face writes -1 for them."""
+    """Return whether a split has no labels, like the test splits of competitions, which have -1."""
     return part.name != "train" and bool((part.labels == -1).all())

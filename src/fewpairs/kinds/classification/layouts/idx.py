@@ -1,4 +1,4 @@
-"""IDX files, as MNIST and its family are published in: `train-images-idx3-ubyte`, packed with gzip or not.
+"""IDX files, the format of MNIST and its family: `train-images-idx3-ubyte`, packed with gzip or not.
 
 torchvision reads them. Their pixels are then mapped into memory, so that all processes share them.
 """
@@ -28,13 +28,12 @@ _NAME = re.compile(
 
 
 class IdxArray:
-    """The values of an IDX file of unsigned bytes, with `dimensions` dimensions, mapped into memory.
+    """Values of an IDX file of unsigned bytes with `dimensions` dimensions, mapped into memory.
 
-    A packed file is unpacked into `cache`, or without one into a temporary file. Copies sent to other processes map the
-    file again.
+    A packed file is unpacked into `cache`, by default a temporary file. Copies in other processes map the file again.
 
     Raises:
-        DataError: the file is missing, truncated or too long, or its header says something else.
+        DataError: the file is missing, truncated or too long, or its header does not fit.
     """
 
     def __init__(self, path: Path, dimensions: int, cache: Path | None = None) -> None:
@@ -48,7 +47,7 @@ class IdxArray:
 
 
 class IdxPart:
-    """The images `[n H W]` of one file with the labels `[n]` of another; ids are `train/17`."""
+    """Images `[n H W]` of one file with the labels `[n]` of another; ids are `train/17`."""
 
     def __init__(self, name: str, images: IdxArray, labels: Indices) -> None:
         self.name, self.images, self.labels = name, images, labels
@@ -69,13 +68,13 @@ def open_idx(
     """`train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and the same for `t10k` or `test`, with or without `.gz`.
 
     Args:
-        name: what the file names begin with, where `root` holds several sets: `emnist-letters`.
+        name: start of the file names if `root` holds several sets, such as `emnist-letters`.
         classes: names of the labels 0, 1, ...; by default the labels that occur, as numbers.
         cache: folder for unpacked files.
 
     Raises:
-        InputError: no such files, several sets, or fewer names than labels.
-        DataError: a damaged file, or another number of labels than of images.
+        InputError: the files are missing, belong to several sets, or there are fewer names than labels.
+        DataError: a file is damaged, or the numbers of labels and images differ.
     """
     found = find_idx(root, name)
     raw: dict[str, tuple[IdxArray, Indices]] = {}
@@ -100,10 +99,10 @@ def open_idx(
 
 
 def find_idx(root: Path, name: str | None = None) -> dict[tuple[str, str], Path]:
-    """The files of one data set by part (`train` or `test`) and content (`images` or `labels`), unpacked preferred.
+    """Find the files of one data set by part (`train`, `test`) and content (`images`, `labels`), preferably unpacked.
 
     Raises:
-        InputError: there are none, or of several sets.
+        InputError: there are no files, or files of several sets.
     """
     found: dict[str, dict[tuple[str, str], Path]] = {}
     for path in sorted(root.iterdir(), reverse=True):
@@ -122,12 +121,12 @@ def find_idx(root: Path, name: str | None = None) -> dict[tuple[str, str], Path]
 
 
 def holds_idx(root: Path) -> bool:
-    """Whether files of the MNIST family lie in the folder `root`."""
+    """Return whether the folder `root` holds IDX files."""
     return any(_NAME.fullmatch(path.name) for path in root.iterdir())
 
 
 def _numbered(labels: Indices, values: NDArray[np.int64], root: Path) -> Indices:
-    """Labels as stored -> their places in the sorted `values`."""
+    """Convert stored labels to their indices in the sorted `values`."""
     unknown = sorted(set(np.unique(labels).tolist()) - set(values.tolist()))
     if unknown:
         raise DataError(
@@ -138,7 +137,7 @@ def _numbered(labels: Indices, values: NDArray[np.int64], root: Path) -> Indices
 
 
 def _mapped(path: Path, dimensions: int, named: Path) -> NDArray[np.uint8]:
-    """The values of an unpacked file; messages call it `named`."""
+    """Map the values of an unpacked file; messages call it `named`."""
     from torchvision.datasets.mnist import read_sn3_pascalvincent_tensor
 
     try:
@@ -162,7 +161,7 @@ def _mapped(path: Path, dimensions: int, named: Path) -> NDArray[np.uint8]:
 
 
 def _unpacked(path: Path, folder: Path) -> Path:
-    """The file in `folder` with the unpacked content, written at first use and whenever `path` has changed."""
+    """Return the unpacked file in `folder`, which is written at first use and whenever `path` has changed."""
     try:
         with path.open("rb"):  # what may not be read is told apart from a cache that may not be written
             status = path.stat()

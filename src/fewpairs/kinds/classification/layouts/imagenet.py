@@ -42,19 +42,19 @@ def open_imagenet(
     labels: str | None = None,
     synsets: str | None = None,
 ) -> LabelledSource:
-    """The ImageNet layout below `root`.
+    """Open the ImageNet layout below `root`.
 
     Args:
         train, validation: folders below `root`, by default `train` and `val`.
         labels: for a flat validation folder, the file below `root` with its labels: a CSV with the name of an image and
             its wnid in the first two columns (`LOC_val_solution.csv` of Kaggle is one), or
             `ILSVRC2012_validation_ground_truth.txt` with a number for each image in the order of their names.
-        synsets: what those numbers mean: `meta.mat` of the development kit, or a text file with one wnid a line, the
-            first for number 1. These and the labels are looked for under their usual names by default.
+        synsets: file with the wnids of those numbers: `meta.mat` of the development kit, or a text file with one wnid a
+            line, the first for number 1. By default both files are found under their usual names.
 
     Raises:
-        InputError: a file or folder that is named, or needed, is not there.
-        DataError: folders that are no wnids, labels that do not fit the images, or what `open_folder` raises.
+        InputError: a named or required file or folder is missing.
+        DataError: a folder is not a wnid, labels do not fit the images, or as `open_folder`.
     """
     flat = _flat(root, validation)
     found, notes = part_folders(root, {"train": train} if flat else {"train": train, "validation": validation})
@@ -78,7 +78,7 @@ def open_imagenet(
 
 
 def _flat(root: Path, validation: str | None) -> Path | None:
-    """The validation folder if it holds images and no class folders."""
+    """Return the validation folder if it holds images and no class folders."""
     for name in [validation] if validation else ["val", "valid", "validation"]:
         folder = root / name
         if folder.is_dir() and not visible_folders(folder) and any(map(is_image, os.listdir(folder))):
@@ -113,7 +113,7 @@ def _find(root: Path, name: str | None, usual: tuple[str, ...], what: str, setti
 
 
 def _from_csv(table: Path, images: list[str]) -> list[str]:
-    """The wnid of every image: first word of the second column; names with or without their ending."""
+    """Read the wnid of every image: first word of the second column, for names with or without suffix."""
     known: dict[str, str] = {}
     try:
         with table.open(newline="", encoding="utf-8") as file:
@@ -130,7 +130,7 @@ def _from_csv(table: Path, images: list[str]) -> list[str]:
 
 
 def _from_numbers(table: Path, images: list[str], order: list[str]) -> list[str]:
-    """The wnid of every image: line `i` belongs to the image whose name ends with the number `i`."""
+    """Read the wnid of every image: line `i` belongs to the image whose name ends with the number `i`."""
     lines = _lines(table)
     if len(lines) != len(images):
         raise DataError(f"{table} has {len(lines)} lines, but there are {len(images)} images; each needs one")
@@ -147,10 +147,10 @@ def _from_numbers(table: Path, images: list[str], order: list[str]) -> list[str]
 
 
 def read_synsets(path: Path) -> list[str]:
-    """The wnids of the numbers 1, 2, ..., from `meta.mat` of the development kit or a text file with one a line.
+    """Read the wnids of the numbers 1, 2, ..., from `meta.mat` of the development kit or a text file with one a line.
 
     Raises:
-        DataError: the file is something else.
+        DataError: the file has another content.
     """
     wnids = _from_meta(path) if path.suffix.lower() == ".mat" else [line.split()[0] for line in _lines(path)]
     wrong = [wnid for wnid in wnids if not WNID.fullmatch(wnid)]

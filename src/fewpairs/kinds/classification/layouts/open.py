@@ -1,4 +1,4 @@
-"""One entrance to every labelled data set, by the name of its layout."""
+"""Opening of labelled data sets by the name of their layout."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ LabelledKind = Literal["folder", "imagenet", "idx", "torchvision", "huggingface"
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledOptions:
-    """Everything that a layout may want to know; None leaves it to the layout."""
+    """Options of all layouts; None leaves the choice to the layout."""
 
     train: str | None = None
     """Folder (folder, imagenet) or split (huggingface) of the training images; `.` is the root itself."""
     validation: str | None = None
     test: str | None = None
     name: str | None = None
-    """torchvision: the data set; huggingface: the configuration; idx: what the file names begin with."""
+    """torchvision: the data set; huggingface: the configuration; idx: the start of the file names."""
     classes: tuple[str, ...] | None = None
     """idx: names of the labels 0, 1, ..."""
     labels: str | None = None
     """imagenet: file with the labels of a flat validation folder."""
     synsets: str | None = None
-    """imagenet: what the numbers in that file mean."""
+    """imagenet: file with the WordNet numbers of the numbers in that file."""
     image_column: str | None = None
     label_column: str | None = None
     download: bool | None = None
-    """torchvision: fetch files that are not there."""
+    """torchvision: whether to download missing files."""
 
 
 _HERE = "fewpairs.kinds.classification.layouts"
@@ -46,13 +46,12 @@ LAYOUTS = {
         ("name", "train", "validation", "test", "image_column", "label_column"),
     ),
 }
-LABELLED_KINDS: tuple[str, ...] = tuple(LAYOUTS)
 
 
 def open_labelled(
     kind: str, root: Path | str, options: LabelledOptions | None = None, *, cache: Path | None = None
 ) -> LabelledSource:
-    """The labelled data set at `root` in the layout `kind`.
+    """Open the labelled data set at `root` in the layout `kind`.
 
     Args:
         kind: `folder`, `imagenet`, `idx`, `torchvision` or `huggingface`.
@@ -60,8 +59,8 @@ def open_labelled(
         cache: folder for unpacked IDX files, so that processes share them.
 
     Raises:
-        InputError: an unknown layout, an option that it does not have, or files that are not there.
-        DataError: what is there is damaged or contradicts itself.
+        InputError: the layout is unknown or does not have an option, or files are missing.
+        DataError: files are damaged or contradict one another.
     """
     opens, given = choose_layout(LAYOUTS, kind, options or LabelledOptions())
     if kind in ("huggingface", "torchvision"):  # a name on the hub is no folder, and a download makes its own
@@ -74,7 +73,7 @@ def open_labelled(
 
 
 def detect_labelled(root: Path | str) -> str | None:
-    """The layout of the folder `root`, recognised by the names in it; None if it has none of them.
+    """Detect the layout of the folder `root` by the names in it; None if no layout fits.
 
     A torchvision data set is not recognised: its name must be given.
     """

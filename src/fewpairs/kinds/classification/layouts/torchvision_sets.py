@@ -1,4 +1,4 @@
-"""torchvision's data sets by name. They are read where their files are; nothing is downloaded unless asked for."""
+"""Data sets of torchvision by name; nothing is downloaded without `download`."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ SETS: dict[str, Mapping[str, Mapping[str, Any]]] = {
     "Country211": _by_split(train="train", validation="valid", test="test"),
     "EuroSAT": {"train": {}},
 }
-"""The data sets that can be read, with the arguments that select each of their parts."""
+"""Supported data sets with the arguments that select their parts."""
 
 
 class TorchvisionPart:
-    """One part of a torchvision data set; ids are `train/17`."""
+    """Part of a torchvision data set; ids are `train/17`."""
 
     def __init__(self, name: str, dataset: Any) -> None:
         self.name, self.dataset = name, dataset
@@ -66,10 +66,10 @@ class TorchvisionPart:
 
 
 def open_torchvision(root: Path | str, *, name: str | None = None, download: bool = False) -> LabelledSource:
-    """The torchvision data set `name`, as `CIFAR10`, whose files torchvision keeps in `root`.
+    """Open the torchvision data set `name`, such as `CIFAR10`, whose files are in `root`.
 
     Raises:
-        InputError: an unknown name, or files that are not there and may not, or cannot, be downloaded.
+        InputError: the name is unknown, or files are missing and are not downloaded.
         DataError: torchvision cannot read the files.
     """
     import torchvision
@@ -106,7 +106,7 @@ def _opened(kind: Any, name: str, root: Path | str, chosen: Mapping[str, Any], d
 
 
 def _labels(dataset: Any) -> Indices:
-    """The labels without decoding an image; torchvision keeps them under one of three names, or beside file names."""
+    """Return the labels without decoding images; torchvision keeps them under one of four names."""
     for attribute in ("targets", "labels", "_labels"):
         if hasattr(dataset, attribute):
             return np.asarray(getattr(dataset, attribute), np.int64)

@@ -1,4 +1,4 @@
-"""Chance that belongs to an image rather than to a process."""
+"""Random numbers that depend on the image and not on the process."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ import torch
 
 
 @contextmanager
-def chance(numbers: Sequence[int], *, stream: int = 0) -> Iterator[None]:
-    """Python's, NumPy's and PyTorch's global generators start from `numbers` here, and afterwards go on as before.
+def seeded_generators(numbers: Sequence[int], *, stream: int = 0) -> Iterator[None]:
+    """Seed the global generators of Python, NumPy and PyTorch (CPU) inside the block, then restore their states.
 
-    For transforms that draw from all three. Only PyTorch's CPU generator is touched. `numbers` are not negative;
-    different streams of the same numbers are independent of each other.
+    `numbers` must not be negative; different streams of the same numbers are independent of each other.
     """
     words = np.random.SeedSequence([int(number) for number in numbers], spawn_key=(stream,)).generate_state(8)
     before = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
