@@ -24,13 +24,13 @@ import torch
 from torch import nn
 
 from fewpairs.attention import parse_variant
-from fewpairs.kinds.segmentation.augment import Augment
-from fewpairs.kinds.segmentation.dataset import SliceDataset, collate
+from fewpairs.kinds.segmentation.augment import SegmentationAugment
+from fewpairs.kinds.segmentation.dataset import SegmentationDataset, collate
 from fewpairs.kinds.segmentation.layouts.uw_madison import UWMadison
 from fewpairs.kinds.segmentation.phantom.phantom import make_phantom
 from fewpairs.kinds.segmentation.preparation import prepare
 from fewpairs.kinds.segmentation.task import Segmentation
-from fewpairs.kinds.segmentation.view import View
+from fewpairs.kinds.segmentation.view import SegmentationView
 from fewpairs.models import create_segmenter
 from fewpairs.train import FitConfig, OptimizerConfig, RunFolder, ScheduleConfig, describe_environment, fit
 from fewpairs.train.engine import train_step
@@ -125,8 +125,12 @@ def waiting(arguments: argparse.Namespace, folder: Path) -> float:
     root = make_phantom(folder / "phantom", cases=4, seed=0, scale=0.5)
     store = prepare(UWMadison(root), folder / "cache", progress=False)
     task, size = Segmentation(store.classes), (arguments.size, arguments.size)
-    data = SliceDataset(
-        store, sorted({scan.case for scan in store.scans}), view=View(size=size), augment=Augment(), seed=0
+    data = SegmentationDataset(
+        store,
+        sorted({scan.case for scan in store.scans}),
+        view=SegmentationView(size=size),
+        augment=SegmentationAugment(),
+        seed=0,
     )
     model = create_segmenter(
         arguments.model,

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from fewpairs.data.chance import chance
 from fewpairs.errors import InputError
 from fewpairs.kinds.detection.source import AnnotatedImage
-from fewpairs.kinds.detection.view import DetectionAugment, DetectionView, show
+from fewpairs.kinds.detection.view import DetectionAugment, DetectionView, augmented
 from fewpairs.types import DetectionBatch, DetectionItem, Objects
 
 
@@ -69,11 +69,11 @@ class DetectionDataset(Dataset[DetectionSample]):
         record = self.records[index]
         pixels, objects = self.view.pixels(record.read()), record.objects(masks=self.masks)
         with chance((self.seed, epoch, index)):
-            shown = show(pixels, objects, self.view, self.augment)
+            shown = augmented(pixels, objects, self.view, self.augment)
         return DetectionSample(shown.image, shown.objects, record.id, (epoch, index), shown.cut)
 
 
-def collate_pictures(samples: Sequence[DetectionSample]) -> DetectionBatch:
+def collate_detection(samples: Sequence[DetectionSample]) -> DetectionBatch:
     """Samples -> a batch; the pictures keep their own sizes, the detector pads them."""
     return DetectionBatch(
         tuple(sample.image for sample in samples),
@@ -82,7 +82,7 @@ def collate_pictures(samples: Sequence[DetectionSample]) -> DetectionBatch:
     )
 
 
-class PictureItems(Sequence[DetectionItem]):
+class DetectionItems(Sequence[DetectionItem]):
     """Some images of a source in their order, as in evaluation: at their own size, decoded when asked for.
 
     Args:

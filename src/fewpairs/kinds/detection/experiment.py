@@ -15,10 +15,10 @@ from fewpairs.attention import Attention
 from fewpairs.data.description import Check, DataDescription
 from fewpairs.data.split import Split, drawn, held_out
 from fewpairs.errors import InputError
-from fewpairs.kinds.detection.dataset import DetectionDataset, PictureItems, collate_pictures
+from fewpairs.kinds.detection.dataset import DetectionDataset, DetectionItems, collate_detection
 from fewpairs.kinds.detection.layouts.open import DetectionKind, open_detection
 from fewpairs.kinds.detection.options import DetectionOptions
-from fewpairs.kinds.detection.pictures import show_objects
+from fewpairs.kinds.detection.pictures import show_images
 from fewpairs.kinds.detection.scoring import DetectionScoring
 from fewpairs.kinds.detection.source import AnnotatedImages, DetectionSource
 from fewpairs.kinds.detection.task import Detection
@@ -33,14 +33,14 @@ from fewpairs.train.run_folder import Weights
 if TYPE_CHECKING:
     from fewpairs.kinds.detection.predict import DetectionPredictor
 
-USED = (
+SPLIT_FIELDS = (
     "validation", "train", "folds", "fold", "fraction", "test_fraction", "seed", "limit", "validation_limit",
 )  # fmt: skip
 """The fields of `data.split` that detection has."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetectorConfig:
+class DetectionModelConfig:
     """Which detector on which encoder, with which attention. See `fewpairs.models.DetectorOptions`."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"arbitrary_types_allowed": True}
@@ -73,7 +73,7 @@ class DetectorConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetectionData:
+class DetectionDataConfig:
     """Which pictures, and which of them train and validate."""
 
     kind: DetectionKind = "coco"
@@ -88,11 +88,11 @@ class DetectionData:
     """Whether images without any object train too."""
 
     def __post_init__(self) -> None:
-        self.split.refuse_others("detection", USED)
+        self.split.refuse_others("detection", SPLIT_FIELDS)
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetectionConfig:
+class DetectionTaskConfig:
     """What is asked of a detector, and how much each of its losses counts. See `task.Detection`."""
 
     masks: bool | None = None
@@ -111,11 +111,11 @@ class DetectionExperiment(Experiment):
     kind: ClassVar[str] = "detection"
 
     name: str = "experiment"
-    model: DetectorConfig = field(default_factory=DetectorConfig)
-    data: DetectionData = field(default_factory=DetectionData)
+    model: DetectionModelConfig = field(default_factory=DetectionModelConfig)
+    data: DetectionDataConfig = field(default_factory=DetectionDataConfig)
     view: DetectionView = field(default_factory=DetectionView)
     augment: DetectionAugment | None = field(default_factory=DetectionAugment)
-    task: DetectionConfig = field(default_factory=DetectionConfig)
+    task: DetectionTaskConfig = field(default_factory=DetectionTaskConfig)
     fit: FitConfig = field(default_factory=lambda: FitConfig(steps=1000, batch_size=8, monitor="ap"))
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
@@ -167,7 +167,7 @@ class DetectionExperiment(Experiment):
                 f"{self.model.name} needs masks, and {self.data.root} ({self.data.kind}) has boxes alone; use "
                 "model.name=retinanet or faster_rcnn"
             )
-        training, validation = chosen_records(self.data, source)
+        training, validation = split_detection(self.data, source)
         view = self.view
         note = {
             "classes": source.classes,
@@ -182,8 +182,8 @@ class DetectionExperiment(Experiment):
             model=model,
             task=task,
             training=DetectionDataset(training, view, augment=self.augment, masks=learns, seed=self.fit.seed),
-            validation=PictureItems(validation, view, masks=self.masks),
-            collate=collate_pictures,
+            validation=DetectionItems(validation, view, masks=self.masks),
+            collate=collate_detection,
             size=view.scaled(validation[0].size),
             channels=view.channels,
             note=note,
@@ -221,7 +221,7 @@ class DetectionExperiment(Experiment):
     def pictures(
         self, folder: Path, records: Sequence[Any], *, weights: Weights, headline: str, built: Built | None = None
     ) -> tuple[Overlay, ...]:
-        return show_objects(self, folder, records, weights=weights, headline=headline, built=built)
+        return show_images(self, folder, records, weights=weights, headline=headline, built=built)
 
     def predictor(self, note: Mapping[str, Any], model: nn.Module, task: Any, **flags: Any) -> DetectionPredictor:
         from fewpairs.kinds.detection.predict import DetectionPredictor
@@ -235,7 +235,7 @@ class DetectionExperiment(Experiment):
         return max(100, self.model.detections)
 
 
-def chosen_records(data: DetectionData, source: DetectionSource) -> tuple[AnnotatedImages, AnnotatedImages]:
+def split_detection(data: DetectionDataConfig, source: DetectionSource) -> tuple[AnnotatedImages, AnnotatedImages]:
     """The images that train, and those that validate.
 
     Raises:
@@ -261,7 +261,7 @@ def chosen_records(data: DetectionData, source: DetectionSource) -> tuple[Annota
 
 
 def describe(
-    data: DetectionData, source: DetectionSource, training: AnnotatedImages, validation: AnnotatedImages
+    data: DetectionDataConfig, source: DetectionSource, training: AnnotatedImages, validation: AnnotatedImages
 ) -> DataDescription:
     """The data and its parts, in words."""
     objects = sum(int(record.count) for record in training)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from PIL import Image
 
-from fewpairs.kinds.detection.dataset import PictureItems
+from fewpairs.kinds.detection.dataset import DetectionItems
 from fewpairs.kinds.detection.masks import decode_masks
 from fewpairs.kinds.detection.record import DetectionRecord
 from fewpairs.kinds.detection.scores import detection_scores
@@ -29,7 +29,7 @@ _LOOKED_AT = 500
 """Images that are scored one by one at most, spread evenly over all."""
 
 
-def show_objects(
+def show_images(
     experiment: DetectionExperiment,
     folder: Path,
     records: Sequence[DetectionRecord],
@@ -39,11 +39,11 @@ def show_objects(
     built: Built | None = None,
 ) -> tuple[Overlay, ...]:
     """A run's best, median and worst image, the objects that are there beside those that were found."""
-    shown = ranked_pictures(records, headline)
+    shown = ranked_images(records, headline)
     if not shown:
         return ()
     built = experiment.build(progress=False) if built is None else built
-    validation, classes = cast(PictureItems, built.validation), built.task.classes
+    validation, classes = cast(DetectionItems, built.validation), built.task.classes
     found = {record.id: record for record in records}
     places = {record.id: place for place, record in enumerate(validation.records)}
     overlays = []
@@ -81,7 +81,7 @@ def _detections(
     return Detections(torch.tensor(boxes).reshape(-1, 4), torch.tensor(scores), torch.tensor(labels).long(), outlines)
 
 
-def ranked_pictures(
+def ranked_images(
     records: Sequence[DetectionRecord], score: str, *, max_detections: int = 100
 ) -> dict[Rank, tuple[str, float]]:
     """The best, the median and the worst image by a score of its own; fewer entries where there are fewer images.

@@ -60,7 +60,7 @@ class DetectionScoring(Scoring):
         return match_detections(records, max_detections=self.max_detections)
 
 
-class CocoMetric(RecordMetric[DetectionRecord]):
+class DetectionMetric(RecordMetric[DetectionRecord]):
     """COCO's average precision, one image at a time (see `DETECTION_SCORES`).
 
     Args:

@@ -15,7 +15,7 @@ from fewpairs.data.names import Names
 from fewpairs.data.pictures import read_image
 from fewpairs.data.split import PARTS
 from fewpairs.errors import DataError, InputError, nearest
-from fewpairs.kinds.detection.findings import DetectionCheck
+from fewpairs.kinds.detection.annotation_issues import DetectionCheck
 from fewpairs.kinds.detection.masks import decode_masks
 from fewpairs.types import Objects, Size
 

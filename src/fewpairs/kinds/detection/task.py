@@ -9,7 +9,7 @@ from types import MappingProxyType
 from torch import Tensor
 
 from fewpairs.errors import InputError, nearest
-from fewpairs.kinds.detection.scoring import CocoMetric
+from fewpairs.kinds.detection.scoring import DetectionMetric
 from fewpairs.types import DetectionBatch, DetectionItem, Detections
 
 TERMS = ("class", "box", "mask", "proposal_class", "proposal_box")
@@ -73,6 +73,6 @@ class Detection:
                 raise InputError(f"{item.id}: masks are judged, and the model gives boxes alone; use mask_rcnn")
         return list(outputs)
 
-    def metric(self) -> CocoMetric:
+    def metric(self) -> DetectionMetric:
         """A fresh metric for one evaluation."""
-        return CocoMetric(self.classes, masks=self.masks, max_detections=self.max_detections)
+        return DetectionMetric(self.classes, masks=self.masks, max_detections=self.max_detections)

@@ -109,7 +109,7 @@ class DetectionAugment:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class AugmentedImage:
     """A training picture after view and augmentation."""
 
     image: Tensor
@@ -119,7 +119,9 @@ class Shown:
     """Objects that a crop cut away."""
 
 
-def show(pixels: Tensor, objects: Objects, view: DetectionView, augment: DetectionAugment | None) -> Shown:
+def augmented(
+    pixels: Tensor, objects: Objects, view: DetectionView, augment: DetectionAugment | None
+) -> AugmentedImage:
     """Pixels `[c H W]` uint8 and objects -> a training picture, with chance from PyTorch's global generator.
 
     Boxes stay inside the picture and keep an area; without a crop no object is ever lost. `Objects.area` is scaled
@@ -150,7 +152,7 @@ def show(pixels: Tensor, objects: Objects, view: DetectionView, augment: Detecti
     kept = _kept(found, whole, outlines, augment) if window is not None else torch.ones(len(objects), dtype=torch.bool)
     area = objects.area * _areas(found) / _areas(objects.boxes).clamp(min=torch.finfo(torch.float32).tiny)
     changed = Objects(found, objects.labels, outlines, objects.crowd, area)
-    return Shown(shown, changed.take(kept), int((~kept).sum()))
+    return AugmentedImage(shown, changed.take(kept), int((~kept).sum()))
 
 
 def _window(

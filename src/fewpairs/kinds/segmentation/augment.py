@@ -17,7 +17,7 @@ _CONTROL_POINTS = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Augment:
+class SegmentationAugment:
     """Random changes of a training slice; 0 switches one off.
 
     Attributes:

@@ -13,15 +13,15 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from fewpairs.errors import InputError
-from fewpairs.kinds.segmentation.augment import Augment
+from fewpairs.kinds.segmentation.augment import SegmentationAugment
 from fewpairs.kinds.segmentation.bitmask import unpack
 from fewpairs.kinds.segmentation.store import Store
-from fewpairs.kinds.segmentation.view import View
+from fewpairs.kinds.segmentation.view import SegmentationView
 from fewpairs.types import MaskBatch, Scan
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class SegmentationSample:
     """One training slice."""
 
     image: Tensor
@@ -31,7 +31,7 @@ class Sample:
     id: str
 
 
-def collate(samples: Sequence[Sample]) -> MaskBatch:
+def collate_segmentation(samples: Sequence[SegmentationSample]) -> MaskBatch:
     """Samples of one size -> a batch."""
     return MaskBatch(
         torch.stack([sample.image for sample in samples]),
@@ -40,7 +40,7 @@ def collate(samples: Sequence[Sample]) -> MaskBatch:
     )
 
 
-class SliceDataset(Dataset[Sample]):
+class SegmentationDataset(Dataset[SegmentationSample]):
     """The slices of the given cases, for training.
 
     An item is asked for by `(epoch, index)` with `0 <= index < len(self)`. All chance in it comes from seed, epoch and
@@ -61,9 +61,9 @@ class SliceDataset(Dataset[Sample]):
         self,
         store: Store,
         cases: Sequence[str],
-        view: View,
+        view: SegmentationView,
         *,
-        augment: Augment | None = None,
+        augment: SegmentationAugment | None = None,
         seed: int = 0,
         empty_fraction: float = 1.0,
     ) -> None:
@@ -86,7 +86,7 @@ class SliceDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return self._length
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
+    def __getitem__(self, key: tuple[int, int]) -> SegmentationSample:
         epoch, index = key
         if not 0 <= index < self._length:
             raise IndexError(f"slice {index} of {self._length}")
@@ -96,9 +96,9 @@ class SliceDataset(Dataset[Sample]):
         bits = unpack(np.asarray(self.store.mask(number)[position]), len(self.classes))
         mask = geometry.apply(torch.from_numpy(bits.astype(np.float32))[None], mode="nearest")
         if self.augment is None:
-            return Sample(image[0], mask[0], scan.slice_ids[position])
+            return SegmentationSample(image[0], mask[0], scan.slice_ids[position])
         rng = np.random.default_rng([self.seed, epoch, index])
-        return Sample(*self.augment(image[0], mask[0], rng), scan.slice_ids[position])
+        return SegmentationSample(*self.augment(image[0], mask[0], rng), scan.slice_ids[position])
 
     def _place(self, epoch: int, index: int) -> tuple[int, int]:
         if self._all is not None:
@@ -116,14 +116,14 @@ def _drawn(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, epoch]).permutation(count)
 
 
-class ScanDataset(Sequence[Scan]):
+class SegmentationItems(Sequence[Scan]):
     """The whole scans of the given cases, for evaluation, in the order of the store; read when asked for.
 
     Raises:
         InputError: an unknown case, or slices that do not fit the view.
     """
 
-    def __init__(self, store: Store, cases: Sequence[str], view: View) -> None:
+    def __init__(self, store: Store, cases: Sequence[str], view: SegmentationView) -> None:
         self.store, self.view = store, view
         self.classes = store.classes
         self.channels = view.channels(store.channels)

@@ -16,17 +16,17 @@ from fewpairs.attention import Attention, Softmax
 from fewpairs.data.description import DataDescription
 from fewpairs.data.split import Split
 from fewpairs.kinds.kind import Built, Experiment
-from fewpairs.kinds.segmentation.augment import Augment
-from fewpairs.kinds.segmentation.dataset import ScanDataset, SliceDataset, collate
+from fewpairs.kinds.segmentation.augment import SegmentationAugment
+from fewpairs.kinds.segmentation.dataset import SegmentationDataset, SegmentationItems, collate_segmentation
 from fewpairs.kinds.segmentation.empty import EmptyRule
 from fewpairs.kinds.segmentation.layouts.open import SourceOptions, open_source
 from fewpairs.kinds.segmentation.pictures import show_cases
 from fewpairs.kinds.segmentation.preparation import prepare
 from fewpairs.kinds.segmentation.scoring import SegmentationScoring
-from fewpairs.kinds.segmentation.split import USED, CaseSplit, split_scans
+from fewpairs.kinds.segmentation.split import SPLIT_FIELDS, CaseSplit, split_scans
 from fewpairs.kinds.segmentation.store import Store
 from fewpairs.kinds.segmentation.task import Segmentation
-from fewpairs.kinds.segmentation.view import View
+from fewpairs.kinds.segmentation.view import SegmentationView
 from fewpairs.models import Segmenter, create_segmenter, load_segmenter
 from fewpairs.report import Overlay
 from fewpairs.scoring.score_table import find_score
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelConfig:
+class SegmentationModelConfig:
     """Which segmenter, with which attention."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"arbitrary_types_allowed": True}
@@ -57,7 +57,7 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataConfig:
+class SegmentationDataConfig:
     """Which files, and which cases of them train and validate."""
 
     kind: Literal["uw-madison", "msd", "nifti", "folder"] = "uw-madison"
@@ -72,11 +72,11 @@ class DataConfig:
     """Folder for decoded data; None: `fewpairs` in the user's cache folder (`XDG_CACHE_HOME`)."""
 
     def __post_init__(self) -> None:
-        self.split.refuse_others("segmentation", USED)
+        self.split.refuse_others("segmentation", SPLIT_FIELDS)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TaskConfig:
+class SegmentationTaskConfig:
     """What is asked of the masks. See `fewpairs.kinds.segmentation.task.Segmentation`."""
 
     loss: str | None = None
@@ -95,11 +95,11 @@ class SegmentationExperiment(Experiment):
     kind: ClassVar[str] = "segmentation"
 
     name: str = "experiment"
-    model: ModelConfig = field(default_factory=ModelConfig)
-    data: DataConfig = field(default_factory=DataConfig)
-    view: View = field(default_factory=lambda: View(size=(64, 64)))
-    augment: Augment | None = field(default_factory=Augment)
-    task: TaskConfig = field(default_factory=TaskConfig)
+    model: SegmentationModelConfig = field(default_factory=SegmentationModelConfig)
+    data: SegmentationDataConfig = field(default_factory=SegmentationDataConfig)
+    view: SegmentationView = field(default_factory=lambda: SegmentationView(size=(64, 64)))
+    augment: SegmentationAugment | None = field(default_factory=SegmentationAugment)
+    task: SegmentationTaskConfig = field(default_factory=SegmentationTaskConfig)
     fit: FitConfig = field(default_factory=lambda: FitConfig(steps=1000, batch_size=16))
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
@@ -119,7 +119,7 @@ class SegmentationExperiment(Experiment):
         store = open_store(self.data, progress=progress)
         cases = split_scans(store.scans, self.data.split)
         task = build_task(self.task, store.classes)
-        training = SliceDataset(
+        training = SegmentationDataset(
             store,
             cases.train,
             view=self.view,
@@ -131,8 +131,8 @@ class SegmentationExperiment(Experiment):
             model=self._segmenter(task, store.channels),
             task=task,
             training=training,
-            validation=ScanDataset(store, cases.validation, view=self.view),
-            collate=collate,
+            validation=SegmentationItems(store, cases.validation, view=self.view),
+            collate=collate_segmentation,
             size=self.view.size,
             channels=self.view.channels(store.channels),
             note={
@@ -185,12 +185,12 @@ class SegmentationExperiment(Experiment):
         )
 
 
-def open_store(config: DataConfig, *, progress: bool = True) -> Store:
+def open_store(config: SegmentationDataConfig, *, progress: bool = True) -> Store:
     """The decoded data of `config`, built at first use and whenever its files have changed."""
     return prepare(open_source(config.kind, config.root, config.source), cache_folder(config), progress=progress)
 
 
-def cache_folder(config: DataConfig) -> Path:
+def cache_folder(config: SegmentationDataConfig) -> Path:
     """Where the decoded data of `config` lies: `data.cache`, or a folder of its own in the user's cache."""
     if config.cache is not None:
         return Path(config.cache)
@@ -200,7 +200,7 @@ def cache_folder(config: DataConfig) -> Path:
     return user / "fewpairs" / f"{root.name}-{key[:12]}"
 
 
-def build_task(task: TaskConfig, classes: Sequence[str], *, surface: bool = True) -> Segmentation:
+def build_task(task: SegmentationTaskConfig, classes: Sequence[str], *, surface: bool = True) -> Segmentation:
     """Loss, prediction and metric for `classes`; without `surface` no distances are measured, which is faster."""
     return Segmentation(
         classes,
@@ -214,7 +214,7 @@ def build_task(task: TaskConfig, classes: Sequence[str], *, surface: bool = True
     )
 
 
-def describe(data: DataConfig, cases: CaseSplit, *, slices: int) -> DataDescription:
+def describe(data: SegmentationDataConfig, cases: CaseSplit, *, slices: int) -> DataDescription:
     """The data and the split, in words."""
     split = data.split
     share = f"fold {split.fold} of {split.folds}" if split.fraction is None else f"the share {split.fraction:g}"

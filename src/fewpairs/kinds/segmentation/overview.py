@@ -68,7 +68,7 @@ class ScanOverview:
         }
 
 
-def look_over_scans(source: Source, *, progress: bool = True) -> ScanOverview:
+def summarize_scans(source: Source, *, progress: bool = True) -> ScanOverview:
     """Read every scan of `source` once and count; a scan that cannot be read becomes an entry of `errors`.
 
     Raises:
@@ -103,7 +103,7 @@ def look_over_scans(source: Source, *, progress: bool = True) -> ScanOverview:
 
 def overview(kind: str, root: Path | str, options: SourceOptions, *, decode: bool, progress: bool) -> DataOverview:
     """What `fewpairs data check` shows of scans, of which every pixel is read, with `decode` or without."""
-    found = look_over_scans(open_source(kind, root, options), progress=progress)
+    found = summarize_scans(open_source(kind, root, options), progress=progress)
     counts = zip(found.classes, found.voxels, found.class_slices, strict=True)
     failure = f"{len(found.errors)} scans of {root} cannot be read; the first: "
     return DataOverview(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 
 from fewpairs.kinds.kind import Built
-from fewpairs.kinds.segmentation.dataset import ScanDataset
+from fewpairs.kinds.segmentation.dataset import SegmentationItems
 from fewpairs.kinds.segmentation.empty import EmptyRule
 from fewpairs.kinds.segmentation.record import SegmentationRecord
 from fewpairs.kinds.segmentation.scores import scores_by_case
@@ -39,7 +39,7 @@ def show_cases(
     built = experiment.build(progress=False) if built is None else built
     load_weights(weights_file(folder, weights), built.model)
     built.model.cpu().eval()
-    validation = cast(ScanDataset, built.validation)
+    validation = cast(SegmentationItems, built.validation)
     overlays = []
     for rank, (case, value) in ranked_cases(records, headline, built.task.rule).items():
         scan = next(scan for scan in validation if scan.case == case)

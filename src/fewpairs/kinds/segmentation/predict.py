@@ -23,7 +23,7 @@ from fewpairs.kinds.segmentation.readers import InputFiles, InputImage, find_inp
 from fewpairs.kinds.segmentation.sheet import contact_sheet
 from fewpairs.kinds.segmentation.source import SUFFIXES
 from fewpairs.kinds.segmentation.task import Segmentation
-from fewpairs.kinds.segmentation.view import View
+from fewpairs.kinds.segmentation.view import SegmentationView
 from fewpairs.kinds.segmentation.writers import SubmissionRow, submission_rows, write_masks, write_submission
 from fewpairs.models import Segmenter
 from fewpairs.train.processes import evaluation_mode
@@ -81,7 +81,7 @@ class SegmentationPredictor(Predictor[InputFiles, InputImage, NDArray[np.bool_],
 
     model: Segmenter
     task: Segmentation
-    view: View
+    view: SegmentationView
     roi_size: Size | None = None
     """Height and width of a window in pixels; None: the view's size. Only for fit="pad"."""
     overlap: float = 0.25

@@ -58,16 +58,6 @@ class SegmentationRecord(Record):
     """Hausdorff part of the Kaggle score, 0 to 1; None if surfaces were not measured."""
 
     @property
-    def in_truth(self) -> tuple[bool, ...]:
-        """Whether the truth holds a voxel of each class."""
-        return tuple(tp + fn > 0 for tp, fn in zip(self.true_positive, self.false_negative, strict=True))
-
-    @property
-    def in_prediction(self) -> tuple[bool, ...]:
-        """Whether the prediction holds a voxel of each class."""
-        return tuple(tp + fp > 0 for tp, fp in zip(self.true_positive, self.false_positive, strict=True))
-
-    @property
     def key(self) -> tuple[str, ...]:
         return (self.case, self.scan)
 

@@ -105,7 +105,9 @@ def score_voxels(sums: Mapping[str, Array], classes: Sequence[str]) -> dict[str,
     return result
 
 
-def compute_scores(records: Iterable[SegmentationRecord], *, rule: EmptyRule = EmptyRule.STRICT) -> dict[str, float]:
+def segmentation_scores(
+    records: Iterable[SegmentationRecord], *, rule: EmptyRule = EmptyRule.STRICT
+) -> dict[str, float]:
     """Every score of an evaluation set by name; NaN where none is defined (see `EmptyRule`).
 
     Sums are taken in the order of case and scan names, so neither batch size nor order nor the number of processes can

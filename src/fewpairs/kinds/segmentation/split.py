@@ -14,11 +14,11 @@ from fewpairs.errors import InputError, nearest
 
 Table = NDArray[np.float64]
 
-USED = ("validation", "folds", "fold", "fraction", "seed", "limit", "cases")
+SPLIT_FIELDS = ("validation", "folds", "fold", "fraction", "seed", "limit", "cases")
 """The fields of `data.split` that scans have."""
 
 
-class Record(Protocol):
+class SplittableScan(Protocol):
     """What a split needs to know about a scan; `fewpairs.kinds.segmentation.store.StoredScan` has it."""
 
     @property
@@ -66,7 +66,7 @@ def check_split(split: CaseSplit, known: Iterable[str] | None = None) -> None:
             raise InputError(f"case {repeated[0]!r} is listed twice in {name}")
 
 
-def split_scans(scans: Iterable[Record], split: Split) -> CaseSplit:
+def split_scans(scans: Iterable[SplittableScan], split: Split) -> CaseSplit:
     """The cases that train and those that validate, as the settings `split` say.
 
     Raises:
@@ -89,7 +89,7 @@ def split_scans(scans: Iterable[Record], split: Split) -> CaseSplit:
     return split_fraction(scans, validation=split.fraction, seed=split.seed)
 
 
-def split_cases(scans: Iterable[Record], *, folds: int = 5, fold: int = 0, seed: int = 0) -> CaseSplit:
+def split_cases(scans: Iterable[SplittableScan], *, folds: int = 5, fold: int = 0, seed: int = 0) -> CaseSplit:
     """Fold `fold` of a `folds`-fold split by case: validation is that fold, training the others.
 
     The folds are balanced in the number of cases and of slices with and without a class: cases are ranked by how empty
@@ -113,7 +113,7 @@ def split_cases(scans: Iterable[Record], *, folds: int = 5, fold: int = 0, seed:
     )
 
 
-def split_fraction(scans: Iterable[Record], *, validation: float = 0.2, seed: int = 0) -> CaseSplit:
+def split_fraction(scans: Iterable[SplittableScan], *, validation: float = 0.2, seed: int = 0) -> CaseSplit:
     """About a share `validation` of the cases (at least 1, not all), spread evenly over how empty their slices are.
 
     Raises:
@@ -134,7 +134,9 @@ def split_fraction(scans: Iterable[Record], *, validation: float = 0.2, seed: in
     )
 
 
-def split_listed(scans: Iterable[Record], validation: Sequence[str], train: Sequence[str] | None = None) -> CaseSplit:
+def split_listed(
+    scans: Iterable[SplittableScan], validation: Sequence[str], train: Sequence[str] | None = None
+) -> CaseSplit:
     """The named cases for validation and, for training, the named ones or all others.
 
     Raises:
@@ -147,7 +149,7 @@ def split_listed(scans: Iterable[Record], validation: Sequence[str], train: Sequ
     return split
 
 
-def _counts(scans: Iterable[Record]) -> dict[str, tuple[int, int]]:
+def _counts(scans: Iterable[SplittableScan]) -> dict[str, tuple[int, int]]:
     """Slices with and without a class, by case."""
     counts: dict[str, tuple[int, int]] = {}
     for scan in scans:

@@ -17,7 +17,7 @@ from fewpairs.types import Fit, Geometry, Size
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class SegmentationView:
     """What the model sees of a slice.
 
     Attributes:

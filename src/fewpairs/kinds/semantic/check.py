@@ -14,7 +14,7 @@ from fewpairs.data.files import fail_on
 from fewpairs.data.pictures import read_header, turned_notes
 from fewpairs.data.progress import track
 from fewpairs.errors import DataError
-from fewpairs.kinds.semantic.source import SceneFiles, SemanticSource, size_mismatch
+from fewpairs.kinds.semantic.source import ImageFiles, SemanticSource, size_mismatch
 from fewpairs.types import IGNORE
 
 _THREADS = 8
@@ -22,7 +22,7 @@ _TOGETHER = 256
 
 
 @dataclass(frozen=True, slots=True)
-class SceneOverview:
+class ImageOverview:
     """What a data set holds."""
 
     images: dict[str, int]
@@ -39,8 +39,8 @@ class SceneOverview:
         return {"images": self.images, "pixels": self.pixels, "notes": list(self.notes), "errors": list(self.problems)}
 
 
-def check_scenes(
-    source: SemanticSource, files: Sequence[SceneFiles], *, decode: bool = False, progress: bool = True
+def check_images(
+    source: SemanticSource, files: Sequence[ImageFiles], *, decode: bool = False, progress: bool = True
 ) -> None:
     """Look at images and masks, and name all that are damaged or do not fit together at once.
 
@@ -53,8 +53,8 @@ def check_scenes(
     fail_on(problems, "fix these files, or remove each image together with its mask")
 
 
-def look_over_scenes(source: SemanticSource, *, decode: bool = False, progress: bool = True) -> SceneOverview:
-    """All parts of a source, as `check_scenes` looks at them, without raising."""
+def summarize_images(source: SemanticSource, *, decode: bool = False, progress: bool = True) -> ImageOverview:
+    """All parts of a source, as `check_images` looks at them, without raising."""
     images, pixels, problems = {}, {}, []
     turned: dict[str, int] = {}
     for part, files in source.parts.items():
@@ -64,15 +64,15 @@ def look_over_scenes(source: SemanticSource, *, decode: bool = False, progress: 
         images[part] = len(files)
         pixels[part] = {name: int(count) for name, count in zip(source.classes, counts, strict=False)}
         pixels[part]["(not scored)"] = int(counts[IGNORE])
-    return SceneOverview(images, pixels if decode else None, turned_notes(turned), tuple(problems))
+    return ImageOverview(images, pixels if decode else None, turned_notes(turned), tuple(problems))
 
 
 def _looked_at(
-    source: SemanticSource, files: Sequence[SceneFiles], *, decode: bool, progress: bool
+    source: SemanticSource, files: Sequence[ImageFiles], *, decode: bool, progress: bool
 ) -> tuple[list[str], dict[str, int], NDArray[np.int64]]:
     """A sentence for each problem, the EXIF orientations that there are by id, and the pixels of each label `[256]`."""
 
-    def look(one: SceneFiles) -> tuple[str | None, int, NDArray[np.int64] | None]:
+    def look(one: ImageFiles) -> tuple[str | None, int, NDArray[np.int64] | None]:
         try:
             header = read_header(one.image)
             if decode:

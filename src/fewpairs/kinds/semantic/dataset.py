@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from fewpairs.errors import InputError
 from fewpairs.kinds.semantic.augment import SemanticAugment, train_sample
-from fewpairs.kinds.semantic.source import SceneFiles, SemanticSource
+from fewpairs.kinds.semantic.source import ImageFiles, SemanticSource
 from fewpairs.kinds.semantic.view import SemanticView
 from fewpairs.types import LabelMaps, Scene
 
@@ -44,7 +44,7 @@ class SemanticDataset(Dataset[SemanticSample]):
     def __init__(
         self,
         source: SemanticSource,
-        files: Sequence[SceneFiles],
+        files: Sequence[ImageFiles],
         view: SemanticView,
         *,
         augment: SemanticAugment | None = None,
@@ -70,7 +70,7 @@ class SemanticDataset(Dataset[SemanticSample]):
         return SemanticSample(*train_sample(image, labels, self.view, self.augment, generator), files.id)
 
 
-def collate_labels(samples: Sequence[SemanticSample]) -> LabelMaps:
+def collate_semantic(samples: Sequence[SemanticSample]) -> LabelMaps:
     """Samples of one size -> a batch."""
     return LabelMaps(
         torch.stack([sample.image for sample in samples]),
@@ -79,14 +79,14 @@ def collate_labels(samples: Sequence[SemanticSample]) -> LabelMaps:
     )
 
 
-class Scenes(Sequence[Scene]):
+class SemanticItems(Sequence[Scene]):
     """Some images of a source in their order, whole, as in evaluation; decoded when asked for.
 
     Raises:
         InputError: no images.
     """
 
-    def __init__(self, source: SemanticSource, files: Sequence[SceneFiles], view: SemanticView) -> None:
+    def __init__(self, source: SemanticSource, files: Sequence[ImageFiles], view: SemanticView) -> None:
         if not files:
             raise InputError(f"{source.name}: no images to evaluate on")
         self.source, self.files, self.view = source, tuple(files), view.with_channels(source.channels)

@@ -15,13 +15,13 @@ from fewpairs.data.description import Check, DataDescription
 from fewpairs.data.split import Split
 from fewpairs.kinds.kind import Built, Experiment
 from fewpairs.kinds.semantic.augment import SemanticAugment
-from fewpairs.kinds.semantic.check import check_scenes
-from fewpairs.kinds.semantic.dataset import Scenes, SemanticDataset, collate_labels
+from fewpairs.kinds.semantic.check import check_images
+from fewpairs.kinds.semantic.dataset import SemanticDataset, SemanticItems, collate_semantic
 from fewpairs.kinds.semantic.layouts.open import SemanticKind, SemanticOptions, open_semantic
-from fewpairs.kinds.semantic.pictures import show_scenes
+from fewpairs.kinds.semantic.pictures import show_images
 from fewpairs.kinds.semantic.scoring import SemanticScoring
 from fewpairs.kinds.semantic.source import SemanticSource
-from fewpairs.kinds.semantic.split import USED, SemanticSplit, split_semantic
+from fewpairs.kinds.semantic.split import SPLIT_FIELDS, SemanticSplit, split_semantic
 from fewpairs.kinds.semantic.task import Semantic
 from fewpairs.kinds.semantic.view import SemanticView
 from fewpairs.models import InferenceConfig, InferenceSegmenter, Segmenter, create_segmenter, load_segmenter
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SemanticModel:
+class SemanticModelConfig:
     """Which segmenter, on which encoder, with which attention."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"arbitrary_types_allowed": True}
@@ -51,7 +51,7 @@ class SemanticModel:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SemanticData:
+class SemanticDataConfig:
     """Which photographs, and which of them train and validate."""
 
     kind: SemanticKind = "label-maps"
@@ -64,11 +64,11 @@ class SemanticData:
     """How files are looked at before training: headers and sizes, every pixel and label, or not at all."""
 
     def __post_init__(self) -> None:
-        self.split.refuse_others("semantic segmentation", USED)
+        self.split.refuse_others("semantic segmentation", SPLIT_FIELDS)
 
 
 @dataclass(frozen=True, kw_only=True)
-class SemanticTask:
+class SemanticTaskConfig:
     """What is asked of the logits. See `fewpairs.kinds.semantic.task.Semantic`."""
 
     auxiliary: bool = False
@@ -82,11 +82,11 @@ class SemanticExperiment(Experiment):
     kind: ClassVar[str] = "semantic"
 
     name: str = "experiment"
-    model: SemanticModel = field(default_factory=SemanticModel)
-    data: SemanticData = field(default_factory=SemanticData)
+    model: SemanticModelConfig = field(default_factory=SemanticModelConfig)
+    data: SemanticDataConfig = field(default_factory=SemanticDataConfig)
     view: SemanticView = field(default_factory=SemanticView)
     augment: SemanticAugment | None = field(default_factory=SemanticAugment)
-    task: SemanticTask = field(default_factory=SemanticTask)
+    task: SemanticTaskConfig = field(default_factory=SemanticTaskConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
     fit: FitConfig = field(default_factory=lambda: FitConfig(steps=1000, batch_size=16, monitor="miou"))
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -109,15 +109,15 @@ class SemanticExperiment(Experiment):
         }
 
     def build(self, *, progress: bool = True) -> Built:
-        source, split = open_scenes(self.data, progress=progress)
+        source, split = open_split(self.data, progress=progress)
         view, task = self.view.with_channels(source.channels), self._task(source.classes)
         channels = view.channels or 3
         return Built(
             model=self._segmenter(task, channels),
             task=task,
             training=SemanticDataset(source, split.train, view, augment=self.augment, seed=self.fit.seed),
-            validation=Scenes(source, split.validation, view),
-            collate=collate_labels,
+            validation=SemanticItems(source, split.validation, view),
+            collate=collate_semantic,
             size=view.size,
             channels=channels,
             note={
@@ -142,7 +142,7 @@ class SemanticExperiment(Experiment):
     def pictures(
         self, folder: Path, records: Sequence[Any], *, weights: Weights, headline: str, built: Built | None = None
     ) -> tuple[Overlay, ...]:
-        return show_scenes(self, folder, records, weights=weights, headline=headline, built=built)
+        return show_images(self, folder, records, weights=weights, headline=headline, built=built)
 
     def inference_model(self, model: nn.Module) -> nn.Module:
         """As `inference` says; during training images are seen whole and once."""
@@ -177,7 +177,7 @@ class SemanticExperiment(Experiment):
         )
 
 
-def open_scenes(data: SemanticData, *, progress: bool = True) -> tuple[SemanticSource, SemanticSplit]:
+def open_split(data: SemanticDataConfig, *, progress: bool = True) -> tuple[SemanticSource, SemanticSplit]:
     """The data set with the images that train and validate, which have been looked at.
 
     Raises:
@@ -187,11 +187,11 @@ def open_scenes(data: SemanticData, *, progress: bool = True) -> tuple[SemanticS
     source = open_semantic(data.kind, data.root, data.source)
     split = split_semantic(source, data.split)
     if data.check != "none":
-        check_scenes(source, (*split.train, *split.validation), decode=data.check == "decode", progress=progress)
+        check_images(source, (*split.train, *split.validation), decode=data.check == "decode", progress=progress)
     return source, split
 
 
-def describe(data: SemanticData, split: SemanticSplit) -> DataDescription:
+def describe(data: SemanticDataConfig, split: SemanticSplit) -> DataDescription:
     """The data and the split, in words."""
     chosen = data.split
     dealt = f"validated on {split.on}"

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from fewpairs.data.overview import DataOverview
-from fewpairs.kinds.semantic.check import look_over_scenes
+from fewpairs.kinds.semantic.check import summarize_images
 from fewpairs.kinds.semantic.layouts.open import SemanticOptions, open_semantic
 
 
 def overview(kind: str, root: Path | str, options: SemanticOptions, *, decode: bool, progress: bool) -> DataOverview:
     """Images of each part and, with `decode`, the share of each class in their pixels."""
     source = open_semantic(kind, root, options)
-    found = look_over_scenes(source, decode=decode, progress=progress)
+    found = summarize_images(source, decode=decode, progress=progress)
     notes, classes, totals = list(found.notes), {}, {}
     if found.pixels is None:
         notes.append("sizes were compared; --decode reads every label and counts the pixels of each class")

@@ -81,7 +81,7 @@ def semantic_record(prediction: Tensor, label: Tensor, *, id: str, case: str, cl
     return SemanticRecord(id, case, pairs, tuple(classes))
 
 
-def scene_confusions(records: Iterable[SemanticRecord]) -> tuple[tuple[int, int, int], ...]:
+def confusions(records: Iterable[SemanticRecord]) -> tuple[tuple[int, int, int], ...]:
     """(true class, predicted class, pixels) over all images; pixels without usable outputs are left out."""
     counts: Counter[tuple[int, int]] = Counter()
     for record in records:

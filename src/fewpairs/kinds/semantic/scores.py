@@ -13,7 +13,7 @@ from fewpairs.scoring.records import merge_records
 from fewpairs.scoring.unit_table import SumTable, Units, mean_of_defined, ratio
 
 
-def sum_scenes(records: Iterable[SemanticRecord], unit: Units = "images") -> SumTable:
+def sum_by_case(records: Iterable[SemanticRecord], unit: Units = "images") -> SumTable:
     """Add up the pixels of each case by class: "right" and predicted so, "true", and "predicted", `[cases k]` each.
 
     Raises InputError without records, or for records that do not fit together.
@@ -62,9 +62,9 @@ def score_pixels(sums: Mapping[str, Array], classes: Sequence[str]) -> dict[str,
     return result
 
 
-def scene_scores(records: Iterable[SemanticRecord]) -> dict[str, float]:
+def semantic_scores(records: Iterable[SemanticRecord]) -> dict[str, float]:
     """Every score of an evaluation set by name; NaN where one is not defined.
 
     Pixels are whole numbers, so neither batch size nor order nor the number of processes can change a bit of it.
     """
-    return sum_scenes(records).totals()
+    return sum_by_case(records).totals()

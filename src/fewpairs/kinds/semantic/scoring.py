@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from fewpairs.errors import InputError
-from fewpairs.kinds.semantic.record import SemanticRecord, scene_confusions, semantic_record
-from fewpairs.kinds.semantic.scores import sum_scenes
+from fewpairs.kinds.semantic.record import SemanticRecord, confusions, semantic_record
+from fewpairs.kinds.semantic.scores import sum_by_case
 from fewpairs.scoring.metric import RecordMetric
 from fewpairs.scoring.score_table import SEMANTIC_SCORES
 from fewpairs.scoring.scoring import Scoring
@@ -37,11 +37,11 @@ class SemanticScoring(Scoring):
     )
 
     def table(self, records: Sequence[SemanticRecord]) -> SumTable:
-        return sum_scenes(records, self.unit)
+        return sum_by_case(records, self.unit)
 
     def confusions(self, records: Sequence[SemanticRecord]) -> tuple[tuple[int, int, int], ...]:
         """(true class, predicted class, pixels)."""
-        return scene_confusions(records)
+        return confusions(records)
 
 
 class SemanticMetric(RecordMetric[SemanticRecord]):

@@ -19,7 +19,7 @@ _LOOKED_AT = 64
 
 
 @dataclass(frozen=True, slots=True)
-class SceneFiles:
+class ImageFiles:
     """An image and the file of its label map."""
 
     id: str
@@ -49,7 +49,7 @@ class SemanticSource:
         self,
         name: str,
         classes: Sequence[str],
-        parts: Mapping[str, Sequence[SceneFiles]],
+        parts: Mapping[str, Sequence[ImageFiles]],
         reading: Reading,
         *,
         colours: Sequence[Colour] | None = None,
@@ -70,7 +70,7 @@ class SemanticSource:
             self._channels = max(read_header(train[place].image).channels for place in places)
         return self._channels
 
-    def part(self, name: str) -> tuple[SceneFiles, ...]:
+    def part(self, name: str) -> tuple[ImageFiles, ...]:
         """The images of a part.
 
         Raises:
@@ -80,7 +80,7 @@ class SemanticSource:
             raise InputError(f"{self.name} has no part {name!r}; {nearest(name, self.parts)}")
         return self.parts[name]
 
-    def read(self, files: SceneFiles) -> tuple[Image.Image, Labels]:
+    def read(self, files: ImageFiles) -> tuple[Image.Image, Labels]:
         """The image in mode L or RGB, and its labels `[H W]` uint8 with `IGNORE` where there is none.
 
         Raises:
@@ -92,7 +92,7 @@ class SemanticSource:
         return image, labels
 
 
-def size_mismatch(files: SceneFiles, size: tuple[int, int], mask: tuple[int, int]) -> DataError:
+def size_mismatch(files: ImageFiles, size: tuple[int, int], mask: tuple[int, int]) -> DataError:
     """What is wrong with an image and a mask of different sizes (h, w)."""
     return DataError(
         f"{files.image} has {size[0]} rows of {size[1]} pixels, its mask {files.mask} {mask[0]} of {mask[1]}; "

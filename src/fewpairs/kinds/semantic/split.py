@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from fewpairs.data.split import Split, drawn, held_out
 from fewpairs.errors import InputError
-from fewpairs.kinds.semantic.source import SceneFiles, SemanticSource
+from fewpairs.kinds.semantic.source import ImageFiles, SemanticSource
 
-USED = ("validation", "folds", "fold", "fraction", "seed", "limit", "validation_limit")
+SPLIT_FIELDS = ("validation", "folds", "fold", "fraction", "seed", "limit", "validation_limit")
 """The fields of `data.split` that semantic segmentation has."""
 
 
@@ -16,8 +16,8 @@ USED = ("validation", "folds", "fold", "fraction", "seed", "limit", "validation_
 class SemanticSplit:
     """The images of either side, sorted by name, and the part that validates."""
 
-    train: tuple[SceneFiles, ...]
-    validation: tuple[SceneFiles, ...]
+    train: tuple[ImageFiles, ...]
+    validation: tuple[ImageFiles, ...]
     on: str
 
 
@@ -48,5 +48,5 @@ def _held_out(source: SemanticSource, split: Split) -> set[str]:
     return {cases[place] for place in held_out(len(cases), split)}
 
 
-def _limited(files: tuple[SceneFiles, ...], limit: int | None, seed: int) -> tuple[SceneFiles, ...]:
+def _limited(files: tuple[ImageFiles, ...], limit: int | None, seed: int) -> tuple[ImageFiles, ...]:
     return tuple(files[place] for place in drawn(len(files), limit, [seed, 1]))

@@ -11,8 +11,7 @@ from fewpairs.data.description import Check
 from fewpairs.data.files import listed
 from fewpairs.data.split import Split
 from fewpairs.errors import DataError, InputError, nearest
-from fewpairs.kinds.detection.findings import DetectionCheck
-from fewpairs.kinds.detection.gathering import RawImage, RawObject, gather
+from fewpairs.kinds.detection.annotation_issues import DetectionCheck
 from fewpairs.kinds.detection.layouts.coco_files import (
     NAME,
     ROBOFLOW,
@@ -26,6 +25,7 @@ from fewpairs.kinds.detection.layouts.coco_files import (
 from fewpairs.kinds.detection.layouts.coco_objects import BadObjectError, read_object
 from fewpairs.kinds.detection.options import DetectionOptions
 from fewpairs.kinds.detection.source import DetectionSource
+from fewpairs.kinds.detection.source_builder import RawImage, RawObject, build_source
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def open_coco(root: Path, options: DetectionOptions, split: Split, look: Check) 
     for one in opened:
         images += _images(one, _image_folder(root, one, options), {number: i for i, number in enumerate(ids)}, check)
     classes = [opened[0].names[number] for number in ids]
-    return gather(
+    return build_source(
         str(root), root, images, classes, category_ids=ids, check=check, options=options, split=split, look=look
     )
 

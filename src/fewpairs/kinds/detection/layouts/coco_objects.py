@@ -7,7 +7,7 @@ from typing import Any
 
 from fewpairs.errors import DataError
 from fewpairs.kinds.detection import masks as coco_masks
-from fewpairs.kinds.detection.gathering import RawObject
+from fewpairs.kinds.detection.source_builder import RawObject
 from fewpairs.types import Size
 
 _LARGE = 1e30

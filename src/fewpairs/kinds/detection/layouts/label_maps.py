@@ -17,11 +17,11 @@ from fewpairs.data.description import Check
 from fewpairs.data.pictures import LOSSLESS, is_image, read_indices
 from fewpairs.data.split import PARTS, Split
 from fewpairs.errors import DataError, InputError
-from fewpairs.kinds.detection.findings import DetectionCheck
-from fewpairs.kinds.detection.gathering import RawImage, RawObject, gather
+from fewpairs.kinds.detection.annotation_issues import DetectionCheck
 from fewpairs.kinds.detection.masks import from_runs
 from fewpairs.kinds.detection.options import DetectionOptions
 from fewpairs.kinds.detection.source import DetectionSource
+from fewpairs.kinds.detection.source_builder import RawImage, RawObject, build_source
 
 IMAGES, MASKS, INDEX = "images", "masks", "index.csv"
 _CLASSES = ("nucleus",)
@@ -73,7 +73,7 @@ def open_label_maps(root: Path, options: DetectionOptions, split: Split, look: C
             size = (found.shape[0], found.shape[1])
             objects = objects_of(found, images.get(name, name))
             raw.append(RawImage(images.get(name, name), file, size, parts[name], len(raw) + 1, objects))
-    return gather(str(root), root, raw, classes, check=check, options=options, split=split, look=look)
+    return build_source(str(root), root, raw, classes, check=check, options=options, split=split, look=look)
 
 
 def objects_of(labels: NDArray[Any], place: str) -> list[RawObject]:

@@ -14,10 +14,10 @@ from fewpairs.data.description import Check
 from fewpairs.data.pictures import is_image
 from fewpairs.data.split import PARTS, Split
 from fewpairs.errors import DataError, InputError
-from fewpairs.kinds.detection.findings import DetectionCheck
-from fewpairs.kinds.detection.gathering import Box, RawImage, RawObject, gather
+from fewpairs.kinds.detection.annotation_issues import DetectionCheck
 from fewpairs.kinds.detection.options import DetectionOptions
 from fewpairs.kinds.detection.source import DetectionSource
+from fewpairs.kinds.detection.source_builder import Box, RawImage, RawObject, build_source
 from fewpairs.types import Size
 
 IMAGES, ANNOTATIONS, LISTS = "JPEGImages", "Annotations", "ImageSets/Main"
@@ -75,7 +75,7 @@ def open_voc(root: Path, options: DetectionOptions, split: Split, look: Check) -
                 objects = _objects(files[name], label_of, options, check)
                 place = os.path.relpath(folder / file, root)
                 raw.append(RawImage(file, Path(place).as_posix(), files[name].size, part, len(raw) + 1, objects))
-    return gather(str(root), root, raw, classes, check=check, options=options, split=split, look=look)
+    return build_source(str(root), root, raw, classes, check=check, options=options, split=split, look=look)
 
 
 def read_voc(path: Path, first_pixel: int | None = None) -> VocFile:

@@ -9,7 +9,7 @@ from fewpairs.errors import DataError
 from fewpairs.kinds.semantic.labels import NumberReading
 from fewpairs.kinds.semantic.layouts.open import SemanticOptions
 from fewpairs.kinds.semantic.names import CITYSCAPES
-from fewpairs.kinds.semantic.source import SceneFiles, SemanticSource
+from fewpairs.kinds.semantic.source import ImageFiles, SemanticSource
 from fewpairs.types import IGNORE
 
 
@@ -19,7 +19,7 @@ def open_cityscapes(root: Path, options: SemanticOptions) -> SemanticSource:
     Raises:
         DataError: what is missing or has no partner.
     """
-    parts: dict[str, list[SceneFiles]] = {}
+    parts: dict[str, list[ImageFiles]] = {}
     trained = True
     for part, on_disk in (("train", "train"), ("validation", "val")):
         folder = root / "leftImg8bit" / on_disk
@@ -32,7 +32,7 @@ def open_cityscapes(root: Path, options: SemanticOptions) -> SemanticSource:
                 mask = root / "gtFine" / on_disk / city / f"{stem}_gtFine_labelTrainIds.png"
                 if not mask.is_file() and mask.with_name(f"{stem}_gtFine_labelIds.png").is_file():
                     mask, trained = mask.with_name(f"{stem}_gtFine_labelIds.png"), False
-                files.append(SceneFiles(stem, stem, image, mask))
+                files.append(ImageFiles(stem, stem, image, mask))
         problems = [f"{one.image} has no label map {one.mask}" for one in files if not one.mask.is_file()]
         fail_on(problems, "every image needs a label map, with label ids or train ids")
         parts[part] = files

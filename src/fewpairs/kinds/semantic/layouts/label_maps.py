@@ -12,7 +12,7 @@ from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.semantic.labels import ColourReading, NonzeroReading, NumberReading, Reading
 from fewpairs.kinds.semantic.layouts.open import SemanticOptions
 from fewpairs.kinds.semantic.names import Colour, palette, read_names
-from fewpairs.kinds.semantic.source import SceneFiles, SemanticSource
+from fewpairs.kinds.semantic.source import ImageFiles, SemanticSource
 from fewpairs.types import IGNORE
 
 _PART_NAMES = {
@@ -33,22 +33,22 @@ def open_label_maps(root: Path, options: SemanticOptions) -> SemanticSource:
     images, masks = root / options.images, root / options.masks
     inside = visible_folders(images)
     named = {part: next((name for name in names if name in inside), None) for part, names in _PART_NAMES.items()}
-    parts: dict[str, list[SceneFiles]]
+    parts: dict[str, list[ImageFiles]]
     if options.split_file is not None:
         if any(named.values()):
             raise InputError(
                 f"{images} has folders for its parts already ({', '.join(n for n in named.values() if n)}); leave "
                 "data.source.split_file out"
             )
-        parts = _by_table(root / options.split_file, scene_files(images, masks, options.case_pattern))
+        parts = _by_table(root / options.split_file, paired_files(images, masks, options.case_pattern))
     elif any(named.values()):
         parts = {
-            part: scene_files(images / name, masks / name, options.case_pattern, f"{name}/")
+            part: paired_files(images / name, masks / name, options.case_pattern, f"{name}/")
             for part, name in named.items()
             if name
         }
     else:
-        parts = {"train": scene_files(images, masks, options.case_pattern)}
+        parts = {"train": paired_files(images, masks, options.case_pattern)}
     colours: Sequence[Colour] | None = palette(len(classes) + 1)[1:] if options.zero_is_ignored else None
     if options.colours is not None:
         colours = [options.colours[name] for name in classes]
@@ -84,7 +84,7 @@ def _classes_and_reading(options: SemanticOptions) -> tuple[tuple[str, ...], Rea
     return tuple(classes), NumberReading.plain(classes, ignore=ignore, shift=options.zero_is_ignored)
 
 
-def scene_files(images: Path, masks: Path, case_pattern: str | None, prefix: str = "") -> list[SceneFiles]:
+def paired_files(images: Path, masks: Path, case_pattern: str | None, prefix: str = "") -> list[ImageFiles]:
     """Images and masks of the same names, whatever their suffixes; ids begin with `prefix`.
 
     Raises:
@@ -96,12 +96,12 @@ def scene_files(images: Path, masks: Path, case_pattern: str | None, prefix: str
     if not pairs:
         raise DataError(f"{images} holds no pictures ({', '.join(SCANS)})")
     return [
-        SceneFiles(f"{prefix}{image.stem}", case(image.stem) if case_pattern else f"{prefix}{image.stem}", image, mask)
+        ImageFiles(f"{prefix}{image.stem}", case(image.stem) if case_pattern else f"{prefix}{image.stem}", image, mask)
         for image, mask in pairs
     ]
 
 
-def _by_table(path: Path, files: Sequence[SceneFiles]) -> dict[str, list[SceneFiles]]:
+def _by_table(path: Path, files: Sequence[ImageFiles]) -> dict[str, list[ImageFiles]]:
     parts: Mapping[str, str] = {name: part for part, names in _PART_NAMES.items() for name in names}
     try:
         with path.open(newline="", encoding="utf-8") as table:

@@ -15,7 +15,7 @@ from fewpairs.data.names import Names
 from fewpairs.data.pictures import Header, check_file
 from fewpairs.data.split import PARTS, Split
 from fewpairs.errors import DataError
-from fewpairs.kinds.detection.findings import DetectionCheck
+from fewpairs.kinds.detection.annotation_issues import DetectionCheck
 from fewpairs.kinds.detection.masks import mask_areas
 from fewpairs.kinds.detection.options import DetectionOptions
 from fewpairs.kinds.detection.source import DetectionSource, ImageTable, ObjectTable
@@ -58,7 +58,7 @@ class RawImage:
     objects: Sequence[RawObject]
 
 
-def gather(
+def build_source(
     name: str,
     root: Path,
     images: Sequence[RawImage],
