@@ -1,4 +1,4 @@
-"""What is odd or wrong in a detection data set: every case has a name, a count, and a behaviour that is stated here."""
+"""The oddities and errors that a detection data set can have, each with a name and a stated treatment."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ Severity = Literal["note", "error"]
 OnError = Literal["stop", "skip"]
 
 SHOWN = 20
-"""Places that a message names of each finding."""
+"""Largest number of places that a message names for each issue."""
 
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """One thing that can be odd: `what` it is, and what is `done` (an error: done where errors are skipped)."""
+    """A kind of oddity or error: `what` it is, and what is `done` (for errors, only if they are skipped)."""
 
     severity: Severity
     what: str
@@ -50,51 +50,51 @@ ISSUES: Mapping[str, Issue] = {
     "bad-object": Issue("error", "object entries that cannot be used", "left out"),
     "bad-mask": Issue("error", "masks that cannot be used", "the objects left out"),
 }
-"""Every finding by name, notes first, in the order in which they are shown."""
+"""Every issue by name, notes first, in the order in which they are shown."""
 
 
 class DamagedAnnotationsError(DataError):
-    """A detection data set contradicts itself; `findings` holds every place by the name of what is wrong there."""
+    """A detection data set contradicts itself; `issues` holds every place by the name of the issue."""
 
-    def __init__(self, name: str, findings: Mapping[str, Sequence[str]]) -> None:
-        self.findings = {kind: tuple(places) for kind, places in findings.items()}
-        count = sum(map(len, findings.values()))
-        shown = "".join(f"\n  {sentence(kind, places, done=False)}" for kind, places in findings.items())
+    def __init__(self, name: str, issues: Mapping[str, Sequence[str]]) -> None:
+        self.issues = {kind: tuple(places) for kind, places in issues.items()}
+        count = sum(map(len, issues.values()))
+        shown = "".join(f"\n  {sentence(kind, places, done=False)}" for kind, places in issues.items())
         super().__init__(
-            f"{name}: {count} thing{'' if count == 1 else 's'} wrong with its annotations; fix them, or leave out "
-            f"what is concerned with on_error=skip:{shown}"
+            f"{name} has {count} error{'' if count == 1 else 's'} in its annotations; fix them, or skip what is "
+            f"affected with on_error=skip:{shown}"
         )
 
 
 @dataclass(slots=True)
 class DetectionCheck:
-    """What was found while a data set was opened: places by the name of the finding (see `ISSUES`)."""
+    """The issues found while a data set was opened: places by the name of the issue (see `ISSUES`)."""
 
     name: str
     found: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, kind: str, place: str) -> None:
-        """Count one more `kind` at `place`."""
+        """Record an issue `kind` at `place`."""
         if kind not in ISSUES:
             raise KeyError(kind)
         self.found.setdefault(kind, []).append(place)
 
     def count(self, kind: str) -> int:
-        """How many places there are of a finding."""
+        """Return the number of places with an issue."""
         return len(self.found.get(kind, ()))
 
     def sentences(self, *, errors: bool = True) -> tuple[str, ...]:
-        """A sentence for each finding, with the first places by name; errors that were skipped on demand."""
+        """Return a sentence for each issue with its first places; `errors` includes the skipped errors."""
         shown = (kind for kind in ISSUES if kind in self.found and (errors or not is_error(kind)))
         return tuple(sentence(kind, self.found[kind]) for kind in shown)
 
     def errors(self) -> tuple[str, ...]:
-        """A sentence for each single place where something is wrong."""
+        """Return a sentence for each single place with an error."""
         kinds = (kind for kind in ISSUES if kind in self.found and is_error(kind))
         return tuple(f"{ISSUES[kind].what}: {place}" for kind in kinds for place in self.found[kind])
 
     def finish(self, on_error: OnError) -> None:
-        """Raises `DamagedAnnotationsError` with all errors at once, unless they are to be skipped."""
+        """Raise `DamagedAnnotationsError` with all errors at once, unless `on_error` is "skip"."""
         if on_error not in ("stop", "skip"):
             raise InputError(f"on_error={on_error!r}: allowed are stop and skip")
         wrong = {kind: self.found[kind] for kind in ISSUES if kind in self.found and is_error(kind)}
@@ -102,7 +102,7 @@ class DetectionCheck:
             raise DamagedAnnotationsError(self.name, wrong)
 
     def as_dict(self) -> dict[str, object]:
-        """Plain data for JSON: of each finding what it is, what was done, and every place."""
+        """Return plain data for JSON: each issue with its description, its treatment and every place."""
         return {
             kind: {
                 "severity": ISSUES[kind].severity,
@@ -117,12 +117,12 @@ class DetectionCheck:
 
 
 def is_error(kind: str) -> bool:
-    """Whether a finding stops the opening of a data set."""
+    """Return whether an issue is an error, which stops the opening of a data set."""
     return ISSUES[kind].severity == "error"
 
 
 def sentence(kind: str, places: Sequence[str], *, done: bool = True) -> str:
-    """`2 boxes without area, left out: a.jpg object 3; b.jpg object 1`."""
+    """Describe an issue: `2 boxes without area, left out: a.jpg object 3; b.jpg object 1`."""
     finding = ISSUES[kind]
     more = f"; and {len(places) - SHOWN} more" if len(places) > SHOWN else ""
     did = f", {finding.done}" if done else ""

@@ -1,4 +1,4 @@
-"""Detection: pictures with objects -> view and augmentation -> encoder, FPN and heads -> boxes and masks -> metrics."""
+"""Detection: images with objects -> view and augmentation -> encoder, FPN and heads -> boxes and masks -> metrics."""
 
 from __future__ import annotations
 
@@ -36,56 +36,56 @@ if TYPE_CHECKING:
 SPLIT_FIELDS = (
     "validation", "train", "folds", "fold", "fraction", "test_fraction", "seed", "limit", "validation_limit",
 )  # fmt: skip
-"""The fields of `data.split` that detection has."""
+"""The fields of `data.split` that apply to detection."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionModelConfig:
-    """Which detector on which encoder, with which attention. See `fewpairs.models.DetectorOptions`."""
+    """The detector, its encoder and its attention. See `fewpairs.models.DetectorOptions`."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"arbitrary_types_allowed": True}
 
     name: str = "retinanet"
     """`retinanet`, `faster_rcnn` or `mask_rcnn`."""
     encoder: str = "linglo_b0"
-    """Any encoder with a pyramid, by its name in timm, where ours are registered."""
+    """The timm name of any encoder with a feature pyramid; those of fewpairs are registered there."""
     attention: Attention | None = None
-    """One variant, or a list of one for each stage or block; None: the encoder's own."""
+    """One variant, or a list with one for each stage or block; with None the encoder keeps its own attention."""
     drop_path: float = 0.0
     pretrained: str | None = None
-    """Weights of the encoder: a file, `best.safetensors` of a run among them, or `timm:NAME.TAG`."""
+    """Weights of the encoder: a file, such as `best.safetensors` of a run, or `timm:NAME.TAG`."""
     width: int = 256
     """Channels of the FPN and of the heads' convolutions."""
     hidden: int = 1024
     """Width of the R-CNNs' linear layers."""
     samples: int = 512
-    """Boxes of an image that an R-CNN's second stage learns from in a step."""
+    """Number of boxes in an image that train an R-CNN's second stage in a step."""
     norm: HeadNorm = "none"
-    """Of FPN and heads; `group` where training begins from scratch."""
+    """Normalisation of FPN and heads; use `group` to train from scratch."""
     anchor_sizes: tuple[tuple[float, ...], ...] | None = None
-    """Square roots of anchors' areas in pixels of the resized image, for each map from the finest; None: by stride."""
+    """Square roots of anchor areas in pixels of the resized image, for each map from the finest; None: by stride."""
     anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
-    """Heights by widths."""
+    """Ratios of height to width."""
     score_threshold: float = 0.05
     nms_threshold: float = 0.5
     detections: int = 100
-    """An image, at most. Where these are more than 100, scores count as many too."""
+    """Maximum number of detections per image. If it is above 100, scoring uses it too."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionDataConfig:
-    """Which pictures, and which of them train and validate."""
+    """The data set and its split into training and validation images."""
 
     kind: DetectionKind = "coco"
     root: str = "data"
-    """The folder of the data set."""
+    """The root folder of the data set."""
     source: DetectionOptions = field(default_factory=DetectionOptions)
-    """What the layout does not say itself."""
+    """Options of the layout."""
     split: Split = field(default_factory=lambda: Split(validation="validation"))
     check: Check = "header"
-    """How image files are looked at before training: headers and ends, every pixel, or not at all."""
+    """Check of the image files before training: headers and ends, every pixel, or none."""
     empty: bool = True
-    """Whether images without any object train too."""
+    """Whether images without objects are used for training."""
 
     def __post_init__(self) -> None:
         self.split.refuse_others("detection", SPLIT_FIELDS)
@@ -93,20 +93,20 @@ class DetectionDataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionTaskConfig:
-    """What is asked of a detector, and how much each of its losses counts. See `task.Detection`."""
+    """The scores and the weights of the losses. See `task.Detection`."""
 
     masks: bool | None = None
-    """Judge masks as well as boxes; None: where the detector gives them."""
+    """Whether masks are scored in addition to boxes; None scores them if the detector predicts them."""
     class_weight: float = 1.0
     box_weight: float = 1.0
     mask_weight: float = 1.0
     proposal_weight: float = 1.0
-    """Of an R-CNN's first stage, both terms."""
+    """Weight of both losses of an R-CNN's first stage."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionExperiment(Experiment):
-    """A detector, the pictures that it learns from and how."""
+    """The settings of a detector, its images and its training."""
 
     kind: ClassVar[str] = "detection"
 
@@ -123,11 +123,11 @@ class DetectionExperiment(Experiment):
     def __post_init__(self) -> None:
         self._check()
         if self.task.masks and not detector_spec(self.model.name).masks:
-            raise InputError(f"task.masks is true, and {self.model.name} gives boxes alone; use mask_rcnn or leave it")
+            raise InputError(f"task.masks is true, but {self.model.name} predicts boxes alone; use mask_rcnn or unset it")
 
     @property
     def masks(self) -> bool:
-        """Whether masks are judged."""
+        """Whether masks are scored."""
         return detector_spec(self.model.name).masks if self.task.masks is None else self.task.masks
 
     @property
@@ -142,7 +142,7 @@ class DetectionExperiment(Experiment):
 
     @property
     def options(self) -> DetectorOptions:
-        """What the detector is told, with the sizes of the view."""
+        """The options of the detector, with the sizes of the view."""
         chosen = self.model
         return DetectorOptions(
             short=self.view.short,
@@ -164,7 +164,7 @@ class DetectionExperiment(Experiment):
         learns = detector_spec(self.model.name).masks
         if (learns or self.masks) and not source.has_masks:
             raise InputError(
-                f"{self.model.name} needs masks, and {self.data.root} ({self.data.kind}) has boxes alone; use "
+                f"{self.model.name} needs masks, but {self.data.root} ({self.data.kind}) has boxes alone; use "
                 "model.name=retinanet or faster_rcnn"
             )
         training, validation = split_detection(self.data, source)
@@ -231,15 +231,15 @@ class DetectionExperiment(Experiment):
 
     @property
     def _counted(self) -> int:
-        """Detections of a class in an image that count: COCO's 100, or as many as the detector gives."""
+        """The number of detections per class and image that scoring uses: at least COCO's 100."""
         return max(100, self.model.detections)
 
 
 def split_detection(data: DetectionDataConfig, source: DetectionSource) -> tuple[AnnotatedImages, AnnotatedImages]:
-    """The images that train, and those that validate.
+    """Split the images into training and validation.
 
     Raises:
-        InputError: a part that the data set has not, or none that has objects where `empty` leaves the others out.
+        InputError: the data set has no such part, or no training image has objects and `empty` is false.
     """
     split = data.split
     rows = np.concatenate([source.part(part).rows for part in split.train])
@@ -253,7 +253,7 @@ def split_detection(data: DetectionDataConfig, source: DetectionSource) -> tuple
     if not data.empty:
         training = training.with_objects()
         if not len(training):
-            raise InputError(f"no image of {', '.join(split.train)} holds an object; check it, or set data.empty=true")
+            raise InputError(f"no image of {', '.join(split.train)} has an object; check the data, or set data.empty=true")
     return (
         training.take(drawn(len(training), split.limit, split.seed)),
         validation.take(drawn(len(validation), split.validation_limit, split.seed)),
@@ -263,7 +263,7 @@ def split_detection(data: DetectionDataConfig, source: DetectionSource) -> tuple
 def describe(
     data: DetectionDataConfig, source: DetectionSource, training: AnnotatedImages, validation: AnnotatedImages
 ) -> DataDescription:
-    """The data and its parts, in words."""
+    """Describe the data and the split for reports."""
     objects = sum(int(record.count) for record in training)
     return DataDescription(
         description=f"{Path(data.root).name} ({data.kind}), {len(training)} training images with {objects} objects of "

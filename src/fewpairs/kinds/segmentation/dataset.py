@@ -1,4 +1,4 @@
-"""What training and evaluation iterate over: slices with augmentation, and whole scans."""
+"""Data sets of scans: single slices with augmentation for training, whole scans for evaluation."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class SegmentationSample:
 
 
 def collate_segmentation(samples: Sequence[SegmentationSample]) -> MaskBatch:
-    """Samples of one size -> a batch."""
+    """Stack samples of one size into a batch."""
     return MaskBatch(
         torch.stack([sample.image for sample in samples]),
         torch.stack([sample.mask for sample in samples]),
@@ -43,15 +43,14 @@ def collate_segmentation(samples: Sequence[SegmentationSample]) -> MaskBatch:
 class SegmentationDataset(Dataset[SegmentationSample]):
     """The slices of the given cases, for training.
 
-    An item is asked for by `(epoch, index)` with `0 <= index < len(self)`. All chance in it comes from seed, epoch and
-    index, never from a worker or from what was asked before, so a run does not depend on the number of workers and can
-    be resumed anywhere.
+    Items are indexed by `(epoch, index)` with `0 <= index < len(self)`. Their random numbers depend on seed, epoch and
+    index alone, so the number of workers does not change a run, and it can be resumed anywhere.
 
     Args:
-        cases: names of the cases; all of their scans are taken.
-        augment: None to leave the slices as they are.
-        empty_fraction: share, from 0 to 1, of the slices without any class that an epoch holds. Below 1, each epoch
-            draws its own, so that all are seen in time; slices that hold a class are in every epoch.
+        cases: names of the cases; all of their scans are used.
+        augment: None leaves the slices unchanged.
+        empty_fraction: share, from 0 to 1, of the slices without any class that each epoch uses. Below 1, each epoch
+            draws other ones. Slices with a class are part of every epoch.
 
     Raises:
         InputError: an unknown case, slices that do not fit the view, or no slices left.
@@ -112,12 +111,12 @@ class SegmentationDataset(Dataset[SegmentationSample]):
 
 @lru_cache(maxsize=4)
 def _drawn(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
-    """The order in which an epoch takes from `count` empty slices."""
+    """Draw the order in which an epoch uses the `count` empty slices."""
     return np.random.default_rng([seed, epoch]).permutation(count)
 
 
 class SegmentationItems(Sequence[Scan]):
-    """The whole scans of the given cases, for evaluation, in the order of the store; read when asked for.
+    """The whole scans of the given cases, for evaluation, in the order of the store; each is read on access.
 
     Raises:
         InputError: an unknown case, or slices that do not fit the view.

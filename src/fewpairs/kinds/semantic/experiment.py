@@ -1,4 +1,4 @@
-"""Semantic segmentation: photographs with label maps -> pyramid encoder -> decoder -> a class a pixel -> metrics."""
+"""Semantic segmentation: images with label maps -> pyramid encoder -> decoder -> class of each pixel -> metrics."""
 
 from __future__ import annotations
 
@@ -35,33 +35,33 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class SemanticModelConfig:
-    """Which segmenter, on which encoder, with which attention."""
+    """The segmenter, its encoder and its attention."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"arbitrary_types_allowed": True}
 
     name: str = "semantic_fpn"
     """`semantic_fpn`, `upernet`, or any other segmenter of `fewpairs models`."""
     encoder: str | None = None
-    """For these two: any encoder with a pyramid, by its name in timm, such as `linglo_b0`; null: `pvt_v2_b0`."""
+    """The encoder of these two: the timm name of any with a feature pyramid, such as `linglo_b0`; null: `pvt_v2_b0`."""
     attention: Attention | None = None
-    """One variant, or a list of one for each stage or block; null: the encoder's own."""
+    """One variant, or a list with one for each stage or block; with null the encoder keeps its own attention."""
     drop_path: float = 0.0
     pretrained: str | None = None
-    """A file of weights, of a classifier or of a whole segmenter, or `timm:NAME.TAG`."""
+    """A file with weights of a classifier or a whole segmenter, or `timm:NAME.TAG`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SemanticDataConfig:
-    """Which photographs, and which of them train and validate."""
+    """The data set and its split into training and validation images."""
 
     kind: SemanticKind = "label-maps"
     root: str = "data"
-    """The folder that holds the layout."""
+    """The root folder of the data set."""
     source: SemanticOptions = field(default_factory=SemanticOptions)
-    """What the layout does not say itself: class names, how masks are read, folder names, ..."""
+    """Options of the layout: class names, how masks are read, folder names, ..."""
     split: Split = field(default_factory=Split)
     check: Check = "header"
-    """How files are looked at before training: headers and sizes, every pixel and label, or not at all."""
+    """Check of the files before training: headers and sizes, every pixel and label, or none."""
 
     def __post_init__(self) -> None:
         self.split.refuse_others("semantic segmentation", SPLIT_FIELDS)
@@ -69,7 +69,7 @@ class SemanticDataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SemanticTaskConfig:
-    """What is asked of the logits. See `fewpairs.kinds.semantic.task.Semantic`."""
+    """The auxiliary loss. See `fewpairs.kinds.semantic.task.Semantic`."""
 
     auxiliary: bool = False
     aux_weight: float = 0.4
@@ -77,7 +77,7 @@ class SemanticTaskConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SemanticExperiment(Experiment):
-    """A segmenter, the photographs with label maps that it learns from and how."""
+    """The settings of a segmenter, its images with label maps and its training."""
 
     kind: ClassVar[str] = "semantic"
 
@@ -145,7 +145,7 @@ class SemanticExperiment(Experiment):
         return show_images(self, folder, records, weights=weights, headline=headline, built=built)
 
     def inference_model(self, model: nn.Module) -> nn.Module:
-        """As `inference` says; during training images are seen whole and once."""
+        """Wrap the model by the settings `inference`; during training, images are evaluated once and as a whole."""
         return InferenceSegmenter(model, self.inference)
 
     def predictor(self, note: Mapping[str, Any], model: nn.Module, task: Any, **flags: Any) -> SemanticPredictor:
@@ -163,7 +163,7 @@ class SemanticExperiment(Experiment):
         return Semantic(classes, auxiliary=self.task.auxiliary, aux_weight=self.task.aux_weight)
 
     def _segmenter(self, task: Semantic, channels: int) -> Segmenter:
-        """The model with fresh weights drawn from `fit.seed`."""
+        """Build the model with weights drawn from `fit.seed`."""
         torch.manual_seed(self.fit.seed)
         return create_segmenter(
             self.model.name,
@@ -178,11 +178,11 @@ class SemanticExperiment(Experiment):
 
 
 def open_split(data: SemanticDataConfig, *, progress: bool = True) -> tuple[SemanticSource, SemanticSplit]:
-    """The data set with the images that train and validate, which have been looked at.
+    """Open the data set, split its images into training and validation, and check them.
 
     Raises:
         InputError: files or options are wrong.
-        DataError: files that cannot be read or do not fit together; they are named.
+        DataError: files cannot be read or do not fit together; the message names them.
     """
     source = open_semantic(data.kind, data.root, data.source)
     split = split_semantic(source, data.split)
@@ -192,7 +192,7 @@ def open_split(data: SemanticDataConfig, *, progress: bool = True) -> tuple[Sema
 
 
 def describe(data: SemanticDataConfig, split: SemanticSplit) -> DataDescription:
-    """The data and the split, in words."""
+    """Describe the data and the split for reports."""
     chosen = data.split
     dealt = f"validated on {split.on}"
     if split.on == "train":

@@ -1,4 +1,4 @@
-"""Pictures of a run's best, median and worst image: photograph, truth, prediction and errors in one row."""
+"""A run's best, median and worst image for its report: image, truth, prediction and errors in one row."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def show_images(
     headline: str,
     built: Built | None = None,
 ) -> tuple[Overlay, ...]:
-    """A run's best, median and worst image: photograph, truth, prediction and errors in one row."""
+    """Show a run's best, median and worst image: image, truth, prediction and errors in one row."""
     shown = ranked_images(records, headline)
     if not shown:
         return ()
@@ -60,6 +60,6 @@ def show_images(
 
 
 def ranked_images(records: Sequence[SemanticRecord], score: str) -> dict[Rank, tuple[str, float]]:
-    """The best, the median and the worst image by `score` of its own pixels, with its value."""
+    """Return the best, the median and the worst image by `score` of its own pixels, with its value."""
     valued = [(semantic_scores([record])[score], record.id) for record in records]
     return best_median_worst(sorted((pair for pair in valued if not math.isnan(pair[0])), reverse=True))

@@ -1,4 +1,4 @@
-"""Which images train and which validate: parts of the data set, or a share of its training cases."""
+"""Splits into training and validation images: parts of the data set, or a held-out share of its training cases."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from fewpairs.errors import InputError
 from fewpairs.kinds.semantic.source import ImageFiles, SemanticSource
 
 SPLIT_FIELDS = ("validation", "folds", "fold", "fraction", "seed", "limit", "validation_limit")
-"""The fields of `data.split` that semantic segmentation has."""
+"""The fields of `data.split` that apply to semantic segmentation."""
 
 
 @dataclass(frozen=True, slots=True)
 class SemanticSplit:
-    """The images of either side, sorted by name, and the part that validates."""
+    """The training and validation images, sorted by name, and the part `on` that validates."""
 
     train: tuple[ImageFiles, ...]
     validation: tuple[ImageFiles, ...]
@@ -22,10 +22,10 @@ class SemanticSplit:
 
 
 def split_semantic(source: SemanticSource, split: Split) -> SemanticSplit:
-    """Deals out the images of a source. No case is on both sides of a held-out share.
+    """Split the images of a source. A held-out share never divides a case.
 
     Raises:
-        InputError: a part that is not there, a fold that is not there, or a single case that cannot be divided.
+        InputError: the part or the fold does not exist, or there is only one case.
     """
     on = split.validated(source.parts, source.name)
     train, validation = source.part("train"), source.part(on)

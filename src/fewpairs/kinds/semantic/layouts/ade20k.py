@@ -12,10 +12,10 @@ from fewpairs.kinds.semantic.source import SemanticSource
 
 
 def open_ade20k(root: Path, options: SemanticOptions) -> SemanticSource:
-    """A data set in ADE20K's layout; 0 is not scored, and 1 is the first class.
+    """Open a data set in ADE20K's layout; 0 is not scored, and 1 is the first class.
 
     Raises:
-        DataError: what is missing or has no partner.
+        DataError: files are missing or have no partner.
     """
     named = options.classes or (read_names(Path(options.classes_file)) if options.classes_file else None)
     info = root / "objectInfo150.txt"

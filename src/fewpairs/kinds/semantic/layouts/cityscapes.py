@@ -14,10 +14,10 @@ from fewpairs.types import IGNORE
 
 
 def open_cityscapes(root: Path, options: SemanticOptions) -> SemanticSource:
-    """A data set in Cityscapes' layout, with its 19 classes; label ids are translated where there are no train ids.
+    """Open a data set in Cityscapes' layout with its 19 classes; if there are no train ids, label ids are translated.
 
     Raises:
-        DataError: what is missing or has no partner.
+        DataError: files are missing or have no partner.
     """
     parts: dict[str, list[ImageFiles]] = {}
     trained = True
@@ -38,8 +38,8 @@ def open_cityscapes(root: Path, options: SemanticOptions) -> SemanticSource:
         parts[part] = files
     if not trained and any(one.mask.name.endswith("TrainIds.png") for files in parts.values() for one in files):
         raise DataError(
-            f"{root / 'gtFine'} has *_labelTrainIds.png for some images and only *_labelIds.png for others; make them "
-            "for all, or remove them"
+            f"{root / 'gtFine'} has *_labelTrainIds.png for some images and only *_labelIds.png for others; create "
+            "them for all images, or remove them"
         )
     names = tuple(CITYSCAPES)
     if trained:

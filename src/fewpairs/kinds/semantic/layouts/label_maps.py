@@ -1,4 +1,4 @@
-"""A folder of images beside one of masks with the same names, in folders of parts, listed in a table, or neither."""
+"""A folder of images beside one of masks with the same names; a table or subfolders may define the parts."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _PART_NAMES = {
 
 
 def open_label_maps(root: Path, options: SemanticOptions) -> SemanticSource:
-    """Images in one folder and masks of the same names in another, each with folders of parts or without.
+    """Open images in one folder and masks of the same names in another, each with or without subfolders for the parts.
 
     Raises:
-        InputError: options that contradict each other, or what the folders say.
-        DataError: what is missing or has no partner.
+        InputError: options contradict each other or the folders.
+        DataError: files are missing or have no partner.
     """
     classes, reading = _classes_and_reading(options)
     images, masks = root / options.images, root / options.masks
@@ -37,7 +37,7 @@ def open_label_maps(root: Path, options: SemanticOptions) -> SemanticSource:
     if options.split_file is not None:
         if any(named.values()):
             raise InputError(
-                f"{images} has folders for its parts already ({', '.join(n for n in named.values() if n)}); leave "
+                f"{images} already has folders for its parts ({', '.join(n for n in named.values() if n)}); leave "
                 "data.source.split_file out"
             )
         parts = _by_table(root / options.split_file, paired_files(images, masks, options.case_pattern))
@@ -85,10 +85,10 @@ def _classes_and_reading(options: SemanticOptions) -> tuple[tuple[str, ...], Rea
 
 
 def paired_files(images: Path, masks: Path, case_pattern: str | None, prefix: str = "") -> list[ImageFiles]:
-    """Images and masks of the same names, whatever their suffixes; ids begin with `prefix`.
+    """Pair images and masks of the same names, regardless of their suffixes; ids begin with `prefix`.
 
     Raises:
-        DataError: no images, files without a partner, two files of one name, or names that the pattern does not fit.
+        DataError: there are no images, files without a partner, equal names, or names that do not match the pattern.
     """
     case = CasePattern(case_pattern)
     found, maps = (files_by_stem(visible_files(*where)) for where in ((images, SCANS), (masks, LOSSLESS)))
