@@ -179,7 +179,7 @@ def test_everything_wrong_is_listed_at_once(tmp_path: Path) -> None:
         image(2, file_name="gone.png")(content)
 
     make_coco(tmp_path, change)
-    with pytest.raises(DamagedAnnotationsError, match="3 things wrong") as caught:
+    with pytest.raises(DamagedAnnotationsError, match="has 3 errors in its annotations") as caught:
         opened(tmp_path)
     assert set(caught.value.issues) == {"unknown-class", "missing-image", "missing-file"}
 

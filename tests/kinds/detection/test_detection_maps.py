@@ -93,7 +93,7 @@ def test_what_cannot_be_a_label_map_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="images is not a folder"):
         opened(tmp_path)
     make_maps(tmp_path)
-    with pytest.raises(InputError, match="of one class; name one"):
+    with pytest.raises(InputError, match="of a single class; name one"):
         opened(tmp_path, classes=("a", "b"))
     (tmp_path / "index.csv").write_bytes(b"\xff\xfe\xff")
     with pytest.raises(DataError, match="cannot be read as CSV"):

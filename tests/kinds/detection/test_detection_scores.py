@@ -224,7 +224,7 @@ def test_records_go_through_a_file(judged: list, tmp_path: Path) -> None:
         ({"labels": [9] * 5}, "labels holds"),
         ({"labels": [0]}, "list of 5"),
         ({"masks": ["0"] * 5}, "cover"),
-        ({"masks": None}, "one side only"),
+        ({"masks": None}, "only in the truth or only"),
         ({"extra": 1}, "wrong fields: extra"),
         ({"found_scores": ["x"] * 9}, "found_scores holds"),
     ],

@@ -114,7 +114,7 @@ def test_a_crop_cuts_objects_away_and_counts_them() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"sizes": (5, 3)}, "first is the least"),
+        ({"sizes": (5, 3)}, "give the smallest value first"),
         ({"sizes": (0, 3)}, "two positive numbers"),
         ({"jitter": (1.0,)}, "two positive numbers"),
         ({"step": 0}, "step=0"),

@@ -100,7 +100,7 @@ def test_colours_are_read_and_a_strange_one_is_named(tmp_path):
         NumberReading.plain(CLASSES)(path)
     deep = tmp_path / "deep.png"
     Image.fromarray(labels.astype(np.uint16)).save(deep)
-    with pytest.raises(DataError, match="16 bits a colour"):
+    with pytest.raises(DataError, match="16 bits per channel"):
         ColourReading(colours)(deep)
 
 
@@ -153,7 +153,7 @@ def test_missing_partners_and_sizes_that_differ_are_named(tmp_path):
     source = open_semantic("label-maps", root, PLAIN)
     save(root / "masks" / "train" / "2.png", np.zeros((40, 47), np.uint8))
     save(root / "masks" / "train" / "3.png", np.zeros((9, 9), np.uint8))
-    with pytest.raises(DataError, match=r"2\.png has 40 rows of 48 pixels, its mask .*40 of 47"):
+    with pytest.raises(DataError, match=r"2\.png has 40 rows of 48 pixels, but its mask .* has 40 of 47"):
         check_images(source, source.part("train"), progress=False)
     with pytest.raises(DataError, match=r"3\.png has 40 rows"):
         source.read(source.part("train")[3])

@@ -123,7 +123,7 @@ class DetectionExperiment(Experiment):
     def __post_init__(self) -> None:
         self._check()
         if self.task.masks and not detector_spec(self.model.name).masks:
-            raise InputError(f"task.masks is true, but {self.model.name} predicts boxes alone; use mask_rcnn or unset it")
+            raise InputError(f"task.masks is true, but {self.model.name} has boxes alone; use mask_rcnn or unset it")
 
     @property
     def masks(self) -> bool:
@@ -253,7 +253,7 @@ def split_detection(data: DetectionDataConfig, source: DetectionSource) -> tuple
     if not data.empty:
         training = training.with_objects()
         if not len(training):
-            raise InputError(f"no image of {', '.join(split.train)} has an object; check the data, or set data.empty=true")
+            raise InputError(f"no image of {', '.join(split.train)} has an object; check it, or set data.empty=true")
     return (
         training.take(drawn(len(training), split.limit, split.seed)),
         validation.take(drawn(len(validation), split.validation_limit, split.seed)),

@@ -79,7 +79,7 @@ class MatchedDetections(UnitTable):
         return np.any(found, axis=0) if found else np.zeros(len(self.units), bool)
 
     def undefined(self, name: str, runs: Sequence[MatchedDetections]) -> str | None:
-        return "no image has an object that this score covers"
+        return "no image holds an object that this score is about"
 
     def same_truth(self, mine: Hashable, other: Hashable) -> bool:
         """Return whether two truths are equal, apart from masks that only one of them has."""

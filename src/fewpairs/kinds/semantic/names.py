@@ -91,10 +91,8 @@ def check_names(classes: Sequence[str], where: str) -> tuple[str, ...]:
     """
     names = tuple(classes)
     if not 2 <= len(names) <= IGNORE:
-        raise InputError(
-            f"{where} has {len(names)} classes; allowed are 2 to {IGNORE}, including any background"
-        )
+        raise InputError(f"{where} has {len(names)} classes; allowed are 2 to {IGNORE}, including any background")
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None or any(not name.strip() for name in names):
-        raise InputError(f"{where} names {twice!r} twice" if twice else f"{where} has an empty name; each class needs one")
+        raise InputError(f"{where} names {twice!r} twice" if twice else f"{where} has an empty name; name each class")
     return names

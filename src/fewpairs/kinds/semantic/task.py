@@ -99,4 +99,4 @@ class Semantic:
 
     def _check(self, logits: Tensor) -> None:
         if logits.ndim != 4 or logits.shape[1] != self.channels:
-            raise InputError(f"expected logits [s {self.channels} H W], a channel for each class, got {list(logits.shape)}")
+            raise InputError(f"expected logits [s {self.channels} H W], got {list(logits.shape)}")

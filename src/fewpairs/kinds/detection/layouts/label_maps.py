@@ -40,9 +40,7 @@ def open_label_maps(root: Path, options: DetectionOptions, split: Split, look: C
     """
     classes = options.classes or _CLASSES
     if len(classes) != 1:
-        raise InputError(
-            f"classes={list(classes)}: label maps number the objects of a single class; name one class"
-        )
+        raise InputError(f"classes={list(classes)}: label maps number the objects of a single class; name one class")
     folder, maps = root / (options.images or IMAGES), root / (options.annotations or MASKS)
     for path, option in ((folder, "images"), (maps, "annotations")):
         if not path.is_dir():

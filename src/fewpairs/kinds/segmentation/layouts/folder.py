@@ -87,7 +87,7 @@ class ImageFolder:
                 if mask_size != (size := header.size):
                     raise DataError(
                         f"{image} has {size[0]} rows of {size[1]} pixels, but its mask "
-                        f"{mask} {mask_size[0]} of {mask_size[1]}"
+                        f"{mask} has {mask_size[0]} of {mask_size[1]}"
                     )
                 scans.append(
                     ScanFiles(image.stem, self._case(image.stem), (image, mask), (image.stem,), size, (1.0,) * 3)
@@ -128,7 +128,7 @@ class ImageFolder:
     def _read_colours(self, path: Path) -> BitMask:
         pixels = read_picture(path)
         if pixels.dtype != np.uint8:
-            raise DataError(f"{path} has {8 * pixels.dtype.itemsize} bits a colour; colour-coded masks have 8")
+            raise DataError(f"{path} has {8 * pixels.dtype.itemsize} bits per channel; colour-coded masks have 8")
         red, green, blue = np.broadcast_to(pixels, (3, *pixels.shape[1:])).astype(np.uint32)
         codes = (red << 16) | (green << 8) | blue
         colours = [(r << 16) | (g << 8) | b for r, g, b in (self.colours or {}).values()]

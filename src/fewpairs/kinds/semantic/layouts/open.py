@@ -48,7 +48,7 @@ class SemanticOptions:
         if len(ways) > 1:
             raise InputError(f"data.source.{' and data.source.'.join(ways)} are two ways to read a mask; give one")
         if self.ignore is not None and not 0 <= self.ignore <= 65535:
-            raise InputError(f"data.source.ignore={self.ignore}: give a stored number from 0 to 65535, or null for none")
+            raise InputError(f"data.source.ignore={self.ignore}: give a number from 0 to 65535, or null for none")
         for name, colour in (self.colours or {}).items():
             if len(colour) != 3 or not all(0 <= value <= 255 for value in colour):
                 raise InputError(f"data.source.colours.{name}={list(colour)}: give red, green and blue, 0 to 255")
