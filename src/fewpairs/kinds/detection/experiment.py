@@ -133,12 +133,12 @@ class DetectionExperiment(Experiment):
     @property
     def scoring(self) -> DetectionScoring:
         return DetectionScoring(
-            masks=self.masks, headline="mask_ap" if self.masks else "ap", max_detections=self._counted
+            masks=self.masks, headline="mask_ap" if self.masks else "ap", max_detections=self._max_detections
         )
 
     @property
     def comparable(self) -> Mapping[str, Any]:
-        return {"data.*": self.data, "task.masks": self.masks, "model.detections over 100": self._counted}
+        return {"data.*": self.data, "task.masks": self.masks, "model.detections over 100": self._max_detections}
 
     @property
     def options(self) -> DetectorOptions:
@@ -200,7 +200,7 @@ class DetectionExperiment(Experiment):
             "proposal_class": self.task.proposal_weight,
             "proposal_box": self.task.proposal_weight,
         }
-        task = Detection(classes, masks=self.masks, weights=weights, max_detections=self._counted)
+        task = Detection(classes, masks=self.masks, weights=weights, max_detections=self._max_detections)
         torch.manual_seed(self.fit.seed)
         model = create_detector(
             self.model.name,
@@ -230,7 +230,7 @@ class DetectionExperiment(Experiment):
         return DetectionPredictor(cast(Detector, model), task, self.view, category_of, **flags)
 
     @property
-    def _counted(self) -> int:
+    def _max_detections(self) -> int:
         """The number of detections per class and image that scoring uses: at least COCO's 100."""
         return max(100, self.model.detections)
 

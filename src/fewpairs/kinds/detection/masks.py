@@ -63,8 +63,7 @@ def from_polygons(polygons: Sequence[Sequence[float]], size: Size) -> str:
     """Encode the union of polygons `x1 y1 x2 y2 ...` as packed runs, filled like pycocotools' `annToRLE`.
 
     Raises:
-        DataError: there is no polygon, or one has fewer than three points, an odd number of coordinates or a coordinate
-            that is not a finite number.
+        DataError: there is no polygon, or one has fewer than three points, an unpaired or a non-finite coordinate.
     """
     if not polygons:
         raise DataError("it has no polygon")
@@ -110,9 +109,7 @@ def check_counts(counts: str, size: Size) -> None:
 
 
 def unpack(counts: str) -> NDArray[np.int64]:
-    """Decode the lengths of the runs from groups of 5 bits, the lowest first.
-
-    From the fourth run on, the encoding holds the difference from the run two before.
+    """Decode run lengths: 5-bit groups, the lowest first; from the fourth run on, differences to the run two before.
 
     Raises:
         DataError: a character is invalid, or the encoding ends within a number.

@@ -6,9 +6,8 @@ between 0 and 1.
 
 The scoring code itself was not published. Three assumptions replace it:
 
-- Slices that lack the class in both truth and prediction are skipped, as a comment of the host says. The text says that
-  they score 0, but about 70 % of all slice-class pairs are empty, which would limit the score to about 0.72; the
-  winner reached 0.88.
+- Slices that lack the class in both truth and prediction are skipped, as a comment of the host says. The text says they
+  score 0, but about 70 % of all slice-class pairs are empty, which limits such scores to about 0.72; 0.88 won.
 - The Hausdorff score is the proxy in the winner's code: 1 - d / D, where d is the largest distance from a surface voxel
   of the prediction to the nearest one of the truth (in this direction only) and D the diagonal of the volume, both in
   voxels. It is 1 when the masks are equal (also if both are empty) and 0 when exactly one is empty.

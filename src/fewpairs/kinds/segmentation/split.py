@@ -18,7 +18,7 @@ SPLIT_FIELDS = ("validation", "folds", "fold", "fraction", "seed", "limit", "cas
 """The fields of `data.split` that apply to scans."""
 
 
-class SplittableScan(Protocol):
+class ScanInfo(Protocol):
     """The attributes of a scan that a split uses, as `fewpairs.kinds.segmentation.store.StoredScan` has them."""
 
     @property
@@ -66,7 +66,7 @@ def check_split(split: CaseSplit, known: Iterable[str] | None = None) -> None:
             raise InputError(f"case {repeated[0]!r} is listed twice in {name}")
 
 
-def split_scans(scans: Iterable[SplittableScan], split: Split) -> CaseSplit:
+def split_scans(scans: Iterable[ScanInfo], split: Split) -> CaseSplit:
     """Split the cases by the settings `split`.
 
     Raises:
@@ -89,7 +89,7 @@ def split_scans(scans: Iterable[SplittableScan], split: Split) -> CaseSplit:
     return split_fraction(scans, validation=split.fraction, seed=split.seed)
 
 
-def split_cases(scans: Iterable[SplittableScan], *, folds: int = 5, fold: int = 0, seed: int = 0) -> CaseSplit:
+def split_cases(scans: Iterable[ScanInfo], *, folds: int = 5, fold: int = 0, seed: int = 0) -> CaseSplit:
     """Split the cases for cross-validation: fold `fold` of `folds` validates and the others train.
 
     The folds are balanced in the number of cases and of slices with and without a class: cases are sorted by their
@@ -113,7 +113,7 @@ def split_cases(scans: Iterable[SplittableScan], *, folds: int = 5, fold: int = 
     )
 
 
-def split_fraction(scans: Iterable[SplittableScan], *, validation: float = 0.2, seed: int = 0) -> CaseSplit:
+def split_fraction(scans: Iterable[ScanInfo], *, validation: float = 0.2, seed: int = 0) -> CaseSplit:
     """Hold out a share `validation` of the cases (at least 1, not all), stratified by their share of empty slices.
 
     Raises:
@@ -134,9 +134,7 @@ def split_fraction(scans: Iterable[SplittableScan], *, validation: float = 0.2, 
     )
 
 
-def split_listed(
-    scans: Iterable[SplittableScan], validation: Sequence[str], train: Sequence[str] | None = None
-) -> CaseSplit:
+def split_listed(scans: Iterable[ScanInfo], validation: Sequence[str], train: Sequence[str] | None = None) -> CaseSplit:
     """Use the named cases for validation and, for training, the named ones or all others.
 
     Raises:
@@ -149,7 +147,7 @@ def split_listed(
     return split
 
 
-def _counts(scans: Iterable[SplittableScan]) -> dict[str, tuple[int, int]]:
+def _counts(scans: Iterable[ScanInfo]) -> dict[str, tuple[int, int]]:
     """Count the slices with and without a class of each case."""
     counts: dict[str, tuple[int, int]] = {}
     for scan in scans:

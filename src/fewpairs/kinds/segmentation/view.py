@@ -24,8 +24,7 @@ class SegmentationView:
         size: height and width of the model's input in pixels.
         fit: `resize` scales each slice to `size`; `pad` centres it in `size` and fills with zeros, keeping its pixels.
         normalise: see `fewpairs.kinds.segmentation.intensity.normalise`.
-        stack: number of slices, odd, that are the channels of the middle one (2.5-D); at the ends of a scan the first
-            or last slice is repeated.
+        stack: odd number of slices that are the channels of the middle one (2.5-D); end slices of a scan are repeated.
         step: distance between stacked slices: `stack=3, step=2` takes s-2, s, s+2.
     """
 

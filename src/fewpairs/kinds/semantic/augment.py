@@ -30,8 +30,7 @@ class SemanticAugment:
         crop_share: a crop in which one class has more than this share of the scored pixels, or which has only one
             class, is drawn again, up to ten times; 1 accepts every crop.
         flip: probability of a left-right flip.
-        turn: rotate by a random multiple of 90 degrees and flip up-down at random, for images without an upright
-            orientation.
+        turn: rotate by random multiples of 90 degrees and flip up-down at random, for images without a fixed upright.
         photometric: change brightness, contrast, saturation and hue, each with probability 0.5 (SSD, arXiv 1512.02325);
             only the first two apply to grey images.
     """
