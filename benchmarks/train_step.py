@@ -25,7 +25,7 @@ from torch import nn
 
 from fewpairs.attention import parse_variant
 from fewpairs.kinds.segmentation.augment import SegmentationAugment
-from fewpairs.kinds.segmentation.dataset import SegmentationDataset, collate
+from fewpairs.kinds.segmentation.dataset import SegmentationDataset, collate_segmentation
 from fewpairs.kinds.segmentation.layouts.uw_madison import UWMadison
 from fewpairs.kinds.segmentation.phantom.phantom import make_phantom
 from fewpairs.kinds.segmentation.preparation import prepare
@@ -146,7 +146,7 @@ def waiting(arguments: argparse.Namespace, folder: Path) -> float:
         model,
         task,
         data,
-        collate=collate,
+        collate=collate_segmentation,
         config=config,
         optimizer=OPTIMIZER,
         schedule=SCHEDULE,
