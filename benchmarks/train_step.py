@@ -24,13 +24,13 @@ import torch
 from torch import nn
 
 from fewpairs.attention import parse_variant
-from fewpairs.kinds.segmentation.augment import Augment
-from fewpairs.kinds.segmentation.dataset import SliceDataset, collate
+from fewpairs.kinds.segmentation.augment import SegmentationAugment
+from fewpairs.kinds.segmentation.dataset import SegmentationDataset, collate_segmentation
 from fewpairs.kinds.segmentation.layouts.uw_madison import UWMadison
 from fewpairs.kinds.segmentation.phantom.phantom import make_phantom
 from fewpairs.kinds.segmentation.preparation import prepare
 from fewpairs.kinds.segmentation.task import Segmentation
-from fewpairs.kinds.segmentation.view import View
+from fewpairs.kinds.segmentation.view import SegmentationView
 from fewpairs.models import create_segmenter
 from fewpairs.train import FitConfig, OptimizerConfig, RunFolder, ScheduleConfig, describe_environment, fit
 from fewpairs.train.engine import train_step
@@ -38,7 +38,7 @@ from fewpairs.train.loss_log import LossLog
 from fewpairs.train.optimizer import build_optimizer, parameter_groups, set_rates
 from fewpairs.train.processes import prepare_training, start_processes
 from fewpairs.train.schedule import rate_factor
-from fewpairs.types import MaskBatch
+from fewpairs.types import SegmentationBatch
 
 OPTIMIZER = OptimizerConfig()
 SCHEDULE = ScheduleConfig()
@@ -47,14 +47,14 @@ SCHEDULE = ScheduleConfig()
 class Same:
     """Stands in for the loader, so that both loops see one batch."""
 
-    def __init__(self, batch: MaskBatch) -> None:
+    def __init__(self, batch: SegmentationBatch) -> None:
         self.batch = batch
 
-    def next(self) -> MaskBatch:
+    def next(self) -> SegmentationBatch:
         return self.batch
 
 
-def bare_loop(model: nn.Module, task: Segmentation, batch: MaskBatch, config: FitConfig) -> Callable[[], None]:
+def bare_loop(model: nn.Module, task: Segmentation, batch: SegmentationBatch, config: FitConfig) -> Callable[[], None]:
     """Forward, loss, backward, clip, AdamW: as few lines as PyTorch allows, in the same precision."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=OPTIMIZER.lr, weight_decay=OPTIMIZER.weight_decay, fused=True)
     model.train()
@@ -83,7 +83,7 @@ def compare(arguments: argparse.Namespace, config: FitConfig, folder: Path) -> d
     device = accelerator.device
     image = torch.randn(arguments.batch_size, model.in_channels, *size)
     mask = (torch.rand(arguments.batch_size, len(task.classes), *size) > 0.5).float()
-    batch = MaskBatch(image, mask, tuple(map(str, range(arguments.batch_size)))).to(device)
+    batch = SegmentationBatch(image, mask, tuple(map(str, range(arguments.batch_size)))).to(device)
     bare = bare_loop(copy.deepcopy(model).to(device), task, batch, config)
     model.to(device)
     adjust = build_optimizer(parameter_groups(model, OPTIMIZER), OPTIMIZER)
@@ -125,8 +125,12 @@ def waiting(arguments: argparse.Namespace, folder: Path) -> float:
     root = make_phantom(folder / "phantom", cases=4, seed=0, scale=0.5)
     store = prepare(UWMadison(root), folder / "cache", progress=False)
     task, size = Segmentation(store.classes), (arguments.size, arguments.size)
-    data = SliceDataset(
-        store, sorted({scan.case for scan in store.scans}), view=View(size=size), augment=Augment(), seed=0
+    data = SegmentationDataset(
+        store,
+        sorted({scan.case for scan in store.scans}),
+        view=SegmentationView(size=size),
+        augment=SegmentationAugment(),
+        seed=0,
     )
     model = create_segmenter(
         arguments.model,
@@ -142,7 +146,7 @@ def waiting(arguments: argparse.Namespace, folder: Path) -> float:
         model,
         task,
         data,
-        collate=collate,
+        collate=collate_segmentation,
         config=config,
         optimizer=OPTIMIZER,
         schedule=SCHEDULE,

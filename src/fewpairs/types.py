@@ -91,7 +91,7 @@ class Geometry:
 
 
 @dataclass(frozen=True, slots=True)
-class MaskBatch:
+class SegmentationBatch:
     """A training batch of multi-label segmentation."""
 
     image: Tensor
@@ -101,13 +101,15 @@ class MaskBatch:
     ids: tuple[str, ...]
     """Name of each image, for messages."""
 
-    def pin_memory(self) -> MaskBatch:
+    def pin_memory(self) -> SegmentationBatch:
         """Return a copy in page-locked memory, for asynchronous transfers to a GPU; PyTorch's loader calls this."""
-        return MaskBatch(self.image.pin_memory(), self.mask.pin_memory(), self.ids)
+        return SegmentationBatch(self.image.pin_memory(), self.mask.pin_memory(), self.ids)
 
-    def to(self, device: torch.device | str) -> MaskBatch:
+    def to(self, device: torch.device | str) -> SegmentationBatch:
         """Return a copy on `device`."""
-        return MaskBatch(self.image.to(device, non_blocking=True), self.mask.to(device, non_blocking=True), self.ids)
+        return SegmentationBatch(
+            self.image.to(device, non_blocking=True), self.mask.to(device, non_blocking=True), self.ids
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,7 +344,7 @@ IGNORE = 255
 
 
 @dataclass(frozen=True, slots=True)
-class LabelMaps:
+class SemanticBatch:
     """A training batch of semantic segmentation: images with a class for every pixel."""
 
     image: Tensor
@@ -352,13 +354,15 @@ class LabelMaps:
     ids: tuple[str, ...]
     """Name of each image, for messages."""
 
-    def pin_memory(self) -> LabelMaps:
+    def pin_memory(self) -> SemanticBatch:
         """Return a copy in page-locked memory, for asynchronous transfers to a GPU; PyTorch's loader calls this."""
-        return LabelMaps(self.image.pin_memory(), self.label.pin_memory(), self.ids)
+        return SemanticBatch(self.image.pin_memory(), self.label.pin_memory(), self.ids)
 
-    def to(self, device: torch.device | str) -> LabelMaps:
+    def to(self, device: torch.device | str) -> SemanticBatch:
         """Return a copy on `device`."""
-        return LabelMaps(self.image.to(device, non_blocking=True), self.label.to(device, non_blocking=True), self.ids)
+        return SemanticBatch(
+            self.image.to(device, non_blocking=True), self.label.to(device, non_blocking=True), self.ids
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -208,7 +208,7 @@ def test_two_detectors_compared(nuclei: Path, tmp_path: Path, call: Callable[...
     ("changes", "words"),
     [
         (["model.name=mask_rcn"], "detector 'mask_rcn' is not known"),
-        (["model.name=retinanet", "task.masks=true"], "task.masks is true, and retinanet gives boxes alone"),
+        (["model.name=retinanet", "task.masks=true"], "task.masks is true, but retinanet has boxes alone"),
         (["data.split.validation=validation"], "data.split.validation='validation': this part is trained on"),
         (["data.split.train=[]"], "name different parts, one at least"),
         (["data.split.limit=0"], "data.split.limit=0: give at least 1"),

@@ -13,10 +13,14 @@ import pytest
 import torch
 from PIL import Image
 
-from fewpairs.kinds.segmentation.experiment import DataConfig, ModelConfig, SegmentationExperiment
+from fewpairs.kinds.segmentation.experiment import (
+    SegmentationDataConfig,
+    SegmentationExperiment,
+    SegmentationModelConfig,
+)
 from fewpairs.kinds.segmentation.intensity import intensity_statistics
 from fewpairs.kinds.segmentation.layouts.open import SourceOptions
-from fewpairs.kinds.segmentation.view import View
+from fewpairs.kinds.segmentation.view import SegmentationView
 from fewpairs.runs.config import to_yaml
 from fewpairs.train.checkpoint import write_checkpoint
 
@@ -26,9 +30,9 @@ CLASSES = ("anterior", "posterior")
 @pytest.fixture(scope="module")
 def experiment() -> SegmentationExperiment:
     return SegmentationExperiment(
-        model=ModelConfig(name="setr_naive_small"),
-        data=DataConfig(kind="nifti", source=SourceOptions(classes=CLASSES, axis=0)),
-        view=View(size=(16, 16), fit="pad", normalise="percentile"),
+        model=SegmentationModelConfig(name="setr_naive_small"),
+        data=SegmentationDataConfig(kind="nifti", source=SourceOptions(classes=CLASSES, axis=0)),
+        view=SegmentationView(size=(16, 16), fit="pad", normalise="percentile"),
     )
 
 

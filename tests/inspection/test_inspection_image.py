@@ -15,7 +15,7 @@ from fewpairs.errors import DataError, InputError
 from fewpairs.inspection.image import load_image, load_slice
 from fewpairs.inspection.open_model import view_of
 from fewpairs.kinds.classification.view import LabelledView
-from fewpairs.kinds.segmentation.view import View
+from fewpairs.kinds.segmentation.view import SegmentationView
 from fewpairs.models.classifiers import create_classifier
 
 
@@ -87,7 +87,7 @@ def test_a_slice_for_a_segmenter(fit: str, tmp_path: Path) -> None:
     pixels = np.zeros((20, 30), np.uint8)
     pixels[5:8, 20:23] = 200
     Image.fromarray(pixels).save(file)
-    seen = load_slice(file, View(size=(40, 40), fit=fit, stack=3))  # type: ignore[arg-type]
+    seen = load_slice(file, SegmentationView(size=(40, 40), fit=fit, stack=3))  # type: ignore[arg-type]
     assert seen.tensor.shape == (3, 40, 40)
     assert torch.equal(seen.tensor[0], seen.tensor[2])
     y, x = seen.point(6, 21)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from fewpairs.kinds.detection.pictures import ranked_pictures
+from fewpairs.kinds.detection.pictures import ranked_images
 from fewpairs.kinds.detection.record import DetectionRecord, detection_record
 from fewpairs.types import Detections, Objects
 
@@ -19,12 +19,12 @@ def record(name: str, shift: float | None) -> DetectionRecord:
 
 def test_the_best_the_median_and_the_worst_image() -> None:
     records = [record("empty", None), record("far", 9.0), record("exact", 0.0), record("near", 1.0)]
-    shown = ranked_pictures(records, "ap")
+    shown = ranked_images(records, "ap")
     assert {rank: name for rank, (name, _) in shown.items()} == {"best": "exact", "median": "near", "worst": "far"}
     assert shown["best"][1] == 1.0
     assert shown["worst"][1] == 0.0
 
 
 def test_fewer_images_give_fewer_pictures() -> None:
-    assert ranked_pictures([record("one", 0.0)], "ap50") == {"best": ("one", 1.0)}
-    assert ranked_pictures([record("empty", None)], "ap50") == {}
+    assert ranked_images([record("one", 0.0)], "ap50") == {"best": ("one", 1.0)}
+    assert ranked_images([record("empty", None)], "ap50") == {}

@@ -19,7 +19,7 @@ from fewpairs.train.optimizer import set_rates
 from fewpairs.train.progress import ProgressReporter
 from fewpairs.train.run_folder import RunFolder
 from fewpairs.train.state import Position
-from fewpairs.types import MaskBatch
+from fewpairs.types import SegmentationBatch
 
 
 def test_it_learns_and_leaves_what_it_promises(run_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_bf16_trains_with_float32_losses_and_leaves_the_model_bare(run_path: Pat
     seen: set[torch.dtype] = set()
 
     class Watching(ToyTask):
-        def loss(self, outputs: Tensor, batch: MaskBatch) -> dict[str, Tensor]:
+        def loss(self, outputs: Tensor, batch: SegmentationBatch) -> dict[str, Tensor]:
             seen.add(outputs.dtype)
             return super().loss(outputs, batch)
 
@@ -262,7 +262,7 @@ def test_a_loss_that_is_not_finite_stops_names_and_keeps(run_path: Path) -> None
 class Exploding(ToyTask):
     """A finite loss whose gradient is not."""
 
-    def loss(self, outputs: Tensor, batch: MaskBatch) -> dict[str, Tensor]:
+    def loss(self, outputs: Tensor, batch: SegmentationBatch) -> dict[str, Tensor]:
         return {"root": (outputs * 0).abs().sqrt().mean()}
 
 
@@ -310,7 +310,7 @@ class Deep(ToyModel):
 class DeepTask(ToyTask):
     auxiliary = True
 
-    def loss(self, outputs: Any, batch: MaskBatch) -> dict[str, Tensor]:
+    def loss(self, outputs: Any, batch: SegmentationBatch) -> dict[str, Tensor]:
         aux = super().loss(outputs["aux"][0], batch)["bce"]
         return super().loss(outputs["out"], batch) | {"aux": 0.4 * aux}
 

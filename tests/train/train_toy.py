@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fewpairs.train import FitConfig, History, OptimizerConfig, RunFolder, ScheduleConfig, fit
-from fewpairs.types import Geometry, MaskBatch, Scan
+from fewpairs.types import Geometry, Scan, SegmentationBatch
 
 SIZE = 8
 
@@ -64,9 +64,9 @@ class ToyData:
         return (image * float("nan") if index == self.spoil else image), mask, f"image-{index}"
 
 
-def collate(samples: Sequence[tuple[Tensor, Tensor, str]]) -> MaskBatch:
+def collate(samples: Sequence[tuple[Tensor, Tensor, str]]) -> SegmentationBatch:
     images, masks, ids = zip(*samples, strict=True)
-    return MaskBatch(torch.stack(images), torch.stack(masks), tuple(ids))
+    return SegmentationBatch(torch.stack(images), torch.stack(masks), tuple(ids))
 
 
 @dataclass
@@ -96,7 +96,7 @@ class ToyMetric:
 class ToyTask:
     auxiliary = False
 
-    def loss(self, outputs: Tensor, batch: MaskBatch) -> dict[str, Tensor]:
+    def loss(self, outputs: Tensor, batch: SegmentationBatch) -> dict[str, Tensor]:
         bce = nn.functional.binary_cross_entropy_with_logits(outputs, batch.mask)
         return {"bce": bce, "square": 0.1 * (outputs.sigmoid() - batch.mask).square().mean()}
 

@@ -15,7 +15,7 @@ from fewpairs.bench.operators import chosen, kernel
 from fewpairs.bench.timing import Step
 from fewpairs.errors import InputError, nearest
 from fewpairs.runs.step_cost import training_step
-from fewpairs.types import Labelled, MaskBatch
+from fewpairs.types import Labelled, SegmentationBatch
 
 OWN = "dense"
 """The name of the model with its original attention in reports."""
@@ -98,7 +98,9 @@ def _task(case: ModelCase, model: nn.Module) -> tuple[Any, Any]:
     if isinstance(model, Segmenter):
         masks = (torch.rand(case.batch, CLASSES, case.size, case.size, generator=draw) > 0.5).float()
         ids = tuple(map(str, range(case.batch)))
-        return Segmentation(tuple(f"class {i}" for i in range(CLASSES)), loss="bce"), MaskBatch(images, masks, ids)
+        return Segmentation(tuple(f"class {i}" for i in range(CLASSES)), loss="bce"), SegmentationBatch(
+            images, masks, ids
+        )
     classes = int(getattr(model, "num_classes", 0))
     if classes < 2:
         raise InputError(f"{case.model} has no classes to train on; name a classifier or a segmenter")

@@ -115,14 +115,16 @@ def prepare(
 
     Example: `fewpairs data prepare uw-madison-gi-tract --cache /scratch/me/fewpairs`
     """
-    from fewpairs.kinds.segmentation.experiment import DataConfig, cache_folder
+    from fewpairs.kinds.segmentation.experiment import SegmentationDataConfig, cache_folder
     from fewpairs.kinds.segmentation.layouts.open import open_source
     from fewpairs.kinds.segmentation.preparation import prepare as prepare_store
 
     layout: Any = _layout(str(root), kind, "segmentation")[1]
     options = source_options("segmentation", settings or [])
     source = open_source(layout, root, options)
-    config = DataConfig(kind=layout, root=str(root), source=options, cache=None if cache is None else str(cache))
+    config = SegmentationDataConfig(
+        kind=layout, root=str(root), source=options, cache=None if cache is None else str(cache)
+    )
     store = prepare_store(source, cache_folder(config), progress=not quiet, verify=True if verify else None)
     typer.echo(f"{store.path}: {len(store.scans)} scans of {len(store.cases)} cases, {store.slices} slices")
 

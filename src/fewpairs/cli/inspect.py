@@ -160,7 +160,7 @@ def _open_run(
     from fewpairs.inspection import Subject
     from fewpairs.inspection.image import load_image, load_slice
     from fewpairs.inspection.open_model import input_channels, replace_attention
-    from fewpairs.kinds.segmentation.view import View
+    from fewpairs.kinds.segmentation.view import SegmentationView
     from fewpairs.kinds.semantic.view import SemanticView
     from fewpairs.models import Detector
     from fewpairs.models.dino import DinoPair
@@ -182,7 +182,7 @@ def _open_run(
         seen = load_image(image, _segmented(experiment.view.with_channels(input_channels(model)), image, size))
         return model, Subject(str(folder), "Trained: the best of this run.", False, image.name, run.classes), seen
     view = experiment.view if size is None else replace(experiment.view, size=size)
-    scan = isinstance(view, View)
+    scan = isinstance(view, SegmentationView)
     seen = load_slice(image, view) if scan else load_image(image, view.with_channels(input_channels(model)))
     return model, Subject(str(folder), "Trained: the best of this run.", False, image.name, run.classes), seen
 

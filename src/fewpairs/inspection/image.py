@@ -14,7 +14,7 @@ from fewpairs.errors import InputError
 from fewpairs.inspection.result import Picture, Point
 from fewpairs.kinds.classification.view import LabelledView
 from fewpairs.kinds.segmentation.intensity import intensity_statistics
-from fewpairs.kinds.segmentation.view import View
+from fewpairs.kinds.segmentation.view import SegmentationView
 from fewpairs.types import Size
 
 
@@ -93,7 +93,7 @@ def _box(native: Size, view: LabelledView) -> tuple[float, float, float, float]:
     return (height - tall) / 2, (width - wide) / 2, tall, wide
 
 
-def load_slice(path: Path, view: View) -> InputImage:
+def load_slice(path: Path, view: SegmentationView) -> InputImage:
     """A picture as a segmenter's input: a scan of one slice, which also stands for its neighbours.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fewpairs.data.split import Split
-from fewpairs.kinds.segmentation.experiment import DataConfig, SegmentationExperiment
+from fewpairs.kinds.segmentation.experiment import SegmentationDataConfig, SegmentationExperiment
 from fewpairs.recipes.small import study
 
 
@@ -20,5 +20,5 @@ def demo(steps: int = 700) -> SegmentationExperiment:
         recipe,
         name="demo",
         optimizer=replace(recipe.optimizer, lr=1.5e-3),
-        data=DataConfig(kind="uw-madison", root="demo/phantom", split=Split(folds=4)),
+        data=SegmentationDataConfig(kind="uw-madison", root="demo/phantom", split=Split(folds=4)),
     )

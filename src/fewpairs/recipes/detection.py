@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Literal
 
 from fewpairs.data.split import Split
-from fewpairs.kinds.detection.experiment import DetectionData, DetectionExperiment, DetectorConfig
+from fewpairs.kinds.detection.experiment import DetectionDataConfig, DetectionExperiment, DetectionModelConfig
 from fewpairs.kinds.detection.view import DetectionAugment, DetectionView
 from fewpairs.train import FitConfig, OptimizerConfig, ScheduleConfig
 
@@ -35,13 +35,13 @@ def coco(name: str, encoder: str, schedule: Literal["1x", "3x"]) -> DetectionExp
     masks, attention = name == "mask_rcnn", "keyonly" if encoder.startswith("linglo") else "softmax"
     return DetectionExperiment(
         name=f"{name}-{encoder}-{schedule}",
-        model=DetectorConfig(
+        model=DetectionModelConfig(
             name=name,
             encoder=encoder,
             drop_path=0.1,
             pretrained=f"runs/{encoder}-{attention}-seed0/best.safetensors",
         ),
-        data=DetectionData(kind="coco", root="coco", empty=False),
+        data=DetectionDataConfig(kind="coco", root="coco", empty=False),
         view=DetectionView(short=800, long=1333),
         augment=DetectionAugment(sizes=(480, 800) if schedule == "3x" else None, flip=0.5),
         fit=FitConfig(
@@ -83,7 +83,7 @@ def bccd(encoder: str) -> DetectionExperiment:
     steps = 1500
     return DetectionExperiment(
         name=f"retinanet-{encoder}-bccd",
-        model=DetectorConfig(
+        model=DetectionModelConfig(
             name="retinanet",
             encoder=encoder,
             width=64,
@@ -91,7 +91,7 @@ def bccd(encoder: str) -> DetectionExperiment:
             anchor_sizes=BCCD_ANCHORS,
             anchor_ratios=(1.0,),
         ),
-        data=DetectionData(
+        data=DetectionDataConfig(
             kind="voc", root="bccd-blood-cells", split=Split(train=("train", "validation"), validation="test")
         ),
         view=DetectionView(short=240, long=320),
@@ -126,7 +126,7 @@ def nuclei(encoder: str) -> DetectionExperiment:
     steps = 500
     return DetectionExperiment(
         name=f"mask-rcnn-{encoder}-nuclei",
-        model=DetectorConfig(
+        model=DetectionModelConfig(
             name="mask_rcnn",
             encoder=encoder,
             width=64,
@@ -136,7 +136,7 @@ def nuclei(encoder: str) -> DetectionExperiment:
             anchor_sizes=NUCLEI_ANCHORS,
             detections=200,
         ),
-        data=DetectionData(
+        data=DetectionDataConfig(
             kind="nuclei-masks",
             root="dsb2018-nuclei",
             split=Split(train=("train", "validation"), validation="test"),

@@ -15,12 +15,16 @@ from typing import Any
 from fewpairs.attention import KNN, Softmax, Variant, parse_variant
 from fewpairs.data.split import Split
 from fewpairs.kinds.classification.augment import LabelledAugment
-from fewpairs.kinds.classification.experiment import ClassificationExperiment, ClassifierConfig, LabelledData
+from fewpairs.kinds.classification.experiment import (
+    ClassificationDataConfig,
+    ClassificationExperiment,
+    ClassificationModelConfig,
+)
 from fewpairs.kinds.classification.view import LabelledView
 from fewpairs.kinds.self_distillation.experiment import (
-    EncoderConfig,
-    SelfDistillationConfig,
     SelfDistillationExperiment,
+    SelfDistillationModelConfig,
+    SelfDistillationTaskConfig,
 )
 from fewpairs.kinds.self_distillation.multicrop import MultiCrop
 from fewpairs.models.dino import TeacherSchedule
@@ -31,7 +35,7 @@ GLOBAL_BATCH = 1024
 EPOCH = IMAGES // GLOBAL_BATCH
 PASS = 64
 
-FASHION = LabelledData(
+FASHION = ClassificationDataConfig(
     kind="idx",
     root="fashion-mnist",
     split=Split(validation="test", limit=20_000, validation_limit=4_000),
@@ -60,12 +64,14 @@ def _imagenet(attention: Variant) -> SelfDistillationExperiment:
     epochs, lr = 300, 0.0005 * GLOBAL_BATCH / 256
     return SelfDistillationExperiment(
         name="dino-small" if attention == Softmax() else "dino-small-knn",
-        model=EncoderConfig(name="vit_small_patch16_224", attention=attention, drop_path=0.1, learn_norm=True),
-        data=LabelledData(kind="imagenet", root="imagenet"),
+        model=SelfDistillationModelConfig(
+            name="vit_small_patch16_224", attention=attention, drop_path=0.1, learn_norm=True
+        ),
+        data=ClassificationDataConfig(kind="imagenet", root="imagenet"),
         view=LabelledView(size=(224, 224)),
         crops=MultiCrop(),
         teacher=TeacherSchedule(temperature=0.07, cold_temperature=0.04, warmup=30 * EPOCH, freeze=EPOCH),
-        task=SelfDistillationConfig(bank=100_000),
+        task=SelfDistillationTaskConfig(bank=100_000),
         fit=FitConfig(
             steps=epochs * EPOCH,
             batch_size=PASS,
@@ -102,8 +108,8 @@ def linear_imagenet_knn() -> ClassificationExperiment:
 def _linear_imagenet(attention: Variant) -> ClassificationExperiment:
     return ClassificationExperiment(
         name="dino-linear" if attention == Softmax() else "dino-linear-knn",
-        model=ClassifierConfig(name="vit_small_patch16_224", attention=attention, frozen=True, probe_blocks=4),
-        data=LabelledData(kind="imagenet", root="imagenet"),
+        model=ClassificationModelConfig(name="vit_small_patch16_224", attention=attention, frozen=True, probe_blocks=4),
+        data=ClassificationDataConfig(kind="imagenet", root="imagenet"),
         view=LabelledView(size=(224, 224)),
         augment=LabelledAugment(),
         fit=FitConfig(
@@ -127,12 +133,14 @@ def fashion(attention: str | dict[str, Any]) -> SelfDistillationExperiment:
     chosen = parse_variant(attention)
     return SelfDistillationExperiment(
         name="dino-pico" if chosen == Softmax() else "dino-pico-knn",
-        model=EncoderConfig(name="vit_pico", attention=chosen, drop_path=0.0, outputs=256, hidden=256, bottleneck=64),
+        model=SelfDistillationModelConfig(
+            name="vit_pico", attention=chosen, drop_path=0.0, outputs=256, hidden=256, bottleneck=64
+        ),
         data=FASHION,
         view=FASHION_VIEW,
         crops=MultiCrop(local_size=(12, 12), local_crops=4, local_scale=(0.1, 0.4), blur=1.0),
         teacher=TeacherSchedule(momentum=0.98, temperature=0.04),
-        task=SelfDistillationConfig(bank=4_000),
+        task=SelfDistillationTaskConfig(bank=4_000),
         fit=FitConfig(
             steps=1500,
             batch_size=64,
@@ -155,7 +163,7 @@ def linear_fashion(attention: str | dict[str, Any]) -> ClassificationExperiment:
     chosen = parse_variant(attention)
     return ClassificationExperiment(
         name="dino-pico-linear" if chosen == Softmax() else "dino-pico-linear-knn",
-        model=ClassifierConfig(name="vit_pico", attention=chosen, frozen=True, probe_blocks=4),
+        model=ClassificationModelConfig(name="vit_pico", attention=chosen, frozen=True, probe_blocks=4),
         data=FASHION,
         view=FASHION_VIEW,
         augment=None,

@@ -14,10 +14,10 @@ from typing import Any
 from fewpairs.attention import KNN, Softmax, parse_variant, variant_name
 from fewpairs.data.split import Split
 from fewpairs.kinds.classification.experiment import (
-    ClassificationConfig,
+    ClassificationDataConfig,
     ClassificationExperiment,
-    ClassifierConfig,
-    LabelledData,
+    ClassificationModelConfig,
+    ClassificationTaskConfig,
 )
 from fewpairs.kinds.classification.view import LabelledView
 from fewpairs.models.classifiers import CLASSIFIERS
@@ -35,16 +35,18 @@ def study(model: str, attention: str | dict[str, Any]) -> ClassificationExperime
     variant = parse_variant(attention)
     assert isinstance(variant, Softmax | KNN)
     scaled = replace(variant, scale_by=CLASSIFIERS[model].scale_by)
-    return trained(f"{model}-{variant_name(scaled)}", ClassifierConfig(name=model, attention=scaled))
+    return trained(f"{model}-{variant_name(scaled)}", ClassificationModelConfig(name=model, attention=scaled))
 
 
-def trained(name: str, model: ClassifierConfig, *, epochs: int = 4, batch_size: int = 32) -> ClassificationExperiment:
+def trained(
+    name: str, model: ClassificationModelConfig, *, epochs: int = 4, batch_size: int = 32
+) -> ClassificationExperiment:
     """A small classifier with the settings of the study."""
     epoch = IMAGES // batch_size
     return ClassificationExperiment(
         name=name,
         model=model,
-        data=LabelledData(
+        data=ClassificationDataConfig(
             kind="idx",
             root="fashion-mnist",
             split=Split(validation="test", limit=IMAGES, validation_limit=TESTED),
@@ -52,7 +54,7 @@ def trained(name: str, model: ClassifierConfig, *, epochs: int = 4, batch_size: 
         ),
         view=LabelledView(size=(28, 28), mean=(0.286,), std=(0.353,), crop_pct=1.0),
         augment=None,
-        task=ClassificationConfig(smoothing=0.1),
+        task=ClassificationTaskConfig(smoothing=0.1),
         fit=FitConfig(
             steps=epochs * epoch,
             batch_size=batch_size,

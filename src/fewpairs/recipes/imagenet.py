@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 from fewpairs.attention import Softmax
 from fewpairs.kinds.classification.augment import deit_augment
 from fewpairs.kinds.classification.experiment import (
-    ClassificationConfig,
+    ClassificationDataConfig,
     ClassificationExperiment,
-    ClassifierConfig,
-    LabelledData,
+    ClassificationModelConfig,
+    ClassificationTaskConfig,
 )
 from fewpairs.kinds.classification.view import LabelledView
 from fewpairs.models.classifiers import CLASSIFIERS, classifier_attention
@@ -88,11 +88,11 @@ def trained(name: str, settings: Settings, attention: str) -> ClassificationExpe
     chosen = classifier_attention(CLASSIFIERS[name], attention) or Softmax()
     return ClassificationExperiment(
         name=f"{name}-{attention}",
-        model=ClassifierConfig(name=name, attention=chosen, drop_path=settings.drop_path),
-        data=LabelledData(kind="imagenet", root="imagenet"),
+        model=ClassificationModelConfig(name=name, attention=chosen, drop_path=settings.drop_path),
+        data=ClassificationDataConfig(kind="imagenet", root="imagenet"),
         view=LabelledView(size=(settings.size, settings.size)),
         augment=deit_augment(),
-        task=ClassificationConfig(smoothing=0.1),
+        task=ClassificationTaskConfig(smoothing=0.1),
         fit=FitConfig(
             steps=settings.epochs * epoch,
             batch_size=PASS,

@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 from fewpairs.attention import KNN, KV, KeyOnly, Softmax, Variant
 from fewpairs.kinds.classification.augment import LabelledAugment
 from fewpairs.kinds.classification.experiment import (
-    ClassificationConfig,
+    ClassificationDataConfig,
     ClassificationExperiment,
-    ClassifierConfig,
-    LabelledData,
+    ClassificationModelConfig,
+    ClassificationTaskConfig,
 )
 from fewpairs.kinds.classification.view import LabelledView
 from fewpairs.models.encoders import LINGLO_NANO, LINGLO_PICO
@@ -59,17 +59,17 @@ _QUERY_MAP = 0.25
 """What a query map in every other block costs, as a part of the feed-forward ratio."""
 
 
-def classifier(model: str, ending: str = "") -> ClassifierConfig:
+def classifier(model: str, ending: str = "") -> ClassificationModelConfig:
     """A small LinGlo with a row of `ABLATIONS`, or a PVTv2 as it is."""
     if model not in _MLP_RATIOS:
-        return ClassifierConfig(name=model)
+        return ClassificationModelConfig(name=model)
     row = ABLATIONS[ending]
     options: dict[str, str | float | int | bool | None] = {}
     if row.layout != "alternating":
         options["layout"] = row.layout
     if row.queries:
         options["mlp_ratio"] = _MLP_RATIOS[model] - _QUERY_MAP
-    return ClassifierConfig(name=model, attention=row.attention, options=options)
+    return ClassificationModelConfig(name=model, attention=row.attention, options=options)
 
 
 def on_fashion(model: str, ending: str = "") -> ClassificationExperiment:
@@ -82,10 +82,10 @@ def on_photos(model: str, ending: str = "", *, steps: int = 600) -> Classificati
     return ClassificationExperiment(
         name=f"{model}{ending}".replace("_", "-"),
         model=classifier(model, ending),
-        data=LabelledData(kind="folder", root="trashnet-photos"),
+        data=ClassificationDataConfig(kind="folder", root="trashnet-photos"),
         view=LabelledView(size=(96, 128), crop_pct=1.0, crop_mode="squash"),
         augment=LabelledAugment(scale=(0.35, 1.0), ratio=(0.56, 1.0), jitter=0.3),
-        task=ClassificationConfig(smoothing=0.1),
+        task=ClassificationTaskConfig(smoothing=0.1),
         fit=FitConfig(
             steps=steps,
             batch_size=16,

@@ -9,10 +9,10 @@ from __future__ import annotations
 from fewpairs.attention import KNN, Softmax, Variant
 from fewpairs.kinds.classification.augment import deit_augment, small_augment
 from fewpairs.kinds.classification.experiment import (
-    ClassificationConfig,
+    ClassificationDataConfig,
     ClassificationExperiment,
-    ClassifierConfig,
-    LabelledData,
+    ClassificationModelConfig,
+    ClassificationTaskConfig,
 )
 from fewpairs.kinds.classification.view import LabelledView
 from fewpairs.train import FitConfig, OptimizerConfig, ScheduleConfig
@@ -37,16 +37,16 @@ def fine_tune_knn() -> ClassificationExperiment:
 def _fine_tune(attention: Variant) -> ClassificationExperiment:
     return ClassificationExperiment(
         name="deit-tiny-fine-tune" if attention == Softmax() else "deit-tiny-knn-fine-tune",
-        model=ClassifierConfig(
+        model=ClassificationModelConfig(
             name="deit_tiny_patch16_224",
             attention=attention,
             drop_path=0.1,
             pretrained="timm:deit_tiny_patch16_224.fb_in1k",
         ),
-        data=LabelledData(kind="folder", root="pictures"),
+        data=ClassificationDataConfig(kind="folder", root="pictures"),
         view=LabelledView(size=(224, 224)),
         augment=deit_augment(),
-        task=ClassificationConfig(smoothing=0.1),
+        task=ClassificationTaskConfig(smoothing=0.1),
         fit=FitConfig(
             steps=320,
             batch_size=64,
@@ -69,8 +69,8 @@ def linear_probe() -> ClassificationExperiment:
     """
     return ClassificationExperiment(
         name="linear-probe",
-        model=ClassifierConfig(name="vit_small_patch16_224", frozen=True, probe_blocks=4),
-        data=LabelledData(kind="folder", root="pictures"),
+        model=ClassificationModelConfig(name="vit_small_patch16_224", frozen=True, probe_blocks=4),
+        data=ClassificationDataConfig(kind="folder", root="pictures"),
         view=LabelledView(size=(224, 224)),
         augment=small_augment(padding=0),
         fit=FitConfig(

@@ -10,7 +10,12 @@ from __future__ import annotations
 
 from fewpairs.data.split import Split
 from fewpairs.kinds.semantic.augment import SemanticAugment
-from fewpairs.kinds.semantic.experiment import SemanticData, SemanticExperiment, SemanticModel, SemanticTask
+from fewpairs.kinds.semantic.experiment import (
+    SemanticDataConfig,
+    SemanticExperiment,
+    SemanticModelConfig,
+    SemanticTaskConfig,
+)
 from fewpairs.kinds.semantic.layouts.open import SemanticOptions
 from fewpairs.kinds.semantic.view import SemanticView
 from fewpairs.models import InferenceConfig
@@ -34,8 +39,8 @@ def fpn_ade20k(encoder: str) -> SemanticExperiment:
     """Semantic FPN on ADE20K as PVT was published with it: 80,000 steps of 16, AdamW 1e-4, poly 0.9, crops of 512."""
     return SemanticExperiment(
         name=f"fpn-{encoder}-ade20k",
-        model=SemanticModel(name="semantic_fpn", encoder=encoder, drop_path=0.1),
-        data=SemanticData(kind="ade20k", root="ADEChallengeData2016"),
+        model=SemanticModelConfig(name="semantic_fpn", encoder=encoder, drop_path=0.1),
+        data=SemanticDataConfig(kind="ade20k", root="ADEChallengeData2016"),
         view=SemanticView(size=(512, 512), short=512, long=2048, channels=3),
         fit=_long(80_000, 16),
         optimizer=OptimizerConfig(name="adamw", lr=1e-4, weight_decay=1e-4),
@@ -47,10 +52,10 @@ def upernet_ade20k(encoder: str) -> SemanticExperiment:
     """UperNet on ADE20K as Swin was published with it (2103.14030): 160,000 steps of 16, AdamW 6e-5, auxiliary head."""
     return SemanticExperiment(
         name=f"upernet-{encoder}-ade20k",
-        model=SemanticModel(name="upernet", encoder=encoder, drop_path=0.3),
-        data=SemanticData(kind="ade20k", root="ADEChallengeData2016"),
+        model=SemanticModelConfig(name="upernet", encoder=encoder, drop_path=0.3),
+        data=SemanticDataConfig(kind="ade20k", root="ADEChallengeData2016"),
         view=SemanticView(size=(512, 512), short=512, long=2048, channels=3),
-        task=SemanticTask(auxiliary=True, aux_weight=0.4),
+        task=SemanticTaskConfig(auxiliary=True, aux_weight=0.4),
         fit=_long(160_000, 16),
         optimizer=OptimizerConfig(name="adamw", lr=6e-5, weight_decay=0.01),
         schedule=ScheduleConfig(name="poly", power=1.0, warmup=1500),
@@ -61,8 +66,8 @@ def fpn_cityscapes(encoder: str) -> SemanticExperiment:
     """Semantic FPN on Cityscapes: 80,000 steps of 8, crops of 512 x 1024; scored in windows of that size."""
     return SemanticExperiment(
         name=f"fpn-{encoder}-cityscapes",
-        model=SemanticModel(name="semantic_fpn", encoder=encoder, drop_path=0.1),
-        data=SemanticData(kind="cityscapes", root="cityscapes"),
+        model=SemanticModelConfig(name="semantic_fpn", encoder=encoder, drop_path=0.1),
+        data=SemanticDataConfig(kind="cityscapes", root="cityscapes"),
         view=SemanticView(size=(512, 1024), short=1024, long=2048, channels=3),
         inference=InferenceConfig(mode="slide", window=(512, 1024), stride=(341, 683)),
         fit=_long(80_000, 8),
@@ -78,8 +83,8 @@ def fpn_nuclei(encoder: str) -> SemanticExperiment:
     """
     return SemanticExperiment(
         name=f"fpn-{encoder}-nuclei",
-        model=SemanticModel(name="semantic_fpn_narrow", encoder=encoder),
-        data=SemanticData(
+        model=SemanticModelConfig(name="semantic_fpn_narrow", encoder=encoder),
+        data=SemanticDataConfig(
             kind="label-maps",
             root="dsb2018-nuclei",
             source=SemanticOptions(classes=("background", "nucleus"), nonzero=True, split_file="index.csv"),
@@ -100,8 +105,8 @@ def fpn_heart(encoder: str) -> SemanticExperiment:
     """
     return SemanticExperiment(
         name=f"fpn-{encoder}-heart",
-        model=SemanticModel(name="semantic_fpn_narrow", encoder=encoder),
-        data=SemanticData(
+        model=SemanticModelConfig(name="semantic_fpn_narrow", encoder=encoder),
+        data=SemanticDataConfig(
             kind="label-maps",
             root="hvsmr2-heart-mri-sample",
             source=SemanticOptions(colours=HEART, case_pattern=r"(\d+)_\d+"),

@@ -10,9 +10,14 @@ plateau of the loss at the last step (Dice 0.51). `fewpairs train setr_kv_small 
 from __future__ import annotations
 
 from fewpairs.attention import parse_variant, variant_name
-from fewpairs.kinds.segmentation.augment import Augment
-from fewpairs.kinds.segmentation.experiment import DataConfig, ModelConfig, SegmentationExperiment, TaskConfig
-from fewpairs.kinds.segmentation.view import View
+from fewpairs.kinds.segmentation.augment import SegmentationAugment
+from fewpairs.kinds.segmentation.experiment import (
+    SegmentationDataConfig,
+    SegmentationExperiment,
+    SegmentationModelConfig,
+    SegmentationTaskConfig,
+)
+from fewpairs.kinds.segmentation.view import SegmentationView
 from fewpairs.train import FitConfig, OptimizerConfig, ScheduleConfig
 
 MODELS = {"setr": "setr_pup_small", "conv_setr": "conv_setr_cup_small", "cvt_setr": "cvt_setr_pup_small"}
@@ -23,11 +28,11 @@ def study(model: str, attention: str, *, steps: int = 1000) -> SegmentationExper
     chosen = parse_variant(attention)
     return SegmentationExperiment(
         name=f"{MODELS[model]}-{variant_name(chosen)}",
-        model=ModelConfig(name=MODELS[model], attention=chosen),
-        data=DataConfig(kind="uw-madison", root="data"),
-        view=View(size=(64, 64), fit="resize", normalise="percentile"),
-        augment=Augment(),
-        task=TaskConfig(loss="bce+dice"),
+        model=SegmentationModelConfig(name=MODELS[model], attention=chosen),
+        data=SegmentationDataConfig(kind="uw-madison", root="data"),
+        view=SegmentationView(size=(64, 64), fit="resize", normalise="percentile"),
+        augment=SegmentationAugment(),
+        task=SegmentationTaskConfig(loss="bce+dice"),
         fit=FitConfig(
             steps=steps,
             batch_size=16,

@@ -10,9 +10,14 @@ The recipes suit one GPU of 24 GB in bf16. We have not run them at this scale an
 from __future__ import annotations
 
 from fewpairs.attention import KVPos, parse_variant, variant_name
-from fewpairs.kinds.segmentation.augment import Augment
-from fewpairs.kinds.segmentation.experiment import DataConfig, ModelConfig, SegmentationExperiment, TaskConfig
-from fewpairs.kinds.segmentation.view import View
+from fewpairs.kinds.segmentation.augment import SegmentationAugment
+from fewpairs.kinds.segmentation.experiment import (
+    SegmentationDataConfig,
+    SegmentationExperiment,
+    SegmentationModelConfig,
+    SegmentationTaskConfig,
+)
+from fewpairs.kinds.segmentation.view import SegmentationView
 from fewpairs.train import FitConfig, OptimizerConfig, ScheduleConfig
 
 MODELS = {"setr": "setr_pup_vit_b16", "conv_setr": "conv_setr_cup_r50_vit_b16", "cvt_setr": "cvt_setr_pup_cvt13"}
@@ -23,11 +28,11 @@ def study(model: str, attention: str) -> SegmentationExperiment:
     chosen = KVPos(d_pos=50) if attention == "kvpos" else parse_variant(attention)
     return SegmentationExperiment(
         name=f"{MODELS[model]}-{variant_name(chosen)}",
-        model=ModelConfig(name=MODELS[model], attention=chosen, drop_path=0.1),
-        data=DataConfig(kind="uw-madison", root="uw-madison-gi-tract-image-segmentation"),
-        view=View(size=(256, 256), fit="resize", normalise="max", stack=3, step=2),
-        augment=Augment(),
-        task=TaskConfig(loss="bce+dice", auxiliary=model == "setr"),
+        model=SegmentationModelConfig(name=MODELS[model], attention=chosen, drop_path=0.1),
+        data=SegmentationDataConfig(kind="uw-madison", root="uw-madison-gi-tract-image-segmentation"),
+        view=SegmentationView(size=(256, 256), fit="resize", normalise="max", stack=3, step=2),
+        augment=SegmentationAugment(),
+        task=SegmentationTaskConfig(loss="bce+dice", auxiliary=model == "setr"),
         fit=FitConfig(
             steps=40_000,
             batch_size=16,

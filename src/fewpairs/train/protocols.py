@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class Batch(Protocol):
-    """Input of a training step: `fewpairs.types.MaskBatch`, `Labelled`, `DetectionBatch`, or a type of the task."""
+    """Input of a training step: a batch of `fewpairs.types`, such as `SegmentationBatch`, or a type of the task."""
 
     @property
     def image(self) -> Any:

@@ -16,7 +16,12 @@ from torch.utils.data import DataLoader
 
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.classification.augment import LabelledAugment, Mixing, deit_augment, small_augment
-from fewpairs.kinds.classification.dataset import LabelledChunks, LabelledCollate, LabelledDataset, LabelledSample
+from fewpairs.kinds.classification.dataset import (
+    ClassificationDataset,
+    ClassificationItems,
+    LabelledCollate,
+    LabelledSample,
+)
 from fewpairs.kinds.classification.layouts.open import open_labelled
 from fewpairs.kinds.classification.view import LabelledView
 
@@ -25,9 +30,9 @@ LABELS = [0, 1, 2] * 8
 KEYS = [[(epoch, index) for index in indices] for epoch in (0, 7) for indices in ([3, 1, 4, 0], [5, 9, 2, 6])]
 
 
-def made(augment: LabelledAugment | None = None, seed: int = 0, **options: Any) -> LabelledDataset:
+def made(augment: LabelledAugment | None = None, seed: int = 0, **options: Any) -> ClassificationDataset:
     source = memory_source({"train": LABELS}, 3, **options)
-    return LabelledDataset(source, source.indices("train"), VIEW, augment=augment, seed=seed)
+    return ClassificationDataset(source, source.indices("train"), VIEW, augment=augment, seed=seed)
 
 
 def drawn() -> tuple[float, float, float]:
@@ -36,7 +41,7 @@ def drawn() -> tuple[float, float, float]:
 
 def test_items_are_the_images_asked_for() -> None:
     source = memory_source({"train": LABELS, "test": [1, 0]}, 3, size=(16, 16))
-    dataset = LabelledDataset(source, np.array([24, 2, 5]), VIEW)
+    dataset = ClassificationDataset(source, np.array([24, 2, 5]), VIEW)
     assert (len(dataset), dataset.classes, dataset.channels) == (3, ("class0", "class1", "class2"), 3)
     for place, number in enumerate((24, 2, 5)):
         sample = dataset[4, place]
@@ -66,7 +71,7 @@ def test_global_generators_are_left_alone() -> None:
     dataset, collate = made(augment), LabelledCollate(augment, 3)
     states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()  # type: ignore[union-attr]
     collate([dataset[0, index] for index in range(4)])
-    LabelledChunks(dataset.source, dataset.indices, VIEW)[0]
+    ClassificationItems(dataset.source, dataset.indices, VIEW)[0]
     assert random.getstate() == states[0]
     assert np.random.get_state()[1].tolist() == states[1]  # type: ignore[union-attr]
     assert torch.equal(torch.get_rng_state(), states[2])
@@ -94,9 +99,11 @@ def test_seed_epoch_and_index_each_matter() -> None:
 def test_grey_images_and_models_of_three_channels() -> None:
     grey = made(deit_augment(), mode="L")
     assert (grey.channels, grey[0, 0].image.shape) == (1, (1, 16, 16))
-    wide = LabelledDataset(grey.source, grey.indices, LabelledView((16, 16), channels=3), augment=deit_augment())
+    wide = ClassificationDataset(grey.source, grey.indices, LabelledView((16, 16), channels=3), augment=deit_augment())
     assert (wide.channels, wide[0, 0].image.shape) == (3, (3, 16, 16))
-    plain = LabelledDataset(grey.source, grey.indices, LabelledView((16, 16), channels=3, mean=(0,) * 3, std=(1,) * 3))
+    plain = ClassificationDataset(
+        grey.source, grey.indices, LabelledView((16, 16), channels=3, mean=(0,) * 3, std=(1,) * 3)
+    )
     assert torch.equal(plain[0, 0].image[0], plain[0, 0].image[2])
 
 
@@ -152,7 +159,7 @@ def test_inputs_of_a_batch_are_left_alone() -> None:
 
 def test_chunks_hold_all_images_in_order() -> None:
     source = memory_source({"train": LABELS, "test": [1, 0, 2, 1, 1]}, 3)
-    chunks = LabelledChunks(source, source.indices("test"), VIEW, chunk=2)
+    chunks = ClassificationItems(source, source.indices("test"), VIEW, chunk=2)
     assert [len(chunk.ids) for chunk in chunks] == [2, 2, 1]
     assert torch.cat([chunk.label for chunk in chunks]).tolist() == [1, 0, 2, 1, 1]
     assert [name for chunk in chunks for name in chunk.ids] == [f"test/{number}" for number in range(5)]
@@ -162,25 +169,25 @@ def test_chunks_hold_all_images_in_order() -> None:
         with pytest.raises(IndexError):
             chunks[index]
     with pytest.raises(InputError, match="chunk=0"):
-        LabelledChunks(source, source.indices("test"), VIEW, chunk=0)
+        ClassificationItems(source, source.indices("test"), VIEW, chunk=0)
 
 
 def test_no_images_and_wrong_seeds() -> None:
     source = memory_source({"train": LABELS}, 3)
     none = np.empty(0, np.int64)
     with pytest.raises(InputError, match="no images to train on"):
-        LabelledDataset(source, none, VIEW)
+        ClassificationDataset(source, none, VIEW)
     with pytest.raises(InputError, match="no images to evaluate on"):
-        LabelledChunks(source, none, VIEW)
+        ClassificationItems(source, none, VIEW)
     with pytest.raises(InputError, match="seed=-1"):
-        LabelledDataset(source, source.indices("train"), VIEW, seed=-1)
+        ClassificationDataset(source, source.indices("train"), VIEW, seed=-1)
 
 
 def test_a_copy_in_another_process_reads_the_same(pictures: Path) -> None:
     source = open_labelled("folder", pictures)
-    dataset = LabelledDataset(source, source.indices("train"), VIEW, augment=deit_augment(), seed=2)
+    dataset = ClassificationDataset(source, source.indices("train"), VIEW, augment=deit_augment(), seed=2)
     expected = dataset[5, 3]
-    sent = pickle.dumps((dataset, LabelledChunks(source, source.indices("validation"), VIEW)))
+    sent = pickle.dumps((dataset, ClassificationItems(source, source.indices("validation"), VIEW)))
     assert len(sent) < 10_000
     there, chunks = pickle.loads(sent)
     assert torch.equal(there[5, 3].image, expected.image)
@@ -190,7 +197,7 @@ def test_a_copy_in_another_process_reads_the_same(pictures: Path) -> None:
 
 def test_a_file_damaged_since_is_named(pictures: Path, write_picture: Callable[..., Path]) -> None:
     source = open_labelled("folder", pictures)
-    dataset = LabelledDataset(source, source.indices("train"), VIEW, augment=deit_augment())
+    dataset = ClassificationDataset(source, source.indices("train"), VIEW, augment=deit_augment())
     path = pictures / source.id(4)
     path.write_bytes(path.read_bytes()[:60])
     with pytest.raises(DataError, match=f"{path.name} is not a readable picture"):
@@ -200,7 +207,7 @@ def test_a_file_damaged_since_is_named(pictures: Path, write_picture: Callable[.
 @pytest.mark.data
 def test_real_photos_through_the_whole_recipe(real_data: Path) -> None:
     source = open_labelled("folder", real_data / "trashnet-photos")
-    dataset = LabelledDataset(source, source.indices("train"), LabelledView((96, 96)), augment=deit_augment())
+    dataset = ClassificationDataset(source, source.indices("train"), LabelledView((96, 96)), augment=deit_augment())
     batch = LabelledCollate(deit_augment(), 6)([dataset[0, index] for index in range(0, 180, 45)])
     assert batch.image.shape == (4, 3, 96, 96)
     assert batch.image.isfinite().all()

@@ -80,7 +80,7 @@ def test_polygons_without_an_area_are_refused(polygons: list, message: str) -> N
 
 
 def test_runs_that_do_not_fill_the_image_are_refused() -> None:
-    with pytest.raises(DataError, match="cover 5 pixels, the image has 6"):
+    with pytest.raises(DataError, match="cover 5 pixels, but the image has 6"):
         coco_masks.from_runs([2, 3], (2, 3))
     with pytest.raises(DataError, match="whole numbers"):
         coco_masks.from_runs([-1, 7], (2, 3))

@@ -16,7 +16,7 @@ from pycocotools.coco import COCO
 from fewpairs.data.description import Check
 from fewpairs.data.split import Split
 from fewpairs.errors import DataError, InputError
-from fewpairs.kinds.detection.findings import DamagedAnnotationsError
+from fewpairs.kinds.detection.annotation_issues import DamagedAnnotationsError
 from fewpairs.kinds.detection.layouts.coco_objects import BadObjectError, read_object
 from fewpairs.kinds.detection.layouts.open import detect_detection, open_detection
 from fewpairs.kinds.detection.options import DetectionOptions
@@ -165,8 +165,8 @@ def test_contradictions_stop_with_every_place_named(
     make_coco(tmp_path, change)
     with pytest.raises(DamagedAnnotationsError, match=place) as caught:
         opened(tmp_path)
-    assert set(caught.value.findings) <= {kind, "missing-image", "bad-mask"}
-    assert kind in caught.value.findings
+    assert set(caught.value.issues) <= {kind, "missing-image", "bad-mask"}
+    assert kind in caught.value.issues
     skipped = opened(tmp_path, on_error="skip")
     assert skipped.check.count(kind) == 1
     assert skipped.check.errors()
@@ -179,9 +179,9 @@ def test_everything_wrong_is_listed_at_once(tmp_path: Path) -> None:
         image(2, file_name="gone.png")(content)
 
     make_coco(tmp_path, change)
-    with pytest.raises(DamagedAnnotationsError, match="3 things wrong") as caught:
+    with pytest.raises(DamagedAnnotationsError, match="has 3 errors in its annotations") as caught:
         opened(tmp_path)
-    assert set(caught.value.findings) == {"unknown-class", "missing-image", "missing-file"}
+    assert set(caught.value.issues) == {"unknown-class", "missing-image", "missing-file"}
 
 
 @pytest.mark.parametrize(

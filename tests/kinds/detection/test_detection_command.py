@@ -65,7 +65,7 @@ def test_check_lists_what_is_wrong(call: Call, tmp_path: Path) -> None:
     (tmp_path / "train2017" / "2.png").unlink()
     answer = call("data", "check", str(tmp_path))
     assert answer.status == 2
-    assert "2 things are wrong with" in answer.err
+    assert "has 2 errors; the first: " in answer.err
     assert "error: objects of unknown category ids or classes: instances_train2017.json annotation 1" in answer.out
     assert "Traceback" not in answer.err
     skipped = call("data", "check", str(tmp_path), "on_error=skip")

@@ -11,7 +11,7 @@ import yaml
 from detection_files import make_voc
 
 import fewpairs
-from fewpairs.kinds.detection.findings import FINDINGS
+from fewpairs.kinds.detection.annotation_issues import ISSUES
 from fewpairs.kinds.detection.options import DetectionOptions
 from fewpairs.kinds.detection.view import DetectionAugment, DetectionView
 
@@ -33,9 +33,9 @@ def test_every_setting_has_its_default() -> None:
 
 def test_every_finding_is_listed_in_order() -> None:
     rows = re.findall(r"^\| `([a-z-]+)` \| ([^|]+) \| ([^|]+) \|", PAGE.read_text(), re.M)
-    assert [name for name, _, _ in rows] == list(FINDINGS)
+    assert [name for name, _, _ in rows] == list(ISSUES)
     for name, _, happens in rows:
-        assert (happens.strip() == "stop") == (FINDINGS[name].severity == "error")
+        assert (happens.strip() == "stop") == (ISSUES[name].severity == "error")
 
 
 def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

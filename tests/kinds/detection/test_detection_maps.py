@@ -12,7 +12,7 @@ from PIL import Image
 
 from fewpairs.data.split import Split
 from fewpairs.errors import DataError, InputError
-from fewpairs.kinds.detection.findings import DamagedAnnotationsError
+from fewpairs.kinds.detection.annotation_issues import DamagedAnnotationsError
 from fewpairs.kinds.detection.layouts.label_maps import objects_of
 from fewpairs.kinds.detection.layouts.open import detect_detection, open_detection
 from fewpairs.kinds.detection.masks import decode_masks
@@ -82,7 +82,7 @@ def test_contradictions_are_all_named(tmp_path: Path) -> None:
         file.write("more,60,40,train\nval,60,40,train\n")
     with pytest.raises(DamagedAnnotationsError) as caught:
         opened(tmp_path)
-    found = caught.value.findings
+    found = caught.value.issues
     assert set(found) == {"other-size", "unreadable", "missing-file", "missing-annotation", "repeated-image"}
     assert "in colour" in found["unreadable"][0]
     with pytest.raises(DamagedAnnotationsError):
@@ -93,7 +93,7 @@ def test_what_cannot_be_a_label_map_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="images is not a folder"):
         opened(tmp_path)
     make_maps(tmp_path)
-    with pytest.raises(InputError, match="of one class; name one"):
+    with pytest.raises(InputError, match="of a single class; name one"):
         opened(tmp_path, classes=("a", "b"))
     (tmp_path / "index.csv").write_bytes(b"\xff\xfe\xff")
     with pytest.raises(DataError, match="cannot be read as CSV"):

@@ -18,7 +18,7 @@ from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.detection.masks import as_rle, encode_masks
 from fewpairs.kinds.detection.record import DetectionRecord
 from fewpairs.kinds.detection.scores import match_detections
-from fewpairs.kinds.detection.scoring import CocoMetric
+from fewpairs.kinds.detection.scoring import DetectionMetric
 from fewpairs.scoring.records import load_records, merge_records, save_records
 from fewpairs.types import DetectionItem, Detections, Objects
 
@@ -82,8 +82,8 @@ def judged() -> list[tuple[DetectionItem, Detections]]:
     return [picture(rng, f"{i}.png", *each) for i, each in enumerate(numbers)]
 
 
-def evaluated(judged: list[tuple[DetectionItem, Detections]], *, masks: bool) -> CocoMetric:
-    metric = CocoMetric(CLASSES, masks=masks)
+def evaluated(judged: list[tuple[DetectionItem, Detections]], *, masks: bool) -> DetectionMetric:
+    metric = DetectionMetric(CLASSES, masks=masks)
     for item, found in judged:
         metric.update([found], item)
     return metric
@@ -204,7 +204,7 @@ def test_detections_that_are_not_finite_are_left_out_and_counted(judged: list) -
     item, found = judged[0]
     scores = found.scores.clone()
     scores[0] = torch.nan
-    metric = CocoMetric(CLASSES)
+    metric = DetectionMetric(CLASSES)
     (record,) = metric.update([Detections(found.boxes, scores, found.labels)], item)
     assert len(record.found_scores) == len(found) - 1
     assert metric.compute()["detections_not_finite"] == 1
@@ -224,7 +224,7 @@ def test_records_go_through_a_file(judged: list, tmp_path: Path) -> None:
         ({"labels": [9] * 5}, "labels holds"),
         ({"labels": [0]}, "list of 5"),
         ({"masks": ["0"] * 5}, "cover"),
-        ({"masks": None}, "one side only"),
+        ({"masks": None}, "only in the truth or only"),
         ({"extra": 1}, "wrong fields: extra"),
         ({"found_scores": ["x"] * 9}, "found_scores holds"),
     ],
@@ -242,15 +242,15 @@ def test_what_does_not_fit_is_refused(judged: list) -> None:
     item, found = judged[0]
     boxes_alone = Detections(found.boxes, found.scores, found.labels)
     with pytest.raises(InputError, match="the model has boxes alone"):
-        CocoMetric(CLASSES, masks=True).update([boxes_alone], item)
+        DetectionMetric(CLASSES, masks=True).update([boxes_alone], item)
     with pytest.raises(InputError, match="class number"):
-        CocoMetric(CLASSES).update([Detections(found.boxes, found.scores, found.labels + 3)], item)
+        DetectionMetric(CLASSES).update([Detections(found.boxes, found.scores, found.labels + 3)], item)
     with pytest.raises(InputError, match="one list"):
-        CocoMetric(CLASSES).update([found, found], item)
+        DetectionMetric(CLASSES).update([found, found], item)
     with pytest.raises(InputError, match="different names"):
-        CocoMetric(("a", "a"))
+        DetectionMetric(("a", "a"))
     with pytest.raises(InputError, match="nothing to score"):
-        CocoMetric(CLASSES).compute()
+        DetectionMetric(CLASSES).compute()
     first, second = evaluated(judged[:1], masks=False), evaluated([(item, judged[0][1])], masks=True)
     with pytest.raises(InputError, match="evaluated twice"):
         merge_records([*first.records, *second.records])

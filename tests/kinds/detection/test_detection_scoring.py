@@ -11,7 +11,7 @@ import torch
 from fewpairs.errors import InputError
 from fewpairs.kinds.detection.record import DetectionRecord
 from fewpairs.kinds.detection.scores import detection_scores
-from fewpairs.kinds.detection.scoring import CocoMetric, DetectionScoring
+from fewpairs.kinds.detection.scoring import DetectionMetric, DetectionScoring
 from fewpairs.scoring.score_table import DETECTION_SCORES, find_score
 from fewpairs.types import DetectionItem, Detections, Objects
 
@@ -21,7 +21,7 @@ CLASSES = ("cat", "dog")
 def run(shift: float, *, images: int = 12, seed: int = 0, noise: int = 0) -> list[DetectionRecord]:
     """Images with three objects each, found `shift` px beside their places, some with a false alarm."""
     truth, chance = np.random.default_rng(seed), np.random.default_rng((seed, noise))
-    metric = CocoMetric(CLASSES)
+    metric = DetectionMetric(CLASSES)
     for image in range(images):
         corners = truth.uniform(0, 60, (3, 2)).astype(np.float32)
         boxes = torch.from_numpy(np.hstack([corners, corners + 30]))

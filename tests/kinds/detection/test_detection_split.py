@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 from detection_files import make_coco
+from fewpairs.kinds.detection.findings import DamagedAnnotationsError
 
 from fewpairs.data.split import Split, held_out_units
 from fewpairs.errors import InputError
 from fewpairs.kinds.detection.experiment import DetectionData, chosen_records
-from fewpairs.kinds.detection.findings import DamagedAnnotationsError
 from fewpairs.kinds.detection.layouts.open import open_detection
 
 

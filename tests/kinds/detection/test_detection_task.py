@@ -72,13 +72,13 @@ def test_what_makes_no_task_is_refused(classes: Any, options: dict[str, Any], wo
 
 def test_what_is_no_detection_is_one_message() -> None:
     task, item = Detection(["cell"]), picture()
-    with pytest.raises(InputError, match="gives its losses by name in training, got Tensor"):
+    with pytest.raises(InputError, match="returns its losses by name in training, got Tensor"):
         task.loss(torch.zeros(1), batch())  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="gives Detections, got Tensor"):
+    with pytest.raises(InputError, match="returns Detections, got Tensor"):
         task.predict([torch.zeros(1)], item)  # type: ignore[list-item]
-    with pytest.raises(InputError, match=r"a\.png: the model found class number 1, and there are 1 classes"):
+    with pytest.raises(InputError, match=r"a\.png: the model predicted class number 1, but there are 1 classes"):
         task.predict([found(1)], item)
-    with pytest.raises(InputError, match="the model gives boxes alone; use mask_rcnn"):
+    with pytest.raises(InputError, match="the model predicts boxes alone; use mask_rcnn"):
         Detection(["cell"], masks=True).predict([found()], item)
 
 

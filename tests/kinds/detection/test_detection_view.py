@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from torchvision.ops import masks_to_boxes
 
 from fewpairs.errors import InputError
-from fewpairs.kinds.detection.dataset import DetectionDataset, PictureItems, collate_pictures
+from fewpairs.kinds.detection.dataset import DetectionDataset, DetectionItems, collate_detection
 from fewpairs.kinds.detection.layouts.open import open_detection
-from fewpairs.kinds.detection.view import DetectionAugment, DetectionView, show
+from fewpairs.kinds.detection.view import DetectionAugment, DetectionView, augmented
 from fewpairs.types import Objects
 
 AUGMENTS = st.builds(
@@ -54,7 +54,7 @@ def test_boxes_stay_valid_and_none_is_lost_but_by_a_crop(
 ) -> None:
     pixels, objects = scene(corners)
     torch.manual_seed(seed)
-    shown = show(pixels, objects, DetectionView(32, 60), augment)
+    shown = augmented(pixels, objects, DetectionView(32, 60), augment)
     height, width = shown.image.shape[1:]
     boxes, found = shown.objects.boxes, shown.objects
     assert shown.image.dtype == torch.float32
@@ -75,7 +75,7 @@ def test_boxes_stay_valid_and_none_is_lost_but_by_a_crop(
 def test_a_flip_moves_picture_boxes_and_masks_alike() -> None:
     pixels, objects = scene([(2, 3, 10, 8), (20, 30, 30, 10)])
     view = DetectionView(40, 60)
-    shown = show(pixels, objects, view, DetectionAugment(flip=1.0, vertical_flip=1.0))
+    shown = augmented(pixels, objects, view, DetectionAugment(flip=1.0, vertical_flip=1.0))
     assert shown.objects.boxes.tolist() == [[48, 29, 58, 37], [10, 0, 40, 10]]
     assert shown.objects.masks is not None
     assert torch.equal(shown.objects.masks, objects.masks.flip(1, 2))  # type: ignore[union-attr]
@@ -85,7 +85,7 @@ def test_a_flip_moves_picture_boxes_and_masks_alike() -> None:
 
 def test_resizing_keeps_the_aspect_and_scales_areas() -> None:
     pixels, objects = scene([(0, 0, 30, 20)])
-    shown = show(pixels, objects, DetectionView(80, 100), None)
+    shown = augmented(pixels, objects, DetectionView(80, 100), None)
     assert shown.image.shape == (3, 67, 100)
     assert shown.objects.boxes[0].tolist() == pytest.approx([0, 0, 50, 33.5])
     assert float(shown.objects.area[0]) == pytest.approx(50 * 33.5)
@@ -97,7 +97,7 @@ def test_resizing_keeps_the_aspect_and_scales_areas() -> None:
 def test_sizes_are_drawn_from_the_range() -> None:
     pixels, objects = scene([(0, 0, 30, 20)])
     augment = DetectionAugment(sizes=(16, 48), step=16)
-    seen = {show(pixels, objects, DetectionView(99, 200), augment).image.shape[1] for _ in range(40)}
+    seen = {augmented(pixels, objects, DetectionView(99, 200), augment).image.shape[1] for _ in range(40)}
     assert seen == {16, 32, 48} == set(augment.shorter)
     assert DetectionAugment(sizes=(480, 800)).shorter == tuple(range(480, 801, 32))
 
@@ -105,16 +105,16 @@ def test_sizes_are_drawn_from_the_range() -> None:
 def test_a_crop_cuts_objects_away_and_counts_them() -> None:
     pixels, objects = scene([(0, 0, 4, 4), (56, 36, 4, 4), (10, 10, 40, 20)])
     augment = DetectionAugment(flip=0.0, jitter=(3.0, 3.0), crop=(20, 20))
-    cuts = {show(pixels, objects, DetectionView(), augment).cut for _ in range(20)}
+    cuts = {augmented(pixels, objects, DetectionView(), augment).cut for _ in range(20)}
     assert max(cuts) >= 2
     strict = DetectionAugment(flip=0.0, jitter=(3.0, 3.0), crop=(20, 20), visible=1.0)
-    assert all(show(pixels, objects, DetectionView(), strict).cut >= 2 for _ in range(20))
+    assert all(augmented(pixels, objects, DetectionView(), strict).cut >= 2 for _ in range(20))
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"sizes": (5, 3)}, "first is the least"),
+        ({"sizes": (5, 3)}, "give the smallest value first"),
         ({"sizes": (0, 3)}, "two positive numbers"),
         ({"jitter": (1.0,)}, "two positive numbers"),
         ({"step": 0}, "step=0"),
@@ -165,7 +165,7 @@ def test_a_dataset_can_be_sent_to_another_process(tmp_path: Path) -> None:
 def test_batches_keep_sizes_and_images_without_objects(tmp_path: Path) -> None:
     source = open_detection("voc", make_voc(tmp_path))
     data = DetectionDataset(source.part("train"), DetectionView(20, 60))
-    batch = collate_pictures([data[0, index] for index in range(3)])
+    batch = collate_detection([data[0, index] for index in range(3)])
     assert batch.ids == ("a.png", "b.png", "c.png")
     assert [len(one) for one in batch.objects] == [2, 1, 0]
     assert {tuple(image.shape) for image in batch.images} == {(3, 20, 30)}
@@ -175,14 +175,14 @@ def test_batches_keep_sizes_and_images_without_objects(tmp_path: Path) -> None:
 
 def test_items_of_an_evaluation_are_at_native_size(tmp_path: Path) -> None:
     source = open_detection("nuclei-masks", make_maps(tmp_path))
-    items = PictureItems(source.records, DetectionView(channels=1), masks=True)
+    items = DetectionItems(source.records, DetectionView(channels=1), masks=True)
     assert len(items) == 3
     for item, record in zip(items, source.records, strict=True):
         assert item.image.shape == (1, 1, 40, 60)
         assert item.image.max() <= 1
         assert item.id == record.id
         assert item.objects.masks is not None
-    assert PictureItems(source.records)[-1].image.shape == (1, 3, 40, 60)
+    assert DetectionItems(source.records)[-1].image.shape == (1, 3, 40, 60)
     with pytest.raises(IndexError):
         items[3]
 
@@ -194,7 +194,7 @@ def test_what_cannot_be_trained_on_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no masks to train on"):
         DetectionDataset(source.records, DetectionView(), masks=True)
     with pytest.raises(InputError, match="no masks to evaluate on"):
-        PictureItems(source.records, masks=True)
+        DetectionItems(source.records, masks=True)
     with pytest.raises(InputError, match="no images to train on"):
         DetectionDataset(source.records.take(source.records.rows < 0), DetectionView())
     with pytest.raises(InputError, match="seed=-1"):

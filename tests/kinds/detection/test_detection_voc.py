@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fewpairs.data.description import Check
 from fewpairs.data.split import Split
 from fewpairs.errors import DataError, InputError
-from fewpairs.kinds.detection.findings import DamagedAnnotationsError
+from fewpairs.kinds.detection.annotation_issues import DamagedAnnotationsError
 from fewpairs.kinds.detection.layouts.open import detect_detection, open_detection
 from fewpairs.kinds.detection.layouts.voc import read_voc
 from fewpairs.kinds.detection.options import DetectionOptions
@@ -115,7 +115,7 @@ def test_contradictions_are_all_named(tmp_path: Path) -> None:
     (tmp_path / "Annotations" / "d.xml").write_text("<annotation>\n<object>\n</annotation>")
     with pytest.raises(DamagedAnnotationsError) as caught:
         opened(tmp_path)
-    found = caught.value.findings
+    found = caught.value.issues
     assert found["repeated-image"] == ("val.txt line 2: d (validation)",)
     assert found["missing-annotation"] == ("gone",)
     assert found["two-parts"] == ("a.png (train and validation)",)

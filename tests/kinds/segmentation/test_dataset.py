@@ -7,19 +7,19 @@ import pytest
 import torch
 
 from fewpairs.errors import InputError
-from fewpairs.kinds.segmentation.augment import Augment
+from fewpairs.kinds.segmentation.augment import SegmentationAugment
 from fewpairs.kinds.segmentation.bitmask import unpack
-from fewpairs.kinds.segmentation.dataset import ScanDataset, SliceDataset, collate
+from fewpairs.kinds.segmentation.dataset import SegmentationDataset, SegmentationItems, collate_segmentation
 from fewpairs.kinds.segmentation.store import Store
-from fewpairs.kinds.segmentation.view import View
+from fewpairs.kinds.segmentation.view import SegmentationView
 
-VIEW = View((24, 20))
+VIEW = SegmentationView((24, 20))
 
 
 def test_items_are_the_slices_of_the_cases_in_order(store: Store) -> None:
     cases = store.cases[1:3]
     native = store.scans[store.of_cases(cases)[0]].size
-    dataset = SliceDataset(store, cases, View(native, normalise="max"))
+    dataset = SegmentationDataset(store, cases, SegmentationView(native, normalise="max"))
     assert len(dataset) == 2 * 2 * 8
     ids = [dataset[0, index].id for index in range(len(dataset))]
     assert ids == [name for scan in store.of_cases(cases) for name in store.scans[scan].slice_ids]
@@ -33,8 +33,10 @@ def test_items_are_the_slices_of_the_cases_in_order(store: Store) -> None:
 
 
 def test_chance_comes_from_seed_epoch_and_index_alone(store: Store) -> None:
-    def make(seed: int = 0) -> SliceDataset:
-        return SliceDataset(store, store.cases, VIEW, augment=Augment(elastic=1.0, probability=0.9), seed=seed)
+    def make(seed: int = 0) -> SegmentationDataset:
+        return SegmentationDataset(
+            store, store.cases, VIEW, augment=SegmentationAugment(elastic=1.0, probability=0.9), seed=seed
+        )
 
     first, second = make(), make()
     backwards = {index: second[3, index] for index in reversed(range(20))}
@@ -47,7 +49,7 @@ def test_chance_comes_from_seed_epoch_and_index_alone(store: Store) -> None:
 
 
 def test_masks_stay_binary_and_classes_in_order(store: Store) -> None:
-    dataset = SliceDataset(store, store.cases, VIEW, augment=Augment(elastic=1.0))
+    dataset = SegmentationDataset(store, store.cases, VIEW, augment=SegmentationAugment(elastic=1.0))
     total = torch.zeros(3)
     for index in range(len(dataset)):
         mask = dataset[0, index].mask
@@ -60,7 +62,7 @@ def test_masks_stay_binary_and_classes_in_order(store: Store) -> None:
 def test_empty_slices_are_drawn_anew_each_epoch(store: Store) -> None:
     empty = {name for scan in store.scans for name, flag in zip(scan.slice_ids, scan.empty, strict=True) if flag}
     full = store.slices - len(empty)
-    dataset = SliceDataset(store, store.cases, VIEW, empty_fraction=0.25)
+    dataset = SegmentationDataset(store, store.cases, VIEW, empty_fraction=0.25)
     assert len(dataset) == full + round(0.25 * len(empty))
     seen: set[str] = set()
     for epoch in range(30):
@@ -69,24 +71,26 @@ def test_empty_slices_are_drawn_anew_each_epoch(store: Store) -> None:
         assert len(set(ids) - empty) == full
         seen |= set(ids) & empty
     assert seen == empty
-    assert len(SliceDataset(store, store.cases, VIEW, empty_fraction=0)) == full
+    assert len(SegmentationDataset(store, store.cases, VIEW, empty_fraction=0)) == full
     with pytest.raises(InputError, match="empty_fraction=2"):
-        SliceDataset(store, store.cases, VIEW, empty_fraction=2)
+        SegmentationDataset(store, store.cases, VIEW, empty_fraction=2)
 
 
 def test_stacks_are_channels_and_change_together(store: Store) -> None:
-    dataset = SliceDataset(store, store.cases, View((24, 20), stack=3), augment=Augment(rotate=30, probability=1.0))
+    dataset = SegmentationDataset(
+        store, store.cases, SegmentationView((24, 20), stack=3), augment=SegmentationAugment(rotate=30, probability=1.0)
+    )
     assert dataset.channels == 3
     assert dataset[0, 5].image.shape == (3, 24, 20)
 
 
 def test_a_copy_in_another_process_reads_the_same(store: Store) -> None:
-    dataset = SliceDataset(store, store.cases, VIEW, augment=Augment(), seed=4)
-    here = collate([dataset[1, index] for index in range(6)])
+    dataset = SegmentationDataset(store, store.cases, VIEW, augment=SegmentationAugment(), seed=4)
+    here = collate_segmentation([dataset[1, index] for index in range(6)])
     sent = pickle.dumps(dataset)
     assert len(sent) < 60_000, "neither pixels nor open files travel"
     there = pickle.loads(sent)
-    batch = collate([there[1, index] for index in range(6)])
+    batch = collate_segmentation([there[1, index] for index in range(6)])
     assert torch.equal(batch.image, here.image)
     assert torch.equal(batch.mask, here.mask)
     assert batch.ids == here.ids
@@ -95,21 +99,21 @@ def test_a_copy_in_another_process_reads_the_same(store: Store) -> None:
 
 
 def test_an_index_beyond_the_end(store: Store) -> None:
-    dataset = SliceDataset(store, store.cases[:1], VIEW)
+    dataset = SegmentationDataset(store, store.cases[:1], VIEW)
     with pytest.raises(IndexError):
         dataset[0, len(dataset)]
 
 
 def test_unknown_cases_and_slices_that_do_not_fit(store: Store) -> None:
-    for kind in (SliceDataset, ScanDataset):
+    for kind in (SegmentationDataset, SegmentationItems):
         with pytest.raises(InputError, match="no case 'nobody'"):
             kind(store, ["nobody"], VIEW)
         with pytest.raises(InputError, match="cannot shrink"):
-            kind(store, store.cases, View((24, 20), fit="pad"))
+            kind(store, store.cases, SegmentationView((24, 20), fit="pad"))
 
 
 def test_scans_have_their_truth_at_native_size(store: Store) -> None:
-    dataset = ScanDataset(store, store.cases[2:], View((24, 20), stack=3))
+    dataset = SegmentationItems(store, store.cases[2:], SegmentationView((24, 20), stack=3))
     assert len(dataset) == 8
     assert [scan.id for scan in dataset] == [store.scans[index].id for index in store.of_cases(store.cases[2:])]
     scan, stored = dataset[-1], store.scans[-1]
@@ -128,7 +132,7 @@ def test_scans_have_their_truth_at_native_size(store: Store) -> None:
 
 
 def test_training_and_evaluation_see_the_same_pixels(store: Store) -> None:
-    view = View((24, 20), normalise="percentile", stack=3, step=2)
-    slices, scans = SliceDataset(store, store.cases, view), ScanDataset(store, store.cases, view)
+    view = SegmentationView((24, 20), normalise="percentile", stack=3, step=2)
+    slices, scans = SegmentationDataset(store, store.cases, view), SegmentationItems(store, store.cases, view)
     for s in range(8):
         torch.testing.assert_close(slices[0, s].image, scans[0].image[s])

@@ -76,7 +76,7 @@ def test_labels_outside_the_classes(pictures: Path) -> None:
 
 def test_another_size(pictures: Path) -> None:
     save_picture(pictures / "masks" / "p1_1.png", np.zeros((8, 9), np.uint8))
-    with pytest.raises(DataError, match=r"p1_1\.png has 9 rows of 8 pixels, its mask .*8 of 9"):
+    with pytest.raises(DataError, match=r"p1_1\.png has 9 rows of 8 pixels, but its mask .* has 8 of 9"):
         folder(pictures).scans()
 
 

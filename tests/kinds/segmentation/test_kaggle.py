@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from fewpairs.kinds.segmentation.empty import EmptyRule
 from fewpairs.kinds.segmentation.kaggle import hausdorff_score, slice_dice
 from fewpairs.kinds.segmentation.record import segmentation_record
-from fewpairs.kinds.segmentation.scores import compute_scores
+from fewpairs.kinds.segmentation.scores import segmentation_scores
 
 
 def test_only_slices_with_the_class_on_either_side_are_averaged() -> None:
@@ -55,6 +55,6 @@ def test_the_score_weighs_slices_and_volumes_whatever_the_rule(rule: EmptyRule) 
     prediction = truth.copy()
     prediction[2, 0] = False
     record = segmentation_record(prediction, truth, (3.0, 1.0, 1.0), scan="s", case="c")
-    score = compute_scores([record], rule=rule)["kaggle"]
+    score = segmentation_scores([record], rule=rule)["kaggle"]
     # Dice: slices 1 and 2 of the first class count (1 and 0); Hausdorff: nothing predicted outside, absent class is 1.
     assert score == pytest.approx(0.4 * 0.5 + 0.6 * 1.0)

@@ -127,7 +127,7 @@ def test_several_at_once_build_one(phantom_copy: Path, tmp_path: Path) -> None:
 
 def test_a_cache_that_cannot_be_made(phantom_copy: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(DataError, match=r"cannot write the prepared data to .*file/cache.*that you may write"):
+    with pytest.raises(DataError, match=r"cannot write the prepared data to .*file/cache.*that is writable"):
         prepare(UWMadison(phantom_copy), tmp_path / "file" / "cache", progress=False)
 
 
@@ -145,7 +145,7 @@ def test_a_full_disk(phantom_copy: Path, tmp_path: Path, monkeypatch: pytest.Mon
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("fewpairs.kinds.segmentation.preparation._Writer.append", full)
-    with pytest.raises(DataError, match=r"No space left on device.*has room"):
+    with pytest.raises(DataError, match=r"No space left on device.*has enough space"):
         prepare_function(UWMadison(phantom_copy), tmp_path / "cache", progress=False)
     assert [entry.name for entry in (tmp_path / "cache").iterdir() if entry.name != ".lock"] == []
 

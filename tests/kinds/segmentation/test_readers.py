@@ -59,7 +59,7 @@ def test_inputs_that_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no images"):
         find_inputs([tmp_path])
     (tmp_path / "notes.txt").write_text("")
-    with pytest.raises(InputError, match=r"notes\.txt is no image"):
+    with pytest.raises(InputError, match=r"notes\.txt is not a readable image"):
         find_inputs([tmp_path / "notes.txt"])
     save_picture(tmp_path / "a" / "x.png", np.zeros((2, 2), np.uint8))
     save_volume(tmp_path / "b" / "x.nii.gz", np.zeros((2, 2, 2), np.uint8))

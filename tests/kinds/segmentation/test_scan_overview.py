@@ -9,11 +9,11 @@ from PIL import Image
 from fewpairs.kinds.segmentation.layouts.folder import ImageFolder
 from fewpairs.kinds.segmentation.layouts.nifti import msd
 from fewpairs.kinds.segmentation.layouts.uw_madison import UWMadison
-from fewpairs.kinds.segmentation.overview import look_over_scans
+from fewpairs.kinds.segmentation.overview import summarize_scans
 
 
 def test_counts(phantom_once: Path) -> None:
-    found = look_over_scans(UWMadison(phantom_once), progress=False)
+    found = summarize_scans(UWMadison(phantom_once), progress=False)
     assert (found.scans, len(found.cases), found.slices) == (12, 6, 96)
     assert sum(found.sizes.values()) == 96
     assert 0 < found.overlap_voxels < sum(found.voxels) < found.all_voxels
@@ -27,7 +27,7 @@ def test_every_unreadable_scan_is_listed_and_the_others_counted(decathlon: Path)
     for number in (1, 3):
         path = decathlon / "imagesTr" / f"scan_{number}.nii.gz"
         path.write_bytes(path.read_bytes()[:-40])
-    found = look_over_scans(msd(decathlon, classes=("a", "b")), progress=False)
+    found = summarize_scans(msd(decathlon, classes=("a", "b")), progress=False)
     assert found.scans == 2
     assert [message.partition(":")[0] for message in found.errors] == ["scan_1", "scan_3"]
     assert np.isfinite([found.lowest, found.highest]).all()
@@ -35,7 +35,7 @@ def test_every_unreadable_scan_is_listed_and_the_others_counted(decathlon: Path)
 
 def test_overlaps_are_voxels_of_two_or_more_classes(decathlon: Path) -> None:
     labels = {"a": 1, "b": 2, "both": (1, 2), "two": 2}
-    found = look_over_scans(msd(decathlon, classes=labels), progress=False)
+    found = summarize_scans(msd(decathlon, classes=labels), progress=False)
     assert found.overlap_voxels == found.voxels[0] + found.voxels[1]
 
 
@@ -45,7 +45,7 @@ def test_pictures_with_an_orientation_are_noted(tmp_path: Path) -> None:
     for name, options in (("images/a.jpg", {"exif": exif}), ("masks/a.png", {})):
         (tmp_path / name).parent.mkdir()
         Image.fromarray(np.zeros((3, 4), np.uint8)).save(tmp_path / name, **options)
-    found = look_over_scans(ImageFolder(tmp_path / "images", tmp_path / "masks", classes=("a",)), progress=False)
+    found = summarize_scans(ImageFolder(tmp_path / "images", tmp_path / "masks", classes=("a",)), progress=False)
     note = "1 images with an EXIF orientation, read as stored: the tag is not followed: a.jpg (orientation 8)"
     assert found.notes == (note,)
     assert found.as_dict()["notes"] == [note]

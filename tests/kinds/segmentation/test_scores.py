@@ -17,7 +17,7 @@ from torchmetrics.functional.segmentation import dice_score
 from fewpairs.errors import InputError
 from fewpairs.kinds.segmentation.empty import EmptyRule
 from fewpairs.kinds.segmentation.record import SegmentationRecord, segmentation_record
-from fewpairs.kinds.segmentation.scores import compute_scores, scores_by_case
+from fewpairs.kinds.segmentation.scores import scores_by_case, segmentation_scores
 from fewpairs.scoring.score_table import SEGMENTATION_SCORES, find_score
 
 MakeRecord = Callable[..., SegmentationRecord]
@@ -35,7 +35,7 @@ def pooled(prediction: np.ndarray, truth: np.ndarray) -> dict[str, float]:
         segmentation_record(one_hot(p[None]), one_hot(t[None]), UNIT, scan=str(i), case=str(i), surface=False)
         for i, (p, t) in enumerate(zip(prediction, truth, strict=True))
     ]
-    return compute_scores(records)
+    return segmentation_scores(records)
 
 
 @given(labels, labels)
@@ -63,7 +63,7 @@ def test_exclusive_classes_score_as_in_torchmetrics(prediction: np.ndarray, trut
 
 @given(arrays(bool, (3, 2, 5, 4)), arrays(bool, (3, 2, 5, 4)))
 def test_overlapping_classes_are_binary_questions_each(prediction: np.ndarray, truth: np.ndarray) -> None:
-    scores = compute_scores([segmentation_record(prediction, truth, UNIT, scan="s", case="c", surface=False)])
+    scores = segmentation_scores([segmentation_record(prediction, truth, UNIT, scan="s", case="c", surface=False)])
     for j in range(2):
         p, t = torch.from_numpy(prediction[:, j]), torch.from_numpy(truth[:, j])
         if not (p | t).any():
@@ -89,7 +89,7 @@ def test_dice_follows_from_jaccard(prediction: np.ndarray, truth: np.ndarray) ->
 @given(st.permutations(range(8)))
 def test_the_order_of_scans_changes_no_bit(record: MakeRecord, order: list[int]) -> None:
     records = [record(seed, case=f"case{seed % 3}", surface=True) for seed in range(8)]
-    assert compute_scores([records[i] for i in order]) == compute_scores(records)
+    assert segmentation_scores([records[i] for i in order]) == segmentation_scores(records)
 
 
 def test_pooling_two_scans_is_scoring_their_union() -> None:
@@ -100,8 +100,8 @@ def test_pooling_two_scans_is_scoring_their_union() -> None:
         for i in (0, 2, 4)
     ]
     whole = segmentation_record(prediction, truth, UNIT, scan="all", case="all", surface=False)
-    expected = compute_scores([whole])
-    scores = compute_scores(parts)
+    expected = segmentation_scores([whole])
+    scores = segmentation_scores(parts)
     for name in scores:
         if not name.startswith("dice_per_scan"):
             assert scores[name] == expected[name]
@@ -112,17 +112,17 @@ def test_scores_by_case_are_those_of_the_case_alone(record: MakeRecord) -> None:
     by_case = scores_by_case(records)
     assert list(by_case) == ["case0", "case1", "case2"]
     for case, scores in by_case.items():
-        assert scores == pytest.approx(compute_scores([r for r in records if r.case == case]), nan_ok=True)
+        assert scores == pytest.approx(segmentation_scores([r for r in records if r.case == case]), nan_ok=True)
 
 
 def test_a_better_prediction_scores_better(record: MakeRecord) -> None:
-    good, bad = (compute_scores([record(s, error=e, surface=True) for s in range(5)]) for e in (0.02, 0.4))
+    good, bad = (segmentation_scores([record(s, error=e, surface=True) for s in range(5)]) for e in (0.02, 0.4))
     for name in good:
         assert (good[name] > bad[name]) == find_score(name, ("stomach", "bowel")).higher_is_better, name
 
 
 def test_every_named_score_is_computed(record: MakeRecord) -> None:
-    scores = compute_scores([record(0, surface=True)])
+    scores = segmentation_scores([record(0, surface=True)])
     expected = set(SEGMENTATION_SCORES) | {
         f"{name}/{label}"
         for name, score in SEGMENTATION_SCORES.items()
@@ -130,7 +130,7 @@ def test_every_named_score_is_computed(record: MakeRecord) -> None:
         for label in ("stomach", "bowel")
     }
     assert set(scores) == expected
-    without = compute_scores([record(0)])
+    without = segmentation_scores([record(0)])
     assert set(without) == {name for name in expected if not SEGMENTATION_SCORES[name.partition("/")[0]].surface}
 
 
@@ -151,7 +151,7 @@ class TestEmptyMasks:
             segmentation_record(found, found, self.spacing, scan="found", case="a"),
             segmentation_record(second[1], second[0], self.spacing, scan="other", case="b"),
         ]
-        return compute_scores(records, rule=rule)
+        return segmentation_scores(records, rule=rule)
 
     @pytest.mark.parametrize("rule", EmptyRule)
     @pytest.mark.parametrize(("truth", "prediction"), [(True, False), (False, True)])
@@ -174,7 +174,7 @@ class TestEmptyMasks:
             segmentation_record(missed, found, self.spacing, scan="missed", case="a"),
             segmentation_record(empty, empty, self.spacing, scan="absent", case="b"),
         ]
-        scores = compute_scores(records, rule=rule)
+        scores = segmentation_scores(records, rule=rule)
         assert scores["dice_per_scan"] == (dice - 1) / dice
         assert scores["hd95_mm"] == pytest.approx(self.diagonal / distances)
         assert scores["jaccard"] == 0.0
@@ -189,7 +189,7 @@ class TestEmptyMasks:
         truth[0, 0, :2] = True
         prediction = truth.copy()
         prediction[0, 0, 0] = False
-        scores = compute_scores([segmentation_record(prediction, truth, UNIT, scan="s", case="c")])
+        scores = segmentation_scores([segmentation_record(prediction, truth, UNIT, scan="s", case="c")])
         assert math.isnan(scores["jaccard/1"])
         assert scores["jaccard"] == 0.5
 
@@ -198,7 +198,7 @@ class TestEmptyMasks:
         truth[0, 0, :2] = True
         prediction = truth.copy()
         prediction[0, 1, 3, 3] = True
-        scores = compute_scores([segmentation_record(prediction, truth, UNIT, scan="s", case="c")])
+        scores = segmentation_scores([segmentation_record(prediction, truth, UNIT, scan="s", case="c")])
         assert (scores["jaccard/1"], scores["jaccard"], scores["jaccard_weighted"]) == (0.0, 0.5, 1.0)
 
     def test_missing_more_never_helps(self) -> None:
@@ -207,8 +207,8 @@ class TestEmptyMasks:
         truth[1, 0, 1:4, 1:4] = True
         drawn = np.roll(truth, 3, axis=3)
         for rule in EmptyRule:
-            bad = compute_scores([segmentation_record(drawn, truth, UNIT, scan="s", case="c")], rule=rule)
-            none = compute_scores(
+            bad = segmentation_scores([segmentation_record(drawn, truth, UNIT, scan="s", case="c")], rule=rule)
+            none = segmentation_scores(
                 [segmentation_record(np.zeros_like(truth), truth, UNIT, scan="s", case="c")], rule=rule
             )
             assert none["hd95_mm"] > bad["hd95_mm"]
@@ -217,14 +217,14 @@ class TestEmptyMasks:
 
 def test_nothing_to_score_is_refused() -> None:
     with pytest.raises(InputError, match="no scan was evaluated"):
-        compute_scores([])
+        segmentation_scores([])
 
 
 def test_half_measured_surfaces_are_refused(record: MakeRecord) -> None:
     with pytest.raises(
         InputError, match="'scan1' of case 'case1' was evaluated without surface distances but scan 'scan0'"
     ):
-        compute_scores([record(0, surface=True), record(1)])
+        segmentation_scores([record(0, surface=True), record(1)])
 
 
 @pytest.mark.parametrize(

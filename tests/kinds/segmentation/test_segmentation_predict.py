@@ -22,7 +22,7 @@ from fewpairs.kinds.segmentation.phantom.phantom import make_phantom
 from fewpairs.kinds.segmentation.predict import SegmentationPredictor
 from fewpairs.kinds.segmentation.rle import rle_decode
 from fewpairs.kinds.segmentation.task import Segmentation
-from fewpairs.kinds.segmentation.view import View
+from fewpairs.kinds.segmentation.view import SegmentationView
 from fewpairs.runs.predict import PredictionError, predict_files
 
 CLASSES = ("bright", "very_bright")
@@ -43,7 +43,7 @@ class Brightness(nn.Module):
         return torch.stack([middle - 0.3, middle - 0.6], dim=1) * 50
 
 
-def predictor(view: View, *, channels: int = 1, **options: object) -> SegmentationPredictor:
+def predictor(view: SegmentationView, *, channels: int = 1, **options: object) -> SegmentationPredictor:
     segmenter = Brightness(channels * view.stack)
     return SegmentationPredictor(segmenter, Segmentation(CLASSES), view, device="cpu", **options)  # type: ignore[arg-type]
 
@@ -72,7 +72,7 @@ def test_windows_of_any_kind_give_the_masks_of_the_whole(
     size: tuple[int, int], window: tuple[int, int], overlap: float, batch: int
 ) -> None:
     image = picture(size, slices=3)
-    predict = predictor(View(window, fit="pad"), overlap=overlap, batch_size=batch)
+    predict = predictor(SegmentationView(window, fit="pad"), overlap=overlap, batch_size=batch)
     masks = predict(image)
     assert masks.dtype == np.bool_
     assert np.array_equal(masks, expected(image))
@@ -82,7 +82,7 @@ def test_windows_of_any_kind_give_the_masks_of_the_whole(
 
 def test_what_fits_takes_the_path_of_evaluation() -> None:
     image = picture((20, 30), slices=3)
-    for view in (View((24, 32), fit="pad"), View((24, 32)), View((10, 12))):
+    for view in (SegmentationView((24, 32), fit="pad"), SegmentationView((24, 32)), SegmentationView((10, 12))):
         predict = predictor(view, batch_size=2)
         from fewpairs.kinds.segmentation.intensity import intensity_statistics
 
@@ -94,13 +94,13 @@ def test_what_fits_takes_the_path_of_evaluation() -> None:
 
 def test_neighbours_are_stacked_before_windows_are_cut() -> None:
     image = picture((20, 30), slices=5)
-    predict = predictor(View((8, 8), fit="pad", stack=3, step=2))
+    predict = predictor(SegmentationView((8, 8), fit="pad", stack=3, step=2))
     assert np.array_equal(predict(image), expected(image))
     assert {shape[1] for shape in predict.model.seen} == {3}  # type: ignore[union-attr]
 
 
 def test_the_model_is_left_in_the_mode_that_it_was_in() -> None:
-    predict = predictor(View((8, 8)))
+    predict = predictor(SegmentationView((8, 8)))
     predict.model.train()
     predict(picture((8, 8)))
     assert predict.model.training
@@ -117,14 +117,14 @@ def test_the_model_is_left_in_the_mode_that_it_was_in() -> None:
 )
 def test_wrong_options_are_named(options: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        predictor(View((8, 8)), **options)
+        predictor(SegmentationView((8, 8)), **options)
 
 
 def test_wrong_scans_and_devices_are_named() -> None:
     with pytest.raises(InputError, match=r"expected a scan \[s 1 H W\], got \[2, 3, 8, 8\]"):
-        predictor(View((8, 8)))(np.zeros((2, 3, 8, 8)))
+        predictor(SegmentationView((8, 8)))(np.zeros((2, 3, 8, 8)))
     with pytest.raises(InputError, match="device='warp'"):
-        replace(predictor(View((8, 8))), device="warp")(picture((8, 8)))
+        replace(predictor(SegmentationView((8, 8))), device="warp")(picture((8, 8)))
 
 
 AFFINE = np.array([[0.0, -0.9, 0.0, 10.0], [0.8, 0.0, 0.0, -20.0], [0.0, 0.0, -2.5, 30.0], [0.0, 0.0, 0.0, 1.0]])
@@ -151,7 +151,7 @@ def save_picture(path: Path, size: tuple[int, int] = (11, 13), seed: int = 0) ->
 def test_a_volume_keeps_its_affine_spacing_and_voxel_order(tmp_path: Path, suffix: str) -> None:
     voxels = save_volume(tmp_path / f"scan{suffix}")
     (written,) = predict_files(
-        predictor(View((8, 8), fit="pad"), separate=True),
+        predictor(SegmentationView((8, 8), fit="pad"), separate=True),
         [tmp_path / f"scan{suffix}"],
         OutputFolder(tmp_path / "out", overlays=False),
         progress=False,
@@ -174,7 +174,10 @@ def test_a_volume_keeps_its_affine_spacing_and_voxel_order(tmp_path: Path, suffi
 def test_pictures_become_label_pictures_of_their_size(tmp_path: Path) -> None:
     images = {name: save_picture(tmp_path / "in" / f"{name}.png", seed=seed) for seed, name in enumerate("ab")}
     written = predict_files(
-        predictor(View((8, 8), fit="pad")), [tmp_path / "in"], OutputFolder(tmp_path / "out"), progress=False
+        predictor(SegmentationView((8, 8), fit="pad")),
+        [tmp_path / "in"],
+        OutputFolder(tmp_path / "out"),
+        progress=False,
     )
     for item in written:
         (path,) = item.outputs
@@ -197,7 +200,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_tree_becomes_one_submission(tree: Path, tmp_path: Path) -> None:
     task = Segmentation(("large_bowel", "small_bowel"))
-    predict = replace(predictor(View((16, 16), fit="pad")), task=task)
+    predict = replace(predictor(SegmentationView((16, 16), fit="pad")), task=task)
     written = predict_files(predict, [tree], OutputFolder(tmp_path, overlays=False), progress=False)
     source = UWMadison(tree)
     with (tmp_path / "submission.csv").open(newline="") as file:
@@ -212,7 +215,7 @@ def test_a_tree_becomes_one_submission(tree: Path, tmp_path: Path) -> None:
 
 
 def test_a_tree_may_become_pictures(tree: Path, tmp_path: Path) -> None:
-    predict = predictor(View((16, 16), fit="pad"), format="png")
+    predict = predictor(SegmentationView((16, 16), fit="pad"), format="png")
     output = OutputFolder(tmp_path, overlays=False)
     written = predict_files(predict, [tree], output, progress=False)
     assert all(len(item.outputs) == 4 for item in written)
@@ -229,7 +232,7 @@ def test_damaged_files_are_named_and_the_others_kept(tmp_path: Path) -> None:
     (tmp_path / "in" / "torn.nii.gz").write_bytes((tmp_path / "in" / "volume.nii.gz").read_bytes()[:200])
     with pytest.raises(PredictionError) as caught:
         predict_files(
-            predictor(View((8, 8), fit="pad")),
+            predictor(SegmentationView((8, 8), fit="pad")),
             [tmp_path / "in"],
             OutputFolder(tmp_path / "out", overlays=False),
             progress=False,
@@ -250,7 +253,7 @@ def test_a_damaged_slice_costs_its_scan_alone(tree: Path, tmp_path: Path) -> Non
     scan, other = UWMadison(copy).scans()
     scan.files[1].write_bytes(b"\x89PNG")
     task = Segmentation(("large_bowel", "small_bowel"))
-    predict = replace(predictor(View((16, 16), fit="pad")), task=task)
+    predict = replace(predictor(SegmentationView((16, 16), fit="pad")), task=task)
     with pytest.raises(PredictionError, match="1 of 2 scans failed"):
         predict_files(predict, [copy], OutputFolder(tmp_path / "out", overlays=False), progress=False)
     lines = (tmp_path / "out" / "submission.csv").read_text().splitlines()
@@ -264,7 +267,7 @@ def test_a_damaged_slice_costs_its_scan_alone(tree: Path, tmp_path: Path) -> Non
 
 def test_nothing_is_replaced_unless_asked(tmp_path: Path) -> None:
     save_picture(tmp_path / "in" / "a.png")
-    predict = predictor(View((8, 8), fit="pad"))
+    predict = predictor(SegmentationView((8, 8), fit="pad"))
     output = OutputFolder(tmp_path / "out", overlays=False)
     (first,) = predict_files(predict, [tmp_path / "in"], output, progress=False)
     first.outputs[0].write_text("mine")
@@ -281,7 +284,7 @@ def test_an_input_is_never_overwritten(tmp_path: Path) -> None:
     before = (tmp_path / "in" / "a.png").read_bytes()
     with pytest.raises(InputError, match="is one of the scans and would be overwritten"):
         predict_files(
-            predictor(View((8, 8))),
+            predictor(SegmentationView((8, 8))),
             [tmp_path / "in" / "a.png"],
             OutputFolder(tmp_path / "in", overwrite=True),
             progress=False,
@@ -293,7 +296,7 @@ def test_a_format_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     save_picture(tmp_path / "a.png")
     with pytest.raises(InputError, match=r"format='nifti' does not fit .*a\.png, whose masks can be written as png"):
         predict_files(
-            predictor(View((8, 8)), format="nifti"),
+            predictor(SegmentationView((8, 8)), format="nifti"),
             [tmp_path / "a.png"],
             OutputFolder(tmp_path / "out"),
             progress=False,
@@ -304,7 +307,10 @@ def test_a_scan_with_other_channels_is_a_failure_of_its_own(tmp_path: Path) -> N
     Image.new("RGB", (8, 8)).save(tmp_path / "colour.png")
     with pytest.raises(PredictionError, match=r"colour\.png has 3 channels; the model was trained on images with 1"):
         predict_files(
-            predictor(View((8, 8))), [tmp_path / "colour.png"], OutputFolder(tmp_path / "out"), progress=False
+            predictor(SegmentationView((8, 8))),
+            [tmp_path / "colour.png"],
+            OutputFolder(tmp_path / "out"),
+            progress=False,
         )
 
 
@@ -312,7 +318,7 @@ def test_the_plan_of_files_is_what_is_written(tmp_path: Path, tree: Path) -> Non
     save_picture(tmp_path / "in" / "a.png")
     save_volume(tmp_path / "in" / "v.nii")
     inputs = [tmp_path / "in", tree]
-    output, predict = OutputFolder(tmp_path / "out"), predictor(View((8, 8), fit="pad"), separate=True)
+    output, predict = OutputFolder(tmp_path / "out"), predictor(SegmentationView((8, 8), fit="pad"), separate=True)
     sources = predict.find(inputs)
     planned = {path for source in sources for path in predict.outputs(source, output)}
     planned.update(predict.shared_outputs(sources, output))

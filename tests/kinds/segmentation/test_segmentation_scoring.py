@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from fewpairs.errors import InputError
 from fewpairs.kinds.segmentation.empty import EmptyRule
 from fewpairs.kinds.segmentation.record import SegmentationRecord, segmentation_record
-from fewpairs.kinds.segmentation.scores import compute_scores
+from fewpairs.kinds.segmentation.scores import segmentation_scores
 from fewpairs.kinds.segmentation.scoring import SegmentationScoring
 from fewpairs.scoring.interval import Interval, PairedDifference, verdict
 
@@ -72,7 +72,7 @@ def test_another_seed_gives_other_intervals(record: MakeRecord) -> None:
 
 def test_the_value_is_the_score_and_lies_inside(record: MakeRecord) -> None:
     records = [record(i, surface=True) for i in range(12)]
-    scores = compute_scores(records)
+    scores = segmentation_scores(records)
     for name, interval in intervals(records, samples=500).items():
         assert interval.value == pytest.approx(scores[name]), name
         assert interval.low is not None
@@ -196,7 +196,7 @@ def test_seeds_are_averaged_and_drawn_inside_each_resample() -> None:
     baseline = [model(0, seed) for seed in (1, 2, 3)]
     candidate = [model(2, seed) for seed in (4, 5)]
     difference = paired(baseline, candidate, metric="dice", margin=0.01, samples=1000)
-    means = [np.mean([compute_scores(run)["dice"] for run in side]) for side in (baseline, candidate)]
+    means = [np.mean([segmentation_scores(run)["dice"] for run in side]) for side in (baseline, candidate)]
     assert difference.value == pytest.approx(means[1] - means[0])
     assert difference.over == "cases and seeds"
     assert difference.low < difference.runs_low < difference.runs_high < difference.high  # type: ignore[operator]
@@ -212,7 +212,7 @@ def test_intervals_average_seeds_inside_each_resample() -> None:
     runs = [model(0, seed) for seed in (1, 2, 3)]
     assert intervals(runs, samples=300)["dice"].over == "cases and seeds"
     together = intervals(runs, samples=300, over="cases")
-    assert together["dice"].value == pytest.approx(np.mean([compute_scores(run)["dice"] for run in runs]))
+    assert together["dice"].value == pytest.approx(np.mean([segmentation_scores(run)["dice"] for run in runs]))
     assert intervals(runs[:1], samples=300) == intervals(runs[0], samples=300)
     widths = [r.high - r.low for r in (intervals(run, samples=300)["dice"] for run in runs)]  # type: ignore[operator]
     assert together["dice"].high - together["dice"].low < max(widths)  # type: ignore[operator]

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from fewpairs.errors import InputError
 from fewpairs.kinds.segmentation.empty import EmptyRule
 from fewpairs.kinds.segmentation.task import Segmentation
-from fewpairs.types import Geometry, MaskBatch, Scan
+from fewpairs.types import Geometry, Scan, SegmentationBatch
 
 CLASSES = ("large_bowel", "small_bowel", "stomach")
 
 
-def batch_of(size: int = 2) -> MaskBatch:
+def batch_of(size: int = 2) -> SegmentationBatch:
     mask = (torch.rand(size, 3, 8, 8) > 0.6).float()
-    return MaskBatch(torch.rand(size, 1, 8, 8), mask, tuple(str(i) for i in range(size)))
+    return SegmentationBatch(torch.rand(size, 1, 8, 8), mask, tuple(str(i) for i in range(size)))
 
 
 @pytest.mark.parametrize(("exclusive", "channels", "terms"), [(False, 3, {"bce", "dice"}), (True, 4, {"dice", "ce"})])

@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fewpairs.errors import InputError
-from fewpairs.kinds.segmentation.augment import Augment
+from fewpairs.kinds.segmentation.augment import SegmentationAugment
 
 STILL = {"flip": 0.0, "rotate": 0.0, "scale": 0.0, "elastic": 0.0, "contrast": 0.0, "gamma": 0.0, "noise": 0.0}
 
 
-def only(**wanted: float) -> Augment:
-    return Augment(**{**STILL, "probability": 1.0, **wanted})
+def only(**wanted: float) -> SegmentationAugment:
+    return SegmentationAugment(**{**STILL, "probability": 1.0, **wanted})
 
 
 def discs(height: int = 48, width: int = 64) -> torch.Tensor:
@@ -66,7 +66,7 @@ def test_elastic_displacements_are_smooth_and_of_the_stated_size() -> None:
     for seed in range(20):
         grid = augment.grid((60, 50), np.random.default_rng(seed))
         assert grid is not None
-        flat = Augment(**STILL).grid((60, 50), np.random.default_rng(0))
+        flat = SegmentationAugment(**STILL).grid((60, 50), np.random.default_rng(0))
         assert flat is None
         y, x = (2 * torch.arange(60) + 1) / 60 - 1, (2 * torch.arange(50) + 1) / 50 - 1
         identity = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
@@ -97,7 +97,7 @@ def test_gamma_keeps_the_range_and_order() -> None:
 def test_the_generator_decides_and_the_inputs_stay() -> None:
     image, mask = torch.rand(1, 20, 20), discs(20, 20)
     before = image.clone(), mask.clone()
-    augment = Augment(flip=0.5, elastic=1.0, probability=0.7)
+    augment = SegmentationAugment(flip=0.5, elastic=1.0, probability=0.7)
     a, b, c = (augment(image, mask, np.random.default_rng(seed)) for seed in (5, 5, 6))
     assert torch.equal(a[0], b[0])
     assert torch.equal(a[1], b[1])
@@ -108,13 +108,13 @@ def test_the_generator_decides_and_the_inputs_stay() -> None:
 
 def test_a_constant_image_stays_finite() -> None:
     image = torch.zeros(1, 8, 8)
-    changed, _ = Augment(elastic=1.0, probability=1.0)(image, image, np.random.default_rng(0))
+    changed, _ = SegmentationAugment(elastic=1.0, probability=1.0)(image, image, np.random.default_rng(0))
     assert torch.equal(changed, image)
 
 
 def test_everything_off_changes_nothing() -> None:
     image = torch.rand(1, 8, 8)
-    changed, mask = Augment(**STILL)(image, image, np.random.default_rng(0))
+    changed, mask = SegmentationAugment(**STILL)(image, image, np.random.default_rng(0))
     assert changed is image
     assert mask is image
 
@@ -124,4 +124,4 @@ def test_everything_off_changes_nothing() -> None:
 )
 def test_augmentations_that_cannot_be(wrong: dict[str, float]) -> None:
     with pytest.raises(InputError, match=f"augment.{next(iter(wrong))}="):
-        Augment(**wrong)
+        SegmentationAugment(**wrong)

@@ -20,12 +20,16 @@ from timm.models.vision_transformer import VisionTransformer
 
 from fewpairs.attention import KNN, KV, Variant
 from fewpairs.errors import InputError
-from fewpairs.kinds.classification.experiment import ClassificationExperiment, ClassifierConfig, LabelledData
+from fewpairs.kinds.classification.experiment import (
+    ClassificationDataConfig,
+    ClassificationExperiment,
+    ClassificationModelConfig,
+)
 from fewpairs.kinds.classification.view import LabelledView
 from fewpairs.kinds.self_distillation.experiment import (
-    EncoderConfig,
-    SelfDistillationConfig,
     SelfDistillationExperiment,
+    SelfDistillationModelConfig,
+    SelfDistillationTaskConfig,
 )
 from fewpairs.kinds.self_distillation.multicrop import MultiCrop
 from fewpairs.models.dino import DinoPair, ProjectionHead, TeacherSchedule
@@ -66,12 +70,12 @@ def experiment(
     settings |= {"evaluate_every": 50, "checkpoint_every": 50, "log_every": 1, **fit}
     return SelfDistillationExperiment(
         name="textures",
-        model=EncoderConfig(attention=attention, outputs=64, hidden=64, bottleneck=32),
-        data=LabelledData(root=str(root)),
+        model=SelfDistillationModelConfig(attention=attention, outputs=64, hidden=64, bottleneck=32),
+        data=ClassificationDataConfig(root=str(root)),
         view=LabelledView(size=(16, 16), channels=1, crop_pct=1.0),
         crops=MultiCrop(**{"local_size": (8, 8), "local_crops": 2, "blur": 0.0, "solarise": 0.0, **(crops or {})}),
         teacher=TeacherSchedule(momentum=0.96, warmup=settings["steps"] // 2, temperature=0.04, freeze=1),
-        task=SelfDistillationConfig(neighbours=5),
+        task=SelfDistillationTaskConfig(neighbours=5),
         fit=FitConfig(**settings),
         optimizer=OptimizerConfig(lr=2e-3, weight_decay=0.04, weight_decay_end=0.4),
         schedule=ScheduleConfig(warmup=1),
@@ -164,10 +168,10 @@ def test_its_encoder_goes_into_a_classifier(textures: Path, tmp_path: Path, atte
     run(experiment(textures, attention, steps=2), folder)
     weights = load_file(folder / "best.safetensors")
     probe = ClassificationExperiment(
-        model=ClassifierConfig(
+        model=ClassificationModelConfig(
             attention=attention, frozen=True, probe_blocks=2, pretrained=str(folder / "best.safetensors")
         ),
-        data=LabelledData(root=str(textures)),
+        data=ClassificationDataConfig(root=str(textures)),
         view=LabelledView(size=(16, 16), channels=1, crop_pct=1.0),
         augment=None,
         fit=FitConfig(steps=2, batch_size=8, monitor="top1", device="cpu"),
@@ -210,7 +214,7 @@ def test_mistakes(textures: Path) -> None:
     with pytest.raises(InputError, match=r"fit\.maximise=False would keep the worst"):
         experiment(textures, maximise=False)
     with pytest.raises(InputError, match=r"task\.bank=0"):
-        SelfDistillationConfig(bank=0)
+        SelfDistillationTaskConfig(bank=0)
     with pytest.raises(InputError, match=r"crops\.local_size=\[9, 8\]: vit_nano cannot take crops of this size"):
         experiment(textures, crops={"local_size": (9, 8)}).build(progress=False)
     with pytest.raises(InputError, match=r"crops\.local_size=\[8, 8\]: swin_nano"):

@@ -9,7 +9,7 @@ from scene_files import CLASSES, make_folder, save, scene
 
 from fewpairs.data.split import Split
 from fewpairs.errors import DataError, InputError
-from fewpairs.kinds.semantic.check import check_scenes, look_over_scenes
+from fewpairs.kinds.semantic.check import check_images, summarize_images
 from fewpairs.kinds.semantic.labels import ColourReading, NonzeroReading, NumberReading
 from fewpairs.kinds.semantic.layouts.open import SemanticOptions, open_semantic
 from fewpairs.kinds.semantic.names import ADE20K, CITYSCAPES, palette, read_names
@@ -100,7 +100,7 @@ def test_colours_are_read_and_a_strange_one_is_named(tmp_path):
         NumberReading.plain(CLASSES)(path)
     deep = tmp_path / "deep.png"
     Image.fromarray(labels.astype(np.uint16)).save(deep)
-    with pytest.raises(DataError, match="16 bits a colour"):
+    with pytest.raises(DataError, match="16 bits per channel"):
         ColourReading(colours)(deep)
 
 
@@ -153,8 +153,8 @@ def test_missing_partners_and_sizes_that_differ_are_named(tmp_path):
     source = open_semantic("label-maps", root, PLAIN)
     save(root / "masks" / "train" / "2.png", np.zeros((40, 47), np.uint8))
     save(root / "masks" / "train" / "3.png", np.zeros((9, 9), np.uint8))
-    with pytest.raises(DataError, match=r"2\.png has 40 rows of 48 pixels, its mask .*40 of 47"):
-        check_scenes(source, source.part("train"), progress=False)
+    with pytest.raises(DataError, match=r"2\.png has 40 rows of 48 pixels, but its mask .* has 40 of 47"):
+        check_images(source, source.part("train"), progress=False)
     with pytest.raises(DataError, match=r"3\.png has 40 rows"):
         source.read(source.part("train")[3])
     (root / "masks" / "train" / "1.png").unlink()
@@ -170,9 +170,9 @@ def test_damaged_masks_are_found_by_decoding(tmp_path):
     root = make_folder(tmp_path)
     save(root / "masks" / "train" / "4.png", np.full((40, 48), 7, np.uint8))
     source = open_semantic("label-maps", root, PLAIN)
-    check_scenes(source, source.part("train"), progress=False)
+    check_images(source, source.part("train"), progress=False)
     with pytest.raises(DataError, match=r"4\.png holds the label 7"):
-        check_scenes(source, source.part("train"), decode=True, progress=False)
+        check_images(source, source.part("train"), decode=True, progress=False)
 
 
 def test_pictures_with_an_orientation_are_noted(tmp_path):
@@ -183,7 +183,7 @@ def test_pictures_with_an_orientation_are_noted(tmp_path):
     Image.fromarray(scene(101)[0]).save(root / "images" / "val" / "101.jpg", exif=exif)
     source = open_semantic("label-maps", root, PLAIN)
     for decode in (False, True):
-        found = look_over_scenes(source, decode=decode, progress=False)
+        found = summarize_images(source, decode=decode, progress=False)
         assert found.notes == (
             "1 images with an EXIF orientation, read as stored: the tag is not followed: val/101 (orientation 6)",
         )
@@ -262,10 +262,10 @@ def test_unknown_kind_and_missing_root(tmp_path):
 
 @given(cases=st.integers(2, 12), fraction=st.floats(0.05, 0.9), fold=st.integers(0, 3), seed=st.integers(0, 5))
 def test_held_out_cases_are_never_trained_on(tmp_path_factory, cases, fraction, fold, seed):
-    from fewpairs.kinds.semantic.source import SceneFiles, SemanticSource
+    from fewpairs.kinds.semantic.source import ImageFiles, SemanticSource
 
     here = tmp_path_factory.getbasetemp()
-    files = [SceneFiles(f"{c}-{s}", str(c), here, here) for c in range(cases) for s in range(2)]
+    files = [ImageFiles(f"{c}-{s}", str(c), here, here) for c in range(cases) for s in range(2)]
     source = SemanticSource("made", CLASSES, {"train": files}, NonzeroReading())
     shares = Split(fraction=fraction, fold=fold, seed=seed)
     held = min(cases - 1, max(1, round(fraction * cases)))
@@ -296,4 +296,4 @@ def test_the_real_samples_decode(real_data):
     nuclei = SemanticOptions(classes=("background", "nucleus"), nonzero=True, split_file="index.csv")
     source = open_semantic("label-maps", real_data / "dsb2018-nuclei", nuclei)
     assert {part: len(files) for part, files in source.parts.items()} == {"train": 319, "validation": 74, "test": 78}
-    check_scenes(source, source.part("validation"), decode=True, progress=False)
+    check_images(source, source.part("validation"), decode=True, progress=False)

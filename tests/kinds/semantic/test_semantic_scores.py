@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.semantic.record import SemanticRecord, semantic_record
-from fewpairs.kinds.semantic.scores import scene_scores
+from fewpairs.kinds.semantic.scores import semantic_scores
 from fewpairs.kinds.semantic.scoring import SemanticMetric, SemanticScoring
 from fewpairs.scoring.records import merge_records
 from fewpairs.types import IGNORE, Scene
@@ -50,7 +50,7 @@ def test_a_confusion_matrix_counted_by_hand():
     second = record([[0, 1, 0], [1, 2, 2]], [[0, 0, 1], [1, IGNORE, IGNORE]], "b")
     assert first.pairs == ((0, 0, 4), (1, 1, 1))
     assert second.pairs == ((0, 0, 1), (0, 1, 1), (1, 0, 1), (1, 1, 1))
-    scores = scene_scores([first, second])
+    scores = semantic_scores([first, second])
     assert scores["iou/sky"] == pytest.approx(5 / 7)
     assert scores["iou/sea"] == pytest.approx(2 / 4)
     assert math.isnan(scores["iou/sand"])
@@ -61,7 +61,7 @@ def test_a_confusion_matrix_counted_by_hand():
 
 
 def test_a_class_that_is_only_predicted_counts_as_0():
-    scores = scene_scores([record([[0, 2]], [[0, 0]])])
+    scores = semantic_scores([record([[0, 2]], [[0, 0]])])
     assert scores["iou/sand"] == 0
     assert math.isnan(scores["acc/sand"])
     assert scores["miou"] == pytest.approx((1 / 2 + 0) / 2)
@@ -70,7 +70,7 @@ def test_a_class_that_is_only_predicted_counts_as_0():
 def test_outputs_that_are_not_finite_are_missed_pixels_and_no_other_class():
     found = record([[0, IGNORE]], [[0, 0]])
     assert found.pairs == ((0, 0, 1), (0, 3, 1))
-    scores = scene_scores([found])
+    scores = semantic_scores([found])
     assert (scores["iou/sky"], scores["aacc"]) == (0.5, 0.5)
     assert SemanticScoring().confusions([found]) == ((0, 0, 1),)
 
@@ -78,16 +78,16 @@ def test_outputs_that_are_not_finite_are_missed_pixels_and_no_other_class():
 def test_an_image_without_scored_pixels_changes_nothing():
     empty = record([[0, 1]], [[IGNORE, IGNORE]], "z")
     assert empty.pairs == ()
-    alone = scene_scores([empty])
+    alone = semantic_scores([empty])
     assert all(math.isnan(value) for value in alone.values())
     some = made(1)
-    assert scene_scores([*some, empty]) == pytest.approx(scene_scores(some), nan_ok=True)
+    assert semantic_scores([*some, empty]) == pytest.approx(semantic_scores(some), nan_ok=True)
 
 
 @given(st.integers(0, 10_000), st.permutations(range(5)))
 def test_order_and_division_change_no_bit(seed, order):
     records = made(seed, 5)
-    whole = scene_scores(records)
+    whole = semantic_scores(records)
     metric = SemanticMetric(CLASSES)
     for number in order:
         metric.merge([records[number]])
@@ -103,7 +103,7 @@ def test_scores_are_those_of_one_matrix_of_all_pixels(seed):
     guess = generator.integers(0, 3, (3, 5, 4))
     matrix = np.zeros((3, 3))
     np.add.at(matrix, (label[label != IGNORE], guess[label != IGNORE]), 1)
-    scores = scene_scores(
+    scores = semantic_scores(
         record(g.tolist(), t.tolist(), str(i)) for i, (g, t) in enumerate(zip(guess, label, strict=True))
     )
     for index, name in enumerate(CLASSES):

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from fewpairs.errors import InputError
 from fewpairs.kinds.semantic.task import Semantic
-from fewpairs.types import IGNORE, LabelMaps, Scene
+from fewpairs.types import IGNORE, Scene, SemanticBatch
 
 CLASSES = tuple("abcde")
 
 
 def batch(label):
-    return LabelMaps(torch.zeros(len(label), 3, *label.shape[1:]), label, tuple(map(str, range(len(label)))))
+    return SemanticBatch(torch.zeros(len(label), 3, *label.shape[1:]), label, tuple(map(str, range(len(label)))))
 
 
 def test_loss_is_the_mean_over_scored_pixels():

@@ -10,7 +10,7 @@ from scene_files import CLASSES, make_folder, save, scene
 
 from fewpairs.errors import InputError
 from fewpairs.kinds.semantic.augment import SemanticAugment, train_sample
-from fewpairs.kinds.semantic.dataset import Scenes, SemanticDataset, collate_labels
+from fewpairs.kinds.semantic.dataset import SemanticDataset, SemanticItems, collate_semantic
 from fewpairs.kinds.semantic.layouts.open import SemanticOptions, open_semantic
 from fewpairs.kinds.semantic.view import SemanticView
 from fewpairs.types import IGNORE
@@ -121,7 +121,7 @@ def test_a_sample_depends_on_seed_epoch_and_index_alone(tmp_path):
     assert torch.equal(one.label, again.label)
     assert not torch.equal(one.image, first[3, 1].image)
     assert not torch.equal(one.image, make(4)[2, 1].image)
-    batch = collate_labels([first[0, index] for index in range(3)])
+    batch = collate_semantic([first[0, index] for index in range(3)])
     assert batch.image.shape == (3, 3, 32, 32)
     assert batch.label.shape == (3, 32, 32)
     assert batch.label.dtype == torch.int64
@@ -129,7 +129,7 @@ def test_a_sample_depends_on_seed_epoch_and_index_alone(tmp_path):
 
 def test_evaluation_sees_whole_images_and_labels_at_their_own_size(tmp_path):
     source = open_semantic("label-maps", make_folder(tmp_path), SemanticOptions(classes=CLASSES))
-    scenes = Scenes(source, source.part("validation"), SemanticView(size=(32, 32), short=20))
+    scenes = SemanticItems(source, source.part("validation"), SemanticView(size=(32, 32), short=20))
     assert len(scenes) == 3
     assert scenes[0].image.shape == (1, 3, 20, 24)
     assert scenes[0].label.shape == (40, 48)

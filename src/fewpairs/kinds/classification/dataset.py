@@ -34,7 +34,7 @@ class LabelledSample:
     """Epoch and index of the sample."""
 
 
-class LabelledDataset(Dataset[LabelledSample]):
+class ClassificationDataset(Dataset[LabelledSample]):
     """Training images of a source.
 
     The key of an item is `(epoch, index)` with `0 <= index < len(self)`. All randomness comes from seed, epoch and
@@ -132,7 +132,7 @@ class LabelledCollate:
         return mixed, labels.float()
 
 
-class LabelledChunks(Sequence[Labelled]):
+class ClassificationItems(Sequence[Labelled]):
     """Images of a source in order for evaluation, in groups of at most `chunk` that are decoded on access.
 
     Raises:

@@ -18,12 +18,12 @@ from fewpairs.data.split import Split
 from fewpairs.errors import InputError
 from fewpairs.kinds.classification.augment import LabelledAugment, small_augment
 from fewpairs.kinds.classification.check import check_images
-from fewpairs.kinds.classification.dataset import LabelledChunks, LabelledCollate, LabelledDataset
+from fewpairs.kinds.classification.dataset import ClassificationDataset, ClassificationItems, LabelledCollate
 from fewpairs.kinds.classification.layouts.open import LabelledKind, LabelledOptions, open_labelled
 from fewpairs.kinds.classification.pictures import show_mistakes
 from fewpairs.kinds.classification.scoring import ClassificationScoring
 from fewpairs.kinds.classification.source import LabelledSource
-from fewpairs.kinds.classification.split import USED, LabelledSplit, split_labelled
+from fewpairs.kinds.classification.split import SPLIT_FIELDS, LabelledSplit, split_labelled
 from fewpairs.kinds.classification.task import Classification
 from fewpairs.kinds.classification.view import LabelledView
 from fewpairs.kinds.kind import Built, Experiment
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifierConfig:
+class ClassificationModelConfig:
     """Settings of the classifier and its attention."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"arbitrary_types_allowed": True}
@@ -72,7 +72,7 @@ class ClassifierConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelledData:
+class ClassificationDataConfig:
     """Settings of the data set and its split."""
 
     kind: LabelledKind = "folder"
@@ -87,11 +87,11 @@ class LabelledData:
     """Folder for unpacked data and the list of checked files; None: `fewpairs` in the user's cache folder."""
 
     def __post_init__(self) -> None:
-        self.split.refuse_others("classification", USED)
+        self.split.refuse_others("classification", SPLIT_FIELDS)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassificationConfig:
+class ClassificationTaskConfig:
     """Settings of `fewpairs.kinds.classification.task.Classification`."""
 
     loss: Literal["ce", "bce"] = "ce"
@@ -105,11 +105,11 @@ class ClassificationExperiment(Experiment):
     kind: ClassVar[str] = "classification"
 
     name: str = "experiment"
-    model: ClassifierConfig = field(default_factory=ClassifierConfig)
-    data: LabelledData = field(default_factory=LabelledData)
+    model: ClassificationModelConfig = field(default_factory=ClassificationModelConfig)
+    data: ClassificationDataConfig = field(default_factory=ClassificationDataConfig)
     view: LabelledView = field(default_factory=LabelledView)
     augment: LabelledAugment | None = field(default_factory=small_augment)
-    task: ClassificationConfig = field(default_factory=ClassificationConfig)
+    task: ClassificationTaskConfig = field(default_factory=ClassificationTaskConfig)
     fit: FitConfig = field(default_factory=lambda: FitConfig(steps=1000, batch_size=64, monitor="top1"))
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
@@ -128,12 +128,12 @@ class ClassificationExperiment(Experiment):
     def build(self, *, progress: bool = True) -> Built:
         source, split = open_split(self.data, progress=progress)
         view, task = self.view.with_channels(source.channels), self._task(source.classes)
-        training = LabelledDataset(source, split.train, view, augment=self.augment, seed=self.fit.seed)
+        training = ClassificationDataset(source, split.train, view, augment=self.augment, seed=self.fit.seed)
         return Built(
             model=self._classifier(task, training.channels),
             task=task,
             training=training,
-            validation=LabelledChunks(source, split.validation, view),
+            validation=ClassificationItems(source, split.validation, view),
             collate=LabelledCollate(self.augment, len(source.classes), self.fit.seed),
             size=view.size,
             channels=training.channels,
@@ -187,7 +187,7 @@ class ClassificationExperiment(Experiment):
         return LinearProbe(classifier, len(task.classes), blocks=self.model.probe_blocks)
 
 
-def open_split(data: LabelledData, *, progress: bool = True) -> tuple[LabelledSource, LabelledSplit]:
+def open_split(data: ClassificationDataConfig, *, progress: bool = True) -> tuple[LabelledSource, LabelledSplit]:
     """Open the data set, split it and check the images of both sides.
 
     Raises:
@@ -203,14 +203,14 @@ def open_split(data: LabelledData, *, progress: bool = True) -> tuple[LabelledSo
     return source, split
 
 
-def cache_folder(data: LabelledData) -> Path:
+def cache_folder(data: ClassificationDataConfig) -> Path:
     """Return the folder of unpacked data: `data.cache`, or a folder in the cache of the user (`XDG_CACHE_HOME`)."""
     if data.cache is not None:
         return Path(data.cache)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fewpairs" / "labelled"
 
 
-def describe(data: LabelledData, split: LabelledSplit) -> DataDescription:
+def describe(data: ClassificationDataConfig, split: LabelledSplit) -> DataDescription:
     """Describe the data and the split for reports."""
     chosen = data.split
     return DataDescription(

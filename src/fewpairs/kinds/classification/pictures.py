@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from PIL import Image
 
 from fewpairs.errors import InputError
-from fewpairs.kinds.classification.dataset import LabelledChunks
+from fewpairs.kinds.classification.dataset import ClassificationItems
 from fewpairs.kinds.classification.record import ClassificationRecord, confident_mistakes
 from fewpairs.kinds.kind import Built
 from fewpairs.report import Overlay
@@ -40,7 +40,7 @@ def show_mistakes(
     if not wrong:
         return ()
     built = experiment.build(progress=False) if built is None else built
-    validation, classes = cast(LabelledChunks, built.validation), built.task.classes
+    validation, classes = cast(ClassificationItems, built.validation), built.task.classes
     source = validation.source
     places = {source.id(int(number)): int(number) for number in validation.indices}
     sheet = mistakes_sheet(

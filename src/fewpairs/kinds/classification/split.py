@@ -11,7 +11,7 @@ from fewpairs.data.split import Split
 from fewpairs.errors import InputError
 from fewpairs.kinds.classification.source import Indices, LabelledSource, listed
 
-USED = ("validation", "folds", "fold", "fraction", "seed", "limit", "validation_limit", "images_per_class")
+SPLIT_FIELDS = ("validation", "folds", "fold", "fraction", "seed", "limit", "validation_limit", "images_per_class")
 """The fields of `data.split` that classification has."""
 
 

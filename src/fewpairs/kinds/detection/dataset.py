@@ -1,4 +1,4 @@
-"""What training and evaluation of a detector iterate over: pictures with augmentation, and pictures as they are."""
+"""Data sets of images with objects: augmented images for training, unchanged images for evaluation."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ from torch.utils.data import Dataset
 from fewpairs.data.random_state import seeded_generators
 from fewpairs.errors import InputError
 from fewpairs.kinds.detection.source import AnnotatedImage
-from fewpairs.kinds.detection.view import DetectionAugment, DetectionView, show
+from fewpairs.kinds.detection.view import DetectionAugment, DetectionView, augmented
 from fewpairs.types import DetectionBatch, DetectionItem, Objects
 
 
 @dataclass(frozen=True, slots=True)
 class DetectionSample:
-    """One training picture."""
+    """One training image."""
 
     image: Tensor
     """`[c H W]` float32 in 0..1."""
     objects: Objects
     id: str
     key: tuple[int, int]
-    """Epoch and index by which it was asked for."""
+    """Epoch and index of the item."""
     cut: int
-    """Objects that a crop cut away."""
+    """Number of objects that a crop removed."""
 
 
 class DetectionDataset(Dataset[DetectionSample]):
-    """Some images of a source, for training; those without objects among them.
+    """Images of a source, with or without objects, for training.
 
-    An item is asked for by `(epoch, index)` with `0 <= index < len(self)`. All chance in it comes from seed, epoch and
-    index, never from a worker or from what was asked before, so a run does not depend on the number of workers and can
-    be resumed anywhere. Python's, NumPy's and PyTorch's global generators are left as they were.
+    Items are indexed by `(epoch, index)` with `0 <= index < len(self)`. Their random numbers depend on seed, epoch and
+    index alone, so the number of workers does not change a run, and it can be resumed anywhere. The global generators
+    of Python, NumPy and PyTorch do not change.
 
     Args:
         records: `source.part("train")`, or some of it; `.with_objects()` leaves out images without objects.
-        augment: None for pictures as the view has them.
-        masks: give masks too.
+        augment: None applies the view alone.
+        masks: include masks.
 
     Raises:
-        InputError: no images, masks of a data set that has none, or a negative seed.
+        InputError: there are no images or no masks, or the seed is negative.
     """
 
     def __init__(
@@ -69,12 +69,12 @@ class DetectionDataset(Dataset[DetectionSample]):
         record = self.records[index]
         pixels, objects = self.view.pixels(record.read()), record.objects(masks=self.masks)
         with seeded_generators((self.seed, epoch, index)):
-            shown = show(pixels, objects, self.view, self.augment)
+            shown = augmented(pixels, objects, self.view, self.augment)
         return DetectionSample(shown.image, shown.objects, record.id, (epoch, index), shown.cut)
 
 
-def collate_pictures(samples: Sequence[DetectionSample]) -> DetectionBatch:
-    """Samples -> a batch; the pictures keep their own sizes, the detector pads them."""
+def collate_detection(samples: Sequence[DetectionSample]) -> DetectionBatch:
+    """Collect samples in a batch; images keep their sizes, and the detector pads them."""
     return DetectionBatch(
         tuple(sample.image for sample in samples),
         tuple(sample.objects for sample in samples),
@@ -82,14 +82,14 @@ def collate_pictures(samples: Sequence[DetectionSample]) -> DetectionBatch:
     )
 
 
-class PictureItems(Sequence[DetectionItem]):
-    """Some images of a source in their order, as in evaluation: at their own size, decoded when asked for.
+class DetectionItems(Sequence[DetectionItem]):
+    """Images of a source in their order and at their own size, for evaluation; each is decoded on access.
 
     Args:
-        view: its channels count; resizing for evaluation is the detector's.
+        view: defines the channels; the detector resizes the images.
 
     Raises:
-        InputError: no images, or masks of a data set that has none.
+        InputError: there are no images or no masks.
     """
 
     def __init__(

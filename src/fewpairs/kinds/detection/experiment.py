@@ -1,4 +1,4 @@
-"""Detection: pictures with objects -> view and augmentation -> encoder, FPN and heads -> boxes and masks -> metrics."""
+"""Detection: images with objects -> view and augmentation -> encoder, FPN and heads -> boxes and masks -> metrics."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from fewpairs.attention import Attention
 from fewpairs.data.description import Check, DataDescription
 from fewpairs.data.split import Split, held_out_units, random_subset
 from fewpairs.errors import InputError
-from fewpairs.kinds.detection.dataset import DetectionDataset, PictureItems, collate_pictures
+from fewpairs.kinds.detection.dataset import DetectionDataset, DetectionItems, collate_detection
 from fewpairs.kinds.detection.layouts.open import DetectionKind, open_detection
 from fewpairs.kinds.detection.options import DetectionOptions
-from fewpairs.kinds.detection.pictures import show_objects
+from fewpairs.kinds.detection.pictures import show_images
 from fewpairs.kinds.detection.scoring import DetectionScoring
 from fewpairs.kinds.detection.source import AnnotatedImages, DetectionSource
 from fewpairs.kinds.detection.task import Detection
@@ -33,89 +33,89 @@ from fewpairs.train.run_folder import Weights
 if TYPE_CHECKING:
     from fewpairs.kinds.detection.predict import DetectionPredictor
 
-USED = (
+SPLIT_FIELDS = (
     "validation", "train", "folds", "fold", "fraction", "test_fraction", "seed", "limit", "validation_limit",
 )  # fmt: skip
-"""The fields of `data.split` that detection has."""
+"""The fields of `data.split` that apply to detection."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetectorConfig:
-    """Which detector on which encoder, with which attention. See `fewpairs.models.DetectorOptions`."""
+class DetectionModelConfig:
+    """The detector, its encoder and its attention. See `fewpairs.models.DetectorOptions`."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"arbitrary_types_allowed": True}
 
     name: str = "retinanet"
     """`retinanet`, `faster_rcnn` or `mask_rcnn`."""
     encoder: str = "linglo_b0"
-    """Any encoder with a pyramid, by its name in timm, where ours are registered."""
+    """The timm name of any encoder with a feature pyramid; those of fewpairs are registered there."""
     attention: Attention | None = None
-    """One variant, or a list of one for each stage or block; None: the encoder's own."""
+    """One variant, or a list with one for each stage or block; with None the encoder keeps its own attention."""
     drop_path: float = 0.0
     pretrained: str | None = None
-    """Weights of the encoder: a file, `best.safetensors` of a run among them, or `timm:NAME.TAG`."""
+    """Weights of the encoder: a file, such as `best.safetensors` of a run, or `timm:NAME.TAG`."""
     width: int = 256
     """Channels of the FPN and of the heads' convolutions."""
     hidden: int = 1024
     """Width of the R-CNNs' linear layers."""
     samples: int = 512
-    """Boxes of an image that an R-CNN's second stage learns from in a step."""
+    """Number of boxes in an image that train an R-CNN's second stage in a step."""
     norm: HeadNorm = "none"
-    """Of FPN and heads; `group` where training begins from scratch."""
+    """Normalisation of FPN and heads; use `group` to train from scratch."""
     anchor_sizes: tuple[tuple[float, ...], ...] | None = None
-    """Square roots of anchors' areas in pixels of the resized image, for each map from the finest; None: by stride."""
+    """Square roots of anchor areas in pixels of the resized image, for each map from the finest; None: by stride."""
     anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
-    """Heights by widths."""
+    """Ratios of height to width."""
     score_threshold: float = 0.05
     nms_threshold: float = 0.5
     detections: int = 100
-    """An image, at most. Where these are more than 100, scores count as many too."""
+    """Maximum number of detections per image. If it is above 100, scoring uses it too."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetectionData:
-    """Which pictures, and which of them train and validate."""
+class DetectionDataConfig:
+    """The data set and its split into training and validation images."""
 
     kind: DetectionKind = "coco"
     root: str = "data"
-    """The folder of the data set."""
+    """The root folder of the data set."""
     source: DetectionOptions = field(default_factory=DetectionOptions)
-    """What the layout does not say itself."""
+    """Options of the layout."""
     split: Split = field(default_factory=lambda: Split(validation="validation"))
     check: Check = "header"
-    """How image files are looked at before training: headers and ends, every pixel, or not at all."""
+    """Check of the image files before training: headers and ends, every pixel, or none."""
     empty: bool = True
-    """Whether images without any object train too."""
+    """Whether images without objects are used for training."""
 
     def __post_init__(self) -> None:
-        self.split.refuse_others("detection", USED)
+        self.split.refuse_others("detection", SPLIT_FIELDS)
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetectionConfig:
-    """What is asked of a detector, and how much each of its losses counts. See `task.Detection`."""
+class DetectionTaskConfig:
+    """The scores and the weights of the losses. See `task.Detection`."""
 
     masks: bool | None = None
-    """Judge masks as well as boxes; None: where the detector gives them."""
+    """Whether masks are scored in addition to boxes; None scores them if the detector predicts them."""
     class_weight: float = 1.0
     box_weight: float = 1.0
     mask_weight: float = 1.0
     proposal_weight: float = 1.0
-    """Of an R-CNN's first stage, both terms."""
+    """Weight of both losses of an R-CNN's first stage."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionExperiment(Experiment):
-    """A detector, the pictures that it learns from and how."""
+    """The settings of a detector, its images and its training."""
 
     kind: ClassVar[str] = "detection"
 
     name: str = "experiment"
-    model: DetectorConfig = field(default_factory=DetectorConfig)
-    data: DetectionData = field(default_factory=DetectionData)
+    model: DetectionModelConfig = field(default_factory=DetectionModelConfig)
+    data: DetectionDataConfig = field(default_factory=DetectionDataConfig)
     view: DetectionView = field(default_factory=DetectionView)
     augment: DetectionAugment | None = field(default_factory=DetectionAugment)
-    task: DetectionConfig = field(default_factory=DetectionConfig)
+    task: DetectionTaskConfig = field(default_factory=DetectionTaskConfig)
     fit: FitConfig = field(default_factory=lambda: FitConfig(steps=1000, batch_size=8, monitor="ap"))
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
@@ -123,26 +123,26 @@ class DetectionExperiment(Experiment):
     def __post_init__(self) -> None:
         self._check()
         if self.task.masks and not detector_spec(self.model.name).masks:
-            raise InputError(f"task.masks is true, and {self.model.name} gives boxes alone; use mask_rcnn or leave it")
+            raise InputError(f"task.masks is true, but {self.model.name} has boxes alone; use mask_rcnn or unset it")
 
     @property
     def masks(self) -> bool:
-        """Whether masks are judged."""
+        """Whether masks are scored."""
         return detector_spec(self.model.name).masks if self.task.masks is None else self.task.masks
 
     @property
     def scoring(self) -> DetectionScoring:
         return DetectionScoring(
-            masks=self.masks, headline="mask_ap" if self.masks else "ap", max_detections=self._counted
+            masks=self.masks, headline="mask_ap" if self.masks else "ap", max_detections=self._max_detections
         )
 
     @property
     def comparable(self) -> Mapping[str, Any]:
-        return {"data.*": self.data, "task.masks": self.masks, "model.detections over 100": self._counted}
+        return {"data.*": self.data, "task.masks": self.masks, "model.detections over 100": self._max_detections}
 
     @property
     def options(self) -> DetectorOptions:
-        """What the detector is told, with the sizes of the view."""
+        """The options of the detector, with the sizes of the view."""
         chosen = self.model
         return DetectorOptions(
             short=self.view.short,
@@ -164,10 +164,10 @@ class DetectionExperiment(Experiment):
         learns = detector_spec(self.model.name).masks
         if (learns or self.masks) and not source.has_masks:
             raise InputError(
-                f"{self.model.name} needs masks, and {self.data.root} ({self.data.kind}) has boxes alone; use "
+                f"{self.model.name} needs masks, but {self.data.root} ({self.data.kind}) has boxes alone; use "
                 "model.name=retinanet or faster_rcnn"
             )
-        training, validation = chosen_records(self.data, source)
+        training, validation = split_detection(self.data, source)
         view = self.view
         note = {
             "classes": source.classes,
@@ -182,8 +182,8 @@ class DetectionExperiment(Experiment):
             model=model,
             task=task,
             training=DetectionDataset(training, view, augment=self.augment, masks=learns, seed=self.fit.seed),
-            validation=PictureItems(validation, view, masks=self.masks),
-            collate=collate_pictures,
+            validation=DetectionItems(validation, view, masks=self.masks),
+            collate=collate_detection,
             size=view.scaled(validation[0].size),
             channels=view.channels,
             note=note,
@@ -200,7 +200,7 @@ class DetectionExperiment(Experiment):
             "proposal_class": self.task.proposal_weight,
             "proposal_box": self.task.proposal_weight,
         }
-        task = Detection(classes, masks=self.masks, weights=weights, max_detections=self._counted)
+        task = Detection(classes, masks=self.masks, weights=weights, max_detections=self._max_detections)
         torch.manual_seed(self.fit.seed)
         model = create_detector(
             self.model.name,
@@ -221,7 +221,7 @@ class DetectionExperiment(Experiment):
     def pictures(
         self, folder: Path, records: Sequence[Any], *, weights: Weights, headline: str, built: Built | None = None
     ) -> tuple[Overlay, ...]:
-        return show_objects(self, folder, records, weights=weights, headline=headline, built=built)
+        return show_images(self, folder, records, weights=weights, headline=headline, built=built)
 
     def predictor(self, note: Mapping[str, Any], model: nn.Module, task: Any, **flags: Any) -> DetectionPredictor:
         from fewpairs.kinds.detection.predict import DetectionPredictor
@@ -230,16 +230,16 @@ class DetectionExperiment(Experiment):
         return DetectionPredictor(cast(Detector, model), task, self.view, category_of, **flags)
 
     @property
-    def _counted(self) -> int:
-        """Detections of a class in an image that count: COCO's 100, or as many as the detector gives."""
+    def _max_detections(self) -> int:
+        """The number of detections per class and image that scoring uses: at least COCO's 100."""
         return max(100, self.model.detections)
 
 
-def chosen_records(data: DetectionData, source: DetectionSource) -> tuple[AnnotatedImages, AnnotatedImages]:
-    """The images that train, and those that validate.
+def split_detection(data: DetectionDataConfig, source: DetectionSource) -> tuple[AnnotatedImages, AnnotatedImages]:
+    """Split the images into training and validation.
 
     Raises:
-        InputError: a part that the data set has not, or none that has objects where `empty` leaves the others out.
+        InputError: the data set has no such part, or no training image has objects and `empty` is false.
     """
     split = data.split
     rows = np.concatenate([source.part(part).rows for part in split.train])
@@ -253,7 +253,7 @@ def chosen_records(data: DetectionData, source: DetectionSource) -> tuple[Annota
     if not data.empty:
         training = training.with_objects()
         if not len(training):
-            raise InputError(f"no image of {', '.join(split.train)} holds an object; check it, or set data.empty=true")
+            raise InputError(f"no image of {', '.join(split.train)} has an object; check it, or set data.empty=true")
     return (
         training.take(random_subset(len(training), split.limit, split.seed)),
         validation.take(random_subset(len(validation), split.validation_limit, split.seed)),
@@ -261,9 +261,9 @@ def chosen_records(data: DetectionData, source: DetectionSource) -> tuple[Annota
 
 
 def describe(
-    data: DetectionData, source: DetectionSource, training: AnnotatedImages, validation: AnnotatedImages
+    data: DetectionDataConfig, source: DetectionSource, training: AnnotatedImages, validation: AnnotatedImages
 ) -> DataDescription:
-    """The data and its parts, in words."""
+    """Describe the data and the split for reports."""
     objects = sum(int(record.count) for record in training)
     return DataDescription(
         description=f"{Path(data.root).name} ({data.kind}), {len(training)} training images with {objects} objects of "

@@ -1,4 +1,4 @@
-"""Options of prediction that runs of this kind have."""
+"""Options of `fewpairs predict` for detection runs."""
 
 from fewpairs.kinds.flags import Flag
 
@@ -6,7 +6,7 @@ FLAGS = (
     Flag(
         "--threshold",
         float,
-        "Least score of the objects that are counted and drawn; 0.5 by default.",
+        "Lowest score of objects that are counted and drawn; 0.5 by default.",
         least=0,
         most=1,
     ),

@@ -1,7 +1,7 @@
-"""Masks as COCO's run-length encoding: alternating runs of 0 and 1 down the columns, packed into characters.
+"""Masks in COCO's run-length encoding: alternating runs of 0 and 1 down the columns, packed into characters.
 
-pycocotools encodes, fills polygons and measures. Its C code trusts what it is given, so every encoding from outside is
-checked here first: a damaged one would read beyond its end.
+pycocotools encodes masks, fills polygons and measures areas. Its C code does not check its input and would read beyond
+the end of a damaged encoding, so this module checks every external encoding first.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _BITS, _MORE, _SIGN, _ZERO = 5, 0x20, 0x10, 48
 
 
 def encode_masks(masks: NDArray[Any]) -> list[str]:
-    """`[o H W]` bool or 0 and 1 -> the packed runs of each mask."""
+    """Encode masks `[o H W]`, bool or 0 and 1, as packed runs."""
     if not len(masks):
         return []
     columns = np.asfortranarray(masks.transpose(1, 2, 0).astype(np.uint8, copy=False))
@@ -30,7 +30,7 @@ def encode_masks(masks: NDArray[Any]) -> list[str]:
 
 
 def decode_masks(counts: Sequence[str], size: Size) -> NDArray[np.bool_]:
-    """Packed runs of each mask -> `[o H W]` bool. They must have passed `check_counts`."""
+    """Decode the packed runs of each mask to `[o H W]` bool; they must have passed `check_counts`."""
     masks = np.zeros((len(counts), *size), bool)
     for plane, one in zip(masks, counts, strict=True):
         runs = unpack(one)
@@ -39,19 +39,19 @@ def decode_masks(counts: Sequence[str], size: Size) -> NDArray[np.bool_]:
 
 
 def as_rle(counts: str, size: Size) -> dict[str, Any]:
-    """What pycocotools calls an encoding; with `counts` as text it can be written as JSON."""
+    """Return pycocotools' dictionary of an encoding; `counts` is text, so it can be written as JSON."""
     return {"size": [int(size[0]), int(size[1])], "counts": counts}
 
 
 def mask_areas(counts: Sequence[str], size: Size) -> NDArray[np.float64]:
-    """Pixels of each mask, `[o]`."""
+    """Count the pixels of each mask, `[o]`."""
     if not counts:
         return np.zeros(0)
     return np.asarray(coco.area([as_rle(one, size) for one in counts]), np.float64).reshape(-1)
 
 
 def mask_boxes(counts: Sequence[str], size: Size) -> NDArray[np.float64]:
-    """The smallest box around each mask, `[o 4]` left, top, right, bottom; zeros for an empty mask."""
+    """Compute the smallest box `[o 4]` around each mask: left, top, right, bottom; zeros for an empty mask."""
     if not counts:
         return np.zeros((0, 4))
     boxes = np.asarray(coco.toBbox([as_rle(one, size) for one in counts]), np.float64).reshape(-1, 4)
@@ -60,14 +60,14 @@ def mask_boxes(counts: Sequence[str], size: Size) -> NDArray[np.float64]:
 
 
 def from_polygons(polygons: Sequence[Sequence[float]], size: Size) -> str:
-    """Packed runs of the union of polygons `x1 y1 x2 y2 ...`, as pycocotools' `annToRLE` fills them.
+    """Encode the union of polygons `x1 y1 x2 y2 ...` as packed runs, filled like pycocotools' `annToRLE`.
 
     Raises:
-        DataError: no polygon, fewer than three points, an odd number of coordinates, or one that is no finite number.
+        DataError: there is no polygon, or one has fewer than three points, an unpaired or a non-finite coordinate.
     """
     if not polygons:
         raise DataError("it has no polygon")
-    # Beyond some margin pycocotools' integers would overflow; what is cut off there lies outside anyway.
+    # Coordinates far outside the image would overflow pycocotools' integers, so they are clipped.
     low, high = -10.0 * max(size), 11.0 * max(size)
     kept = []
     for polygon in polygons:
@@ -85,15 +85,15 @@ def from_polygons(polygons: Sequence[Sequence[float]], size: Size) -> str:
 
 
 def from_runs(runs: Sequence[int], size: Size) -> str:
-    """Packed runs out of unpacked ones, as COCO stores crowds.
+    """Pack uncompressed runs, in which COCO stores crowds.
 
     Raises:
-        DataError: runs that are no whole numbers from 0 on, or do not fill the image.
+        DataError: runs are not whole numbers from 0 on, or do not fill the image.
     """
     if not all(isinstance(run, int) and not isinstance(run, bool) and run >= 0 for run in runs):
         raise DataError("its run lengths are not whole numbers from 0 on")
     if sum(runs) != size[0] * size[1]:
-        raise DataError(f"its runs cover {sum(runs)} pixels, the image has {size[0] * size[1]}")
+        raise DataError(f"its runs cover {sum(runs)} pixels, but the image has {size[0] * size[1]}")
     unpacked = {"size": [int(size[0]), int(size[1])], "counts": list(runs)}
     packed = coco.frPyObjects(unpacked, size[0], size[1])
     return str(packed["counts"], "ascii")
@@ -105,14 +105,14 @@ def check_counts(counts: str, size: Size) -> None:
     if (runs < 0).any():
         raise DataError("its encoding holds a run of negative length; it is damaged")
     if int(runs.sum()) != size[0] * size[1]:
-        raise DataError(f"its runs cover {int(runs.sum())} pixels, the image has {size[0] * size[1]}")
+        raise DataError(f"its runs cover {int(runs.sum())} pixels, but the image has {size[0] * size[1]}")
 
 
 def unpack(counts: str) -> NDArray[np.int64]:
-    """The lengths of the runs: groups of 5 bits, the lowest first, each run but the first three less its second last.
+    """Decode run lengths: 5-bit groups, the lowest first; from the fourth run on, differences to the run two before.
 
     Raises:
-        DataError: characters that no encoding has, or an end within a number.
+        DataError: a character is invalid, or the encoding ends within a number.
     """
     try:
         codes = np.frombuffer(counts.encode("ascii"), np.uint8).astype(np.int64) - _ZERO
@@ -138,7 +138,7 @@ def unpack(counts: str) -> NDArray[np.int64]:
 
 
 def _numbers(polygon: object) -> NDArray[np.float64] | None:
-    """A list of finite numbers as an array; None for anything else."""
+    """Convert a list of finite numbers to an array; return None for anything else."""
     if not isinstance(polygon, list | tuple):
         return None
     try:

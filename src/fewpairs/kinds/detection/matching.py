@@ -1,4 +1,4 @@
-"""Detections matched to truth by pycocotools, once; what is left of it is all that any resample of images needs."""
+"""Matches detections to the truth with pycocotools, once for all resamples of images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Overlap = Literal["bbox", "segm"]
 RANGES = ("all", "small", "medium", "large")
 """COCO's ranges of area, with their limits at 32^2 and 96^2 px^2."""
 MAX_DETECTIONS = 100
-"""Detections of a class in an image that count, the best ones: COCO's number."""
+"""COCO's number of best detections per class and image that count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,35 +29,35 @@ class Curve:
     """The detections of one class in one range of area, over all images, the highest score first."""
 
     image: NDArray[np.int64]
-    """`[d]`, the place of the image."""
+    """`[d]`, the index of the image."""
     hit: NDArray[np.bool_]
-    """`[10 d]`, whether the detection hits an object, at each of the ten thresholds of overlap 0.50, 0.55, ... 0.95."""
+    """`[10 d]`, true positives at each of the ten overlap thresholds 0.50, 0.55, ... 0.95."""
     miss: NDArray[np.bool_]
-    """`[10 d]`, whether it hits none; neither: it is ignored, as on a crowd."""
+    """`[10 d]`, false positives; detections that are neither are ignored, for example on a crowd."""
     truth: NDArray[np.int64]
-    """`[images]`, objects to be found."""
+    """`[images]`, number of objects that count."""
 
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """An evaluation after matching."""
+    """The matched detections of an evaluation."""
 
     ids: tuple[str, ...]
     classes: tuple[str, ...]
     curves: dict[tuple[int, str], Curve]
-    """By class and range; classes without truth and detections are left out."""
+    """Curves by class and range of area; classes without truth and detections are left out."""
     not_finite: NDArray[np.int64]
-    """`[images]`, detections that were left out because they are not finite."""
+    """`[images]`, number of detections that were left out because they are not finite."""
 
 
 def match(
     records: Sequence[DetectionRecord], overlap: Overlap = "bbox", *, max_detections: int = MAX_DETECTIONS
 ) -> Matches:
-    """Match each image's detections with its truth, as COCOeval does: greedily by score, crowds as often as they like.
+    """Match each image's detections with its truth as COCOeval does: greedily by score; a crowd can match repeatedly.
 
     Args:
-        records: one an image, sorted by name: images with equal scores count in this order.
-        overlap: of boxes or of masks.
+        records: one for each image, sorted by name; detections with equal scores keep this order.
+        overlap: the overlap of boxes or of masks.
     """
     classes = records[0].classes
     with contextlib.redirect_stdout(io.StringIO()):
@@ -81,7 +81,7 @@ def match(
 
 
 def _curve(images: Sequence[dict[str, Any] | None], most: int) -> Curve | None:
-    """What COCOeval found in each image, put together as its `accumulate` does."""
+    """Join COCOeval's results of all images as its `accumulate` does."""
     there = [(place, one) for place, one in enumerate(images) if one is not None]
     if not there:
         return None
@@ -116,7 +116,7 @@ def _truth(records: Sequence[DetectionRecord], overlap: Overlap) -> COCO:
 
 
 def _found(records: Sequence[DetectionRecord], overlap: Overlap) -> COCO:
-    """As `COCO.loadRes` would: the area of a detection is that of its box, or of its mask."""
+    """Convert detections as `COCO.loadRes` does: their area is that of the box, or of the mask."""
     entries: list[dict[str, Any]] = []
     for number, record in enumerate(records, start=1):
         masks = record.found_masks if overlap == "segm" else None

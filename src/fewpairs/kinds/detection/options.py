@@ -1,4 +1,4 @@
-"""What a detection layout may want to know."""
+"""The options of detection layouts."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ Difficult = Literal["ignore", "keep", "drop"]
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionOptions:
-    """Everything that a layout may want to know; None leaves it to the layout.
+    """The options of all layouts; None leaves the choice to the layout.
 
     Attributes:
         classes: names in the order of the labels; objects of other classes are left out and counted.
-        train, validation, test: what makes the part: the JSON file below the root (coco), the list in `ImageSets/Main`
-            without `.txt` (voc), the value in the column `split` of `index.csv` (nuclei-masks). Where one is named,
-            there are no other parts than the named ones.
-        images: folder of the images below the root; for coco `{part}` in it stands for the end of the JSON's name.
+        train, validation, test: the source of the part: the JSON file below the root (coco), the list in
+            `ImageSets/Main` without `.txt` (voc), the value in the column `split` of `index.csv` (nuclei-masks). If one
+            is given, only the given parts exist.
+        images: folder of the images below the root; for coco, `{part}` in it stands for the end of the JSON's name.
         annotations: folder of the XML files (voc) or label maps (nuclei-masks) below the root.
-        difficult: voc: objects marked so are ignored at scoring and never learned (`ignore`), are objects like others
+        difficult: for voc, difficult objects are ignored in scoring and training (`ignore`), are used like others
             (`keep`), or are left out (`drop`).
-        first_pixel: voc: the number of the first column and row. 0: boxes are edges. 1: pixels are counted from 1 and
-            the last one belongs to the box, as in the VOC challenges. None: 1 for files that name a VOC database in
-            `source/database`, else 0.
-        on_error: `stop` at contradictions, all named at once; or `skip` what is concerned, counted and named.
+        first_pixel: for voc, the number of the first column and row. With 0 boxes are edges. With 1 pixels are counted
+            from 1 and the last one belongs to the box, as in the VOC challenges. None uses 1 for files that name a VOC
+            challenge in `source/database`, otherwise 0.
+        on_error: `stop` raises an error that names all contradictions; `skip` leaves out, counts and names them.
     """
 
     classes: tuple[str, ...] | None = None

@@ -1,4 +1,4 @@
-"""What `fewpairs data check` shows of pictures with boxes and masks."""
+"""Output of `fewpairs data check` for images with boxes and masks."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from fewpairs.kinds.detection.options import DetectionOptions
 
 
 def overview(kind: str, root: Path | str, options: DetectionOptions, *, decode: bool, progress: bool) -> DataOverview:
-    """Images and objects of each class and part, everything that is odd by its name, and all that is wrong."""
+    """Count the images and objects of each class and part, and list all oddities and errors."""
     look: Check = "decode" if decode else "header"
     source = open_detection(kind, root, replace(options, on_error="skip"), look=look)
     wrong = source.check.errors()
     counts = {part: source.counts(part) for part in source.parts}
     objects, masks = len(source.table.labels), "with masks" if source.has_masks else "boxes alone"
-    failure = f"{len(wrong)} things are wrong with {source.name}; the first: "
+    failure = f"{source.name} has {len(wrong)} errors; the first: "
     return DataOverview(
         name=source.name,
         kind=kind,

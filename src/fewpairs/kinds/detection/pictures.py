@@ -1,4 +1,4 @@
-"""Pictures of a run's best, median and worst image, the objects that are there beside those that were found."""
+"""A run's best, median and worst image for its report, with true and predicted objects side by side."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from PIL import Image
 
-from fewpairs.kinds.detection.dataset import PictureItems
+from fewpairs.kinds.detection.dataset import DetectionItems
 from fewpairs.kinds.detection.masks import decode_masks
 from fewpairs.kinds.detection.record import DetectionRecord
 from fewpairs.kinds.detection.scores import detection_scores
@@ -25,11 +25,11 @@ from fewpairs.types import Detections
 if TYPE_CHECKING:
     from fewpairs.kinds.detection.experiment import DetectionExperiment
 
-_LOOKED_AT = 500
-"""Images that are scored one by one at most, spread evenly over all."""
+_MOST_SCORED = 500
+"""Largest number of images that are scored one by one, evenly spread over all."""
 
 
-def show_objects(
+def show_images(
     experiment: DetectionExperiment,
     folder: Path,
     records: Sequence[DetectionRecord],
@@ -38,12 +38,12 @@ def show_objects(
     headline: str,
     built: Built | None = None,
 ) -> tuple[Overlay, ...]:
-    """A run's best, median and worst image, the objects that are there beside those that were found."""
-    shown = ranked_pictures(records, headline)
+    """Show a run's best, median and worst image with true and predicted objects side by side."""
+    shown = ranked_images(records, headline)
     if not shown:
         return ()
     built = experiment.build(progress=False) if built is None else built
-    validation, classes = cast(PictureItems, built.validation), built.task.classes
+    validation, classes = cast(DetectionItems, built.validation), built.task.classes
     found = {record.id: record for record in records}
     places = {record.id: place for place, record in enumerate(validation.records)}
     overlays = []
@@ -81,16 +81,15 @@ def _detections(
     return Detections(torch.tensor(boxes).reshape(-1, 4), torch.tensor(scores), torch.tensor(labels).long(), outlines)
 
 
-def ranked_pictures(
+def ranked_images(
     records: Sequence[DetectionRecord], score: str, *, max_detections: int = 100
 ) -> dict[Rank, tuple[str, float]]:
-    """The best, the median and the worst image by a score of its own; fewer entries where there are fewer images.
+    """Return the best, the median and the worst image by its own score; fewer if there are fewer images.
 
-    An image without objects that the score is about has none, and is not shown. Of very many images every second, third
-    and so on is looked at.
+    Images whose score is not defined are left out. Of very many images only a regular subset is scored.
     """
     scored = []
-    for record in records[:: math.ceil(len(records) / _LOOKED_AT) or 1]:
+    for record in records[:: math.ceil(len(records) / _MOST_SCORED) or 1]:
         value = detection_scores([record], max_detections=max_detections).get(score, math.nan)
         if not math.isnan(value):
             scored.append((value, record.id))

@@ -1,6 +1,6 @@
-"""From picture files to the objects in them: COCO results, label maps of masks, and pictures with boxes.
+"""Prediction of objects in image files: COCO results, label maps of masks, and images with boxes.
 
-files -> pictures [1 c H W] in 0..1 -> Detector -> Detections, in each picture's own pixels -> files
+files -> images [1 c H W] in 0..1 -> Detector -> Detections, in each image's own pixels -> files
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ RESULTS = "detections.json"
 
 @dataclass(frozen=True)
 class PredictedObjects(Prediction):
-    """What was found in one picture."""
+    """The result of one image."""
 
     path: Path
     objects: dict[str, int]
-    """By class, with a score of at least the threshold."""
+    """Number of objects by class, with a score of at least the threshold."""
     detections: int
-    """All that the detector gave."""
+    """Number of all detections."""
     outputs: tuple[Path, ...]
-    """Files about this picture alone."""
+    """Files of this image alone."""
     results: list[dict[str, Any]] = field(repr=False)
-    """All that the detector gave, as COCO's results."""
+    """All detections as COCO results."""
 
     def summary(self) -> str:
         found = ", ".join(f"{count} {name}" for name, count in self.objects.items() if count)
@@ -55,10 +55,10 @@ class PredictedObjects(Prediction):
 
 @dataclass(frozen=True)
 class DetectionPredictor(PicturePredictor[Tensor, Detections, PredictedObjects]):
-    """A detector with all that a new picture needs for its objects to be found.
+    """Predicts the objects in new images.
 
-    `detections.json` is a list of COCO results, whose `image_id` is the name of the file; label maps number the objects
-    from 1 by falling score, in 16 bits.
+    `detections.json` is a list of COCO results, whose `image_id` is the name of the file; 16-bit label maps number the
+    objects from 1 by decreasing score.
     """
 
     doing: ClassVar[str] = "detecting"
@@ -67,23 +67,23 @@ class DetectionPredictor(PicturePredictor[Tensor, Detections, PredictedObjects])
     model: Detector
     task: Detection
     view: DetectionView
-    """That of the training."""
+    """The view of the training."""
     category_of: dict[str, int]
-    """The number of each class in COCO results."""
+    """The category id of each class in COCO results."""
     threshold: float = 0.5
-    """Objects of lower scores are neither counted nor drawn; COCO results hold all that the detector gives."""
+    """Objects with lower scores are neither counted nor drawn; COCO results contain all detections."""
     device: str = "auto"
-    """A torch device; "auto" takes a CUDA device where there is one."""
+    """A torch device; "auto" uses a CUDA device if there is one."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.threshold <= 1:
-            raise InputError(f"threshold={self.threshold} is a score; give a number from 0 to 1, such as 0.5")
+            raise InputError(f"threshold={self.threshold} is not a score; give a number from 0 to 1, such as 0.5")
 
     def __call__(self, image: Tensor) -> Detections:
-        """A picture `[c H W]` float32 in 0..1 -> its objects, the highest score first, on the CPU.
+        """Predict the objects in an image `[c H W]` float32 in 0..1, the highest score first; they are on the CPU.
 
         Raises:
-            InputError: a device that is not there.
+            InputError: the device does not exist.
         """
         with evaluation_mode(self.model, self.device) as device, torch.inference_mode():
             (found,) = self.model(image[None].to(device))
@@ -94,12 +94,12 @@ class DetectionPredictor(PicturePredictor[Tensor, Detections, PredictedObjects])
         return [output.folder / RESULTS]
 
     def outputs(self, source: PictureFile, output: OutputFolder) -> list[Path]:
-        """The picture with boxes, unless left out, and the label map where the detector finds masks."""
+        """Return the files of the image with boxes, unless switched off, and of the label map if there are masks."""
         names = (*(["boxes"] if output.overlays else []), *(["objects"] if self.model.masks else []))
         return [output.folder / f"{source.path.stem}-{name}.png" for name in names]
 
     def read(self, source: PictureFile) -> Tensor:
-        """`[c H W]` uint8."""
+        """Read an image `[c H W]` uint8."""
         return self.view.pixels(read_image(source.path))
 
     def predict(self, images: Sequence[Tensor]) -> list[Detections]:

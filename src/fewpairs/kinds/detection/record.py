@@ -1,4 +1,4 @@
-"""One record an image: its truth and what a detector found, all that COCO's scores need and nothing of a batch."""
+"""The record of one image: its truth and its detections, which suffice for COCO's scores, independent of the batch."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ class DetectionRecord(Record):
     labels: tuple[int, ...]
     crowd: tuple[bool, ...]
     area: tuple[float, ...]
-    """px^2 as the annotation gives it; COCO's ranges of size go by it, for boxes and masks alike."""
+    """Annotated area in px^2, which defines COCO's size ranges of boxes and masks."""
     masks: tuple[str, ...] | None
-    """Packed runs (`coco_masks`); None together with `found_masks` where only boxes are scored."""
+    """Packed runs (see `masks`); None together with `found_masks` if only boxes are scored."""
     found_boxes: tuple[Box, ...]
     found_scores: tuple[float, ...]
     found_labels: tuple[int, ...]
     found_masks: tuple[str, ...] | None
     not_finite: int
-    """Detections with a score or box that is not finite: they were left out."""
+    """Number of detections that were left out because their score or box is not finite."""
     classes: tuple[str, ...]
     """Names of the classes, the same for all images of an evaluation; written once for a whole file."""
 
@@ -60,7 +60,7 @@ class DetectionRecord(Record):
         for group, columns in (("", _TRUTH), ("found_", _FOUND)):
             _check_group(data, group, columns, len(classes))
         if (data["masks"] is None) != (data["found_masks"] is None):
-            raise DataError(f"image {data['id']!r} has masks on one side only")
+            raise DataError(f"image {data['id']!r} has masks only in the truth or only in the detections")
         return cls(classes=classes, **{name: _frozen(value) for name, value in data.items()})
 
 
@@ -76,14 +76,14 @@ def detection_record(
     classes: tuple[str, ...],
     masks: bool,
 ) -> DetectionRecord:
-    """Keep what `found` says of an image of `size` (h, w) beside its truth; detections are sorted by score.
+    """Make the record of an image of `size` (h, w); detections are sorted by score.
 
-    Raises InputError for labels beyond the classes, or masks that are missing or of another size.
+    Raises InputError if labels are not classes, or masks are missing or have another size.
     """
     for who, labels in (("the truth", truth.labels), ("the model", found.labels)):
         if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(classes):
             worst = int(labels.max()) if int(labels.min()) >= 0 else int(labels.min())
-            raise InputError(f"image {id!r}: {who} has class number {worst}, the classes are 0 to {len(classes) - 1}")
+            raise InputError(f"image {id!r}: {who} has class number {worst}, but classes are 0 to {len(classes) - 1}")
     boxes, scores = found.boxes.detach().cpu().double(), found.scores.detach().cpu().double()
     finite = torch.isfinite(boxes).all(dim=1) & torch.isfinite(scores)
     order = torch.nonzero(finite)[:, 0]
@@ -115,7 +115,7 @@ def _runs(name: str, who: str, masks: Tensor | None, size: Size) -> tuple[str, .
     if masks is None:
         raise InputError(f"image {name!r}: masks are scored, but {who} has boxes alone")
     if tuple(masks.shape[1:]) != tuple(size):
-        raise InputError(f"image {name!r}: masks of {who} are {list(masks.shape[1:])}, the image is {list(size)}")
+        raise InputError(f"image {name!r}: masks of {who} are {list(masks.shape[1:])}, but the image is {list(size)}")
     return tuple(encode_masks(masks.detach().cpu().numpy().astype(np.uint8)))
 
 
@@ -147,7 +147,7 @@ def _fits(column: str, value: object, size: Sequence[int], classes: int) -> bool
 
 
 def _frozen(value: Any) -> Any:
-    """Lists, as JSON gives them, as tuples."""
+    """Convert lists from JSON to tuples."""
     return tuple(_frozen(one) for one in value) if isinstance(value, list) else value
 
 

@@ -1,10 +1,10 @@
-"""COCO's average precision from matches, for every resample at once and without matching again.
+"""COCO's average precision from matches, for all resamples at once and without matching again.
 
-The precision-recall curve of a class goes through its detections, the highest score first. Precision is made to fall
-from left to right and read at the recalls 0, 0.01, ... 1; the mean of the 101 readings is the AP of one class at one
-threshold of overlap. A score is the mean over thresholds and over the classes that have objects in its range of area.
-An image drawn w times counts as w equal images, whose detections of equal score stand together. With each image drawn
-once the result is that of COCOeval.
+The precision-recall curve of a class goes through its detections, the highest score first. Precision is made
+non-increasing and read at the recalls 0, 0.01, ... 1; the mean of the 101 values is the AP of one class at one overlap
+threshold. A score is the mean over thresholds and over the classes with objects in its range of area. An image drawn w
+times counts as w equal images, whose detections of equal score are neighbours. If each image is drawn once, the result
+is that of COCOeval.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ NOT_FINITE = "detections_not_finite"
 
 @dataclass(frozen=True, kw_only=True)
 class MatchedDetections(UnitTable):
-    """An evaluation after matching: boxes, and masks where there are any."""
+    """The matched boxes and, if they are scored, masks of an evaluation."""
 
     matches: dict[str, Matches]
-    """By the prefix of the scores: "" for boxes, and that of masks."""
+    """Matches by the prefix of their scores: "" for boxes, "mask_" for masks."""
 
     @property
     def names(self) -> list[str]:
@@ -66,12 +66,12 @@ class MatchedDetections(UnitTable):
         return max([len(self.units), *curves])
 
     def scores(self, weights: Array, names: Sequence[str]) -> dict[str, Array]:
-        """`[r n]` how often each image was drawn -> the named scores, each `[r]`; NaN where COCO says -1."""
+        """Compute the named scores `[r]` from how often each image was drawn, `[r n]`; COCO's -1 is NaN."""
         known: dict[tuple[str, int, str, int], Array] = {}
         return {name: self._score(name, weights, known) for name in names}
 
     def defining(self, name: str) -> NDArray[np.bool_]:
-        """`[n]`, the images that define a score on their own: those with an object that it is about."""
+        """Return `[n]`, whether a score is defined for each image alone, that is, whether it has such an object."""
         if name == NOT_FINITE:
             return np.ones(len(self.units), bool)
         matches, area, _, labels = self._meaning(name)
@@ -82,7 +82,7 @@ class MatchedDetections(UnitTable):
         return "no image holds an object that this score is about"
 
     def same_truth(self, mine: Hashable, other: Hashable) -> bool:
-        """Whether two truths are equal, apart from masks that one of them does not have."""
+        """Return whether two truths are equal, apart from masks that only one of them has."""
         (*boxes, masks), (*others, other_masks) = cast(tuple[object, ...], mine), cast(tuple[object, ...], other)
         return boxes == others and (masks == other_masks or None in (masks, other_masks))
 
@@ -115,10 +115,10 @@ class MatchedDetections(UnitTable):
 
 
 def average_precision(curve: Curve, thresholds: Sequence[int], weights: Array) -> list[Array]:
-    """The AP `[r]` of one class at some thresholds of overlap, for images drawn `weights` `[r n]` times.
+    """Compute the AP `[r]` of one class at several overlap thresholds, for images drawn `weights` `[r n]` times.
 
-    NaN where none of the drawn images holds an object. Precision can only be highest at a hit, so curves are followed
-    from hit to hit.
+    It is NaN if none of the drawn images has an object. Precision can only be highest at a hit, so only hits are
+    evaluated.
     """
     objects = weights @ curve.truth
     drawn = weights[:, curve.image]
@@ -143,7 +143,7 @@ def match_detections(records: Iterable[DetectionRecord], *, max_detections: int 
     """Match the detections of an evaluation with its truth.
 
     Raises:
-        InputError: no records, or a number of detections below 1.
+        InputError: there are no records, or `max_detections` is below 1.
     """
     merged = merge_records(records)
     if not merged:
@@ -160,10 +160,10 @@ def match_detections(records: Iterable[DetectionRecord], *, max_detections: int 
 
 
 def detection_scores(records: Iterable[DetectionRecord], *, max_detections: int = MAX_DETECTIONS) -> dict[str, float]:
-    """Every score of an evaluation by name (see `DETECTION_SCORES`).
+    """Compute every score of an evaluation by name (see `DETECTION_SCORES`).
 
-    A score is NaN where COCO says -1: no image holds an object that it is about. Where there are such objects and no
-    detection it is 0.
+    A score is NaN, where COCO gives -1, if no image has an object that it covers. If there are such objects but no
+    detections, it is 0.
     """
     table = match_detections(records, max_detections=max_detections)
     values = table.scores(np.ones((1, len(table.units))), shared_names([table]))

@@ -1,4 +1,4 @@
-"""Detections: the metric that an evaluation feeds, and how its records become scores."""
+"""The metric for detections, and the scoring of its records."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from fewpairs.types import DetectionItem, Detections
 
 @dataclass(frozen=True)
 class DetectionScoring(Scoring):
-    """COCO's scores of boxes, with `masks` also of masks.
+    """COCO's scores of boxes and, with `masks`, of masks.
 
     Attributes:
-        headline: the score that verdicts are about, such as `ap`, `ap50` or `mask_ap`.
-        max_detections: the number of detections of a class in an image that count, the best ones; 100 with COCO.
+        headline: the score that verdicts are based on, such as `ap`, `ap50` or `mask_ap`.
+        max_detections: the number of best detections per class and image that count; COCO's is 100.
 
     Raises:
-        InputError: no score is called as the headline.
+        InputError: the headline is not a score, or `max_detections` is below 1.
     """
 
     masks: bool = False
@@ -38,7 +38,7 @@ class DetectionScoring(Scoring):
         if self.headline not in self.known:
             raise InputError(f"headline={self.headline!r}: no such score; {nearest(self.headline, self.known)}")
         if self.max_detections < 1:
-            raise InputError(f"max_detections={self.max_detections}: at least 1 must count")
+            raise InputError(f"max_detections={self.max_detections}: give at least 1")
 
     @property
     def compared(self) -> tuple[str, ...]:
@@ -60,13 +60,13 @@ class DetectionScoring(Scoring):
         return match_detections(records, max_detections=self.max_detections)
 
 
-class CocoMetric(RecordMetric[DetectionRecord]):
-    """COCO's average precision, one image at a time (see `DETECTION_SCORES`).
+class DetectionMetric(RecordMetric[DetectionRecord]):
+    """Computes COCO's average precision from single images (see `DETECTION_SCORES`).
 
     Args:
         classes: names in the order of the labels.
-        masks: score masks as well as boxes.
-        max_detections: the number of detections of a class in an image that count, the best ones; 100 with COCO.
+        masks: score masks in addition to boxes.
+        max_detections: the number of best detections per class and image that count; COCO's is 100.
     """
 
     def __init__(self, classes: Sequence[str], *, masks: bool = False, max_detections: int = MAX_DETECTIONS) -> None:
@@ -74,9 +74,9 @@ class CocoMetric(RecordMetric[DetectionRecord]):
         self.masks, self.max_detections = masks, max_detections
 
     def measure(self, prediction: Sequence[Detections], item: DetectionItem) -> list[DetectionRecord]:
-        """`prediction` holds one list of detections; those that are not finite are left out and counted.
+        """Make the record of one image from its single list of detections; non-finite ones are left out and counted.
 
-        Raises InputError when labels or masks do not fit.
+        Raises InputError if labels or masks do not fit.
         """
         if len(prediction) != 1:
             raise InputError(f"image {item.id!r} needs one list of detections, got {len(prediction)}")

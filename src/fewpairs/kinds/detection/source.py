@@ -1,4 +1,4 @@
-"""What a detection data set is, whatever it looks like on disk: images in parts, and the objects in each image."""
+"""Detection data sets, independent of their layout on disk: images in parts, and the objects in each image."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from fewpairs.data.names import Names
 from fewpairs.data.pictures import read_image
 from fewpairs.data.split import PARTS
 from fewpairs.errors import DataError, InputError, nearest
-from fewpairs.kinds.detection.findings import DetectionCheck
+from fewpairs.kinds.detection.annotation_issues import DetectionCheck
 from fewpairs.kinds.detection.masks import decode_masks
 from fewpairs.types import Objects, Size
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectTable:
-    """The objects of all images, image by image, in arrays: loading processes share them without a copy."""
+    """The objects of all images, sorted by image, in arrays that loader processes share without a copy."""
 
     ends: NDArray[np.int64]
-    """`[images + 1]`: the objects of image i are those from `ends[i]` on, before `ends[i + 1]`."""
+    """`[images + 1]`: the objects of image i are in rows `ends[i]` to `ends[i + 1] - 1`."""
     boxes: NDArray[np.float32]
     """`[o 4]` left, top, right, bottom in pixels."""
     labels: NDArray[np.int64]
@@ -33,31 +33,31 @@ class ObjectTable:
     area: NDArray[np.float32]
     """px^2."""
     masks: Names | None
-    """Packed runs of each object; None where the data set has boxes alone."""
+    """Packed runs of each object; None if the data set has boxes alone."""
 
     def rows(self, image: int) -> slice:
-        """Where the objects of an image lie."""
+        """Return the rows of the objects of an image."""
         return slice(int(self.ends[image]), int(self.ends[image + 1]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AnnotatedImage:
-    """One image of a data set. Pixels and objects are read when they are asked for."""
+    """One image of a data set; pixels and objects are read on access."""
 
     id: str
-    """The name of its file below the folder of its part's images; different for all images of a part."""
+    """The path of its file below the image folder of its part; unique in the part."""
     file: Path
     size: Size
     """Height and width as stored, in pixels."""
     part: str
     number: int
-    """COCO's image id where the layout has one, else the place among all images, from 1."""
+    """COCO's image id if the layout has one, otherwise the position among all images, from 1."""
     row: int
     table: ObjectTable = field(repr=False)
 
     @property
     def count(self) -> int:
-        """Objects, crowds included."""
+        """The number of objects, including crowds."""
         rows = self.table.rows(self.row)
         return rows.stop - rows.start
 
@@ -68,25 +68,25 @@ class AnnotatedImage:
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        """`[o]`, of its objects."""
+        """The labels `[o]` of its objects."""
         return self.table.labels[self.table.rows(self.row)]
 
     def runs(self) -> list[str]:
-        """The packed runs of its objects' masks.
+        """Return the packed runs of its objects' masks.
 
         Raises:
             InputError: the data set has no masks.
         """
         if self.table.masks is None:
-            raise InputError(f"{self.id}: its data set has boxes without masks; ask for none (masks=false)")
+            raise InputError(f"{self.id}: its data set has boxes without masks; use masks=false")
         rows = self.table.rows(self.row)
         return [self.table.masks[index] for index in range(rows.start, rows.stop)]
 
     def objects(self, *, masks: bool = False) -> Objects:
-        """Its objects, in pixels of the image as stored; `masks` `[o H W]` bool on demand.
+        """Return its objects, in pixels of the stored image; `masks=True` includes masks `[o H W]` bool.
 
         Raises:
-            InputError: masks of a data set that has none.
+            InputError: `masks` is true and the data set has none.
         """
         rows = self.table.rows(self.row)
         return Objects(
@@ -98,10 +98,10 @@ class AnnotatedImage:
         )
 
     def read(self) -> Image.Image:
-        """The image in mode L (grey) or RGB, as stored.
+        """Read the image in mode L (grey) or RGB, as stored.
 
         Raises:
-            DataError: it is damaged, or no longer of the size that it had when the data set was opened.
+            DataError: it is damaged, or its size has changed since the data set was opened.
         """
         image = read_image(self.file)
         if (image.height, image.width) != self.size:
@@ -113,7 +113,7 @@ class AnnotatedImage:
 
 
 class AnnotatedImages(Sequence[AnnotatedImage]):
-    """Images of a source, made when they are asked for; a slice or `take` gives some of them."""
+    """A selection of a source's images, which are created on access; `take` selects some of them."""
 
     def __init__(self, source: DetectionSource, rows: NDArray[np.int64]) -> None:
         self.source, self.rows = source, rows
@@ -130,11 +130,11 @@ class AnnotatedImages(Sequence[AnnotatedImage]):
         return (self[index] for index in range(len(self)))
 
     def take(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> AnnotatedImages:
-        """Some of them, by a bool `[images]` or by places."""
+        """Select images by a bool array `[images]` or by indices."""
         return AnnotatedImages(self.source, self.rows[which])
 
     def with_objects(self) -> AnnotatedImages:
-        """Those that hold at least one object that is no crowd."""
+        """Select the images with at least one object that is not a crowd."""
         table = self.source.table
         before = np.concatenate(([0], np.cumsum(~table.crowd)))
         return self.take((before[table.ends[1:]] - before[table.ends[:-1]] > 0)[self.rows])
@@ -158,15 +158,15 @@ class DetectionSource:
     """A detection data set.
 
     Args:
-        name: what messages call it.
         root: the folder that files are relative to.
         classes: names in the order of the labels.
-        category_ids: the number that results files give each class.
-        check: what was found on opening.
-        split: where its parts come from, in a sentence.
+        category_ids: the category id of each class in results files.
+        check: the issues found on opening.
+        split: a sentence about the origin of the parts.
 
     Attributes:
-        parts: those of `train`, `val`, `test` that hold images.
+        name: name in messages.
+        parts: those of `train`, `validation` and `test` that have images.
         records: all images.
     """
 
@@ -205,11 +205,11 @@ class DetectionSource:
 
     @property
     def category_of(self) -> dict[str, int]:
-        """The number of each class in results files."""
+        """The category id of each class in results files."""
         return dict(zip(self.classes, self.category_ids, strict=True))
 
     def part(self, name: str) -> AnnotatedImages:
-        """The images of a part.
+        """Return the images of a part.
 
         Raises:
             InputError: there is no such part, or it has no images.
@@ -219,14 +219,14 @@ class DetectionSource:
         return AnnotatedImages(self, np.flatnonzero(self.images.parts == PARTS.index(name)))
 
     def record(self, row: int) -> AnnotatedImage:
-        """Image `row` of all."""
+        """Return image `row` of all images."""
         images = self.images
         size = (int(images.sizes[row, 0]), int(images.sizes[row, 1]))
         part, number = PARTS[int(images.parts[row])], int(images.numbers[row])
         return AnnotatedImage(images.ids[row], self.root / images.files[row], size, part, number, row, self.table)
 
     def counts(self, part: str) -> dict[str, int]:
-        """Objects of each class in a part, crowds not counted."""
+        """Count the objects of each class in a part, without crowds."""
         counted = np.zeros(len(self.classes), np.int64)
         for row in self.part(part).rows:
             rows = self.table.rows(int(row))
@@ -234,5 +234,5 @@ class DetectionSource:
         return {name: int(count) for name, count in zip(self.classes, counted, strict=True)}
 
     def crowds(self, part: str) -> int:
-        """Crowds in a part: they are not learned and neither hits nor misses."""
+        """Count the crowds in a part, which are ignored in training and scoring."""
         return sum(int(self.table.crowd[self.table.rows(int(row))].sum()) for row in self.part(part).rows)

@@ -1,4 +1,4 @@
-"""Detection: from a detector's losses to what is minimised, from its detections to scores."""
+"""The task of detection: weighted losses, predictions and metric."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from types import MappingProxyType
 from torch import Tensor
 
 from fewpairs.errors import InputError, nearest
-from fewpairs.kinds.detection.scoring import CocoMetric
+from fewpairs.kinds.detection.scoring import DetectionMetric
 from fewpairs.types import DetectionBatch, DetectionItem, Detections
 
 TERMS = ("class", "box", "mask", "proposal_class", "proposal_box")
-"""The losses of detectors. RetinaNet has the first two, Faster R-CNN no `mask`."""
+"""The losses of detectors. RetinaNet has the first two, Faster R-CNN all except `mask`."""
 
 
 class Detection:
-    """Boxes of objects, with `masks` their outlines too.
+    """Detection of boxes and, with `masks`, of masks.
 
-    `weights` multiplies terms of the loss by name (`TERMS`); what is not named counts as it is. `max_detections` is the
-    metric's: how many of a class in an image count, the best ones.
+    `weights` multiplies terms of the loss by name (`TERMS`); other terms have weight 1. `max_detections` is the number
+    of best detections per class and image that the metric counts.
     """
 
     auxiliary = False
@@ -46,33 +46,33 @@ class Detection:
         self.max_detections = max_detections
 
     def loss(self, outputs: Mapping[str, Tensor], batch: DetectionBatch) -> dict[str, Tensor]:
-        """The detector's own losses by name, weighted, each a scalar in float32: their sum is what to minimise.
+        """Weigh the detector's losses by name; they are float32 scalars, and their sum is minimised.
 
-        Raises InputError when the model gave anything else.
+        Raises InputError if the model returned anything else.
         """
         if not isinstance(outputs, Mapping) or not outputs:
             raise InputError(
-                f"detection needs a model that gives its losses by name in training, got {type(outputs).__name__}"
+                f"detection needs a model that returns its losses by name in training, got {type(outputs).__name__}"
             )
         return {name: self.weights.get(name, 1.0) * value for name, value in outputs.items()}
 
     def predict(self, outputs: Sequence[Detections], item: DetectionItem) -> list[Detections]:
-        """The detections of the item's image, in its own pixels, as the detector gives them.
+        """Check and return the detections of the item's image, in its own pixels.
 
-        Raises InputError for detections of classes that there are not, or without masks where they are judged.
+        Raises InputError if a detection's label is not a class, or masks are scored and missing.
         """
         for one in outputs:
             if not isinstance(one, Detections):
-                raise InputError(f"detection needs a model that gives Detections, got {type(one).__name__}")
+                raise InputError(f"detection needs a model that returns Detections, got {type(one).__name__}")
             if len(one) and not 0 <= int(one.labels.min()) <= int(one.labels.max()) < len(self.classes):
                 raise InputError(
-                    f"{item.id}: the model found class number {int(one.labels.max())}, and there are "
-                    f"{len(self.classes)} classes; make it with as many"
+                    f"{item.id}: the model predicted class number {int(one.labels.max())}, but there are "
+                    f"{len(self.classes)} classes; build the model with this number of classes"
                 )
             if self.masks and one.masks is None:
-                raise InputError(f"{item.id}: masks are judged, and the model gives boxes alone; use mask_rcnn")
+                raise InputError(f"{item.id}: masks are scored, but the model predicts boxes alone; use mask_rcnn")
         return list(outputs)
 
-    def metric(self) -> CocoMetric:
-        """A fresh metric for one evaluation."""
-        return CocoMetric(self.classes, masks=self.masks, max_detections=self.max_detections)
+    def metric(self) -> DetectionMetric:
+        """Create a new metric for one evaluation."""
+        return DetectionMetric(self.classes, masks=self.masks, max_detections=self.max_detections)

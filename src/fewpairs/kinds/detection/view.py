@@ -1,4 +1,4 @@
-"""What a detector sees of a picture, and how training changes it: one transform for image, boxes and masks."""
+"""View and augmentation of images for detectors, with one transform for image, boxes and masks."""
 
 from __future__ import annotations
 
@@ -20,13 +20,12 @@ from fewpairs.types import Objects, Size
 
 @dataclass(frozen=True, slots=True)
 class DetectionView:
-    """The size at which pictures are learned and evaluated; their aspect is kept.
+    """The size of images in training and evaluation; their aspect ratio is kept.
 
     Attributes:
-        short: pixels of the shorter side; of training where augmentation draws none, and of the detector's own
-            resizing in evaluation.
-        long: pixels that the longer side has at most, for which the shorter one then gives way.
-        channels: 1 (grey) or 3 (colour), to which every picture is converted.
+        short: shorter side in pixels, used in evaluation and, unless `augment.sizes` draws one, in training.
+        long: largest longer side in pixels; if needed, the shorter side is reduced to keep it.
+        channels: 1 (grey) or 3 (colour), to which every image is converted.
     """
 
     short: int = 800
@@ -36,39 +35,40 @@ class DetectionView:
     def __post_init__(self) -> None:
         if self.short < 1 or self.long < self.short:
             raise InputError(
-                f"view.short={self.short}, view.long={self.long}: sides have at least 1 pixel, and the longer "
-                "one at least as many as the shorter one"
+                f"view.short={self.short}, view.long={self.long}: give at least 1 pixel for the shorter side, and at "
+                "least as many for the longer side"
             )
         if self.channels not in (1, 3):
             raise InputError(f"view.channels={self.channels}: allowed are 1 (grey) and 3 (colour)")
 
     def scaled(self, size: Size, short: int | None = None) -> Size:
-        """The size (h, w) that a picture of `size` gets, with another shorter side on demand."""
+        """Return the size (h, w) to which an image of `size` is resized; `short` replaces the view's shorter side."""
         factor = min((short or self.short) / min(size), self.long / max(size))
         return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
     def pixels(self, image: Image.Image) -> Tensor:
-        """A picture -> `[c H W]` uint8 at its own size."""
+        """Convert an image to `[c H W]` uint8 at its own size."""
         converted: Tensor = functional.pil_to_tensor(as_channels(image, self.channels))
         return converted
 
 
 @dataclass(frozen=True, slots=True)
 class DetectionAugment:
-    """Random changes of a training picture, with its boxes and masks; 0 and None switch one off.
+    """Random changes of a training image with its boxes and masks; 0 and None switch one off.
 
     Attributes:
-        sizes: least and largest shorter side of multi-scale training, of which one is drawn in steps of `step`: COCO's
-            is (480, 800). None: that of the view.
-        step: between the sizes that can be drawn, in pixels.
+        sizes: smallest and largest shorter side of multi-scale training, drawn in steps of `step`; (480, 800) is common
+            for COCO. None uses the view's.
+        step: distance between the sizes that can be drawn, in pixels.
         flip: probability of a left-right flip.
-        vertical_flip: probability of an upside-down flip, for pictures without an upright.
-        jitter: range of factors of large-scale jitter (0.1 to 2 in arXiv 2012.07177): the picture is scaled by a drawn
-            factor of what fits into `crop`, and a window of at most `crop` is cut out at random. It replaces `sizes`.
+        vertical_flip: probability of an upside-down flip, for images without an upright orientation.
+        jitter: range of factors of large-scale jitter (0.1 to 2 in arXiv 2012.07177): the image is scaled by a random
+            factor of the size that fits into `crop`, and a random window of at most `crop` is cut out. It replaces
+            `sizes`.
         crop: height and width of that window.
-        visible: share of a box's area that a crop must leave, or else the object is cut away.
+        visible: share of a box's area that must remain after a crop; otherwise the object is removed.
         brightness, contrast, saturation: largest change, as a fraction.
-        hue: largest change, as a fraction of the circle of colours, at most 0.5.
+        hue: largest change, as a fraction of the colour circle, at most 0.5.
     """
 
     sizes: tuple[int, int] | None = None
@@ -92,7 +92,7 @@ class DetectionAugment:
             if len(pair) != 2 or not all(math.isfinite(value) and value > 0 for value in pair):
                 raise InputError(f"augment.{name}={list(pair)}: give two positive numbers")
             if name != "crop" and pair[0] > pair[1]:
-                raise InputError(f"augment.{name}={list(pair)}: the first is the least and the second the largest")
+                raise InputError(f"augment.{name}={list(pair)}: give the smallest value first")
         if self.step < 1:
             raise InputError(f"augment.step={self.step}: give at least 1 pixel")
         for name, most in (("flip", 1.0), ("vertical_flip", 1.0), ("visible", 1.0), ("hue", 0.5)):
@@ -104,26 +104,27 @@ class DetectionAugment:
 
     @property
     def shorter(self) -> tuple[int, ...]:
-        """The shorter sides that can be drawn; empty for the view's own."""
+        """The shorter sides that can be drawn; empty to use the view's."""
         return () if self.sizes is None else tuple(range(self.sizes[0], self.sizes[1] + 1, self.step))
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """A training picture after view and augmentation."""
+class AugmentedImage:
+    """A training image after view and augmentation."""
 
     image: Tensor
     """`[c H W]` float32 in 0..1."""
     objects: Objects
     cut: int
-    """Objects that a crop cut away."""
+    """Number of objects that a crop removed."""
 
 
-def show(pixels: Tensor, objects: Objects, view: DetectionView, augment: DetectionAugment | None) -> Shown:
-    """Pixels `[c H W]` uint8 and objects -> a training picture, with chance from PyTorch's global generator.
+def augmented(
+    pixels: Tensor, objects: Objects, view: DetectionView, augment: DetectionAugment | None
+) -> AugmentedImage:
+    """Make a training image from pixels `[c H W]` uint8 and objects, with PyTorch's global random generator.
 
-    Boxes stay inside the picture and keep an area; without a crop no object is ever lost. `Objects.area` is scaled
-    as the box is.
+    Boxes stay inside the image and keep an area; only a crop removes objects. `Objects.area` is scaled like the box.
     """
     size = (pixels.shape[-2], pixels.shape[-1])
     image = tv_tensors.Image(pixels)
@@ -150,13 +151,13 @@ def show(pixels: Tensor, objects: Objects, view: DetectionView, augment: Detecti
     kept = _kept(found, whole, outlines, augment) if window is not None else torch.ones(len(objects), dtype=torch.bool)
     area = objects.area * _areas(found) / _areas(objects.boxes).clamp(min=torch.finfo(torch.float32).tiny)
     changed = Objects(found, objects.labels, outlines, objects.crowd, area)
-    return Shown(shown, changed.take(kept), int((~kept).sum()))
+    return AugmentedImage(shown, changed.take(kept), int((~kept).sum()))
 
 
 def _window(
     size: Size, view: DetectionView, augment: DetectionAugment
 ) -> tuple[Size, tuple[int, int, int, int] | None]:
-    """The size to resize to, and then the window to cut out (top, left, height, width); None for all of it."""
+    """Draw the size to resize to and the window to crop afterwards (top, left, height, width), or None for no crop."""
     if augment.jitter is None:
         sides = augment.shorter
         return view.scaled(size, sides[int(torch.randint(len(sides), ()))] if sides else None), None
@@ -173,7 +174,7 @@ def _window(
 
 
 def _kept(boxes: Tensor, whole: Tensor, masks: Tensor | None, augment: DetectionAugment) -> Tensor:
-    """`[o]` bool: objects of which a crop leaves enough, pixels of the mask among it."""
+    """Return `[o]` bool: objects that remain after a crop, with enough of the box and at least one mask pixel."""
     left = _areas(boxes)
     kept = (left > 0) & (left >= augment.visible * _areas(whole))
     return kept if masks is None else kept & masks.flatten(1).any(dim=1)

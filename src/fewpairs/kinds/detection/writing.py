@@ -1,4 +1,4 @@
-"""Detections in files: COCO results, label maps of objects, and pictures to look at."""
+"""Writers of detections: COCO results, label maps of objects, and images with boxes."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from fewpairs.kinds.detection.masks import as_rle, encode_masks
 from fewpairs.types import Detections, Size
 
 _MOST = 65535
-"""Objects that a 16-bit label map can tell apart."""
+"""Largest number of objects in a 16-bit label map."""
 _TURN = 0.61803398875
-"""Share of the circle of colours between the colours of neighbouring classes."""
+"""Distance between the hues of consecutive classes, as a fraction of the colour circle."""
 
 
 def coco_results(
     image: int | str, found: Detections, classes: Sequence[str], category_of: Mapping[str, int]
 ) -> list[dict[str, Any]]:
-    """The detections of one image as COCO's results: box as x, y, width, height, and the mask in packed runs.
+    """Convert the detections of one image to COCO results: box as x, y, width, height, and the mask in packed runs.
 
-    pycocotools reads the area of a detection from its box where it has one, even when it scores masks; to score masks
-    with their own areas, as here, leave `bbox` out of what you give it.
+    pycocotools takes the area of a detection from its box if it has one, even when it scores masks; to score masks with
+    their own areas, as here, remove `bbox` first.
 
     Args:
-        image: COCO's image id, or the file name where there is none.
-        category_of: the number of each class.
+        image: COCO's image id, or the file name if there is none.
+        category_of: the category id of each class.
 
     Raises:
-        InputError: a class without a number.
+        InputError: a class has no category id.
     """
     if missing := sorted(set(classes) - set(category_of)):
         raise InputError(f"classes without a category id: {', '.join(missing)}; give category_of for all of them")
@@ -59,10 +59,10 @@ def coco_results(
 
 
 def write_results(results: Iterable[Mapping[str, Any]], path: Path) -> None:
-    """Write COCO's results as one JSON list, one detection a line; the file is complete or not there.
+    """Write COCO results as a JSON list with one detection in each line, completely or not at all.
 
     Raises:
-        DataError: it cannot be written.
+        DataError: the file cannot be written.
     """
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write("[")
@@ -73,20 +73,21 @@ def write_results(results: Iterable[Mapping[str, Any]], path: Path) -> None:
 
 
 def label_map(found: Detections, size: Size, *, threshold: float = 0.5) -> NDArray[np.uint16]:
-    """Objects `[H W]`, numbered from 1 by falling score; 0 is background. Where masks overlap the higher score wins.
+    """Number the objects in a map `[H W]` from 1 by decreasing score; 0 is background.
+
+    Where masks overlap, the higher score wins. The number of an object that others cover completely does not occur.
 
     Args:
-        threshold: detections with a lower score are left out. One that others cover wholly has no pixel, so its number
-            does not occur.
+        threshold: detections with a lower score are left out.
 
     Raises:
-        InputError: detections without masks, or more of them than 16 bits can number.
+        InputError: detections have no masks, or there are more than 16 bits can number.
     """
     if found.masks is None:
-        raise InputError("a label map needs masks, and the detector gives boxes alone; use mask_rcnn")
+        raise InputError("a label map needs masks, but the detector predicts boxes alone; use mask_rcnn")
     kept = torch.nonzero(found.scores >= threshold)[:, 0]
     if len(kept) > _MOST:
-        raise InputError(f"{len(kept)} objects are more than the {_MOST} that a 16-bit label map tells apart")
+        raise InputError(f"{len(kept)} objects do not fit into a 16-bit label map, which holds at most {_MOST}")
     kept = kept[torch.sort(found.scores[kept], descending=True, stable=True).indices]
     labels = np.zeros(size, np.uint16)
     for number, place in reversed(list(enumerate(kept.tolist(), start=1))):
@@ -98,7 +99,7 @@ def write_label_map(labels: NDArray[np.uint16], path: Path) -> None:
     """Write a label map as a 16-bit grey PNG.
 
     Raises:
-        DataError: it cannot be written.
+        DataError: the file cannot be written.
     """
     with atomic_path(path) as temporary:
         Image.fromarray(np.asarray(labels, np.uint16)).save(temporary, format="PNG")
@@ -113,12 +114,13 @@ def draw_detections(
     scored: bool = True,
     width: int | None = None,
 ) -> Tensor:
-    """`[c H W]` or `[1 c H W]`, uint8 or float in 0..1 -> `[3 H W]` uint8 with boxes, masks, class names and scores.
+    """Draw boxes, masks, class names and scores on an image; the result is `[3 H W]` uint8.
 
     Args:
+        image: `[c H W]` or `[1 c H W]`, uint8 or float in 0..1.
         threshold: detections with a lower score are left out.
-        scored: whether scores stand beside the names; not for truth, which has none.
-        width: of lines in pixels; None: 1 for each 300 pixels of the shorter side.
+        scored: whether scores are written beside the names; use False for the truth.
+        width: line width in pixels; None uses 1 for each 300 pixels of the shorter side.
     """
     from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
 
@@ -144,16 +146,16 @@ def draw_detections(
 
 
 def write_picture(picture: Tensor, path: Path) -> None:
-    """Write `[3 H W]` uint8 as PNG or JPEG, as the path ends.
+    """Write an image `[3 H W]` uint8 as PNG or JPEG, depending on the suffix.
 
     Raises:
-        DataError: it cannot be written.
+        DataError: the file cannot be written.
     """
     with atomic_path(path) as temporary:
         Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy()).save(temporary)
 
 
 def colour(label: int) -> tuple[int, int, int]:
-    """A bright colour for a class, far from those of its neighbours."""
+    """Return a bright colour for a class, different from those of neighbouring classes."""
     red, green, blue = colorsys.hsv_to_rgb(label * _TURN % 1.0, 0.85, 1.0)
     return round(red * 255), round(green * 255), round(blue * 255)

@@ -1,4 +1,4 @@
-"""Augmentation that moves image and mask together: one sampling grid for both."""
+"""Augmentation of training slices; image and mask are sampled on the same grid."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _CONTROL_POINTS = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Augment:
+class SegmentationAugment:
     """Random changes of a training slice; 0 switches one off.
 
     Attributes:
-        flip: probability of a left-right flip; off by default, for organs have sides.
-        rotate: largest rotation, degrees either way.
+        flip: probability of a left-right flip; off by default, because organs lie on the left or on the right.
+        rotate: largest rotation in degrees, in either direction.
         scale: largest change of size, as a fraction: 0.2 draws factors from 1/1.2 to 1.2.
         elastic: standard deviation, in pixels, of a smooth displacement (random at 6 x 6 points, bicubic between them).
         contrast: largest relative gain, and largest offset in standard deviations of the image.
-        gamma: largest exponent's distance from 1, as a factor: 0.3 draws exponents from 1/1.3 to 1.3.
+        gamma: largest change of the exponent, as a fraction: 0.3 draws exponents from 1/1.3 to 1.3.
         noise: largest standard deviation of added Gaussian noise, in standard deviations of the image.
-        probability: of each change but the flip.
+        probability: probability of each change except the flip.
     """
 
     flip: float = 0.0
@@ -43,16 +43,16 @@ class Augment:
     def __post_init__(self) -> None:
         for name in ("flip", "probability"):
             if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"augment.{name}={getattr(self, name)}: a probability lies between 0 and 1")
+                raise InputError(f"augment.{name}={getattr(self, name)}: give a probability between 0 and 1")
         for name in ("rotate", "scale", "elastic", "contrast", "gamma", "noise"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise InputError(f"augment.{name}={getattr(self, name)}: give 0 (off) or a positive number")
 
     def __call__(self, image: Tensor, mask: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Image `[c H W]` and mask `[k H W]` (0 or 1), both float32 -> the same, changed; the inputs stay as they are.
+        """Return augmented copies of an image `[c H W]` and its mask `[k H W]` (0 or 1), both float32.
 
-        The image is sampled bilinearly and the mask by the nearest pixel, both at the same points; beyond the border
-        both are reflected.
+        The image is sampled bilinearly and the mask by the nearest pixel, both at the same points and reflected at the
+        border.
         """
         size = (image.shape[-2], image.shape[-1])
         grid = self.grid(size, rng)
@@ -62,7 +62,7 @@ class Augment:
         return self._intensity(image, rng), mask
 
     def grid(self, size: Size, rng: np.random.Generator) -> Tensor | None:
-        """Where the pixels of an image of `size` are sampled: `[1 H W 2]`, (x, y) in -1..1; None for no change."""
+        """Draw the sampling grid `[1 H W 2]` for an image of `size`, (x, y) in -1..1; None if nothing changes."""
         mirror = self.flip > 0 and rng.random() < self.flip
         angle = self._draw(rng, self.rotate) * pi / 180
         factor = (1 + self.scale) ** self._draw(rng, 1.0 if self.scale else 0.0)
@@ -81,7 +81,7 @@ class Augment:
         return grid
 
     def _draw(self, rng: np.random.Generator, largest: float) -> float:
-        """Uniform in -largest..largest with the given probability, else 0."""
+        """Draw uniformly from -largest..largest with the given probability; otherwise return 0."""
         if largest == 0 or rng.random() >= self.probability:
             return 0.0
         return float(rng.uniform(-largest, largest))

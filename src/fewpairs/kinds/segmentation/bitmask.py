@@ -1,4 +1,4 @@
-"""Stacks of overlapping class masks, packed into one integer a pixel: bit j is set where class j is present."""
+"""Overlapping class masks packed into one integer for each pixel: bit j is set where class j is present."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def unpack(packed: BitMask, classes: int) -> NDArray[np.bool_]:
 
 
 def from_labels(labels: NDArray[Any], values: tuple[tuple[int, ...], ...]) -> BitMask:
-    """Label map `[... H W]` -> bit mask `[... H W]`; class j is wherever the label is one of `values[j]`."""
+    """Convert a label map `[... H W]` to a bit mask `[... H W]`; bit j is set where the label is in `values[j]`."""
     dtype = bitmask_dtype(len(values))
     packed = np.zeros(labels.shape, dtype)
     for j, wanted in enumerate(values):

@@ -1,4 +1,4 @@
-"""What training and evaluation iterate over: slices with augmentation, and whole scans."""
+"""Data sets of scans: single slices with augmentation for training, whole scans for evaluation."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from fewpairs.errors import InputError
-from fewpairs.kinds.segmentation.augment import Augment
+from fewpairs.kinds.segmentation.augment import SegmentationAugment
 from fewpairs.kinds.segmentation.bitmask import unpack
 from fewpairs.kinds.segmentation.store import Store
-from fewpairs.kinds.segmentation.view import View
-from fewpairs.types import MaskBatch, Scan
+from fewpairs.kinds.segmentation.view import SegmentationView
+from fewpairs.types import Scan, SegmentationBatch
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class SegmentationSample:
     """One training slice."""
 
     image: Tensor
@@ -31,27 +31,26 @@ class Sample:
     id: str
 
 
-def collate(samples: Sequence[Sample]) -> MaskBatch:
-    """Samples of one size -> a batch."""
-    return MaskBatch(
+def collate_segmentation(samples: Sequence[SegmentationSample]) -> SegmentationBatch:
+    """Stack samples of one size into a batch."""
+    return SegmentationBatch(
         torch.stack([sample.image for sample in samples]),
         torch.stack([sample.mask for sample in samples]),
         tuple(sample.id for sample in samples),
     )
 
 
-class SliceDataset(Dataset[Sample]):
+class SegmentationDataset(Dataset[SegmentationSample]):
     """The slices of the given cases, for training.
 
-    An item is asked for by `(epoch, index)` with `0 <= index < len(self)`. All chance in it comes from seed, epoch and
-    index, never from a worker or from what was asked before, so a run does not depend on the number of workers and can
-    be resumed anywhere.
+    Items are indexed by `(epoch, index)` with `0 <= index < len(self)`. Their random numbers depend on seed, epoch and
+    index alone, so the number of workers does not change a run, and it can be resumed anywhere.
 
     Args:
-        cases: names of the cases; all of their scans are taken.
-        augment: None to leave the slices as they are.
-        empty_fraction: share, from 0 to 1, of the slices without any class that an epoch holds. Below 1, each epoch
-            draws its own, so that all are seen in time; slices that hold a class are in every epoch.
+        cases: names of the cases; all of their scans are used.
+        augment: None leaves the slices unchanged.
+        empty_fraction: share, from 0 to 1, of the slices without any class that each epoch uses. Below 1, each epoch
+            draws other ones. Slices with a class are part of every epoch.
 
     Raises:
         InputError: an unknown case, slices that do not fit the view, or no slices left.
@@ -61,9 +60,9 @@ class SliceDataset(Dataset[Sample]):
         self,
         store: Store,
         cases: Sequence[str],
-        view: View,
+        view: SegmentationView,
         *,
-        augment: Augment | None = None,
+        augment: SegmentationAugment | None = None,
         seed: int = 0,
         empty_fraction: float = 1.0,
     ) -> None:
@@ -86,7 +85,7 @@ class SliceDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return self._length
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
+    def __getitem__(self, key: tuple[int, int]) -> SegmentationSample:
         epoch, index = key
         if not 0 <= index < self._length:
             raise IndexError(f"slice {index} of {self._length}")
@@ -96,9 +95,9 @@ class SliceDataset(Dataset[Sample]):
         bits = unpack(np.asarray(self.store.mask(number)[position]), len(self.classes))
         mask = geometry.apply(torch.from_numpy(bits.astype(np.float32))[None], mode="nearest")
         if self.augment is None:
-            return Sample(image[0], mask[0], scan.slice_ids[position])
+            return SegmentationSample(image[0], mask[0], scan.slice_ids[position])
         rng = np.random.default_rng([self.seed, epoch, index])
-        return Sample(*self.augment(image[0], mask[0], rng), scan.slice_ids[position])
+        return SegmentationSample(*self.augment(image[0], mask[0], rng), scan.slice_ids[position])
 
     def _place(self, epoch: int, index: int) -> tuple[int, int]:
         if self._all is not None:
@@ -112,18 +111,18 @@ class SliceDataset(Dataset[Sample]):
 
 @lru_cache(maxsize=4)
 def _drawn(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
-    """The order in which an epoch takes from `count` empty slices."""
+    """Draw the order in which an epoch uses the `count` empty slices."""
     return np.random.default_rng([seed, epoch]).permutation(count)
 
 
-class ScanDataset(Sequence[Scan]):
-    """The whole scans of the given cases, for evaluation, in the order of the store; read when asked for.
+class SegmentationItems(Sequence[Scan]):
+    """The whole scans of the given cases, for evaluation, in the order of the store; each is read on access.
 
     Raises:
         InputError: an unknown case, or slices that do not fit the view.
     """
 
-    def __init__(self, store: Store, cases: Sequence[str], view: View) -> None:
+    def __init__(self, store: Store, cases: Sequence[str], view: SegmentationView) -> None:
         self.store, self.view = store, view
         self.classes = store.classes
         self.channels = view.channels(store.channels)

@@ -1,4 +1,4 @@
-"""What a score says about a class that the truth, the prediction or both lack."""
+"""Rules that define the score of a class that is missing in the truth, in the prediction or in both."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from enum import StrEnum
 
 
 class EmptyRule(StrEnum):
-    """The rule for empty masks, by name. Under every rule a missed organ counts, and counts as badly as it can.
+    """The rule for empty masks. Under every rule a missed organ gets the worst possible score.
 
-    One class of one scan (of one slice where the score goes by slices):
+    The table holds for one class of one scan (of one slice for scores by slice):
 
     | truth / prediction | score                          | `STRICT` (default) | `CREDIT`    | `KAGGLE`    |
     | ------------------ | ------------------------------ | ------------------ | ----------- | ----------- |
@@ -21,15 +21,15 @@ class EmptyRule(StrEnum):
     | empty / empty      | Dice of a slice (Kaggle)       | always as `KAGGLE` | as `KAGGLE` | not counted |
     | empty / empty      | Hausdorff score (Kaggle)       | always as `KAGGLE` | as `KAGGLE` | 1           |
 
-    "Diagonal" is the scan's own, from corner to corner in mm: no two voxels of the scan lie further apart. "Not
-    counted" leaves both the sum and the number that it is divided by alone; a mean over nothing is NaN.
+    "Diagonal" is the length of the scan's diagonal in mm, the largest distance between two of its voxels. A pair that
+    is "not counted" enters neither the sum nor the count of a mean; a mean over no pairs is NaN.
 
-    Pooled scores (`jaccard`, `dice` and their relatives) are made of voxel sums, to which an empty pair adds nothing
-    under any rule. A class that is nowhere in the truth nor in the prediction of the whole evaluation set has no pooled
-    score (NaN) and is left out of the macro mean; one that is only predicted scores 0 and stays in it.
+    Pooled scores (`jaccard`, `dice` and their variants) are computed from voxel sums, to which an empty pair adds
+    nothing under any rule. A class that occurs neither in the truth nor in the prediction of the whole evaluation set
+    has no pooled score (NaN) and is left out of the macro mean; one that is only predicted scores 0 and stays in it.
 
-    `CREDIT` rewards agreement on absence, as several challenges do. `KAGGLE` is the reading of the UW-Madison
-    competition that its winner's code and its host's comment give; the score `kaggle` uses it whatever the rule.
+    `CREDIT` rewards agreement on absence, as several challenges do. `KAGGLE` follows the winner's code and the host's
+    comment in the UW-Madison competition; the score `kaggle` always uses it.
     """
 
     STRICT = "strict"
@@ -48,7 +48,7 @@ class EmptyRule(StrEnum):
 
     @property
     def meaning(self) -> str:
-        """The rule in a sentence, for reports."""
+        """A sentence about the rule, for reports."""
         absent = {
             EmptyRule.STRICT: "one that is in neither is not counted",
             EmptyRule.CREDIT: "one that is in neither scores full overlap and a distance of 0 mm",

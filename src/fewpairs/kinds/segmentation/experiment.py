@@ -16,17 +16,17 @@ from fewpairs.attention import Attention, Softmax
 from fewpairs.data.description import DataDescription
 from fewpairs.data.split import Split
 from fewpairs.kinds.kind import Built, Experiment
-from fewpairs.kinds.segmentation.augment import Augment
-from fewpairs.kinds.segmentation.dataset import ScanDataset, SliceDataset, collate
+from fewpairs.kinds.segmentation.augment import SegmentationAugment
+from fewpairs.kinds.segmentation.dataset import SegmentationDataset, SegmentationItems, collate_segmentation
 from fewpairs.kinds.segmentation.empty import EmptyRule
 from fewpairs.kinds.segmentation.layouts.open import SourceOptions, open_source
 from fewpairs.kinds.segmentation.pictures import show_cases
 from fewpairs.kinds.segmentation.preparation import prepare
 from fewpairs.kinds.segmentation.scoring import SegmentationScoring
-from fewpairs.kinds.segmentation.split import USED, CaseSplit, split_scans
+from fewpairs.kinds.segmentation.split import SPLIT_FIELDS, CaseSplit, split_scans
 from fewpairs.kinds.segmentation.store import Store
 from fewpairs.kinds.segmentation.task import Segmentation
-from fewpairs.kinds.segmentation.view import View
+from fewpairs.kinds.segmentation.view import SegmentationView
 from fewpairs.models import Segmenter, create_segmenter, load_segmenter
 from fewpairs.report import Overlay
 from fewpairs.scoring.score_table import find_score
@@ -38,46 +38,46 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelConfig:
-    """Which segmenter, with which attention."""
+class SegmentationModelConfig:
+    """The segmenter and its attention."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"arbitrary_types_allowed": True}
 
     name: str = "setr_pup_small"
     """A name of `fewpairs models`."""
     encoder: str | None = None
-    """For `semantic_fpn` and `upernet`: any encoder with a pyramid, by its name in timm, such as `linglo_b0`."""
+    """The encoder of `semantic_fpn` and `upernet`: the timm name of any with a feature pyramid, such as `linglo_b0`."""
     attention: Attention | None = field(default_factory=Softmax)
-    """One variant, or a list of one for each stage or block; null: the encoder's own, where `encoder` names one."""
+    """One variant, or a list with one for each stage or block; with null `encoder` keeps its own attention."""
     image_size: tuple[int, int] | None = None
-    """Height and width in pixels for which position tables are made; None: the size that training sees."""
+    """Height and width in pixels for which position embeddings are made; None uses `view.size`."""
     drop_path: float = 0.0
     pretrained: str | None = None
-    """A file with weights of timm, DeiT, CvT or fewpairs; QKV weights go into a KV model, less the queries."""
+    """A file with weights of timm, DeiT, CvT or fewpairs; a KV model loads QKV weights without the queries."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    """Which files, and which cases of them train and validate."""
+class SegmentationDataConfig:
+    """The data set and its split into training and validation cases."""
 
     kind: Literal["uw-madison", "msd", "nifti", "folder"] = "uw-madison"
     root: str = "data"
-    """The folder that holds the layout."""
+    """The root folder of the data set."""
     source: SourceOptions = field(default_factory=SourceOptions)
-    """What the layout does not say itself: class names, the axis to slice along, folder names, ..."""
+    """Options of the layout: class names, the axis to slice along, folder names, ..."""
     split: Split = field(default_factory=Split)
     empty_fraction: float = 1.0
-    """Share of the slices without any class that a training epoch holds, drawn anew for each."""
+    """Share of the slices without any class that a training epoch uses; each epoch draws other ones."""
     cache: str | None = None
-    """Folder for decoded data; None: `fewpairs` in the user's cache folder (`XDG_CACHE_HOME`)."""
+    """Folder for decoded data; None uses `fewpairs` in the user's cache folder (`XDG_CACHE_HOME`)."""
 
     def __post_init__(self) -> None:
-        self.split.refuse_others("segmentation", USED)
+        self.split.refuse_others("segmentation", SPLIT_FIELDS)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TaskConfig:
-    """What is asked of the masks. See `fewpairs.kinds.segmentation.task.Segmentation`."""
+class SegmentationTaskConfig:
+    """Loss, prediction and empty rule. See `fewpairs.kinds.segmentation.task.Segmentation`."""
 
     loss: str | None = None
     exclusive: bool = False
@@ -85,21 +85,21 @@ class TaskConfig:
     auxiliary: bool = False
     aux_weight: float = 0.4
     empty_rule: Literal["strict", "credit", "kaggle"] = "strict"
-    """What a class scores that truth, prediction or both lack. See `fewpairs.kinds.segmentation.empty.EmptyRule`."""
+    """The scores of classes that truth or prediction lack: see `fewpairs.kinds.segmentation.empty.EmptyRule`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentationExperiment(Experiment):
-    """A segmenter, the scans that it learns from and how."""
+    """The settings of a segmenter, its scans and its training."""
 
     kind: ClassVar[str] = "segmentation"
 
     name: str = "experiment"
-    model: ModelConfig = field(default_factory=ModelConfig)
-    data: DataConfig = field(default_factory=DataConfig)
-    view: View = field(default_factory=lambda: View(size=(64, 64)))
-    augment: Augment | None = field(default_factory=Augment)
-    task: TaskConfig = field(default_factory=TaskConfig)
+    model: SegmentationModelConfig = field(default_factory=SegmentationModelConfig)
+    data: SegmentationDataConfig = field(default_factory=SegmentationDataConfig)
+    view: SegmentationView = field(default_factory=lambda: SegmentationView(size=(64, 64)))
+    augment: SegmentationAugment | None = field(default_factory=SegmentationAugment)
+    task: SegmentationTaskConfig = field(default_factory=SegmentationTaskConfig)
     fit: FitConfig = field(default_factory=lambda: FitConfig(steps=1000, batch_size=16))
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
@@ -119,7 +119,7 @@ class SegmentationExperiment(Experiment):
         store = open_store(self.data, progress=progress)
         cases = split_scans(store.scans, self.data.split)
         task = build_task(self.task, store.classes)
-        training = SliceDataset(
+        training = SegmentationDataset(
             store,
             cases.train,
             view=self.view,
@@ -131,8 +131,8 @@ class SegmentationExperiment(Experiment):
             model=self._segmenter(task, store.channels),
             task=task,
             training=training,
-            validation=ScanDataset(store, cases.validation, view=self.view),
-            collate=collate,
+            validation=SegmentationItems(store, cases.validation, view=self.view),
+            collate=collate_segmentation,
             size=self.view.size,
             channels=self.view.channels(store.channels),
             note={
@@ -154,7 +154,7 @@ class SegmentationExperiment(Experiment):
         return str(load_segmenter(cast(Segmenter, built.model), self.model.pretrained))
 
     def training_task(self, built: Built) -> Segmentation:
-        """Without surface distances, which are slow, unless one of them is monitored."""
+        """The task during training. It leaves out the slow surface distances unless one of them is monitored."""
         classes = built.task.classes
         return build_task(self.task, classes, surface=find_score(self.fit.monitor, classes).surface)
 
@@ -171,7 +171,7 @@ class SegmentationExperiment(Experiment):
         return SegmentationPredictor(cast(Segmenter, model), task, self.view, **options)
 
     def _segmenter(self, task: Segmentation, channels: int) -> Segmenter:
-        """The model with fresh weights drawn from `fit.seed`; `channels` are an image's own."""
+        """Build the model with weights drawn from `fit.seed`; `channels` is the number of channels of an image."""
         torch.manual_seed(self.fit.seed)
         return create_segmenter(
             self.model.name,
@@ -185,13 +185,13 @@ class SegmentationExperiment(Experiment):
         )
 
 
-def open_store(config: DataConfig, *, progress: bool = True) -> Store:
-    """The decoded data of `config`, built at first use and whenever its files have changed."""
+def open_store(config: SegmentationDataConfig, *, progress: bool = True) -> Store:
+    """Open the decoded data of `config`; build it at first use and after its files have changed."""
     return prepare(open_source(config.kind, config.root, config.source), cache_folder(config), progress=progress)
 
 
-def cache_folder(config: DataConfig) -> Path:
-    """Where the decoded data of `config` lies: `data.cache`, or a folder of its own in the user's cache."""
+def cache_folder(config: SegmentationDataConfig) -> Path:
+    """The folder of the decoded data of `config`: `data.cache`, or one in the user's cache."""
     if config.cache is not None:
         return Path(config.cache)
     user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -200,8 +200,8 @@ def cache_folder(config: DataConfig) -> Path:
     return user / "fewpairs" / f"{root.name}-{key[:12]}"
 
 
-def build_task(task: TaskConfig, classes: Sequence[str], *, surface: bool = True) -> Segmentation:
-    """Loss, prediction and metric for `classes`; without `surface` no distances are measured, which is faster."""
+def build_task(task: SegmentationTaskConfig, classes: Sequence[str], *, surface: bool = True) -> Segmentation:
+    """Build the task for `classes`; `surface=False` skips the surface distances, which is faster."""
     return Segmentation(
         classes,
         loss=task.loss,
@@ -214,8 +214,8 @@ def build_task(task: TaskConfig, classes: Sequence[str], *, surface: bool = True
     )
 
 
-def describe(data: DataConfig, cases: CaseSplit, *, slices: int) -> DataDescription:
-    """The data and the split, in words."""
+def describe(data: SegmentationDataConfig, cases: CaseSplit, *, slices: int) -> DataDescription:
+    """Describe the data and the split for reports."""
     split = data.split
     share = f"fold {split.fold} of {split.folds}" if split.fraction is None else f"the share {split.fraction:g}"
     return DataDescription(

@@ -1,4 +1,4 @@
-"""Intensities to numbers that a network likes: three ways, each from an image and the statistics of its scan."""
+"""Intensity normalisation of slices by the statistics of their scan."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ _SAMPLE = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class IntensityStatistics:
-    """What is kept about the intensities of one scan, one number a channel."""
+    """Intensity statistics of one scan, with one number for each channel."""
 
     low: tuple[float, ...]
     """1st percentile over the whole scan."""
     high: tuple[float, ...]
     """99th percentile over the whole scan."""
     mean: tuple[float, ...]
-    """Of the foreground: see `intensity_statistics`."""
+    """Mean of the foreground: see `intensity_statistics`."""
     deviation: tuple[float, ...]
-    """Standard deviation of the foreground, at least a tiny positive number."""
+    """Standard deviation of the foreground; always positive."""
 
 
 def intensity_statistics(image: NDArray[Any]) -> IntensityStatistics:
-    """Statistics of a scan `[s c H W]`.
+    """Compute the statistics of a scan `[s c H W]`.
 
-    Mean and deviation are robust and of the foreground: voxels at the scan's lowest value are left out (the air, or the
-    constant, that surrounds the body), the others are clipped to their 0.5th and 99.5th percentile. Of scans with more
-    than a million voxels a channel, every n-th voxel counts, so that a million remain.
+    Mean and deviation are robust statistics of the foreground: voxels at the scan's lowest value (the air or padding
+    around the body) are left out, and the others are clipped to their 0.5th and 99.5th percentile. Scans with more than
+    a million voxels in a channel are subsampled to a million.
     """
     rows = [_channel(image[:, channel]) for channel in range(image.shape[1])]
     low, high, mean, deviation = (tuple(column) for column in zip(*rows, strict=True))
@@ -54,12 +54,12 @@ def _channel(voxels: NDArray[Any]) -> tuple[float, float, float, float]:
 
 
 def normalise(image: NDArray[Any], statistics: IntensityStatistics, how: Normalise) -> NDArray[np.float32]:
-    """Slices `[s c H W]` of a scan -> float32 of the same shape.
+    """Normalise slices `[s c H W]` of a scan to float32 of the same shape.
 
-    - `max`: every slice and channel divided by its own largest magnitude (one that is zero throughout stays zero); the
-      usual choice for UW-Madison, whose slices differ widely in gain. Range 0 to 1 without negative values.
-    - `percentile`: clipped to the 1st and 99th percentile of the whole *scan*, then scaled to 0 to 1.
-    - `zscore`: minus the mean, divided by the deviation, of the scan's foreground (see `intensity_statistics`).
+    - `max` divides every slice and channel by its largest magnitude (an all-zero slice stays zero). This is the usual
+      choice for UW-Madison, whose slices differ widely in gain. The range is 0 to 1 without negative values.
+    - `percentile` clips to the 1st and 99th percentile of the whole *scan*, then scales to 0 to 1.
+    - `zscore` subtracts the mean of the scan's foreground and divides by its deviation (see `intensity_statistics`).
     """
     values = image.astype(np.float32)
     if how == "max":

@@ -1,19 +1,19 @@
 """The score of the UW-Madison GI Tract competition (Kaggle, 2022): 0.4 x Dice + 0.6 x Hausdorff score.
 
-Known, from the competition's text: the two weights; Dice is a mean over slices; the Hausdorff part is three-
+The competition's text gives the two weights and says that Dice is a mean over slices. The Hausdorff part is three-
 dimensional, takes the distance between slices as 1 and normalises positions by the image's size, so that it lies
 between 0 and 1.
 
-Unknown: the scoring code itself. Three readings fill the gaps, each from the outside:
+The scoring code itself was not published. Three assumptions replace it:
 
-- Slices where truth and prediction both lack the class are skipped, as a comment of the host says. The text says that
-  they score 0, but some 70 % of all slice-class pairs are empty, which would cap the score at about 0.72; 0.88 was won.
+- Slices that lack the class in both truth and prediction are skipped, as a comment of the host says. The text says they
+  score 0, but about 70 % of all slice-class pairs are empty, which limits such scores to about 0.72; 0.88 won.
 - The Hausdorff score is the proxy in the winner's code: 1 - d / D, where d is the largest distance from a surface voxel
-  of the prediction to the nearest one of the truth (this direction only) and D the diagonal of the volume, both in
-  voxels; 1 when the masks are equal (both empty included) and 0 when exactly one is empty.
+  of the prediction to the nearest one of the truth (in this direction only) and D the diagonal of the volume, both in
+  voxels. It is 1 when the masks are equal (also if both are empty) and 0 when exactly one is empty.
 - Dice is averaged over all counted slice-class pairs, the Hausdorff score over all scan-class pairs.
 
-So this is a proxy for ranking one's own models, not the leaderboard's number.
+The result is a proxy for comparing one's own models and not the leaderboard's score.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ HAUSDORFF_WEIGHT = 0.6
 def slice_dice(
     intersection: NDArray[np.int64], predicted: NDArray[np.int64], true: NDArray[np.int64]
 ) -> tuple[float, int]:
-    """Sum of the Dice of the slices that hold the class on either side, and their number; counts are `[s]`."""
+    """Sum the Dice of the slices with the class in truth or prediction, and count these slices; inputs are `[s]`."""
     present = (predicted + true) > 0
     dice = 2.0 * intersection[present] / (predicted + true)[present]
     return float(dice.sum()), int(present.sum())
 
 
 def hausdorff_score(prediction: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
-    """The Hausdorff score, between 0 and 1, of one class of one scan; masks are `[s H W]`."""
+    """Compute the Hausdorff score (0 to 1) of one class of one scan; masks are `[s H W]`."""
     if np.array_equal(prediction, truth):
         return 1.0
     if not prediction.any() or not truth.any():

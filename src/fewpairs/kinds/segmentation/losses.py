@@ -1,4 +1,4 @@
-"""The segmentation losses by name: MONAI's and PyTorch's terms, and the sums of them that are in use."""
+"""Segmentation losses by name: weighted sums of MONAI's and PyTorch's terms."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LossTerm = Callable[[Tensor, Tensor], Tensor]
 """Float32 logits and 0/1 targets, both `[b C H W]` -> a scalar, the mean over the images of a batch."""
 
 SMOOTH = 1.0
-"""Added to both sides of the overlap fractions: without it an image that lacks a class gives no useful gradient."""
+"""Smoothing added to numerator and denominator of overlap terms, so that images without a class give a gradient."""
 
 LOSSES: dict[str, dict[str, float]] = {
     "bce": {"bce": 1.0},
@@ -31,7 +31,7 @@ LOSSES: dict[str, dict[str, float]] = {
     "jaccard": {"jaccard": 1.0},
     "bce+jaccard": {"bce": 1.0, "jaccard": 1.0},
 }
-"""Loss -> its terms with their weights. "bce" is for sigmoid outputs, "ce" for exclusive classes, the rest for both."""
+"""Terms and weights of each loss. "bce" needs sigmoid outputs, "ce" exclusive classes; the others work for both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +42,11 @@ class _WeightedTerm:
 
 
 class SegmentationLoss:
-    """A weighted sum of terms, in float32 whatever the model's precision.
+    """A weighted sum of terms, computed in float32.
 
-    `exclusive` takes a softmax over `[b k+1 H W]` with the background first; otherwise every channel is a sigmoid of
-    its own. Overlap terms (dice, jaccard, tversky) go image by image and leave the background out, so the mean over two
-    processes with equal batches is that of one process with both.
+    `exclusive` applies a softmax to `[b k+1 H W]` with the background first; otherwise every channel has its own
+    sigmoid. Overlap terms (dice, jaccard, tversky) are computed for each image without the background, so the mean over
+    two processes with equal batches is that of one process with both.
     """
 
     def __init__(self, name: str, *, exclusive: bool) -> None:
@@ -63,16 +63,16 @@ class SegmentationLoss:
         self.terms = tuple(_WeightedTerm(n, w, _build(n, exclusive)) for n, w in LOSSES[name].items())
 
     def __call__(self, logits: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """`[b C H W]` logits and targets of equal shape -> weighted scalars by term."""
+        """Compute the weighted scalar of each term from logits and targets `[b C H W]` of equal shape."""
         with torch.autocast(logits.device.type, enabled=False):
             logits, target = logits.float(), target.float()
             return {term.name: term.weight * term.function(logits, target) for term in self.terms}
 
 
 def exclusive_target(mask: Tensor) -> Tensor:
-    """`[b k H W]` masks that may overlap -> `[b k+1 H W]` one-hot, the background first.
+    """Convert overlapping masks `[b k H W]` to one-hot targets `[b k+1 H W]` with the background first.
 
-    Where classes overlap the one listed last wins, as if the masks were painted over each other in their order.
+    Where classes overlap, the last one wins.
     """
     order = torch.arange(1, mask.shape[1] + 1, device=mask.device).view(1, -1, 1, 1)
     label = (order * (mask > 0.5)).amax(dim=1)

@@ -1,4 +1,4 @@
-"""What is in a data set: counts, sizes, classes, overlaps, and every scan that cannot be read."""
+"""Summary of a data set of scans: counts, sizes, classes, overlaps, and every scan that cannot be read."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ class ScanOverview:
     overlap_voxels: int = 0
     """Voxels of two or more classes."""
     notes: tuple[str, ...] = ()
-    """What is odd and does no harm."""
+    """Oddities that do no harm."""
     errors: list[str] = field(default_factory=list)
-    """One message a scan that cannot be read."""
+    """One message for each scan that cannot be read."""
 
     def as_dict(self) -> dict[str, object]:
         """Plain data for JSON."""
@@ -68,11 +68,11 @@ class ScanOverview:
         }
 
 
-def look_over_scans(source: Source, *, progress: bool = True) -> ScanOverview:
-    """Read every scan of `source` once and count; a scan that cannot be read becomes an entry of `errors`.
+def summarize_scans(source: Source, *, progress: bool = True) -> ScanOverview:
+    """Read every scan of `source` once and summarize it; a scan that cannot be read becomes an entry of `errors`.
 
     Raises:
-        DataError: the layout itself is wrong, so that the scans are not even known.
+        DataError: the layout is wrong, so that the scans cannot be listed.
     """
     scans = source.scans()
     classes = len(source.classes)
@@ -102,8 +102,8 @@ def look_over_scans(source: Source, *, progress: bool = True) -> ScanOverview:
 
 
 def overview(kind: str, root: Path | str, options: SourceOptions, *, decode: bool, progress: bool) -> DataOverview:
-    """What `fewpairs data check` shows of scans, of which every pixel is read, with `decode` or without."""
-    found = look_over_scans(open_source(kind, root, options), progress=progress)
+    """Build the output of `fewpairs data check` for scans. Every voxel is read; `decode` changes nothing."""
+    found = summarize_scans(open_source(kind, root, options), progress=progress)
     counts = zip(found.classes, found.voxels, found.class_slices, strict=True)
     failure = f"{len(found.errors)} scans of {root} cannot be read; the first: "
     return DataOverview(

@@ -1,4 +1,4 @@
-"""Pictures of a run's best, median and worst case for its report."""
+"""Images of a run's best, median and worst case for its report."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 
 from fewpairs.kinds.kind import Built
-from fewpairs.kinds.segmentation.dataset import ScanDataset
+from fewpairs.kinds.segmentation.dataset import SegmentationItems
 from fewpairs.kinds.segmentation.empty import EmptyRule
 from fewpairs.kinds.segmentation.record import SegmentationRecord
 from fewpairs.kinds.segmentation.scores import scores_by_case
@@ -35,11 +35,11 @@ def show_cases(
     headline: str,
     built: Built | None = None,
 ) -> tuple[Overlay, ...]:
-    """A run's best, median and worst case: image, truth, prediction and errors in one row."""
+    """Show a run's best, median and worst case: image, truth, prediction and errors in one row."""
     built = experiment.build(progress=False) if built is None else built
     load_weights(weights_file(folder, weights), built.model)
     built.model.cpu().eval()
-    validation = cast(ScanDataset, built.validation)
+    validation = cast(SegmentationItems, built.validation)
     overlays = []
     for rank, (case, value) in ranked_cases(records, headline, built.task.rule).items():
         scan = next(scan for scan in validation if scan.case == case)
@@ -62,7 +62,7 @@ def show_cases(
 def ranked_cases(
     records: Sequence[SegmentationRecord], score: str, rule: EmptyRule = EmptyRule.STRICT
 ) -> dict[Rank, tuple[str, float]]:
-    """The best, the median and the worst case by `score`, with its value; fewer entries where there are fewer cases."""
+    """Return the best, the median and the worst case by `score`, with its value; fewer if there are fewer cases."""
     scored = [
         (value[score], case)
         for case, value in scores_by_case(records, rule=rule).items()

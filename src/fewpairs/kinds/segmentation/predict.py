@@ -1,4 +1,4 @@
-"""From image files to masks: read, normalise as in training, segment whole or window by window, write in place.
+"""Prediction of masks: read scans, normalise them as in training, segment them whole or in windows, write masks.
 
 files -> scan [s c H W] -> SegmentationPredictor -> masks [s k H W] -> files in the input's own geometry
 """
@@ -23,7 +23,7 @@ from fewpairs.kinds.segmentation.readers import InputFiles, InputImage, find_inp
 from fewpairs.kinds.segmentation.sheet import contact_sheet
 from fewpairs.kinds.segmentation.source import SUFFIXES
 from fewpairs.kinds.segmentation.task import Segmentation
-from fewpairs.kinds.segmentation.view import View
+from fewpairs.kinds.segmentation.view import SegmentationView
 from fewpairs.kinds.segmentation.writers import SubmissionRow, submission_rows, write_masks, write_submission
 from fewpairs.models import Segmenter
 from fewpairs.train.processes import evaluation_mode
@@ -35,7 +35,7 @@ SUBMISSION, OVERLAYS = "submission.csv", "overlays"
 
 @dataclass(frozen=True)
 class PredictedMasks(Prediction):
-    """What one scan became."""
+    """The result of one scan."""
 
     id: str
     inputs: tuple[Path, ...]
@@ -44,13 +44,13 @@ class PredictedMasks(Prediction):
     voxels: dict[str, int]
     """Predicted voxels by class."""
     millilitres: dict[str, float] | None
-    """Predicted volume by class; None where the files do not say how large a voxel is."""
+    """Predicted volume by class; None if the files do not give the voxel size."""
     overlapping: int
-    """Voxels of more than one class; a label map gives each to the last of its classes."""
+    """Voxels of more than one class; a label map assigns each to the last of its classes."""
     separate: bool = field(repr=False)
-    """Whether each class has a file of its own, too."""
+    """Whether each class also has a file of its own."""
     rows: tuple[SubmissionRow, ...] = field(repr=False)
-    """Its part of the table of all scans, of one that goes there."""
+    """Rows of the scan in the submission table; empty for other formats."""
 
     def summary(self) -> str:
         sizes = self.millilitres or {name: float(count) for name, count in self.voxels.items()}
@@ -61,18 +61,18 @@ class PredictedMasks(Prediction):
         if not self.overlapping or self.separate or self.rows:
             return line
         return (
-            f"{line}\n  {self.overlapping} voxels are of several classes and were given to the last; "
+            f"{line}\n  {self.overlapping} voxels belong to several classes and were assigned to the last one; "
             "--separate keeps all"
         )
 
 
 @dataclass(frozen=True)
 class SegmentationPredictor(Predictor[InputFiles, InputImage, NDArray[np.bool_], PredictedMasks]):
-    """A segmenter with all that a new scan needs to become masks.
+    """Predicts the masks of new scans.
 
-    Slices that fit the view's size, and all slices of a view with fit="resize", take the very path of evaluation.
-    Larger ones of a view with fit="pad" are covered by overlapping windows of that size, whose logits are averaged with
-    Gaussian weights (MONAI's sliding window; Isensee et al. 2021 for the weights).
+    Slices that fit the view's size, and all slices of a view with fit="resize", are processed as in evaluation. With
+    fit="pad", larger slices are covered by overlapping windows of that size, whose logits are averaged with Gaussian
+    weights (MONAI's sliding window; Isensee et al. 2021 for the weights).
     """
 
     noun: ClassVar[str] = "scan"
@@ -81,27 +81,27 @@ class SegmentationPredictor(Predictor[InputFiles, InputImage, NDArray[np.bool_],
 
     model: Segmenter
     task: Segmentation
-    view: View
+    view: SegmentationView
     roi_size: Size | None = None
-    """Height and width of a window in pixels; None: the view's size. Only for fit="pad"."""
+    """Height and width of a window in pixels; None uses the view's size. Only for fit="pad"."""
     overlap: float = 0.25
-    """Share of a window that neighbouring windows have in common."""
+    """Overlap of neighbouring windows, as a share of the window."""
     batch_size: int = 8
-    """Slices, and windows, that go through the segmenter at once."""
+    """Number of slices or windows in one forward pass."""
     axis: int = 2
-    """The axis along which NIfTI volumes are cut, as in training."""
+    """The axis along which NIfTI volumes are sliced, as in training."""
     format: Format | None = None
-    """How masks are written; None: NIfTI for NIfTI, PNG for pictures, one CSV for slices in the UW-Madison layout."""
+    """Format of the masks; None: NIfTI for NIfTI, PNG for pictures, one CSV for slices in the UW-Madison layout."""
     separate: bool = False
-    """Whether each class has a file of its own too, in which overlaps are kept (see `writers.write_masks`)."""
+    """Whether each class also has a file of its own, which keeps overlaps (see `writers.write_masks`)."""
     device: str = "auto"
-    """A torch device; "auto" takes a CUDA device where there is one."""
+    """A torch device; "auto" uses a CUDA device if there is one."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.overlap < 1:
-            raise InputError(f"overlap={self.overlap}: the share that windows have in common is at least 0 and below 1")
+            raise InputError(f"overlap={self.overlap}: the overlap of windows is a share of at least 0 and below 1")
         if self.batch_size < 1:
-            raise InputError(f"batch_size={self.batch_size}: at least one slice goes through the model at once")
+            raise InputError(f"batch_size={self.batch_size}: give at least 1")
         if self.roi_size is not None and self.view.fit == "resize":
             raise InputError(
                 f"roi_size={self.roi_size}: a model trained with fit='resize' sees whole slices and has no windows; "
@@ -112,14 +112,14 @@ class SegmentationPredictor(Predictor[InputFiles, InputImage, NDArray[np.bool_],
 
     @property
     def channels(self) -> int:
-        """Channels that a scan must have."""
+        """The number of channels that a scan must have."""
         return self.model.in_channels // self.view.stack
 
     def __call__(self, image: NDArray[Any]) -> NDArray[np.bool_]:
-        """A scan `[s c H W]` in its stored dtype -> masks `[s k H W]` at its own size.
+        """Predict the masks `[s k H W]`, at native size, of a scan `[s c H W]` in its stored dtype.
 
         Raises:
-            InputError: another number of channels than in training, or a device that is not there.
+            InputError: the number of channels differs from training, or the device does not exist.
         """
         if image.ndim != 4 or image.shape[1] != self.channels or 0 in image.shape:
             raise InputError(f"expected a scan [s {self.channels} H W], got {list(image.shape)}")
@@ -150,14 +150,14 @@ class SegmentationPredictor(Predictor[InputFiles, InputImage, NDArray[np.bool_],
         return logits
 
     def find(self, inputs: Sequence[Path | str]) -> list[InputFiles]:
-        """Scans in order of their names, those of the table last (see `readers.find_inputs`)."""
+        """List the scans in order of their names, those of the submission table last (see `readers.find_inputs`)."""
         return sorted(find_inputs(inputs), key=lambda scan: self.format_of(scan) == "csv")
 
     def format_of(self, scan: InputFiles) -> Format:
-        """The format in which masks of `scan` are written.
+        """Return the format in which masks of `scan` are written.
 
         Raises:
-            InputError: a format that does not fit the input.
+            InputError: the format does not fit the input.
         """
         own: tuple[Format, ...] = ("png",)
         if scan.files[0].name.lower().endswith(SUFFIXES):
@@ -169,7 +169,7 @@ class SegmentationPredictor(Predictor[InputFiles, InputImage, NDArray[np.bool_],
         if self.format not in own:
             raise InputError(
                 f"format={self.format!r} does not fit {scan.files[0]}, whose masks can be written as "
-                f"{' or '.join(own)}; leave the format out to have each input's own"
+                f"{' or '.join(own)}; leave the format out to use that of each input"
             )
         return self.format
 
@@ -221,7 +221,7 @@ class SegmentationPredictor(Predictor[InputFiles, InputImage, NDArray[np.bool_],
         )
 
     def finish(self, written: list[PredictedMasks], failures: list[Failure], output: OutputFolder) -> None:
-        """Writes one table of the scans that go there; those that failed have no rows, and no table holds no rows."""
+        """Write the submission table; scans that failed have no rows, and a table without rows is not written."""
         listed = [item for item in written if item.rows]
         if not listed:
             return

@@ -1,4 +1,4 @@
-"""Build the store of a source, or find the one that is there and still fresh."""
+"""Builds the store of a source, or opens the existing one if it is up to date."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ _BUILDING = ".building-"
 
 
 def prepare(source: Source, cache_dir: Path | str, *, progress: bool = True, verify: bool | None = None) -> Store:
-    """The store of `source` below `cache_dir`, built first if it is absent, stale or damaged.
+    """Open the store of `source` below `cache_dir`; build it first if it is absent, stale or damaged.
 
-    A store belongs to the options of the source and to the path, size and time of change of each of its files; when one
-    of these changes, a new store replaces the old one. Building happens in a temporary folder under a lock and ends
-    with a rename, so several processes may call this at once and an interrupted build leaves nothing half-made.
+    A store belongs to the options of the source and to the path, size and modification time of each of its files; when
+    one of these changes, a new store replaces the old one. A store is built in a temporary folder under a lock and then
+    renamed, so several processes may call this at once, and an interrupted build leaves no incomplete store.
 
     Args:
         progress: report on standard error.
-        verify: compare checksums of all pixels of a store that is there already; by default when it has at most 512 MiB
-            (larger ones are checked for their size only).
+        verify: compare the checksums of all pixels of an existing store; by default only if it has at most 512 MiB
+            (the files of larger ones are only checked for their size).
 
     Raises:
-        DataError: a source file is wrong, or the cache folder cannot be written.
+        DataError: a source file is wrong or the cache folder cannot be written.
     """
     cache_dir = Path(cache_dir)
     scans = source.scans()
@@ -78,12 +78,12 @@ def _writing(cache_dir: Path) -> Iterator[None]:
     except OSError as error:
         raise DataError(
             f"cannot write the prepared data to {cache_dir}: {error.strerror or error}; "
-            "name a cache folder that you may write and that has room"
+            "name a cache folder that is writable and has enough space"
         ) from error
 
 
 def _open_intact(path: Path, verify: bool | None) -> Store | None:
-    """The store at `path`, or None if it is absent or damaged (then it is built again)."""
+    """Open the store at `path`; None if it is absent or damaged."""
     try:
         store = Store(path)
         size = sum((path / name).stat().st_size for name in (IMAGES, MASKS))
@@ -95,14 +95,14 @@ def _open_intact(path: Path, verify: bool | None) -> Store | None:
 
 
 def _fingerprint(source: Source, scans: list[ScanFiles]) -> tuple[str, str]:
-    """Digests of what the data set is (root and options), and of the state of its files."""
+    """Return a digest of the data set (root and options) and one of the state of its files."""
     root = source.root.resolve()
     who = {"root": str(root), "options": source.options}
     files = sorted({*source.shared_files, *(path for scan in scans for path in scan.files)})
     try:
         state = [[str(path), (found := path.stat()).st_size, found.st_mtime_ns] for path in files]
     except OSError as error:
-        raise DataError(f"{error.filename} vanished or may not be read: {error.strerror}") from None
+        raise DataError(f"{error.filename} is missing or cannot be read: {error.strerror}") from None
     return _digest(who), _digest([FORMAT, who, state])
 
 
@@ -173,5 +173,5 @@ def _build(source: Source, scans: list[ScanFiles], folder: Path, progress: bool)
 
 
 def _storable(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Little-endian and at most 4 bytes; wider numbers become float32, all that a network reads."""
+    """Return the stored dtype: little-endian and at most 4 bytes; wider numbers become float32."""
     return np.dtype("<f4") if dtype.itemsize > 4 else dtype.newbyteorder("<")

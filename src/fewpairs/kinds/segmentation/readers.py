@@ -1,4 +1,4 @@
-"""Images without labels, for prediction: pictures, NIfTI volumes, and scans of the UW-Madison layout."""
+"""Readers of images without labels, for prediction: pictures, NIfTI volumes, and scans in the UW-Madison layout."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from fewpairs.types import Size, Spacing
 
 @dataclass(frozen=True, slots=True)
 class InputFiles:
-    """What will be read as one scan: a NIfTI volume, a picture, or all given slices of a UW-Madison scan."""
+    """The files of one scan: a NIfTI volume, a picture, or all given slices of a UW-Madison scan."""
 
     id: str
     files: tuple[Path, ...]
     slice_ids: tuple[str, ...] | None
-    """Set for slices in the UW-Madison layout; otherwise numbered when read."""
+    """The ids of slices in the UW-Madison layout; other slices are numbered when they are read."""
 
 
 @dataclass(frozen=True)
 class InputImage:
-    """One scan with all that is needed to write its masks back in its own geometry."""
+    """One scan and the geometry in which its masks are written."""
 
     id: str
     files: tuple[Path, ...]
@@ -48,19 +48,19 @@ class InputImage:
 
     @property
     def in_uw_layout(self) -> bool:
-        """Whether the slices have UW-Madison ids, as a submission needs them."""
+        """Whether the slices have UW-Madison ids, which a submission needs."""
         return self.volume is None and all(slice_id(path) is not None for path in self.files)
 
 
 def find_inputs(paths: Iterable[Path | str]) -> list[InputFiles]:
-    """Files and folders -> scans, in order of their names; files given twice count once.
+    """List the scans in files and folders, in order of their names; files given twice count once.
 
     A folder stands for the pictures and NIfTI volumes directly in it, and for all slices of the UW-Madison layout
     anywhere below it. Slices of one UW-Madison scan become one scan.
 
     Raises:
-        InputError: nothing given, a path that does not exist or has another suffix, a folder without images, or two
-            different inputs of one name, whose masks would overwrite each other.
+        InputError: no path is given, a path does not exist or has another suffix, a folder has no images, or two
+            inputs have the same name, so that their masks would overwrite each other.
     """
     files: dict[Path, None] = {}
     for path in (Path(given) for given in paths):
@@ -71,7 +71,7 @@ def find_inputs(paths: Iterable[Path | str]) -> list[InputFiles]:
             raise InputError(f"{path} holds no images ({', '.join((*SUFFIXES, *SCANS))})")
         for file in found:
             if not file.name.lower().endswith((*SUFFIXES, *SCANS)):
-                raise InputError(f"{file} is no image that can be read ({', '.join((*SUFFIXES, *SCANS))})")
+                raise InputError(f"{file} is not a readable image ({', '.join((*SUFFIXES, *SCANS))})")
             files[file.absolute()] = None
     if not files:
         raise InputError("no images given")
@@ -96,13 +96,13 @@ def find_inputs(paths: Iterable[Path | str]) -> list[InputFiles]:
 
 
 def read_input(item: InputFiles, *, channels: int | None = None, axis: int = 2) -> InputImage:
-    """Read one scan; `axis` cuts NIfTI volumes (see `fewpairs.kinds.segmentation.volumes`).
+    """Read one scan; NIfTI volumes are sliced along `axis` (see `fewpairs.kinds.segmentation.volumes`).
 
     Args:
-        channels: how many channels the model expects; a grey image is repeated to 3 if that is what it takes.
+        channels: the number of channels that the model expects; for 3, a grey image is repeated.
 
     Raises:
-        DataError: a damaged file, slices of one scan that differ in size, or another number of channels.
+        DataError: a file is damaged, slices of one scan differ in size, or the number of channels is wrong.
     """
     path = item.files[0]
     volume: Volume | None = None

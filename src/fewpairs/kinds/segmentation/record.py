@@ -1,4 +1,4 @@
-"""Sufficient statistics of one scan: everything that any score needs, and nothing that depends on a batch or a rule."""
+"""Sufficient statistics of one scan, from which every score is computed; they do not depend on batch or empty rule."""
 
 from __future__ import annotations
 
@@ -20,12 +20,11 @@ from fewpairs.types import Spacing
 
 @dataclass(frozen=True, slots=True)
 class SegmentationRecord(Record):
-    """Counts and distances of one scan; tuples have one entry a class, in the order of `classes`.
+    """Counts and distances of one scan; tuples have one entry for each class, in the order of `classes`.
 
-    Each class is a binary question of its own, so overlapping classes are counted once in every class that they belong
-    to. Background is "no class": a voxel is background in the truth when no class holds there, and likewise in the
-    prediction; its four counts are those of these two masks. With classes that exclude one another this is the ordinary
-    confusion of k + 1 labels.
+    Each class is a binary problem, so a voxel of several classes counts in each of them. Voxels without any class are
+    background, in the truth and in the prediction. If classes exclude one another, these are the usual counts of k + 1
+    labels.
     """
 
     what = "scan statistics"
@@ -47,25 +46,15 @@ class SegmentationRecord(Record):
     background: tuple[int, int, int, int]
     """True positive, false positive, false negative and true negative voxels of the background."""
     diagonal_mm: float
-    """From corner to corner of the scan in mm: what a missed class is charged as its distance."""
+    """Length of the scan's diagonal in mm, which is the distance of a missed class."""
     slice_dice: tuple[float, ...]
-    """Sum of the Dice of the slices that hold the class in truth or prediction."""
+    """Sum of the Dice of the slices with the class in truth or prediction."""
     slices: tuple[int, ...]
     """Number of those slices."""
     hd95_mm: tuple[float | None, ...] | None
-    """Symmetric 95 % Hausdorff distance; None for a class where either mask is empty, None altogether if unmeasured."""
+    """Symmetric 95 % Hausdorff distance: None for a class if either mask is empty, None as a whole if not measured."""
     hausdorff_score: tuple[float, ...] | None
-    """Hausdorff part of the Kaggle score, 0 to 1; None if surfaces were not measured."""
-
-    @property
-    def in_truth(self) -> tuple[bool, ...]:
-        """Whether the truth holds a voxel of each class."""
-        return tuple(tp + fn > 0 for tp, fn in zip(self.true_positive, self.false_negative, strict=True))
-
-    @property
-    def in_prediction(self) -> tuple[bool, ...]:
-        """Whether the prediction holds a voxel of each class."""
-        return tuple(tp + fp > 0 for tp, fp in zip(self.true_positive, self.false_positive, strict=True))
+    """Hausdorff part of the Kaggle score, 0 to 1; None if not measured."""
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -111,11 +100,11 @@ def segmentation_record(
     classes: Sequence[str] | None = None,
     surface: bool = True,
 ) -> SegmentationRecord:
-    """Count one whole scan.
+    """Compute the record of one whole scan.
 
     `prediction` and `truth` are `[s k H W]` masks, bool or 0/1; `spacing` is in mm (between slices, rows, columns).
     `classes` names the k classes (default "0", "1", ...). `surface=False` leaves out the distances, which take most of
-    the time. Raises InputError when shapes differ, masks are not binary or the spacing is not positive.
+    the time. Raises InputError if shapes differ, masks are not binary or the spacing is not positive.
     """
     where = f"scan {scan!r}"
     predicted, true = _binary(prediction, f"the prediction of {where}"), _binary(truth, f"the truth of {where}")

@@ -1,6 +1,6 @@
-"""Run-length encoding of masks as the UW-Madison GI Tract competition writes it.
+"""Run-length encoding of masks in the format of the UW-Madison GI Tract competition.
 
-`start length` pairs separated by blanks; starts count from 1 along the image flattened row by row; no transpose.
+The text holds `start length` pairs separated by blanks. Starts count from 1 along the image flattened row by row.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 def rle_encode(mask: NDArray[np.bool_]) -> str:
-    """Mask `[H W]` -> `"start length start length ..."`, an empty string for an empty mask."""
+    """Encode a mask `[H W]` as `"start length start length ..."`; an empty mask gives an empty string."""
     flat = np.concatenate(([False], np.asarray(mask, dtype=bool).ravel(), [False]))
     edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     starts, lengths = edges[::2], edges[1::2] - edges[::2]
@@ -25,14 +25,14 @@ def rle_encode(mask: NDArray[np.bool_]) -> str:
 
 
 def rle_decode(text: str, size: Size, *, where: str = "run-length encoding") -> NDArray[np.bool_]:
-    """`"start length ..."` -> mask `[H W]` of `size` (h, w).
+    """Decode `"start length ..."` to a mask `[H W]` of `size` (h, w).
 
     Args:
-        where: what the text belongs to (file, id, class); opens the message of an error.
+        where: the origin of the text (file, id, class), with which error messages begin.
 
     Raises:
-        DataError: an odd number of numbers, something that is no whole number, a run of length 0, outside the image
-            or over an earlier run; the message gives the offending pair.
+        DataError: numbers do not form pairs or are not whole, or a run has length 0, leaves the image or overlaps an
+            earlier run; the message names the pair.
     """
     words = text.split()
     pixels = size[0] * size[1]

@@ -1,4 +1,4 @@
-"""Scores from sums: one table of sums over cases, from which every score of every resample follows at once."""
+"""Segmentation scores, computed from sums over cases, for all resamples at once."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from fewpairs.scoring.unit_table import SumTable, mean_of_defined, ratio
 
 
 def sum_by_case(records: Iterable[SegmentationRecord], rule: EmptyRule = EmptyRule.STRICT) -> SumTable:
-    """Add up the scans of each case, `[cases k]` each, with `k + 1` where said.
+    """Add up the scans of each case to arrays `[cases k]`.
 
-    "tp", "fp", "fn": voxels, the background last (k + 1). "dice", "dice_n": Dice per scan and its number. "hd95",
-    "hd95_n": likewise in mm. "slice_dice", "slices", "hausdorff", "scans": the parts of the Kaggle score. Raises
-    InputError without records and for records that do not fit together.
+    "tp", "fp" and "fn" count voxels and have k + 1 columns, the background last. "dice" and "dice_n" are the sum and
+    count of the Dice per scan, "hd95" and "hd95_n" those of HD95 in mm. "slice_dice", "slices", "hausdorff" and "scans"
+    are the parts of the Kaggle score. Raises InputError if there are no records or they do not fit together.
     """
     merged = merge_records(records)
     if not merged:
@@ -74,10 +74,10 @@ def _scan_sums(record: SegmentationRecord, rule: EmptyRule) -> dict[str, Array]:
 
 
 def score_voxels(sums: Mapping[str, Array], classes: Sequence[str]) -> dict[str, Array]:
-    """Every score from sums whose arrays are `[... k]`, as arrays `[...]`; NaN where a score is not defined.
+    """Compute every score `[...]` from sums `[... k]`; a score that is not defined is NaN.
 
     Jaccard = TP / (TP + FP + FN) and Dice = 2 TP / (2 TP + FP + FN) of the pooled voxels of a class. Macro means leave
-    out the classes that are not defined; weighted means weigh by TP + FN.
+    out undefined classes; weighted means weigh classes by TP + FN.
     """
     tp, fp, fn = sums["tp"], sums["fp"], sums["fn"]
     jaccard = ratio(tp, tp + fp + fn)
@@ -105,11 +105,13 @@ def score_voxels(sums: Mapping[str, Array], classes: Sequence[str]) -> dict[str,
     return result
 
 
-def compute_scores(records: Iterable[SegmentationRecord], *, rule: EmptyRule = EmptyRule.STRICT) -> dict[str, float]:
-    """Every score of an evaluation set by name; NaN where none is defined (see `EmptyRule`).
+def segmentation_scores(
+    records: Iterable[SegmentationRecord], *, rule: EmptyRule = EmptyRule.STRICT
+) -> dict[str, float]:
+    """Compute every score of an evaluation set; a score that is not defined is NaN (see `EmptyRule`).
 
-    Sums are taken in the order of case and scan names, so neither batch size nor order nor the number of processes can
-    change a bit of the result. Scores of surfaces are left out when surfaces were not measured.
+    Sums are taken in the order of case and scan names, so neither batch size, order nor number of processes changes the
+    result. Surface scores are left out if surfaces were not measured.
     """
     return sum_by_case(records, rule).totals()
 
@@ -117,7 +119,7 @@ def compute_scores(records: Iterable[SegmentationRecord], *, rule: EmptyRule = E
 def scores_by_case(
     records: Iterable[SegmentationRecord], *, rule: EmptyRule = EmptyRule.STRICT
 ) -> dict[str, dict[str, float]]:
-    """Every score of every case on its own: case -> score -> value, NaN where it is not defined."""
+    """Compute every score of each case: case -> score -> value, NaN if not defined."""
     table = sum_by_case(records, rule)
     return {
         case: {name: float(values[index]) for name, values in table.single.items()}

@@ -1,4 +1,4 @@
-"""Masks of scans: the metric that an evaluation feeds, and how its records become scores."""
+"""The metric for masks of scans, and the scoring of its records."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from fewpairs.types import Scan
 
 @dataclass(frozen=True)
 class SegmentationScoring(Scoring):
-    """Scores of masks over cases, under a rule for empty ones.
+    """Scores of masks over cases, with a rule for empty masks.
 
-    Intervals are over cases (patients), never slices or scans: only cases are independent of each other.
+    Intervals resample cases (patients) and not slices or scans, because only cases are independent of each other.
     """
 
     empty: EmptyRule = EmptyRule.STRICT
@@ -41,10 +41,10 @@ class SegmentationScoring(Scoring):
 
 
 class SegmentationMetric(RecordMetric[SegmentationRecord]):
-    """Scores of masks, one whole scan at a time (see `SEGMENTATION_SCORES`).
+    """Computes the scores of masks from whole scans (see `SEGMENTATION_SCORES`).
 
-    `rule` says what an empty mask counts for. `surface=False` leaves out HD95 and the Kaggle score, which cost most of
-    the time: sensible while training. Masks may overlap; see `SegmentationRecord` for what background then means.
+    `rule` defines the scores of empty masks. `surface=False` leaves out HD95 and the Kaggle score, which take most of
+    the time, as is sensible during training. Masks may overlap; `SegmentationRecord` defines the background.
     """
 
     def __init__(self, classes: Sequence[str], *, rule: EmptyRule = EmptyRule.STRICT, surface: bool = True) -> None:

@@ -1,4 +1,4 @@
-"""One picture of a whole scan: some of its slices with what was found in them."""
+"""Contact sheet of a scan: some of its slices with the predicted masks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scipy import ndimage
 from fewpairs.report.overlay import overlay, overlay_strip
 
 SLICES = 6
-"""Slices that a sheet shows at most."""
+"""Largest number of slices on a sheet."""
 _COLUMNS = 3
 _GAP = 4
 _SHORT_SIDE = 192
@@ -23,10 +23,10 @@ _SHORT_SIDE = 192
 def contact_sheet(
     image: NDArray[Any], masks: NDArray[np.bool_], classes: Sequence[str], *, title: str = ""
 ) -> Image.Image:
-    """A scan `[s c H W]` with its masks `[s k H W]`: a single slice beside its mask, several slices in a grid.
+    """Draw a scan `[s c H W]` with its masks `[s k H W]`: a single slice beside its mask, several slices in a grid.
 
-    Slices are spread evenly over those in which something was found, or over the scan when nothing was. Each is shown
-    from its 0.5th to its 99.5th percentile: the first channel, or the colours of an unsigned image of three channels.
+    Slices are spread evenly over those with a predicted class, or over the scan if there are none. Each is shown from
+    its 0.5th to its 99.5th percentile: its first channel, or its colours if it is unsigned and has three channels.
     """
     if len(image) == 1:
         return overlay_strip(_shown(image[0]), None, masks[0], classes, title=title)
@@ -40,14 +40,14 @@ def contact_sheet(
 
 
 def chosen_slices(found: NDArray[np.bool_]) -> list[int]:
-    """At most `SLICES` indices, evenly spread over the slices where `found [s]` holds, or over all if it never does."""
+    """Return at most `SLICES` indices, evenly spread over the slices where `found [s]` is true, or else over all."""
     candidates = np.flatnonzero(found) if found.any() else np.arange(len(found))
     places = np.linspace(0, len(candidates) - 1, min(SLICES, len(candidates)))
     return [int(candidates[round(place)]) for place in places]
 
 
 def _shown(slice_: NDArray[Any]) -> NDArray[np.float64]:
-    """`[c H W]` -> `[H W]` or `[H W 3]` in 0..1."""
+    """Scale a slice `[c H W]` to `[H W]` or `[H W 3]` in 0..1."""
     colour = len(slice_) == 3 and slice_.dtype.kind == "u"
     pixels = slice_.transpose(1, 2, 0).astype(np.float64) if colour else slice_[0].astype(np.float64)
     low, high = np.percentile(pixels, (0.5, 99.5))
@@ -57,14 +57,14 @@ def _shown(slice_: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _enlarged(picture: NDArray[np.float64], factor: int) -> NDArray[np.float64]:
-    """`[H W ...]` -> `factor` times as high and wide, smoothly."""
+    """Enlarge `[H W ...]` by `factor` with linear interpolation."""
     zoom = (factor, factor, *(1 for _ in picture.shape[2:]))
     larger = ndimage.zoom(picture, zoom, order=1, mode="nearest", grid_mode=True) if factor > 1 else picture
     return np.asarray(larger, np.float64)
 
 
 def _tiled(slices: Sequence[NDArray[Any]], columns: int) -> NDArray[Any]:
-    """Pictures `[H W ...]` of one size in rows of `columns`, with a gap of zeros between them."""
+    """Arrange pictures `[H W ...]` of one size in rows of `columns`, separated by zeros."""
     first = slices[0]
     height, width = first.shape[:2]
     rows = math.ceil(len(slices) / columns)

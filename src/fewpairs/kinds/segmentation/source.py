@@ -1,4 +1,4 @@
-"""What every layout of scans offers."""
+"""The interface of every data set of scans."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from fewpairs.kinds.segmentation.bitmask import BitMask
 from fewpairs.types import Size, Spacing
 
 SUFFIXES = (".nii.gz", ".nii")
-"""How the names of NIfTI volumes end."""
+"""Suffixes of NIfTI volumes."""
 
 Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
 
 
 @dataclass(frozen=True, slots=True)
 class ScanFiles:
-    """One scan as its layout lists it, before any pixel is read."""
+    """The files of one scan, listed before any pixel is read."""
 
     id: str
     case: str
     """The patient: splits never separate the scans of one case."""
     files: tuple[Path, ...]
-    """Every file that `Source.read` opens for this scan; a change of one makes a prepared store stale."""
+    """Every file that `Source.read` opens for this scan; when one changes, a prepared store is stale."""
     slice_ids: tuple[str, ...]
     size: Size
     spacing: Spacing
@@ -34,8 +34,8 @@ class ScanFiles:
 class Source(Protocol):
     """A data set in one layout on disk.
 
-    `options` holds what, besides the files, decides the outcome of `read` (plain JSON); `shared_files` are files that
-    belong to all scans, such as a table of labels. `notes` are sentences for people on what `scans` met.
+    `options` holds everything besides the files that `read` depends on (plain JSON); `shared_files` are files that
+    belong to all scans, such as a table of labels. `notes` are sentences about oddities that `scans` found.
     """
 
     @property
@@ -52,18 +52,18 @@ class Source(Protocol):
     def notes(self) -> tuple[str, ...]: ...
 
     def scans(self) -> list[ScanFiles]:
-        """All scans, ordered by case and scan. Checks the layout.
+        """Check the layout and list all scans, ordered by case and scan.
 
         Raises:
-            DataError: what is missing, misnamed or contradictory.
+            DataError: files are missing, misnamed or contradictory.
         """
         ...
 
     def read(self, scan: ScanFiles) -> tuple[NDArray[Any], BitMask]:
-        """Image `[s c H W]` in its stored dtype and bit mask `[s H W]` (bit j = class j).
+        """Read the image `[s c H W]` in its stored dtype and the bit mask `[s H W]` (bit j = class j).
 
         Raises:
-            DataError: a file that is damaged or contradicts its label.
+            DataError: a file is damaged or contradicts its label.
         """
         ...
 

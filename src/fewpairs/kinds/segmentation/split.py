@@ -1,4 +1,4 @@
-"""Training and validation cases. A case never lies on both sides: its scans are not independent of each other."""
+"""Splits into training and validation by case, because the scans of a case are not independent of each other."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from fewpairs.errors import InputError, nearest
 
 Table = NDArray[np.float64]
 
-USED = ("validation", "folds", "fold", "fraction", "seed", "limit", "cases")
-"""The fields of `data.split` that scans have."""
+SPLIT_FIELDS = ("validation", "folds", "fold", "fraction", "seed", "limit", "cases")
+"""The fields of `data.split` that apply to scans."""
 
 
-class Record(Protocol):
-    """What a split needs to know about a scan; `fewpairs.kinds.segmentation.store.StoredScan` has it."""
+class ScanInfo(Protocol):
+    """The attributes of a scan that a split uses, as `fewpairs.kinds.segmentation.store.StoredScan` has them."""
 
     @property
     def case(self) -> str: ...
@@ -29,10 +29,10 @@ class Record(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CaseSplit:
-    """Names of the cases on either side.
+    """Names of the training and validation cases.
 
     Raises:
-        InputError: a case on both sides, or a side without cases.
+        InputError: a case is in both, or one of the two is empty.
     """
 
     train: tuple[str, ...]
@@ -43,7 +43,7 @@ class CaseSplit:
 
 
 def check_split(split: CaseSplit, known: Iterable[str] | None = None) -> None:
-    """Raise InputError, naming the case, if one is on both sides, twice on one or not `known`, or an empty side."""
+    """Raise InputError if a case is in both sets, listed twice or not `known`, or if a set is empty."""
     train, validation = list(split.train), list(split.validation)
     known = None if known is None else list(known)
     unknown = [] if known is None else [case for case in (*train, *validation) if case not in known]
@@ -66,11 +66,11 @@ def check_split(split: CaseSplit, known: Iterable[str] | None = None) -> None:
             raise InputError(f"case {repeated[0]!r} is listed twice in {name}")
 
 
-def split_scans(scans: Iterable[Record], split: Split) -> CaseSplit:
-    """The cases that train and those that validate, as the settings `split` say.
+def split_scans(scans: Iterable[ScanInfo], split: Split) -> CaseSplit:
+    """Split the cases by the settings `split`.
 
     Raises:
-        InputError: a part that scans do not have, an unknown case, a limit or a fold that cannot be.
+        InputError: scans have no such part, a case is unknown, or the limit or fold is impossible.
     """
     if split.validation not in ("auto", "train"):
         raise InputError(f"data.split.validation={split.validation!r}: scans have no parts; allowed are auto and train")
@@ -89,15 +89,15 @@ def split_scans(scans: Iterable[Record], split: Split) -> CaseSplit:
     return split_fraction(scans, validation=split.fraction, seed=split.seed)
 
 
-def split_cases(scans: Iterable[Record], *, folds: int = 5, fold: int = 0, seed: int = 0) -> CaseSplit:
-    """Fold `fold` of a `folds`-fold split by case: validation is that fold, training the others.
+def split_cases(scans: Iterable[ScanInfo], *, folds: int = 5, fold: int = 0, seed: int = 0) -> CaseSplit:
+    """Split the cases for cross-validation: fold `fold` of `folds` validates and the others train.
 
-    The folds are balanced in the number of cases and of slices with and without a class: cases are ranked by how empty
-    they are, and each run of `folds` neighbours is dealt out, one to each fold, where it balances best; what that
-    leaves open is drawn from `seed`. Every case is the validation case of exactly one fold.
+    The folds are balanced in the number of cases and of slices with and without a class: cases are sorted by their
+    share of empty slices, and each block of `folds` neighbours is distributed over the folds such that they are best
+    balanced, with ties drawn from `seed`. Every case validates in exactly one fold.
 
     Raises:
-        InputError: fewer than 2 folds, no such fold, or fewer cases than folds.
+        InputError: there are fewer than 2 folds, no such fold, or fewer cases than folds.
     """
     counts = _counts(scans)
     if folds < 2:
@@ -113,8 +113,8 @@ def split_cases(scans: Iterable[Record], *, folds: int = 5, fold: int = 0, seed:
     )
 
 
-def split_fraction(scans: Iterable[Record], *, validation: float = 0.2, seed: int = 0) -> CaseSplit:
-    """About a share `validation` of the cases (at least 1, not all), spread evenly over how empty their slices are.
+def split_fraction(scans: Iterable[ScanInfo], *, validation: float = 0.2, seed: int = 0) -> CaseSplit:
+    """Hold out a share `validation` of the cases (at least 1, not all), stratified by their share of empty slices.
 
     Raises:
         InputError: the share is not between 0 and 1, or there is only one case.
@@ -134,11 +134,11 @@ def split_fraction(scans: Iterable[Record], *, validation: float = 0.2, seed: in
     )
 
 
-def split_listed(scans: Iterable[Record], validation: Sequence[str], train: Sequence[str] | None = None) -> CaseSplit:
-    """The named cases for validation and, for training, the named ones or all others.
+def split_listed(scans: Iterable[ScanInfo], validation: Sequence[str], train: Sequence[str] | None = None) -> CaseSplit:
+    """Use the named cases for validation and, for training, the named ones or all others.
 
     Raises:
-        InputError: an unknown case, or one on both sides.
+        InputError: a case is unknown or in both sets.
     """
     known = list(_counts(scans))
     others = tuple(case for case in known if case not in set(validation))
@@ -147,8 +147,8 @@ def split_listed(scans: Iterable[Record], validation: Sequence[str], train: Sequ
     return split
 
 
-def _counts(scans: Iterable[Record]) -> dict[str, tuple[int, int]]:
-    """Slices with and without a class, by case."""
+def _counts(scans: Iterable[ScanInfo]) -> dict[str, tuple[int, int]]:
+    """Count the slices with and without a class of each case."""
     counts: dict[str, tuple[int, int]] = {}
     for scan in scans:
         full, empty = counts.get(scan.case, (0, 0))
@@ -158,7 +158,7 @@ def _counts(scans: Iterable[Record]) -> dict[str, tuple[int, int]]:
 
 
 def _assign(counts: dict[str, tuple[int, int]], folds: int, seed: int) -> dict[str, int]:
-    """Fold of every case: cases of like emptiness form blocks of `folds`, and each fold takes one of every block."""
+    """Assign a fold to every case, each fold once in a block of `folds` cases with similar shares of empty slices."""
     rng = np.random.default_rng(seed)
     names = list(counts)
     table = np.array([counts[name] for name in names], np.float64)
@@ -180,7 +180,7 @@ def _assign(counts: dict[str, tuple[int, int]], folds: int, seed: int) -> dict[s
 
 
 def _unevenness(filled: Table, fold: int, added: Table, total: Table) -> float:
-    """Mean over both kinds of slices of the spread between folds, were `added` put into `fold`."""
+    """Return the spread between folds, averaged over both kinds of slices, after adding `added` to `fold`."""
     trial = filled.copy()
     trial[fold] += added
     return float((trial / total).std(axis=0).mean())

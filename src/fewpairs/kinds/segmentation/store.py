@@ -1,8 +1,7 @@
 """A decoded, memory-mapped copy of a data set: built once, then read without decoding anything.
 
-A store is a folder with three files. `images.bin` and `masks.bin` hold the scans one after the other; `index.json` says
-where, together with everything else that is known about them. A store is never changed: `prepare` builds another one
-when the sources change.
+A store is a folder with three files. `images.bin` and `masks.bin` hold the scans one after the other; `index.json` has
+their positions and all other facts about them. A store never changes: `prepare` builds another when the sources change.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ class StoredScan:
     slice_ids: tuple[str, ...]
     statistics: IntensityStatistics
     empty: tuple[bool, ...]
-    """For every slice, whether it holds no class at all."""
+    """Whether each slice is without any class."""
     voxels: tuple[int, ...]
     """Voxels of every class."""
     dtype: str
@@ -54,7 +53,7 @@ class StoredScan:
 
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> StoredScan:
-        """The inverse of `dataclasses.asdict` after a round trip through JSON."""
+        """Invert `dataclasses.asdict` after a round trip through JSON."""
         fields: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()
         }
@@ -65,10 +64,10 @@ class StoredScan:
 class Store:
     """A prepared data set. Opening it reads `index.json` only; pixels are mapped into memory on first use.
 
-    Pickling a store (as data-loader workers do) sends its path and index, never pixels or open files.
+    Pickling a store (for data-loader workers) sends its path and index, never pixels or open files.
 
     Raises:
-        DataError: the folder is no complete store of this format.
+        DataError: the folder is not a complete store of this format.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -111,10 +110,10 @@ class Store:
         return _view(self._masks, scan.mask_offset, (scan.slices, *scan.size), self._mask_dtype)
 
     def of_cases(self, cases: Sequence[str]) -> list[int]:
-        """Indices of the scans of `cases`, in the order of the store.
+        """Return the indices of the scans of `cases`, in the order of the store.
 
         Raises:
-            InputError: a case that the store does not have, or none at all.
+            InputError: the store does not have a case, or no case is given.
         """
         for case in cases:
             if case not in self.cases:
@@ -128,7 +127,7 @@ class Store:
         """Read everything and compare checksums.
 
         Raises:
-            DataError: the pixels of a scan are not those that were written.
+            DataError: the stored pixels of a scan are damaged.
         """
         for index, scan in enumerate(self.scans):
             if checksum(self.image(index)) != scan.image_checksum or checksum(self.mask(index)) != scan.mask_checksum:
@@ -148,7 +147,7 @@ class Store:
 
 
 def checksum(pixels: NDArray[Any]) -> int:
-    """CRC-32 of the bytes of a contiguous array."""
+    """Compute the CRC-32 of the bytes of a contiguous array."""
     return zlib.crc32(np.ascontiguousarray(pixels).reshape(-1).view(np.uint8).data)
 
 
@@ -172,10 +171,10 @@ def write_index(
 
 
 def read_index(folder: Path) -> dict[str, Any]:
-    """The content of `index.json`.
+    """Read `index.json`.
 
     Raises:
-        DataError: missing, damaged, or of another format.
+        DataError: the file is missing, damaged or has another format.
     """
     path = folder / INDEX
     try:

@@ -10,14 +10,14 @@ from scipy import ndimage
 from scipy.spatial import KDTree
 
 TREE_POINTS = 50_000
-"""Up to so many points are looked up in a tree. An organ's surface has fewer; beyond, as with a prediction that is
-noise, a distance transform of the whole box is faster. Both give the same distances."""
+"""Largest number of points for which a k-d tree is used; an organ's surface has fewer. For more points, as in noisy
+predictions, a distance transform of the whole box is faster. Both give the same distances."""
 
 
 def surface(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The voxels of `mask` `[s H W]` that touch, by a face, a voxel outside it; outside the scan is outside the mask.
+    """Return the voxels of `mask` `[s H W]` that share a face with a voxel outside the mask or the scan.
 
-    The definition of MONAI's `get_mask_edges` without sub-voxel areas: `mask ^ binary_erosion(mask)`.
+    This is the definition of MONAI's `get_mask_edges` without sub-voxel areas: `mask ^ binary_erosion(mask)`.
     """
     return mask & ~ndimage.binary_erosion(mask)
 
@@ -25,9 +25,9 @@ def surface(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def directed_distances(
     source: NDArray[np.bool_], target: NDArray[np.bool_], spacing: Sequence[float]
 ) -> NDArray[np.float64]:
-    """Euclidean distance from every voxel of `source` to the nearest one of `target`, both `[s H W]` and not empty.
+    """Compute the Euclidean distance from every voxel of `source` to the nearest of `target`; both `[s H W]` hold one.
 
-    Distances are in the unit of `spacing` (between slices, rows, columns) and come in C order of the source's voxels.
+    Distances are in the unit of `spacing` (between slices, rows, columns) and in C order of the source's voxels.
     """
     scale = np.asarray(spacing, dtype=np.float64)
     points = np.argwhere(source)
@@ -40,7 +40,7 @@ def directed_distances(
 
 
 def crop_to_union(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Both masks `[s H W]` cut to the smallest box that holds every voxel of either; they must not both be empty."""
+    """Crop both masks `[s H W]` to the smallest box around their union, which must not be empty."""
     union = first | second
     box = []
     for axis in range(union.ndim):
@@ -52,12 +52,12 @@ def crop_to_union(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> tuple[
 def hausdorff(
     prediction: NDArray[np.bool_], truth: NDArray[np.bool_], spacing: Sequence[float], *, percentile: float = 95.0
 ) -> float:
-    """Symmetric percentile Hausdorff distance of two masks `[s H W]` that both hold a voxel, in the unit of `spacing`.
+    """Compute the symmetric percentile Hausdorff distance of two non-empty masks `[s H W]` in the unit of `spacing`.
 
-    The given percentile (linear interpolation) of the distances from the surface voxels of one mask to the nearest
-    surface voxel of the other, taken in each direction; the larger of the two. The definition of MONAI's
-    `compute_hausdorff_distance(percentile=95)` with `directed=False`. The mean, the union or the pooled percentile of
-    both directions are other definitions in use; they give smaller values.
+    This is the given percentile (with linear interpolation) of the distances from the surface voxels of one mask to the
+    nearest surface voxel of the other, computed in each direction; the larger one is returned, as in MONAI's
+    `compute_hausdorff_distance(percentile=95)` with `directed=False`. Other common definitions take the mean, the union
+    or the pooled percentile of both directions; they give smaller values.
     """
     prediction, truth = crop_to_union(prediction, truth)
     a, b = surface(prediction), surface(truth)
@@ -68,5 +68,5 @@ def hausdorff(
 
 
 def diagonal(shape: Sequence[int], spacing: Sequence[float]) -> float:
-    """From corner to corner of a scan of `shape` (s, H, W) voxels, in the unit of `spacing`."""
+    """Compute the diagonal of a scan of `shape` (s, H, W) voxels in the unit of `spacing`."""
     return float(np.linalg.norm(np.asarray(shape, dtype=np.float64) * np.asarray(spacing, dtype=np.float64)))

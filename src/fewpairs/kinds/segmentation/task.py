@@ -1,4 +1,4 @@
-"""Semantic segmentation: from logits to a loss, to masks and to a score. Knows no model, data set or loop."""
+"""The task of segmenting scans with multi-label masks: loss, prediction and metric, independent of model and data."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from fewpairs.errors import InputError
 from fewpairs.kinds.segmentation.empty import EmptyRule
 from fewpairs.kinds.segmentation.losses import SegmentationLoss, exclusive_target
 from fewpairs.kinds.segmentation.scoring import SegmentationMetric
-from fewpairs.types import Geometry, MaskBatch, Scan
+from fewpairs.types import Geometry, Scan, SegmentationBatch
 
 Outputs = Tensor | Mapping[str, Tensor | Sequence[Tensor]]
 """Logits `[b C H W]`, or {"out": logits, "aux": [logits, ...]} all of the input's height and width."""
 
 _SLICES = 32
-"""Slices brought to native size at once, which bounds the memory of a prediction."""
+"""Number of slices resized to native size at once, which limits the memory of a prediction."""
 
 
 class Segmentation:
-    """Foreground classes that may overlap (one sigmoid each), or, with `exclusive`, one class a pixel (softmax).
+    """Foreground classes that may overlap (one sigmoid each) or, with `exclusive`, one class for each pixel (softmax).
 
-    `loss` is a name in `LOSSES`; None takes "bce+dice", or "dice+ce" with `exclusive`. `threshold` is the probability
+    `loss` is a name in `LOSSES`; None uses "bce+dice", or "dice+ce" with `exclusive`. `threshold` is the probability
     above which a pixel belongs to a class; with `exclusive` the most probable class wins and no threshold applies.
-    `auxiliary` asks the model for its auxiliary outputs in training; each of them adds its loss times `aux_weight`
-    (0.4 as in SETR). `surface` and `rule` are the metric's.
+    `auxiliary` uses the model's auxiliary outputs in training; each of them adds its loss times `aux_weight` (0.4 as in
+    SETR). `surface` and `rule` are passed to the metric.
 
-    With `exclusive` a pixel of several classes is trained as the class listed last (see `exclusive_target`); truth in
-    the metric keeps its overlaps, so such pixels count as missed for the others.
+    With `exclusive`, a pixel of several classes is trained as the last of them (see `exclusive_target`). The truth in
+    the metric keeps its overlaps, so such pixels count as missed for the other classes.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Segmentation:
                 "leave it out or set exclusive=False"
             )
         if not aux_weight >= 0 or (auxiliary and aux_weight == 0):
-            raise InputError(f"aux_weight must be positive, got {aux_weight}; use auxiliary=False to leave them out")
+            raise InputError(f"aux_weight must be positive, got {aux_weight}; use auxiliary=False to switch it off")
         self.classes = tuple(classes)
         self.exclusive = exclusive
         self.threshold = threshold
@@ -66,14 +66,14 @@ class Segmentation:
 
     @property
     def channels(self) -> int:
-        """Output channels that the model must have: k, or k + 1 (background first) when classes are exclusive."""
+        """The number of the model's output channels: k, or k + 1 (background first) if classes are exclusive."""
         return len(self.classes) + int(self.exclusive)
 
-    def loss(self, outputs: Outputs, batch: MaskBatch) -> dict[str, Tensor]:
-        """The terms of the loss by name, weighted, each a scalar in float32: their sum is what to minimise.
+    def loss(self, outputs: Outputs, batch: SegmentationBatch) -> dict[str, Tensor]:
+        """Compute the weighted terms of the loss by name, as float32 scalars whose sum is minimised.
 
-        Auxiliary outputs give terms "aux/<name>". Raises InputError when logits and masks do not fit together, or when
-        auxiliary outputs were asked for and the model has none.
+        Auxiliary outputs give terms "aux/<name>". Raises InputError if logits and masks do not fit together, or if
+        `auxiliary` is set and the model has no auxiliary outputs.
         """
         target = exclusive_target(batch.mask) if self.exclusive else batch.mask
         if isinstance(outputs, Tensor):
@@ -89,21 +89,21 @@ class Segmentation:
         return terms
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """`[s C H W]` logits -> `[s k H W]` float32 probabilities of the foreground classes."""
+        """Convert logits `[s C H W]` to float32 probabilities `[s k H W]` of the foreground classes."""
         self._check_channels(logits)
         if self.exclusive:
             return logits.float().softmax(dim=1)[:, 1:]
         return logits.float().sigmoid()
 
     def predict(self, logits: Tensor, scan: Scan) -> Tensor:
-        """`[s C H W]` logits of a scan's slices -> `[s k H W]` bool masks at its native size. See `masks`."""
+        """Convert the logits `[s C H W]` of a scan to bool masks `[s k H W]` at its native size. See `masks`."""
         return self.masks(logits, scan.geometry)
 
     def masks(self, logits: Tensor, geometry: Geometry) -> Tensor:
-        """`[s C H W]` logits at model size -> `[s k H W]` bool masks at native size.
+        """Convert logits `[s C H W]` at model size to bool masks `[s k H W]` at native size.
 
-        Logits are brought to native size first and decided there, so that edges are smooth. Work is done on the device
-        of the logits, a few slices at a time.
+        Logits are resized before they are thresholded, so that edges are smooth. This runs on the device of the logits,
+        a few slices at a time.
         """
         self._check_channels(logits)
         if tuple(logits.shape[-2:]) != tuple(geometry.model):
@@ -114,7 +114,7 @@ class Segmentation:
         return torch.cat([self._decide(geometry.invert(part.float())) for part in logits.split(_SLICES)])
 
     def metric(self) -> SegmentationMetric:
-        """A fresh metric for one evaluation."""
+        """Create a new metric for one evaluation."""
         return SegmentationMetric(self.classes, rule=self.rule, surface=self.surface)
 
     def _decide(self, logits: Tensor) -> Tensor:
@@ -131,7 +131,7 @@ class Segmentation:
     def _checked(self, logits: Tensor, target: Tensor) -> Tensor:
         if logits.shape != target.shape:
             raise InputError(
-                f"the model returned logits {list(logits.shape)} for masks that ask for {list(target.shape)} "
+                f"the model returned logits {list(logits.shape)} for masks that need {list(target.shape)} "
                 f"(batch, channels, height, width); {len(self.classes)} classes need a model with {self.channels} "
                 "output channels that keeps height and width"
             )

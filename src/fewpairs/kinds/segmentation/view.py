@@ -1,4 +1,4 @@
-"""How slices become model inputs: normalisation, neighbouring slices as channels (2.5-D), size."""
+"""Conversion of slices to model inputs: normalisation, neighbouring slices as channels (2.5-D), size."""
 
 from __future__ import annotations
 
@@ -17,15 +17,14 @@ from fewpairs.types import Fit, Geometry, Size
 
 
 @dataclass(frozen=True, slots=True)
-class View:
-    """What the model sees of a slice.
+class SegmentationView:
+    """The settings of the model input of a slice.
 
     Attributes:
         size: height and width of the model's input in pixels.
         fit: `resize` scales each slice to `size`; `pad` centres it in `size` and fills with zeros, keeping its pixels.
         normalise: see `fewpairs.kinds.segmentation.intensity.normalise`.
-        stack: how many slices, an odd number, become channels of the one in their middle (2.5-D); beyond the ends of a
-            scan its first or last slice is repeated.
+        stack: odd number of slices that are the channels of the middle one (2.5-D); end slices of a scan are repeated.
         step: distance between stacked slices: `stack=3, step=2` takes s-2, s, s+2.
     """
 
@@ -49,14 +48,14 @@ class View:
             raise InputError(f"step={self.step}: the distance between stacked slices is at least 1")
 
     def channels(self, channels: int) -> int:
-        """Input channels of the model for a data set with `channels` channels a slice."""
+        """Return the number of the model's input channels for slices with `channels` channels."""
         return self.stack * channels
 
     def geometry(self, native: Size) -> Geometry:
-        """The way from slices of `native` size to the model's input.
+        """Return the mapping from slices of `native` size to the model's input.
 
         Raises:
-            InputError: `pad` with slices larger than `size`.
+            InputError: `fit` is `pad` and slices are larger than `size`.
         """
         try:
             return Geometry(native, self.size, self.fit)
@@ -69,16 +68,17 @@ class View:
             self.geometry(size)
 
     def neighbours(self, index: int, slices: int) -> NDArray[np.intp]:
-        """Indices of the `stack` slices around slice `index` of a scan with `slices` slices, clamped to its ends."""
+        """Return the indices of the `stack` slices around slice `index`, clamped to the ends of a scan of `slices`."""
         half = self.stack // 2
         return np.clip(index + self.step * np.arange(-half, half + 1), 0, slices - 1)
 
     def apply(
         self, image: NDArray[Any], statistics: IntensityStatistics, indices: Sequence[int] | None = None
     ) -> tuple[Tensor, Geometry]:
-        """A scan `[s c H W]` in its stored dtype -> inputs `[s stack*c H W]` float32 at model size, and the way back.
+        """Convert a scan `[s c H W]` in its stored dtype to float32 inputs `[s stack*c H W]` at model size.
 
-        Channels are ordered by slice, then by channel. `indices` picks the slices wanted; all by default.
+        Returns the inputs and their geometry. Channels are ordered by slice, then by channel. `indices` selects slices;
+        by default all are converted.
         """
         slices, channels = image.shape[:2]
         geometry = self.geometry((image.shape[2], image.shape[3]))

@@ -1,12 +1,12 @@
-"""NIfTI volumes as stacks of slices, and back.
+"""Conversion between NIfTI volumes and stacks of slices.
 
-A volume is first turned (by flips and transpositions alone) so that its voxel axes follow the patient's, then cut:
+A volume is first reoriented (by flips and transpositions alone) so that its axes follow the patient's, then sliced:
 
     axis 0  sagittal slices     rows from superior to inferior, columns from anterior to posterior
     axis 1  coronal slices      rows from superior to inferior, columns from right to left
     axis 2  axial slices        rows from anterior to posterior, columns from right to left
 
-So a slice looks as a radiological viewer shows it, and volumes stored in different orientations are not mixed up.
+Slices thus look as in a radiological viewer, whatever the orientation in which their volume is stored.
 """
 
 from __future__ import annotations
@@ -42,34 +42,34 @@ def _reading(path: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
     except PermissionError:
-        raise DataError(f"{path} may not be read; check its permissions") from None
+        raise DataError(f"{path} cannot be read; check its permissions") from None
     except (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError) as error:
         raise DataError(f"{path} is not a readable NIfTI file ({error}); the file is damaged or truncated") from None
 
 
 @dataclass(frozen=True)
 class Volume:
-    """The header of one NIfTI file and the way its voxels are cut along `axis`; voxels are read on demand."""
+    """The header of one NIfTI file that is sliced along `axis`; voxels are read on demand."""
 
     path: Path
     axis: int
     shape: tuple[int, int, int]
-    """Voxels along the stored axes."""
+    """Number of voxels along the stored axes."""
     channels: int
     affine: NDArray[np.float64]
     """`[4 4]`, from stored voxel indices to mm."""
     dtype: np.dtype[Any]
     header: nibabel.nifti1.Nifti1Header
     squeezed: tuple[int, ...]
-    """The whole stored shape, with the dimensions of length 1 that the format may put around channels."""
+    """The stored shape with all dimensions, also those of length 1 before the channels."""
 
     @classmethod
     def open(cls, path: Path, axis: int = 2) -> Volume:
         """Read the header.
 
         Raises:
-            DataError: no NIfTI file, more than 4 dimensions, an empty one, or an affine that does not span space.
-            InputError: `axis` is none of 0, 1, 2.
+            DataError: the file is not NIfTI, is empty, has more than 4 dimensions or a singular affine.
+            InputError: `axis` is not 0, 1 or 2.
         """
         if axis not in AXES:
             raise InputError(f"axis={axis!r}: slices run along 0 (sagittal), 1 (coronal) or 2 (axial)")
@@ -92,11 +92,11 @@ class Volume:
 
     @property
     def orientation(self) -> NDArray[np.float64]:
-        """nibabel's orientation transform from the stored axes to those of the slices."""
+        """The orientation transform of nibabel from the stored axes to those of the slices."""
         return np.asarray(ornt_transform(io_orientation(self.affine), axcodes2ornt(tuple(_CODES[self.axis]))))
 
     def _cut_lengths(self, along_stored: NDArray[Any]) -> tuple[Any, Any, Any]:
-        """Values given for the three stored axes -> for slices, rows, columns."""
+        """Reorder values for the three stored axes to (slices, rows, columns)."""
         turned = [along_stored[int(np.flatnonzero(self.orientation[:, 0] == i)[0])] for i in range(3)]
         s, rows, columns = (turned[i] for i in _ORDER[self.axis])
         return s, rows, columns
@@ -113,15 +113,15 @@ class Volume:
 
     @property
     def spacing(self) -> Spacing:
-        """Mm between slices, rows, columns."""
+        """The distances between slices, rows and columns in mm."""
         s, rows, columns = self._cut_lengths(np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0)))
         return float(s), float(rows), float(columns)
 
     def read(self) -> NDArray[Any]:
-        """Voxels `[s c H W]`, scaled as the header says, otherwise in the stored dtype.
+        """Read the voxels `[s c H W]`, scaled if the header says so, otherwise in the stored dtype.
 
         Raises:
-            DataError: a damaged or truncated file, colour voxels, or values that are not finite.
+            DataError: the file is damaged or truncated, or has colour voxels or values that are not finite.
         """
         with _reading(self.path):
             voxels = np.asanyarray(nibabel.load(self.path).dataobj)
@@ -133,19 +133,19 @@ class Volume:
         return self.to_slices(voxels.reshape(*self.shape, self.channels))
 
     def to_slices(self, voxels: NDArray[Any]) -> NDArray[Any]:
-        """Stored voxels `[x y z c]` -> `[s c H W]`."""
+        """Convert stored voxels `[x y z c]` to `[s c H W]`."""
         turned = apply_orientation(voxels, self.orientation)
         s, rows, columns = _ORDER[self.axis]
         return np.ascontiguousarray(turned.transpose(s, 3, rows, columns))
 
     def from_slices(self, labels: NDArray[Any]) -> NDArray[Any]:
-        """Slices `[s H W]` -> voxels in the stored order and shape, without channels."""
+        """Convert slices `[s H W]` to voxels in the stored order and shape, without channels."""
         turned = labels.transpose(np.argsort(_ORDER[self.axis]).tolist())
         back = ornt_transform(axcodes2ornt(tuple(_CODES[self.axis])), io_orientation(self.affine))
         return np.ascontiguousarray(apply_orientation(turned, back).reshape(self.squeezed[:3]))
 
     def same_space(self, other: Volume, tolerance: float = 0.05) -> bool:
-        """Whether the corners of both volumes lie in the same place, to a `tolerance` in voxels."""
+        """Return whether the corners of both volumes coincide up to a `tolerance` in voxels."""
         corners = np.array(np.meshgrid(*[(0, length - 1) for length in self.shape])).reshape(3, -1)
         homogeneous = np.vstack([corners, np.ones(corners.shape[1])])
         distance = np.linalg.norm(((self.affine - other.affine) @ homogeneous)[:3], axis=0).max()
@@ -153,7 +153,7 @@ class Volume:
 
 
 def write_nifti_labels(path: Path, labels: NDArray[np.unsignedinteger[Any]], volume: Volume) -> None:
-    """Label numbers `[s H W]` -> an 8-bit NIfTI file with the affine, spacing, axis order and shape of `volume`.
+    """Write label numbers `[s H W]` as 8-bit NIfTI with the affine, spacing, axis order and shape of `volume`.
 
     Raises:
         DataError: the file cannot be written.

@@ -1,4 +1,4 @@
-"""Masks into files, in the geometry of the image that they belong to. Every file is complete or absent."""
+"""Writers of masks in the geometry of their image. Every file is written completely or not at all."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ MAX_INDEX = 255
 
 
 def label_map(masks: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Masks `[s k H W]` -> label numbers `[s H W]`: 0 background, 1 to k the classes in order.
+    """Convert masks `[s k H W]` to label numbers `[s H W]`: 0 is background, 1 to k are the classes in order.
 
-    Where classes overlap, the one listed *last* wins, as in training with exclusive classes.
+    Where classes overlap, the *last* one wins, as in training with exclusive classes.
 
     Raises:
-        InputError: more than 255 classes.
+        InputError: there are more than 255 classes.
     """
     classes = masks.shape[1]
     if classes > MAX_INDEX:
@@ -44,11 +44,11 @@ def write_masks(
     """Write the masks `[s k H W]` of `source` to `folder` and return the files.
 
     A NIfTI volume gives one label volume of the same name with its affine, spacing, axis order and shape; pictures give
-    one palette PNG each. Both hold label numbers (see `label_map`). `separate` adds a file of 0 and 1 for every class,
-    NAME_CLASS, in which overlaps are kept.
+    one palette PNG each. Both hold label numbers (see `label_map`). `separate` adds a file NAME_CLASS of 0 and 1 for
+    every class, which keeps overlaps.
 
     Raises:
-        InputError: masks of another shape than the image.
+        InputError: masks and image differ in shape.
         DataError: a file cannot be written.
     """
     expected = (source.image.shape[0], len(classes), *source.size)
@@ -72,7 +72,7 @@ def write_masks(
 
 
 def write_index_png(path: Path, labels: NDArray[np.unsignedinteger[Any]], classes: int) -> None:
-    """Label numbers `[H W]` -> a palette PNG: its indices are the numbers, its colours set the classes apart.
+    """Write label numbers `[H W]` as a palette PNG: its indices are the numbers, and each class has its own colour.
 
     Raises:
         DataError: the file cannot be written.
@@ -84,19 +84,19 @@ def write_index_png(path: Path, labels: NDArray[np.unsignedinteger[Any]], classe
 
 
 SubmissionRow = tuple[str, tuple[str, ...]]
-"""The id of a slice, and the run-length encoding of each class's mask."""
+"""The id of a slice and the run-length encoded mask of each class."""
 
 
 def submission_rows(slice_ids: Sequence[str], masks: NDArray[np.bool_]) -> tuple[SubmissionRow, ...]:
-    """Masks `[s k H W]` at native size -> a row for each slice."""
+    """Encode masks `[s k H W]` at native size as one row for each slice."""
     return tuple((name, tuple(map(rle_encode, planes))) for name, planes in zip(slice_ids, masks, strict=True))
 
 
 def write_submission(path: Path, rows: Iterable[SubmissionRow], classes: Sequence[str]) -> None:
-    """Rows of slices -> a UW-Madison submission: `id,class,predicted`.
+    """Write rows of slices as a UW-Madison submission: `id,class,predicted`.
 
     Raises:
-        InputError: a slice twice, or masks for another number of classes.
+        InputError: a slice occurs twice, or the number of its masks is not that of the classes.
         DataError: the file cannot be written.
     """
     seen: set[str] = set()
@@ -105,7 +105,7 @@ def write_submission(path: Path, rows: Iterable[SubmissionRow], classes: Sequenc
         table.writerow(["id", "class", "predicted"])
         for name, masks in rows:
             if name in seen:
-                raise InputError(f"slice {name} is predicted twice; a submission has each once")
+                raise InputError(f"slice {name} is predicted twice; a submission has each slice once")
             if len(masks) != len(classes):
                 raise InputError(f"slice {name} has {len(masks)} masks for the {len(classes)} classes {list(classes)}")
             seen.add(name)
@@ -113,7 +113,7 @@ def write_submission(path: Path, rows: Iterable[SubmissionRow], classes: Sequenc
 
 
 def _palette(classes: int) -> list[int]:
-    """Black, then one well-separated colour a class, as Pillow wants it: red, green, blue, red, ..."""
+    """Return black and one distinct colour for each class in Pillow's format: red, green, blue, red, ..."""
     colours = [0, 0, 0]
     for j in range(classes):
         rgb = colorsys.hsv_to_rgb((j * 0.618034) % 1.0, 0.75 if j % 2 else 0.95, 0.95)

@@ -12,8 +12,8 @@ from torch import nn
 
 from fewpairs.attention import Attention, Softmax
 from fewpairs.errors import InputError
-from fewpairs.kinds.classification.dataset import LabelledChunks
-from fewpairs.kinds.classification.experiment import LabelledData, describe, open_split
+from fewpairs.kinds.classification.dataset import ClassificationItems
+from fewpairs.kinds.classification.experiment import ClassificationDataConfig, describe, open_split
 from fewpairs.kinds.classification.view import LabelledView
 from fewpairs.kinds.kind import Built, Experiment
 from fewpairs.kinds.self_distillation.multicrop import (
@@ -33,7 +33,7 @@ from fewpairs.types import Size
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncoderConfig:
+class SelfDistillationModelConfig:
     """Settings of the encoder, its attention and the projection head."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"arbitrary_types_allowed": True}
@@ -57,7 +57,7 @@ class EncoderConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SelfDistillationConfig:
+class SelfDistillationTaskConfig:
     """Settings of the loss and of the scores of features."""
 
     temperature: float = 0.1
@@ -79,13 +79,13 @@ class SelfDistillationExperiment(Experiment):
     kind: ClassVar[str] = "self-distillation"
 
     name: str = "experiment"
-    model: EncoderConfig = field(default_factory=EncoderConfig)
-    data: LabelledData = field(default_factory=LabelledData)
+    model: SelfDistillationModelConfig = field(default_factory=SelfDistillationModelConfig)
+    data: ClassificationDataConfig = field(default_factory=ClassificationDataConfig)
     view: LabelledView = field(default_factory=LabelledView)
     """View, whose size is that of the global crops."""
     crops: MultiCrop = field(default_factory=MultiCrop)
     teacher: TeacherSchedule = field(default_factory=TeacherSchedule)
-    task: SelfDistillationConfig = field(default_factory=SelfDistillationConfig)
+    task: SelfDistillationTaskConfig = field(default_factory=SelfDistillationTaskConfig)
     fit: FitConfig = field(default_factory=lambda: FitConfig(steps=1000, batch_size=64, clip=3.0, monitor="knn_top1"))
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
@@ -123,7 +123,7 @@ class SelfDistillationExperiment(Experiment):
             task=task,
             training=training,
             validation=ExemplarItems(
-                LabelledChunks(source, bank, view), LabelledChunks(source, split.validation, view)
+                ClassificationItems(source, bank, view), ClassificationItems(source, split.validation, view)
             ),
             collate=collate_crops,
             size=view.size,

@@ -1,1 +1,1 @@
-"""A class for each pixel of a photograph: files -> view -> segmenter -> label maps -> scores over images."""
+"""Semantic segmentation: one class for each pixel of an image."""

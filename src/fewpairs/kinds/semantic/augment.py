@@ -1,4 +1,4 @@
-"""Random changes of a picture and its label map, as mmsegmentation trains on ADE20K."""
+"""Augmentation of images with label maps, as in mmsegmentation's training on ADE20K."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from fewpairs.kinds.semantic.view import SemanticView
 from fewpairs.types import IGNORE, Size
 
 _TRIES = 10
-"""Crops that are drawn before one with too much of a class is taken after all."""
+"""Largest number of crops that are drawn again because one class covers too much of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class SemanticAugment:
-    """Random changes of a training picture, in this order.
+    """Random changes of a training image, in this order.
 
     Attributes:
-        scale: smallest and largest factor by which the picture is resized further than the view says.
-        crop_share: a crop in which one class has more than this share of the scored pixels, or which holds one class
-            alone, is drawn again, up to ten times; 1 takes every crop.
+        scale: smallest and largest factor by which an image is resized in addition to the view's resizing.
+        crop_share: a crop in which one class has more than this share of the scored pixels, or which has only one
+            class, is drawn again, up to ten times; 1 accepts every crop.
         flip: probability of a left-right flip.
-        turn: rotates by a multiple of 90 degrees and flips up-down at random: for pictures without an upright position.
-        photometric: brightness, contrast, saturation and hue change, each half of the time (SSD, arXiv 1512.02325);
-            grey pictures keep to the first two.
+        turn: rotate by random multiples of 90 degrees and flip up-down at random, for images without a fixed upright.
+        photometric: change brightness, contrast, saturation and hue, each with probability 0.5 (SSD, arXiv 1512.02325);
+            only the first two apply to grey images.
     """
 
     scale: tuple[float, float] = (0.5, 2.0)
@@ -46,9 +46,9 @@ class SemanticAugment:
         if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1] < math.inf:
             raise InputError(f"augment.scale={list(self.scale)}: give two factors, 0 < smallest <= largest")
         if not 0 < self.crop_share <= 1:
-            raise InputError(f"augment.crop_share={self.crop_share}: a share lies above 0 and is at most 1 (off)")
+            raise InputError(f"augment.crop_share={self.crop_share}: give a share above 0 and at most 1 (off)")
         if not 0 <= self.flip <= 1:
-            raise InputError(f"augment.flip={self.flip}: a probability lies between 0 and 1")
+            raise InputError(f"augment.flip={self.flip}: give a probability between 0 and 1")
 
 
 def train_sample(
@@ -58,10 +58,10 @@ def train_sample(
     augment: SemanticAugment | None,
     generator: np.random.Generator,
 ) -> tuple[Tensor, Tensor]:
-    """A picture and its labels `[H W]` -> `[c h w]` float32 and `[h w]` int64, both of the size of `view`.
+    """Convert an image and its labels `[H W]` to `[c h w]` float32 and `[h w]` int64, both of the size of `view`.
 
-    All chance comes from `generator`; None for `augment` takes the middle of the picture as evaluation sees it. What
-    the picture lacks in size is filled with the mean colour, and not scored.
+    All random numbers come from `generator`; without `augment` the centre of the image is cropped. Images that are too
+    small are padded with the mean colour, and padded pixels are not scored.
     """
     factor = 1.0 if augment is None else float(generator.uniform(*augment.scale))
     native = (image.height, image.width)
@@ -93,7 +93,7 @@ def train_sample(
 def _corner(
     label: Tensor, size: Size, augment: SemanticAugment | None, generator: np.random.Generator
 ) -> tuple[int, int]:
-    """First row and column of the crop."""
+    """Choose the first row and column of the crop."""
     rows, columns = max(0, label.shape[0] - size[0]), max(0, label.shape[1] - size[1])
     if augment is None:
         return rows // 2, columns // 2
@@ -122,7 +122,7 @@ def _turned(picture: Tensor, label: Tensor, generator: np.random.Generator) -> t
 
 
 def _distorted(picture: Tensor, generator: np.random.Generator) -> Tensor:
-    """`[c h w]` in 0..1 -> the same; contrast comes before colour or after it."""
+    """Change brightness, contrast and colour of `[c h w]` in 0..1; contrast changes before or after colour."""
     if generator.random() < 0.5:
         picture = (picture + float(generator.uniform(-32, 32)) / 255).clamp(0, 1)
     contrast = float(generator.uniform(0.5, 1.5)) if generator.random() < 0.5 else 1.0

@@ -1,4 +1,4 @@
-"""Images and masks looked at before training starts: what is damaged, what does not fit, and how much of each class."""
+"""Checks of images and masks before training: damaged files, mismatched sizes, and the pixels of each class."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fewpairs.data.files import fail_on
 from fewpairs.data.pictures import read_header, turned_notes
 from fewpairs.data.progress import track
 from fewpairs.errors import DataError
-from fewpairs.kinds.semantic.source import SceneFiles, SemanticSource, size_mismatch
+from fewpairs.kinds.semantic.source import ImageFiles, SemanticSource, size_mismatch
 from fewpairs.types import IGNORE
 
 _THREADS = 8
@@ -22,57 +22,55 @@ _TOGETHER = 256
 
 
 @dataclass(frozen=True, slots=True)
-class SceneOverview:
-    """What a data set holds."""
+class ImageOverview:
+    """Summary of a data set."""
 
     images: dict[str, int]
-    """By part."""
+    """Number of images by part."""
     pixels: dict[str, dict[str, int]] | None
-    """By part and class, with "(not scored)"; None unless labels were decoded."""
+    """Number of pixels by part and class, with "(not scored)"; None unless labels were decoded."""
     notes: tuple[str, ...]
-    """What does no harm."""
+    """Oddities that do no harm."""
     problems: tuple[str, ...]
-    """A sentence for each file that is damaged or does not fit."""
+    """A sentence for each file that is damaged or does not match its partner."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
         return {"images": self.images, "pixels": self.pixels, "notes": list(self.notes), "errors": list(self.problems)}
 
 
-def check_scenes(
-    source: SemanticSource, files: Sequence[SceneFiles], *, decode: bool = False, progress: bool = True
+def check_images(
+    source: SemanticSource, files: Sequence[ImageFiles], *, decode: bool = False, progress: bool = True
 ) -> None:
-    """Look at images and masks, and name all that are damaged or do not fit together at once.
-
-    By default headers alone are read: is it a picture, do the sizes agree? `decode` reads every pixel and label.
+    """Check images and masks, by default their format and size in the headers; `decode` reads every pixel and label.
 
     Raises:
-        DataError: some are wrong.
+        DataError: some are damaged or do not fit together; one message names all.
     """
-    problems, _, _ = _looked_at(source, files, decode=decode, progress=progress)
+    problems, _, _ = _check_files(source, files, decode=decode, progress=progress)
     fail_on(problems, "fix these files, or remove each image together with its mask")
 
 
-def look_over_scenes(source: SemanticSource, *, decode: bool = False, progress: bool = True) -> SceneOverview:
-    """All parts of a source, as `check_scenes` looks at them, without raising."""
+def summarize_images(source: SemanticSource, *, decode: bool = False, progress: bool = True) -> ImageOverview:
+    """Check all parts of a source like `check_images`, and summarize them without raising."""
     images, pixels, problems = {}, {}, []
     turned: dict[str, int] = {}
     for part, files in source.parts.items():
-        found, tags, counts = _looked_at(source, files, decode=decode, progress=progress)
+        found, tags, counts = _check_files(source, files, decode=decode, progress=progress)
         problems += found
         turned |= tags
         images[part] = len(files)
         pixels[part] = {name: int(count) for name, count in zip(source.classes, counts, strict=False)}
         pixels[part]["(not scored)"] = int(counts[IGNORE])
-    return SceneOverview(images, pixels if decode else None, turned_notes(turned), tuple(problems))
+    return ImageOverview(images, pixels if decode else None, turned_notes(turned), tuple(problems))
 
 
-def _looked_at(
-    source: SemanticSource, files: Sequence[SceneFiles], *, decode: bool, progress: bool
+def _check_files(
+    source: SemanticSource, files: Sequence[ImageFiles], *, decode: bool, progress: bool
 ) -> tuple[list[str], dict[str, int], NDArray[np.int64]]:
-    """A sentence for each problem, the EXIF orientations that there are by id, and the pixels of each label `[256]`."""
+    """Return a sentence for each problem, EXIF orientations by image id, and the pixels of each label `[256]`."""
 
-    def look(one: SceneFiles) -> tuple[str | None, int, NDArray[np.int64] | None]:
+    def check(one: ImageFiles) -> tuple[str | None, int, NDArray[np.int64] | None]:
         try:
             header = read_header(one.image)
             if decode:
@@ -89,7 +87,7 @@ def _looked_at(
     groups = [files[start : start + _TOGETHER] for start in range(0, len(files), _TOGETHER)]
     with ThreadPoolExecutor(_THREADS) as pool:
         for group in track(groups, f"checking {len(files)} images", enabled=progress):
-            for one, (problem, orientation, counts) in zip(group, pool.map(look, group), strict=True):
+            for one, (problem, orientation, counts) in zip(group, pool.map(check, group), strict=True):
                 if orientation != 1:
                     turned[one.id] = orientation
                 if problem is not None:

@@ -1,4 +1,4 @@
-"""What training and evaluation iterate over: crops with augmentation, and whole images without."""
+"""Data sets of images with label maps: crops with augmentation for training, whole images for evaluation."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from torch.utils.data import Dataset
 
 from fewpairs.errors import InputError
 from fewpairs.kinds.semantic.augment import SemanticAugment, train_sample
-from fewpairs.kinds.semantic.source import SceneFiles, SemanticSource
+from fewpairs.kinds.semantic.source import ImageFiles, SemanticSource
 from fewpairs.kinds.semantic.view import SemanticView
-from fewpairs.types import LabelMaps, Scene
+from fewpairs.types import Scene, SemanticBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,27 +24,27 @@ class SemanticSample:
     image: Tensor
     """`[c H W]` float32, normalised."""
     label: Tensor
-    """`[H W]` int64, `IGNORE` where there is no class."""
+    """`[H W]` int64, `IGNORE` for pixels without a class."""
     id: str
 
 
 class SemanticDataset(Dataset[SemanticSample]):
-    """Some images of a source, for training.
+    """Images of a source, for training.
 
-    An item is asked for by `(epoch, index)` with `0 <= index < len(self)`. All chance in it comes from seed, epoch and
-    index, so a run does not depend on the number of workers and can be resumed anywhere.
+    Items are indexed by `(epoch, index)` with `0 <= index < len(self)`. Their random numbers depend on seed, epoch and
+    index alone, so the number of workers does not change a run, and it can be resumed anywhere.
 
     Args:
-        augment: None for the middle of each image as evaluation sees it.
+        augment: None crops the centre of each image.
 
     Raises:
-        InputError: no images, or a negative seed.
+        InputError: there are no images, or the seed is negative.
     """
 
     def __init__(
         self,
         source: SemanticSource,
-        files: Sequence[SceneFiles],
+        files: Sequence[ImageFiles],
         view: SemanticView,
         *,
         augment: SemanticAugment | None = None,
@@ -70,23 +70,23 @@ class SemanticDataset(Dataset[SemanticSample]):
         return SemanticSample(*train_sample(image, labels, self.view, self.augment, generator), files.id)
 
 
-def collate_labels(samples: Sequence[SemanticSample]) -> LabelMaps:
-    """Samples of one size -> a batch."""
-    return LabelMaps(
+def collate_semantic(samples: Sequence[SemanticSample]) -> SemanticBatch:
+    """Stack samples of one size into a batch."""
+    return SemanticBatch(
         torch.stack([sample.image for sample in samples]),
         torch.stack([sample.label for sample in samples]),
         tuple(sample.id for sample in samples),
     )
 
 
-class Scenes(Sequence[Scene]):
-    """Some images of a source in their order, whole, as in evaluation; decoded when asked for.
+class SemanticItems(Sequence[Scene]):
+    """Whole images of a source in their order, for evaluation; each is decoded on access.
 
     Raises:
-        InputError: no images.
+        InputError: there are no images.
     """
 
-    def __init__(self, source: SemanticSource, files: Sequence[SceneFiles], view: SemanticView) -> None:
+    def __init__(self, source: SemanticSource, files: Sequence[ImageFiles], view: SemanticView) -> None:
         if not files:
             raise InputError(f"{source.name}: no images to evaluate on")
         self.source, self.files, self.view = source, tuple(files), view.with_channels(source.channels)

@@ -1,4 +1,4 @@
-"""Semantic segmentation: photographs with label maps -> pyramid encoder -> decoder -> a class a pixel -> metrics."""
+"""Semantic segmentation: images with label maps -> pyramid encoder -> decoder -> class of each pixel -> metrics."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from fewpairs.data.description import Check, DataDescription
 from fewpairs.data.split import Split
 from fewpairs.kinds.kind import Built, Experiment
 from fewpairs.kinds.semantic.augment import SemanticAugment
-from fewpairs.kinds.semantic.check import check_scenes
-from fewpairs.kinds.semantic.dataset import Scenes, SemanticDataset, collate_labels
+from fewpairs.kinds.semantic.check import check_images
+from fewpairs.kinds.semantic.dataset import SemanticDataset, SemanticItems, collate_semantic
 from fewpairs.kinds.semantic.layouts.open import SemanticKind, SemanticOptions, open_semantic
-from fewpairs.kinds.semantic.pictures import show_scenes
+from fewpairs.kinds.semantic.pictures import show_images
 from fewpairs.kinds.semantic.scoring import SemanticScoring
 from fewpairs.kinds.semantic.source import SemanticSource
-from fewpairs.kinds.semantic.split import USED, SemanticSplit, split_semantic
+from fewpairs.kinds.semantic.split import SPLIT_FIELDS, SemanticSplit, split_semantic
 from fewpairs.kinds.semantic.task import Semantic
 from fewpairs.kinds.semantic.view import SemanticView
 from fewpairs.models import InferenceConfig, InferenceSegmenter, Segmenter, create_segmenter, load_segmenter
@@ -34,42 +34,42 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SemanticModel:
-    """Which segmenter, on which encoder, with which attention."""
+class SemanticModelConfig:
+    """The segmenter, its encoder and its attention."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"arbitrary_types_allowed": True}
 
     name: str = "semantic_fpn"
     """`semantic_fpn`, `upernet`, or any other segmenter of `fewpairs models`."""
     encoder: str | None = None
-    """For these two: any encoder with a pyramid, by its name in timm, such as `linglo_b0`; null: `pvt_v2_b0`."""
+    """The encoder of these two: the timm name of any with a feature pyramid, such as `linglo_b0`; null: `pvt_v2_b0`."""
     attention: Attention | None = None
-    """One variant, or a list of one for each stage or block; null: the encoder's own."""
+    """One variant, or a list with one for each stage or block; with null the encoder keeps its own attention."""
     drop_path: float = 0.0
     pretrained: str | None = None
-    """A file of weights, of a classifier or of a whole segmenter, or `timm:NAME.TAG`."""
+    """A file with weights of a classifier or a whole segmenter, or `timm:NAME.TAG`."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class SemanticData:
-    """Which photographs, and which of them train and validate."""
+class SemanticDataConfig:
+    """The data set and its split into training and validation images."""
 
     kind: SemanticKind = "label-maps"
     root: str = "data"
-    """The folder that holds the layout."""
+    """The root folder of the data set."""
     source: SemanticOptions = field(default_factory=SemanticOptions)
-    """What the layout does not say itself: class names, how masks are read, folder names, ..."""
+    """Options of the layout: class names, how masks are read, folder names, ..."""
     split: Split = field(default_factory=Split)
     check: Check = "header"
-    """How files are looked at before training: headers and sizes, every pixel and label, or not at all."""
+    """Check of the files before training: headers and sizes, every pixel and label, or none."""
 
     def __post_init__(self) -> None:
-        self.split.refuse_others("semantic segmentation", USED)
+        self.split.refuse_others("semantic segmentation", SPLIT_FIELDS)
 
 
 @dataclass(frozen=True, kw_only=True)
-class SemanticTask:
-    """What is asked of the logits. See `fewpairs.kinds.semantic.task.Semantic`."""
+class SemanticTaskConfig:
+    """The auxiliary loss. See `fewpairs.kinds.semantic.task.Semantic`."""
 
     auxiliary: bool = False
     aux_weight: float = 0.4
@@ -77,16 +77,16 @@ class SemanticTask:
 
 @dataclass(frozen=True, kw_only=True)
 class SemanticExperiment(Experiment):
-    """A segmenter, the photographs with label maps that it learns from and how."""
+    """The settings of a segmenter, its images with label maps and its training."""
 
     kind: ClassVar[str] = "semantic"
 
     name: str = "experiment"
-    model: SemanticModel = field(default_factory=SemanticModel)
-    data: SemanticData = field(default_factory=SemanticData)
+    model: SemanticModelConfig = field(default_factory=SemanticModelConfig)
+    data: SemanticDataConfig = field(default_factory=SemanticDataConfig)
     view: SemanticView = field(default_factory=SemanticView)
     augment: SemanticAugment | None = field(default_factory=SemanticAugment)
-    task: SemanticTask = field(default_factory=SemanticTask)
+    task: SemanticTaskConfig = field(default_factory=SemanticTaskConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
     fit: FitConfig = field(default_factory=lambda: FitConfig(steps=1000, batch_size=16, monitor="miou"))
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -109,15 +109,15 @@ class SemanticExperiment(Experiment):
         }
 
     def build(self, *, progress: bool = True) -> Built:
-        source, split = open_scenes(self.data, progress=progress)
+        source, split = open_split(self.data, progress=progress)
         view, task = self.view.with_channels(source.channels), self._task(source.classes)
         channels = view.channels or 3
         return Built(
             model=self._segmenter(task, channels),
             task=task,
             training=SemanticDataset(source, split.train, view, augment=self.augment, seed=self.fit.seed),
-            validation=Scenes(source, split.validation, view),
-            collate=collate_labels,
+            validation=SemanticItems(source, split.validation, view),
+            collate=collate_semantic,
             size=view.size,
             channels=channels,
             note={
@@ -142,10 +142,10 @@ class SemanticExperiment(Experiment):
     def pictures(
         self, folder: Path, records: Sequence[Any], *, weights: Weights, headline: str, built: Built | None = None
     ) -> tuple[Overlay, ...]:
-        return show_scenes(self, folder, records, weights=weights, headline=headline, built=built)
+        return show_images(self, folder, records, weights=weights, headline=headline, built=built)
 
     def inference_model(self, model: nn.Module) -> nn.Module:
-        """As `inference` says; during training images are seen whole and once."""
+        """Wrap the model by the settings `inference`; during training, images are evaluated once and as a whole."""
         return InferenceSegmenter(model, self.inference)
 
     def predictor(self, note: Mapping[str, Any], model: nn.Module, task: Any, **flags: Any) -> SemanticPredictor:
@@ -163,7 +163,7 @@ class SemanticExperiment(Experiment):
         return Semantic(classes, auxiliary=self.task.auxiliary, aux_weight=self.task.aux_weight)
 
     def _segmenter(self, task: Semantic, channels: int) -> Segmenter:
-        """The model with fresh weights drawn from `fit.seed`."""
+        """Build the model with weights drawn from `fit.seed`."""
         torch.manual_seed(self.fit.seed)
         return create_segmenter(
             self.model.name,
@@ -177,22 +177,22 @@ class SemanticExperiment(Experiment):
         )
 
 
-def open_scenes(data: SemanticData, *, progress: bool = True) -> tuple[SemanticSource, SemanticSplit]:
-    """The data set with the images that train and validate, which have been looked at.
+def open_split(data: SemanticDataConfig, *, progress: bool = True) -> tuple[SemanticSource, SemanticSplit]:
+    """Open the data set, split its images into training and validation, and check them.
 
     Raises:
         InputError: files or options are wrong.
-        DataError: files that cannot be read or do not fit together; they are named.
+        DataError: files cannot be read or do not fit together; the message names them.
     """
     source = open_semantic(data.kind, data.root, data.source)
     split = split_semantic(source, data.split)
     if data.check != "none":
-        check_scenes(source, (*split.train, *split.validation), decode=data.check == "decode", progress=progress)
+        check_images(source, (*split.train, *split.validation), decode=data.check == "decode", progress=progress)
     return source, split
 
 
-def describe(data: SemanticData, split: SemanticSplit) -> DataDescription:
-    """The data and the split, in words."""
+def describe(data: SemanticDataConfig, split: SemanticSplit) -> DataDescription:
+    """Describe the data and the split for reports."""
     chosen = data.split
     dealt = f"validated on {split.on}"
     if split.on == "train":

@@ -1,4 +1,4 @@
-"""Options of prediction that runs of this kind have."""
+"""Options of `fewpairs predict` for semantic segmentation runs."""
 
 from fewpairs.kinds.flags import Flag
 
@@ -6,7 +6,7 @@ FLAGS = (
     Flag(
         "--inference",
         str,
-        "A setting of the run's inference to change, as flip=true; repeat for more.",
+        "An inference setting of the run to change, such as flip=true; can be repeated.",
         repeated=True,
         section="inference",
     ),

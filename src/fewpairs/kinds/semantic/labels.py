@@ -1,4 +1,4 @@
-"""Label maps out of mask files: numbers, colours, or everything that is not zero."""
+"""Readers of label maps from mask files with numbers, with colours, or with zero and other values."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _SHOWN = 8
 
 @dataclass(frozen=True)
 class NumberReading:
-    """Stored numbers, of 8 or 16 bits or places in a palette, each of which is a class or not scored.
+    """Reads masks whose stored numbers (8 or 16 bits, or palette indices) are classes or not scored.
 
     Attributes:
-        table: stored number -> class index, or `IGNORE`.
-        classes: their names, for messages.
+        table: class index, or `IGNORE`, of each stored number.
+        classes: names of the classes, for messages.
     """
 
     table: Mapping[int, int]
@@ -34,17 +34,17 @@ class NumberReading:
 
     @classmethod
     def plain(cls, classes: Sequence[str], *, ignore: int | None = IGNORE, shift: bool = False) -> NumberReading:
-        """Class indices from 0 on and `ignore`, or, with `shift`, from 1 on and 0 for what is not scored."""
+        """Read class indices from 0 on and `ignore`; with `shift`, class indices from 1 on, and 0 is not scored."""
         table = {number + shift: number for number in range(len(classes))}
         if shift:
             table[0] = IGNORE
         return cls(table if ignore is None else {ignore: IGNORE} | table, tuple(classes))
 
     def __call__(self, path: Path) -> Labels:
-        """`[H W]` uint8 labels of a mask file.
+        """Read the labels `[H W]` uint8 of a mask file.
 
         Raises:
-            DataError: a damaged file, one in colour, or a number that is no class; file and numbers are named.
+            DataError: the file is damaged or in colour, or has a number without a class; the message names it.
         """
         numbers = read_indices(path)
         if numbers.dtype.kind not in "ui" or int(numbers.max(initial=0)) > 65535 or int(numbers.min(initial=0)) < 0:
@@ -62,7 +62,7 @@ class NumberReading:
         listed = ", ".join(str(int(value)) for value in unknown[:_SHOWN]) + (" ..." if len(unknown) > _SHOWN else "")
         known = sorted(number for number, label in self.table.items() if label != IGNORE)
         others = sorted(number for number, label in self.table.items() if label == IGNORE)
-        unscored = f", and {', '.join(map(str, others[:_SHOWN]))} for what is not scored" if others else ""
+        unscored = f", and {', '.join(map(str, others[:_SHOWN]))} for pixels that are not scored" if others else ""
         raise DataError(
             f"{path} holds the label {listed}, but the {len(self.classes)} classes have the labels "
             f"{known[0]} to {known[-1]}{unscored}; name all classes (data.source.classes), or the number that is not "
@@ -72,23 +72,23 @@ class NumberReading:
 
 @dataclass(frozen=True)
 class ColourReading:
-    """Colours, each of which is a class.
+    """Reads masks in which each colour is a class.
 
     Attributes:
-        colours: of the classes, in the order of their indices.
+        colours: colours of the classes, in the order of their indices.
     """
 
     colours: Sequence[Colour]
 
     def __call__(self, path: Path) -> Labels:
-        """`[H W]` uint8 labels of a mask file.
+        """Read the labels `[H W]` uint8 of a mask file.
 
         Raises:
-            DataError: a damaged file, or a colour that is no class; file and colours are named.
+            DataError: the file is damaged or has a colour without a class; the message names file and colours.
         """
         pixels = read_picture(path)
         if pixels.dtype != np.uint8:
-            raise DataError(f"{path} has {8 * pixels.dtype.itemsize} bits a colour; colour-coded masks have 8")
+            raise DataError(f"{path} has {8 * pixels.dtype.itemsize} bits per channel; colour-coded masks have 8")
         red, green, blue = (pixels[min(place, len(pixels) - 1)].astype(np.int32) for place in range(3))
         codes = red << 16 | green << 8 | blue
         table = {_code(colour): index for index, colour in enumerate(self.colours)}
@@ -99,7 +99,7 @@ class ColourReading:
             found = [tuple(int(code) >> bits & 255 for bits in (16, 8, 0)) for code in np.unique(codes[strange])]
             more = " ..." if len(found) > _SHOWN else ""
             raise DataError(
-                f"{path} holds the colour {', '.join(map(str, found[:_SHOWN]))}{more}, which is no class's; name the "
+                f"{path} holds the colour {', '.join(map(str, found[:_SHOWN]))}{more}, which has no class; name the "
                 "colour of every class (data.source.colours), and store masks without loss"
             )
         return np.array([table[int(code)] for code in known], np.uint8)[places]
@@ -107,10 +107,10 @@ class ColourReading:
 
 @dataclass(frozen=True)
 class NonzeroReading:
-    """Everything but 0 is the second of two classes: masks that number their instances, or that hold 0 and 255."""
+    """Reads masks in which all values except 0 are the second of two classes, as with instance numbers or 0 and 255."""
 
     def __call__(self, path: Path) -> Labels:
-        """`[H W]` uint8, 0 or 1. DataError for a damaged file or one in colour."""
+        """Read labels `[H W]` uint8, 0 or 1. Raises DataError if the file is damaged or in colour."""
         return (read_indices(path) != 0).astype(np.uint8)
 
 

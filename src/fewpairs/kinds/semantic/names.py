@@ -1,4 +1,4 @@
-"""Class names and colours of the data sets that have fixed ones, and names read from a file."""
+"""Class names and colours of ADE20K and Cityscapes, and class names read from a file."""
 
 from __future__ import annotations
 
@@ -50,10 +50,7 @@ CITYSCAPES: dict[str, tuple[int, Colour]] = {
 
 
 def palette(classes: int) -> tuple[Colour, ...]:
-    """A colour for each class, as Pascal VOC makes them: the bits of the number, spread over the three colours.
-
-    The first is black, so a background comes out dark.
-    """
+    """Return Pascal VOC's colour of each class; the first, usually the background, is black."""
     colours = []
     for number in range(classes):
         red = green = blue = 0
@@ -66,38 +63,36 @@ def palette(classes: int) -> tuple[Colour, ...]:
 
 
 def read_names(path: Path) -> tuple[str, ...]:
-    """Class names out of a text file: one a line, or a table with a header whose last column is `Name`.
+    """Read class names from a text file with one in each line, or from a table whose last column is `Name`.
 
-    Of several names for a class, parted by commas (`objectInfo150.txt`), the first is taken.
+    If a class has several names, separated by commas (`objectInfo150.txt`), the first one is used.
 
     Raises:
-        DataError: no such file, no text, or no names in it.
+        DataError: the file does not exist, is not text or has no names.
     """
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read as class names, one a line ({error})") from None
+        raise DataError(f"{path} cannot be read as class names, one in each line ({error})") from None
     if lines and lines[0].split("\t")[-1].strip().lower() == "name":
         lines = [line.split("\t")[-1] for line in lines[1:]]
         lines = [line.partition(",")[0].strip() for line in lines]
     names = [line for line in lines if line]
     if not names:
-        raise DataError(f"{path} holds no class names; write one a line, in the order of the labels")
+        raise DataError(f"{path} holds no class names; write one in each line, in the order of the labels")
     return tuple(names)
 
 
 def check_names(classes: Sequence[str], where: str) -> tuple[str, ...]:
-    """Names in the order of the labels.
+    """Return the checked names in the order of the labels.
 
     Raises:
-        InputError: fewer than two, more than a label map of 8 bits can tell apart, an empty one or one twice.
+        InputError: there are fewer than two names, too many for an 8-bit label map, or empty or repeated ones.
     """
     names = tuple(classes)
     if not 2 <= len(names) <= IGNORE:
-        raise InputError(
-            f"{where} has {len(names)} classes; allowed are 2 to {IGNORE}, the background among them where there is one"
-        )
+        raise InputError(f"{where} has {len(names)} classes; allowed are 2 to {IGNORE}, including any background")
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None or any(not name.strip() for name in names):
-        raise InputError(f"{where} names {twice!r} twice" if twice else f"{where} has an empty name; each needs one")
+        raise InputError(f"{where} names {twice!r} twice" if twice else f"{where} has an empty name; name each class")
     return names

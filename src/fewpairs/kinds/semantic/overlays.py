@@ -1,4 +1,4 @@
-"""Pictures of label maps: in their colours, over the photograph, and beside the truth."""
+"""Images of label maps: in their colours, over the original image, and beside the truth."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from fewpairs.report.overlay import ERROR_COLOURS, Colour, page
 from fewpairs.types import IGNORE
 
 SHOWN = 16
-"""Classes that a legend names: those with the most pixels."""
+"""Largest number of classes in a legend, which names those with the most pixels."""
 
 _STRENGTH = 0.6
 _LEAST, _MOST = 256, 1024
-"""Pixels of the shorter and longer side between which pictures are shown."""
+"""Smallest shorter side and largest longer side of a shown image in pixels."""
 
 Labels = NDArray[np.int64]
 
 
 def paletted(labels: ArrayLike, colours: Sequence[Colour]) -> Image.Image:
-    """Labels `[H W]` as a picture with a palette, whose stored numbers are the labels; `IGNORE` is white."""
+    """Convert labels `[H W]` to an image with a palette, whose stored numbers are the labels; `IGNORE` is white."""
     picture = Image.fromarray(np.asarray(labels, np.uint8))
     table = np.full((256, 3), 255, np.uint8)
     table[: len(colours)] = np.array(colours, np.uint8)
@@ -34,7 +34,7 @@ def paletted(labels: ArrayLike, colours: Sequence[Colour]) -> Image.Image:
 def label_overlay(
     image: ArrayLike, labels: ArrayLike, classes: Sequence[str], colours: Sequence[Colour], *, title: str = ""
 ) -> Image.Image:
-    """The photograph `[H W 3]` uint8 under its labels `[H W]`, over a legend of the classes that there are."""
+    """Draw the image `[H W 3]` uint8 under its labels `[H W]`, with a legend of the classes in it."""
     pixels, (found,) = _shown(image, [labels])
     return page([("", _tinted(pixels, found, colours))], [_legend([found], classes, colours)], title)
 
@@ -48,7 +48,7 @@ def label_strip(
     *,
     title: str = "",
 ) -> Image.Image:
-    """One row: photograph `[H W 3]` uint8, true labels, predicted labels `[H W]`, and where the two differ."""
+    """Draw one row: image `[H W 3]` uint8, true labels, predicted labels `[H W]`, and their differences."""
     pixels, (true, found) = _shown(image, [truth, prediction])
     scored = true != IGNORE
     errors = np.repeat(pixels.mean(axis=2, keepdims=True), 3, axis=2) * 0.6
@@ -66,7 +66,7 @@ def label_strip(
 
 
 def _shown(image: ArrayLike, maps: Sequence[ArrayLike]) -> tuple[NDArray[np.float64], list[Labels]]:
-    """All at the size at which they are shown, the photograph in 0..1."""
+    """Resize all to the size at which they are shown; the image is scaled to 0..1."""
     pixels = np.asarray(image, np.uint8)
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[..., None], 3, axis=2)
@@ -85,7 +85,7 @@ def _shown(image: ArrayLike, maps: Sequence[ArrayLike]) -> tuple[NDArray[np.floa
 
 
 def _tinted(pixels: NDArray[np.float64], labels: Labels, colours: Sequence[Colour]) -> NDArray[np.float64]:
-    """The photograph under its labels; a class that is black, as backgrounds are, and `IGNORE` leave it as it is."""
+    """Blend the image with the colours of its labels; black classes and `IGNORE` leave it unchanged."""
     table = np.zeros((256, 3))
     table[: len(colours)] = np.array(colours) / 255
     strength = _STRENGTH * (table.max(axis=1, keepdims=True) > 0)

@@ -1,18 +1,18 @@
-"""What `fewpairs data check` shows of photographs with label maps."""
+"""Output of `fewpairs data check` for images with label maps."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from fewpairs.data.overview import DataOverview
-from fewpairs.kinds.semantic.check import look_over_scenes
+from fewpairs.kinds.semantic.check import summarize_images
 from fewpairs.kinds.semantic.layouts.open import SemanticOptions, open_semantic
 
 
 def overview(kind: str, root: Path | str, options: SemanticOptions, *, decode: bool, progress: bool) -> DataOverview:
-    """Images of each part and, with `decode`, the share of each class in their pixels."""
+    """Count the images of each part and, with `decode`, the share of each class in their pixels."""
     source = open_semantic(kind, root, options)
-    found = look_over_scenes(source, decode=decode, progress=progress)
+    found = summarize_images(source, decode=decode, progress=progress)
     notes, classes, totals = list(found.notes), {}, {}
     if found.pixels is None:
         notes.append("sizes were compared; --decode reads every label and counts the pixels of each class")
@@ -25,7 +25,7 @@ def overview(kind: str, root: Path | str, options: SemanticOptions, *, decode: b
         totals["(not scored)"], classes = cells.pop("(not scored)"), cells
     totals["images"] = [f"{count:,}" for count in found.images.values()]
     colour = "grey" if source.channels == 1 else "colour"
-    failure = f"{len(found.problems)} things are wrong with {source.name}; the first: "
+    failure = f"{source.name} has {len(found.problems)} problems; the first: "
     return DataOverview(
         name=source.name,
         kind=kind,

@@ -1,4 +1,4 @@
-"""Pictures of a run's best, median and worst image: photograph, truth, prediction and errors in one row."""
+"""A run's best, median and worst image for its report: image, truth, prediction and errors in one row."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from fewpairs.kinds.kind import Built
-from fewpairs.kinds.semantic.dataset import Scenes
+from fewpairs.kinds.semantic.dataset import SemanticItems
 from fewpairs.kinds.semantic.overlays import label_strip
 from fewpairs.kinds.semantic.record import SemanticRecord
-from fewpairs.kinds.semantic.scores import scene_scores
+from fewpairs.kinds.semantic.scores import semantic_scores
 from fewpairs.report import Overlay
 from fewpairs.scoring.ranking import Rank, best_median_worst
 from fewpairs.train import load_weights
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fewpairs.kinds.semantic.experiment import SemanticExperiment
 
 
-def show_scenes(
+def show_images(
     experiment: SemanticExperiment,
     folder: Path,
     records: Sequence[SemanticRecord],
@@ -34,14 +34,14 @@ def show_scenes(
     headline: str,
     built: Built | None = None,
 ) -> tuple[Overlay, ...]:
-    """A run's best, median and worst image: photograph, truth, prediction and errors in one row."""
-    shown = ranked_scenes(records, headline)
+    """Show a run's best, median and worst image: image, truth, prediction and errors in one row."""
+    shown = ranked_images(records, headline)
     if not shown:
         return ()
     built = experiment.build(progress=False) if built is None else built
     load_weights(weights_file(folder, weights), built.model)
     model = experiment.inference_model(built.model).cpu().eval()
-    validation = cast(Scenes, built.validation)
+    validation = cast(SemanticItems, built.validation)
     places = {files.id: place for place, files in enumerate(validation.files)}
     overlays = []
     for rank, (name, value) in shown.items():
@@ -59,7 +59,7 @@ def show_scenes(
     return tuple(overlays)
 
 
-def ranked_scenes(records: Sequence[SemanticRecord], score: str) -> dict[Rank, tuple[str, float]]:
-    """The best, the median and the worst image by `score` of its own pixels, with its value."""
-    valued = [(scene_scores([record])[score], record.id) for record in records]
+def ranked_images(records: Sequence[SemanticRecord], score: str) -> dict[Rank, tuple[str, float]]:
+    """Return the best, the median and the worst image by `score` of its own pixels, with its value."""
+    valued = [(semantic_scores([record])[score], record.id) for record in records]
     return best_median_worst(sorted((pair for pair in valued if not math.isnan(pair[0])), reverse=True))

@@ -1,4 +1,4 @@
-"""From picture files to label maps: a class for every pixel of each picture, at its own size.
+"""Prediction of label maps: one class for each pixel of an image, at its own size.
 
 files -> pictures [1 c h w] -> InferenceSegmenter -> labels [H W] -> NAME.png, overlays/NAME.png, predictions.json
 """
@@ -32,14 +32,14 @@ RECORDS, OVERLAYS = "predictions.json", "overlays"
 
 @dataclass(frozen=True)
 class PredictedLabels(Prediction):
-    """What one picture became."""
+    """The result of one image."""
 
     path: Path
     output: Path
-    """The label map: a picture with a palette, whose stored numbers are the labels."""
+    """The label map: an image with a palette, whose stored numbers are the labels."""
     overlay: Path | None
     pixels: dict[str, int]
-    """Their number by class, the most frequent first; classes that were not found are left out."""
+    """Number of pixels by class, the most frequent first; classes without pixels are left out."""
 
     def summary(self) -> str:
         total = max(1, sum(self.pixels.values()))
@@ -49,30 +49,30 @@ class PredictedLabels(Prediction):
 
 @dataclass(frozen=True)
 class SemanticPredictor(PicturePredictor[Image.Image, NDArray[np.uint8], PredictedLabels]):
-    """A segmenter with all that a new picture needs to become a label map."""
+    """Predicts the label maps of new images."""
 
     doing: ClassVar[str] = "segmenting"
     kept: ClassVar[str] = "the label maps of the other {} are written"
 
     model: nn.Module
-    """`[b c h w]` -> logits `[b k h w]`, swept over the picture as `Experiment.inference_model` says."""
+    """Maps `[b c h w]` to logits `[b k h w]`; `Experiment.inference_model` adds windows, scales and flips."""
     task: Semantic
     view: SemanticView
-    """That of the training, with its channels: `view.with_channels(3)`."""
+    """The view of the training, with its channels: `view.with_channels(3)`."""
     colours: tuple[Colour, ...]
-    """Those of the classes, in pictures of label maps."""
+    """Colours of the classes in label maps."""
     device: str = "auto"
-    """A torch device; "auto" takes a CUDA device where there is one."""
+    """A torch device; "auto" uses a CUDA device if there is one."""
 
     def __post_init__(self) -> None:
         if len(self.colours) != len(self.task.classes):
             raise InputError(f"{len(self.colours)} colours for {len(self.task.classes)} classes; give one for each")
 
     def __call__(self, picture: Image.Image) -> NDArray[np.uint8]:
-        """A picture in mode L or RGB -> labels `[H W]` at its own size, `IGNORE` where outputs are not finite.
+        """Predict the labels `[H W]` of an image in mode L or RGB at its own size; `IGNORE` marks non-finite outputs.
 
         Raises:
-            InputError: a device that is not there.
+            InputError: the device does not exist.
         """
         with evaluation_mode(self.model, self.device) as device, torch.inference_mode():
             logits = self.model(self.view.apply(picture)[None].to(device))
@@ -83,7 +83,7 @@ class SemanticPredictor(PicturePredictor[Image.Image, NDArray[np.uint8], Predict
         return [output.folder / RECORDS]
 
     def outputs(self, source: PictureFile, output: OutputFolder) -> list[Path]:
-        """The label map and, unless left out, the picture under it."""
+        """Return the files of the label map and, unless switched off, of the overlay."""
         name = f"{source.path.stem}.png"
         return [output.folder / name, *([output.folder / OVERLAYS / name] if output.overlays else [])]
 

@@ -1,4 +1,4 @@
-"""One record an image: the confusion counts of its pixels, and nothing that depends on a batch."""
+"""The record of one image: the confusion counts of its pixels, independent of the batch."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from fewpairs.types import IGNORE
 
 @dataclass(frozen=True, slots=True)
 class SemanticRecord(Record):
-    """What a model made of one image, in scored pixels."""
+    """The confusion counts of one image over its scored pixels."""
 
     what = "a segmented image"
 
     id: str
     case: str
-    """What is independent of other cases: a patient, or the image itself."""
+    """The unit that is independent of others: a patient, or the image itself."""
     pairs: tuple[tuple[int, int, int], ...]
-    """(true class, predicted class, pixels) for every pair that occurs, rising. The number of classes, as a predicted
-    class, stands for pixels with outputs that were not finite: they are missed, and are no other class's."""
+    """(true class, predicted class, pixels) for every pair that occurs, in ascending order. Pixels with non-finite
+    outputs have the number of classes as their predicted class: they count as missed and as no other class."""
     classes: tuple[str, ...]
     """Names of the classes, the same for all images of an evaluation; written once for a whole file."""
 
@@ -55,12 +55,12 @@ def _is_pair(pair: object, count: int) -> bool:
 
 
 def semantic_record(prediction: Tensor, label: Tensor, *, id: str, case: str, classes: Sequence[str]) -> SemanticRecord:  # noqa: A002
-    """Counts one image: `[H W]` predicted and true class indices, both with `IGNORE` where there is none.
+    """Count the pixels of one image from predicted and true class indices `[H W]`, which may be `IGNORE`.
 
     Pixels without a true class are left out; a predicted `IGNORE` counts as missed.
 
     Raises:
-        InputError: sizes that differ, or a number that is no class.
+        InputError: sizes differ, or a number is not a class.
     """
     if prediction.ndim != 2 or prediction.shape != label.shape:
         raise InputError(
@@ -81,8 +81,8 @@ def semantic_record(prediction: Tensor, label: Tensor, *, id: str, case: str, cl
     return SemanticRecord(id, case, pairs, tuple(classes))
 
 
-def scene_confusions(records: Iterable[SemanticRecord]) -> tuple[tuple[int, int, int], ...]:
-    """(true class, predicted class, pixels) over all images; pixels without usable outputs are left out."""
+def confusions(records: Iterable[SemanticRecord]) -> tuple[tuple[int, int, int], ...]:
+    """Sum (true class, predicted class, pixels) over all images without the pixels whose outputs are not finite."""
     counts: Counter[tuple[int, int]] = Counter()
     for record in records:
         for true, predicted, pixels in record.pairs:

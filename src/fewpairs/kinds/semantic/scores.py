@@ -1,4 +1,4 @@
-"""Scores of label maps from confusion counts: sums over images first, ratios last."""
+"""Scores of label maps, computed as ratios of confusion counts that are summed over images."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from fewpairs.scoring.records import merge_records
 from fewpairs.scoring.unit_table import SumTable, Units, mean_of_defined, ratio
 
 
-def sum_scenes(records: Iterable[SemanticRecord], unit: Units = "images") -> SumTable:
-    """Add up the pixels of each case by class: "right" and predicted so, "true", and "predicted", `[cases k]` each.
+def sum_by_case(records: Iterable[SemanticRecord], unit: Units = "images") -> SumTable:
+    """Add up the pixels of each case and class, `[cases k]` each: "right" (true and predicted), "true", "predicted".
 
-    Raises InputError without records, or for records that do not fit together.
+    Raises InputError if there are no records or they do not fit together.
     """
     merged = merge_records(records)
     if not merged:
@@ -43,11 +43,11 @@ def sum_scenes(records: Iterable[SemanticRecord], unit: Units = "images") -> Sum
 
 
 def score_pixels(sums: Mapping[str, Array], classes: Sequence[str]) -> dict[str, Array]:
-    """Every score from sums `[... k]`, as arrays `[...]`; NaN where a score is not defined.
+    """Compute every score `[...]` from sums `[... k]`; a score that is not defined is NaN.
 
-    IoU = right / (true + predicted - right) of the pooled pixels of a class, not defined for one that neither truth nor
-    prediction holds; accuracy = right / true, not defined for one that the truth lacks. Their means are over the
-    classes that define them, as in mmsegmentation.
+    IoU = right / (true + predicted - right) of the pooled pixels of a class is not defined if neither truth nor
+    prediction has the class; accuracy = right / true is not defined if the truth lacks it. Means are over the classes
+    with a defined score, as in mmsegmentation.
     """
     right, true, predicted = sums["right"], sums["true"], sums["predicted"]
     iou, accuracy = ratio(right, true + predicted - right), ratio(right, true)
@@ -62,9 +62,9 @@ def score_pixels(sums: Mapping[str, Array], classes: Sequence[str]) -> dict[str,
     return result
 
 
-def scene_scores(records: Iterable[SemanticRecord]) -> dict[str, float]:
-    """Every score of an evaluation set by name; NaN where one is not defined.
+def semantic_scores(records: Iterable[SemanticRecord]) -> dict[str, float]:
+    """Compute every score of an evaluation set; a score that is not defined is NaN.
 
-    Pixels are whole numbers, so neither batch size nor order nor the number of processes can change a bit of it.
+    Counts are whole numbers, so neither batch size, order nor number of processes changes the result.
     """
-    return sum_scenes(records).totals()
+    return sum_by_case(records).totals()

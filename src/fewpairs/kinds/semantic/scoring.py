@@ -1,4 +1,4 @@
-"""Label maps: the metric that an evaluation feeds, and how its records become scores."""
+"""The metric for label maps, and the scoring of its records."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from fewpairs.errors import InputError
-from fewpairs.kinds.semantic.record import SemanticRecord, scene_confusions, semantic_record
-from fewpairs.kinds.semantic.scores import sum_scenes
+from fewpairs.kinds.semantic.record import SemanticRecord, confusions, semantic_record
+from fewpairs.kinds.semantic.scores import sum_by_case
 from fewpairs.scoring.metric import RecordMetric
 from fewpairs.scoring.score_table import SEMANTIC_SCORES
 from fewpairs.scoring.scoring import Scoring
@@ -21,8 +21,8 @@ from fewpairs.types import Scene
 class SemanticScoring(Scoring):
     """Scores of label maps over a whole evaluation set.
 
-    Intervals are over images, or over patients where `unit` is "cases": every resample adds up the confusion counts of
-    what it drew and scores the sums, so a mean IoU is always that of a whole set, never a mean over images.
+    Intervals resample images, or patients if `unit` is "cases". The scores of a resample are computed from its summed
+    confusion counts, so a mean IoU is always that of a whole set and never a mean over images.
     """
 
     unit: Units = "images"
@@ -37,15 +37,15 @@ class SemanticScoring(Scoring):
     )
 
     def table(self, records: Sequence[SemanticRecord]) -> SumTable:
-        return sum_scenes(records, self.unit)
+        return sum_by_case(records, self.unit)
 
     def confusions(self, records: Sequence[SemanticRecord]) -> tuple[tuple[int, int, int], ...]:
-        """(true class, predicted class, pixels)."""
-        return scene_confusions(records)
+        """Return (true class, predicted class, pixels) over all records."""
+        return confusions(records)
 
 
 class SemanticMetric(RecordMetric[SemanticRecord]):
-    """Scores of label maps, one image at a time (see `SEMANTIC_SCORES`)."""
+    """Computes the scores of label maps from single images (see `SEMANTIC_SCORES`)."""
 
     def __init__(self, classes: Sequence[str]) -> None:
         super().__init__(classes, SemanticScoring(), fewest=2)

@@ -1,4 +1,4 @@
-"""What a data set for semantic segmentation is, whatever it looks like on disk."""
+"""Data sets for semantic segmentation, independent of their layout on disk."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _LOOKED_AT = 64
 
 
 @dataclass(frozen=True, slots=True)
-class SceneFiles:
+class ImageFiles:
     """An image and the file of its label map."""
 
     id: str
-    """A name that no other image of the data set has."""
+    """The unique name of the image in the data set."""
     case: str
-    """What is independent of other cases: a patient, or the image itself."""
+    """The unit that is independent of others: a patient, or the image itself."""
     image: Path
     mask: Path
 
@@ -34,22 +34,22 @@ class SemanticSource:
     """A data set: its classes, and the images of each of its parts.
 
     Args:
-        name: what messages call it.
+        name: name in messages.
         classes: names in the order of the labels.
-        parts: `train`, and whichever of `validation` and `test` there are.
-        reading: how a mask file becomes labels.
-        colours: of the classes, for pictures of label maps; made up when None.
+        parts: the images of `train` and, if they exist, of `validation` and `test`.
+        reading: converts a mask file to labels.
+        colours: colours of the classes in label maps; None uses those of `palette`.
 
     Raises:
-        InputError: classes that cannot be.
-        DataError: no training images.
+        InputError: the class names are invalid.
+        DataError: there are no training images.
     """
 
     def __init__(
         self,
         name: str,
         classes: Sequence[str],
-        parts: Mapping[str, Sequence[SceneFiles]],
+        parts: Mapping[str, Sequence[ImageFiles]],
         reading: Reading,
         *,
         colours: Sequence[Colour] | None = None,
@@ -63,15 +63,15 @@ class SemanticSource:
 
     @property
     def channels(self) -> int:
-        """1 if all of 64 training images looked at are grey, else 3."""
+        """1 if all of 64 sampled training images are grey, otherwise 3."""
         if self._channels is None:
             train = self.parts["train"]
             places = np.unique(np.linspace(0, len(train) - 1, _LOOKED_AT).round().astype(int))
             self._channels = max(read_header(train[place].image).channels for place in places)
         return self._channels
 
-    def part(self, name: str) -> tuple[SceneFiles, ...]:
-        """The images of a part.
+    def part(self, name: str) -> tuple[ImageFiles, ...]:
+        """Return the images of a part.
 
         Raises:
             InputError: the data set has no such part.
@@ -80,11 +80,11 @@ class SemanticSource:
             raise InputError(f"{self.name} has no part {name!r}; {nearest(name, self.parts)}")
         return self.parts[name]
 
-    def read(self, files: SceneFiles) -> tuple[Image.Image, Labels]:
-        """The image in mode L or RGB, and its labels `[H W]` uint8 with `IGNORE` where there is none.
+    def read(self, files: ImageFiles) -> tuple[Image.Image, Labels]:
+        """Read the image in mode L or RGB and its labels `[H W]` uint8, `IGNORE` for pixels without a class.
 
         Raises:
-            DataError: a damaged file, sizes that differ, or labels that are no classes.
+            DataError: a file is damaged, the sizes differ, or a label is not a class.
         """
         image, labels = read_image(files.image), self.reading(files.mask)
         if (image.height, image.width) != labels.shape:
@@ -92,9 +92,9 @@ class SemanticSource:
         return image, labels
 
 
-def size_mismatch(files: SceneFiles, size: tuple[int, int], mask: tuple[int, int]) -> DataError:
-    """What is wrong with an image and a mask of different sizes (h, w)."""
+def size_mismatch(files: ImageFiles, size: tuple[int, int], mask: tuple[int, int]) -> DataError:
+    """Create the error for an image and a mask of different sizes (h, w)."""
     return DataError(
-        f"{files.image} has {size[0]} rows of {size[1]} pixels, its mask {files.mask} {mask[0]} of {mask[1]}; "
-        "both must be of one size"
+        f"{files.image} has {size[0]} rows of {size[1]} pixels, but its mask {files.mask} has {mask[0]} of {mask[1]}; "
+        "both must have the same size"
     )

@@ -1,4 +1,4 @@
-"""Which images train and which validate: parts of the data set, or a share of its training cases."""
+"""Splits into training and validation images: parts of the data set, or a held-out share of its training cases."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from dataclasses import dataclass
 
 from fewpairs.data.split import Split, held_out_units, random_subset
 from fewpairs.errors import InputError
-from fewpairs.kinds.semantic.source import SceneFiles, SemanticSource
+from fewpairs.kinds.semantic.source import ImageFiles, SemanticSource
 
-USED = ("validation", "folds", "fold", "fraction", "seed", "limit", "validation_limit")
-"""The fields of `data.split` that semantic segmentation has."""
+SPLIT_FIELDS = ("validation", "folds", "fold", "fraction", "seed", "limit", "validation_limit")
+"""The fields of `data.split` that apply to semantic segmentation."""
 
 
 @dataclass(frozen=True, slots=True)
 class SemanticSplit:
-    """The images of either side, sorted by name, and the part that validates."""
+    """The training and validation images, sorted by name, and the part `on` that validates."""
 
-    train: tuple[SceneFiles, ...]
-    validation: tuple[SceneFiles, ...]
+    train: tuple[ImageFiles, ...]
+    validation: tuple[ImageFiles, ...]
     on: str
 
 
 def split_semantic(source: SemanticSource, split: Split) -> SemanticSplit:
-    """Deals out the images of a source. No case is on both sides of a held-out share.
+    """Split the images of a source. A held-out share never divides a case.
 
     Raises:
-        InputError: a part that is not there, a fold that is not there, or a single case that cannot be divided.
+        InputError: the part or the fold does not exist, or there is only one case.
     """
     on = split.validated(source.parts, source.name)
     train, validation = source.part("train"), source.part(on)
@@ -48,5 +48,5 @@ def _held_out(source: SemanticSource, split: Split) -> set[str]:
     return {cases[place] for place in held_out_units(len(cases), split)}
 
 
-def _limited(files: tuple[SceneFiles, ...], limit: int | None, seed: int) -> tuple[SceneFiles, ...]:
+def _limited(files: tuple[ImageFiles, ...], limit: int | None, seed: int) -> tuple[ImageFiles, ...]:
     return tuple(files[place] for place in random_subset(len(files), limit, [seed, 1]))

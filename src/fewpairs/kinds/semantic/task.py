@@ -1,4 +1,4 @@
-"""Semantic segmentation: from logits to a loss, to label maps, and to a score. Knows no model, data set or loop."""
+"""The task of semantic segmentation: loss, prediction and metric, independent of model and data set."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from torch import Tensor
 
 from fewpairs.errors import InputError
 from fewpairs.kinds.semantic.scoring import SemanticMetric
-from fewpairs.types import IGNORE, LabelMaps, Scene, Size
+from fewpairs.types import IGNORE, Scene, SemanticBatch, Size
 
 _CLASSES = 16
-"""Classes that are brought to native size at once, which bounds the memory for large images."""
+"""Number of classes resized to native size at once, which limits the memory for large images."""
 
 Outputs = Tensor | Mapping[str, Tensor | Sequence[Tensor]]
 """Logits, or `{"out": logits, "aux": [logits, ...]}`."""
 
 
 class Semantic:
-    """One class a pixel, by the cross entropy of the softmax, a mean over the scored pixels of a batch.
+    """One class for each pixel, trained with the mean cross entropy over the scored pixels of a batch.
 
-    `aux_weight` is that of the auxiliary head, where the model has one: 0.4 as in PSPNet (arXiv 1612.01105).
+    `aux_weight` is the weight of the auxiliary head's loss: 0.4 as in PSPNet (arXiv 1612.01105).
     """
 
     def __init__(self, classes: Sequence[str], *, auxiliary: bool = False, aux_weight: float = 0.4) -> None:
@@ -36,13 +36,13 @@ class Semantic:
 
     @property
     def channels(self) -> int:
-        """Outputs that the model must have: one a class."""
+        """The number of the model's output channels: one for each class."""
         return len(self.classes)
 
-    def loss(self, outputs: Outputs, batch: LabelMaps) -> dict[str, Tensor]:
-        """The terms by name, weighted, each a scalar in float32; 0 for a batch without any scored pixel.
+    def loss(self, outputs: Outputs, batch: SemanticBatch) -> dict[str, Tensor]:
+        """Compute the weighted terms by name, as float32 scalars; they are 0 for a batch without any scored pixel.
 
-        Raises InputError when outputs and labels do not fit together, or auxiliary outputs are missing.
+        Raises InputError if outputs and labels do not fit together, or auxiliary outputs are missing.
         """
         if isinstance(outputs, Tensor):
             return {"ce": self._cross_entropy(outputs, batch.label)}
@@ -66,14 +66,14 @@ class Semantic:
             return total / (label != IGNORE).sum().clamp(min=1)
 
     def predict(self, logits: Tensor, item: Scene) -> Tensor:
-        """`[1 k h w]` logits of an image -> `[1 H W]` uint8 labels at the size of its truth."""
+        """Convert the logits `[1 k h w]` of an image to uint8 labels `[1 H W]` at the size of its truth."""
         return self.labels(logits, (item.label.shape[0], item.label.shape[1]))
 
     def labels(self, logits: Tensor, size: Size) -> Tensor:
-        """`[s k h w]` logits -> `[s H W]` uint8: the likeliest class at another size, of equal ones the first.
+        """Convert logits `[s k h w]` to uint8 labels `[s H W]` of `size`: the most probable class, the first of equals.
 
-        Logits are brought to that size before they are decided, so that edges are smooth, some classes at a time.
-        Where an output is not finite the label is `IGNORE`.
+        Logits are resized before the class is chosen, so that edges are smooth, a few classes at a time. Pixels with a
+        non-finite output get the label `IGNORE`.
         """
         self._check(logits)
         best: Tensor | None = None
@@ -94,9 +94,9 @@ class Semantic:
         return torch.where(broken, IGNORE, label)
 
     def metric(self) -> SemanticMetric:
-        """A fresh metric for one evaluation."""
+        """Create a new metric for one evaluation."""
         return SemanticMetric(self.classes)
 
     def _check(self, logits: Tensor) -> None:
         if logits.ndim != 4 or logits.shape[1] != self.channels:
-            raise InputError(f"expected logits [s {self.channels} H W], one channel a class, got {list(logits.shape)}")
+            raise InputError(f"expected logits [s {self.channels} H W], got {list(logits.shape)}")

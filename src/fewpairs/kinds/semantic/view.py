@@ -1,4 +1,4 @@
-"""How a picture becomes a model input without chance: resize with its aspect kept, normalise."""
+"""Deterministic conversion of images to model inputs: resizing with the aspect ratio kept, and normalisation."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _GREY_MEAN, _GREY_STD = (0.449,), (0.226,)
 
 @dataclass(frozen=True, slots=True)
 class SemanticView:
-    """What the model sees of a picture.
+    """The settings of the model input of an image.
 
     Attributes:
-        size: height and width in pixels of what a training step sees: a crop of the resized picture.
-        short, long: pictures are resized, with their aspect kept, until the shorter side has `short` pixels, or the
-            longer one `long` where that is smaller (mmsegmentation's (2048, 512) for ADE20K); None for `short` leaves
-            pictures at their own size, whatever `long` says.
-        channels: 1 (grey) or 3 (colour), to which every picture is converted; None: as most fits the data set.
-        mean, std: of each channel in 0..1, subtracted and divided by; None: those of ImageNet, averaged for grey.
+        size: height and width in pixels of a training crop of the resized image.
+        short, long: images are resized, with their aspect ratio kept, until the shorter side has `short` pixels or the
+            longer one `long`, whichever is smaller (mmsegmentation's (2048, 512) for ADE20K). If `short` is None,
+            images keep their size and `long` has no effect.
+        channels: 1 (grey) or 3 (colour), to which every image is converted; None uses the channels of the data set.
+        mean, std: normalisation of each channel in 0..1; None uses those of ImageNet, averaged for grey images.
     """
 
     size: Size = (512, 512)
@@ -44,8 +44,8 @@ class SemanticView:
             raise InputError(f"view.size={list(self.size)}: give height and width, each at least 1 pixel")
         if self.short is not None and not 1 <= self.short <= self.long:
             raise InputError(
-                f"view.short={self.short}, view.long={self.long}: the shorter side has at least 1 pixel and no more "
-                "than the longer one"
+                f"view.short={self.short}, view.long={self.long}: give at least 1 pixel for the shorter side, and at "
+                "least as many for the longer side"
             )
         if self.channels not in (None, 1, 3):
             raise InputError(f"view.channels={self.channels}: allowed are 1 (grey) and 3 (colour)")
@@ -56,13 +56,13 @@ class SemanticView:
                 if len(values) not in ({1, 3} if self.channels is None else {self.channels}):
                     raise InputError(f"view.{name}={list(values)}: give one number for each channel, 1 or 3")
         if self.std is not None and not all(value > 0 for value in self.std):
-            raise InputError(f"view.std={list(self.std)}: each is divided by and must be positive")
+            raise InputError(f"view.std={list(self.std)}: each must be positive")
 
     def with_channels(self, channels: int) -> SemanticView:
-        """The same with nothing left open, for a data set of `channels` channels.
+        """Return the view with all settings filled in for a data set of `channels` channels.
 
         Raises:
-            InputError: mean or std for another number of channels.
+            InputError: mean or std have another number of channels.
         """
         number: Literal[1, 3] = self.channels or (1 if channels == 1 else 3)
         grey = number == 1
@@ -71,24 +71,24 @@ class SemanticView:
         return SemanticView(self.size, self.short, self.long, number, mean, std)
 
     def resized(self, native: Size, factor: float = 1.0) -> Size:
-        """The size that a picture of `native` pixels is brought to; `factor` scales both limits, and the picture."""
+        """Return the size to which an image of `native` size is resized; `factor` scales it and both limits."""
         scale = factor
         if self.short is not None:
             scale *= min(self.short / min(native), self.long / max(native))
         return max(1, int(native[0] * scale + 0.5)), max(1, int(native[1] * scale + 0.5))
 
     def pixels(self, image: Image.Image) -> Tensor:
-        """A picture in mode L or RGB -> `[c H W]` uint8 with the channels of the view, at its own size."""
+        """Convert an image in mode L or RGB to `[c H W]` uint8 with the channels of the view, at its own size."""
         pixels: Tensor = functional.pil_to_tensor(as_channels(image, self.with_channels(3).channels or 3))
         return pixels
 
     def resize(self, pixels: Tensor, size: Size) -> Tensor:
-        """`[c H W]` -> the same at another size: bilinear, low-pass filtered where it shrinks."""
+        """Resize `[c H W]` bilinearly, with antialiasing if it shrinks."""
         resized: Tensor = functional.resize(pixels, list(size), antialias=True)
         return resized
 
     def normalise(self, image: Tensor) -> Tensor:
-        """`[c H W]` uint8, or float in 0..1 -> float32, normalised."""
+        """Normalise `[c H W]`, uint8 or float in 0..1, to float32."""
         view = self.with_channels(image.shape[0])
         if not image.is_floating_point():
             image = image.float() / 255
@@ -96,5 +96,5 @@ class SemanticView:
         return (image - mean) / std
 
     def apply(self, image: Image.Image) -> Tensor:
-        """A picture -> `[c h w]` float32 as an evaluation sees it."""
+        """Convert an image to the model input `[c h w]` float32 of an evaluation."""
         return self.normalise(self.resize(self.pixels(image), self.resized((image.height, image.width))))

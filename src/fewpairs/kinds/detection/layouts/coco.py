@@ -1,4 +1,4 @@
-"""COCO JSON: `annotations/instances_train2017.json` with the images in `train2017/`, and what others made of it."""
+"""COCO JSON: `annotations/instances_train2017.json` with the images in `train2017/`, and common variants of it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from fewpairs.data.description import Check
 from fewpairs.data.files import listed
 from fewpairs.data.split import Split
 from fewpairs.errors import DataError, InputError, nearest
-from fewpairs.kinds.detection.findings import DetectionCheck
-from fewpairs.kinds.detection.gathering import RawImage, RawObject, gather
+from fewpairs.kinds.detection.annotation_issues import DetectionCheck
 from fewpairs.kinds.detection.layouts.coco_files import (
     NAME,
     ROBOFLOW,
@@ -26,6 +25,7 @@ from fewpairs.kinds.detection.layouts.coco_files import (
 from fewpairs.kinds.detection.layouts.coco_objects import BadObjectError, read_object
 from fewpairs.kinds.detection.options import DetectionOptions
 from fewpairs.kinds.detection.source import DetectionSource
+from fewpairs.kinds.detection.source_builder import RawImage, RawObject, build_source
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,21 +36,21 @@ class _Opened:
     part: str
     content: Mapping[str, Any]
     names: dict[int, str]
-    """Category id -> class."""
+    """Class name of each category id."""
 
 
 def open_coco(root: Path, options: DetectionOptions, split: Split, look: Check) -> DetectionSource:
-    """A data set in COCO's layout.
+    """Open a data set in COCO's layout.
 
     Raises:
         InputError: there are no such files.
-        DataError: a file is no COCO JSON, or contradicts itself.
+        DataError: a file is not COCO JSON, or contradicts itself.
     """
     files = coco_files(root, options)
     if not files:
         raise InputError(
-            f"{root} holds no COCO JSON: looked for annotations/instances_*.json, instances_*.json and "
-            f"train/{ROBOFLOW}; name the files with train=, val= and test="
+            f"{root} holds no COCO JSON (annotations/instances_*.json, instances_*.json or train/{ROBOFLOW}); name the "
+            "files with train=, validation= and test="
         )
     check = DetectionCheck(str(root))
     opened = [
@@ -59,7 +59,7 @@ def open_coco(root: Path, options: DetectionOptions, split: Split, look: Check) 
     for other in opened[1:]:
         if other.names != opened[0].names:
             raise DataError(
-                f"{other.path} has the categories {_shown(other.names)}, {opened[0].path} has "
+                f"{other.path} has the categories {_shown(other.names)}, but {opened[0].path} has "
                 f"{_shown(opened[0].names)}; all parts must have the same ids and names"
             )
     ids = _chosen(opened[0].names, options)
@@ -67,13 +67,13 @@ def open_coco(root: Path, options: DetectionOptions, split: Split, look: Check) 
     for one in opened:
         images += _images(one, _image_folder(root, one, options), {number: i for i, number in enumerate(ids)}, check)
     classes = [opened[0].names[number] for number in ids]
-    return gather(
+    return build_source(
         str(root), root, images, classes, category_ids=ids, check=check, options=options, split=split, look=look
     )
 
 
 def _chosen(names: Mapping[int, str], options: DetectionOptions) -> list[int]:
-    """Category ids in the order of the labels."""
+    """Return the category ids in the order of the labels."""
     if options.classes is None:
         return list(names)
     number = {name: key for key, name in names.items()}
@@ -142,7 +142,7 @@ def _is_repeated(
 
 
 def _image(entry: object, folder: str, part: str) -> RawImage | str:
-    """The image, or what is wrong with its entry."""
+    """Read the image, or return the problem of its entry."""
     if not isinstance(entry, dict):
         return f"is not an object: {shown_value(entry)}"
     number, name = entry.get("id"), entry.get("file_name")
@@ -159,9 +159,9 @@ def _image(entry: object, folder: str, part: str) -> RawImage | str:
 
 
 def _image_folder(root: Path, one: _Opened, options: DetectionOptions) -> str:
-    """The folder of a part's images, relative to the root: the first in which its first image lies."""
+    """Find the folder of a part's images, relative to the root: the first in which its first image lies."""
     match = NAME.fullmatch(one.path.name)
-    part = "val" if one.part == "validation" else one.part  # as folders are called
+    part = "val" if one.part == "validation" else one.part  # the usual name of the folder
     tail = match["tail"] if match else part
     if options.images is not None:
         folder = options.images.replace("{part}", tail)

@@ -1,4 +1,4 @@
-"""Where COCO's JSON files lie, what their names tell, and whether they are what they should be."""
+"""Finds COCO's JSON files, derives the part from their names, and checks their structure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROBOFLOW = "_annotations.coco.json"
 
 
 def coco_files(root: Path, options: DetectionOptions) -> dict[str, Path]:
-    """The JSON file of each part below `root`; one whose name tells no part is for training.
+    """Find the JSON file of each part below `root`; a file whose name has no part is for training.
 
     Raises:
         InputError: a named file does not exist, or two files are for the same part.
@@ -47,16 +47,16 @@ def coco_files(root: Path, options: DetectionOptions) -> dict[str, Path]:
 
 
 def part_of(tail: str) -> str:
-    """`train2017` -> `train`, `valid` -> `validation`; training where no part is named."""
+    """Return the part of a name: `train2017` is `train`, `valid` is `validation`; names without a part are `train`."""
     words = re.split(r"[^a-z]+", tail.lower())
     return next((_PART_OF[word] for word in words if word in _PART_OF), "train")
 
 
 def parse_coco(path: Path) -> Mapping[str, Any]:
-    """The content of a file, with lists of images, annotations and categories.
+    """Read a file with lists of images, annotations and categories.
 
     Raises:
-        DataError: no readable JSON, with the line, or without these lists.
+        DataError: the file is not valid JSON (the message gives the line), or lacks one of these lists.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -71,21 +71,21 @@ def parse_coco(path: Path) -> Mapping[str, Any]:
     wanted = ("images", "annotations", "categories")
     missing = [key for key in wanted if not (isinstance(content, dict) and isinstance(content.get(key), list))]
     if missing:
-        raise DataError(f"{path} is no COCO JSON of instances: it has no list of {' and of '.join(missing)}")
+        raise DataError(f"{path} is not a COCO JSON of instances: it has no list of {' and of '.join(missing)}")
     return content
 
 
 def categories_of(path: Path, content: Mapping[str, Any]) -> dict[int, str]:
-    """Category id -> name, by rising id.
+    """Return the name of each category id, in ascending order of ids.
 
     Raises:
-        DataError: none, one without id or name, or one that repeats another.
+        DataError: there are no categories, or one has no id or name or repeats another.
     """
     names: dict[int, str] = {}
     for place, entry in enumerate(content["categories"], start=1):
         number, name = (entry.get("id"), entry.get("name")) if isinstance(entry, dict) else (None, None)
         if not is_whole(number) or not is_text(name):
-            raise DataError(f"{path}: category {place} has no whole number as id and no name: {shown_value(entry)}")
+            raise DataError(f"{path}: category {place} has no whole number as id or no name: {shown_value(entry)}")
         if number in names or name in names.values():
             raise DataError(f"{path}: category {place} repeats the id {number} or the name {name!r}")
         names[number] = name
@@ -95,12 +95,12 @@ def categories_of(path: Path, content: Mapping[str, Any]) -> dict[int, str]:
 
 
 def is_whole(value: object) -> TypeGuard[int]:
-    """Whether it is a whole number; JSON's true and false are none."""
+    """Return whether a value is a whole number and not JSON's true or false."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def is_text(value: object) -> TypeGuard[str]:
-    """Whether it is a text, not empty, that can be written: JSON may hold halves of characters."""
+    """Return whether a value is text that is not empty and can be written: JSON may contain lone surrogates."""
     if not isinstance(value, str) or not value:
         return False
     try:
@@ -111,6 +111,6 @@ def is_text(value: object) -> TypeGuard[str]:
 
 
 def shown_value(value: object) -> str:
-    """A value as messages show it, cut off where it is long."""
+    """Format a value for messages, shortened if it is long."""
     text = json.dumps(value) if value is not None else "none"
     return text if len(text) <= 60 else text[:57] + "..."

@@ -1,4 +1,4 @@
-"""One entry of COCO's `annotations`: box, area, crowd, and a mask as polygons or run lengths, packed or not."""
+"""Reads an entry of COCO's `annotations`: box, area, crowd, and a mask as polygons or run lengths, packed or not."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 from fewpairs.errors import DataError
 from fewpairs.kinds.detection import masks as coco_masks
-from fewpairs.kinds.detection.gathering import RawObject
+from fewpairs.kinds.detection.source_builder import RawObject
 from fewpairs.types import Size
 
 _LARGE = 1e30
 
 
 class BadObjectError(DataError):
-    """An entry that cannot be used; `kind` is the name of the finding."""
+    """An entry that cannot be used; `kind` is the name of the issue."""
 
     def __init__(self, kind: str, message: str) -> None:
         self.kind = kind
@@ -22,10 +22,10 @@ class BadObjectError(DataError):
 
 
 def read_object(entry: Mapping[str, Any], size: Size, label: int, place: str) -> RawObject:
-    """The object of an entry in an image of `size`; a box that is not given goes around the mask.
+    """Read the object of an entry in an image of `size`; without a box, the bounding box of the mask is used.
 
     Raises:
-        BadObjectError: neither box nor mask, or one of them is damaged.
+        BadObjectError: the entry has neither box nor mask, or one of them is damaged.
     """
     mask = _mask(entry.get("segmentation"), size)
     box = entry.get("bbox")
@@ -37,7 +37,7 @@ def read_object(entry: Mapping[str, Any], size: Size, label: int, place: str) ->
         raise BadObjectError("bad-object", f"its bbox is not four numbers x, y, width, height: {str(box)[:60]}")
     area, crowd = entry.get("area"), entry.get("iscrowd", 0)
     if area is not None and (not _is_number(area) or area < 0):
-        raise BadObjectError("bad-object", f"its area is no number from 0 on: {str(area)[:60]}")
+        raise BadObjectError("bad-object", f"its area is not a number from 0 on: {str(area)[:60]}")
     if crowd not in (0, 1, None):
         raise BadObjectError("bad-object", f"its iscrowd is neither 0 nor 1: {str(crowd)[:60]}")
     return RawObject(
@@ -51,7 +51,7 @@ def read_object(entry: Mapping[str, Any], size: Size, label: int, place: str) ->
 
 
 def _mask(found: object, size: Size) -> str | None:
-    """The packed runs; None where there is no mask."""
+    """Return the packed runs; None if there is no mask."""
     if found is None or found == []:
         return None
     try:
@@ -67,7 +67,7 @@ def _mask(found: object, size: Size) -> str | None:
 def _runs(found: Mapping[str, Any], size: Size) -> str:
     stated, counts = found.get("size"), found.get("counts")
     if stated is not None and stated != list(size):
-        raise DataError(f"its run lengths are for {stated}, the image has {list(size)} (height, width)")
+        raise DataError(f"its run lengths are for {stated}, but the image has {list(size)} (height, width)")
     if isinstance(counts, str):
         coco_masks.check_counts(counts, size)
         return counts

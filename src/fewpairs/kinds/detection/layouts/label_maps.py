@@ -1,4 +1,4 @@
-"""One number for each object: `images/ID.png`, `masks/ID.png` with 0 for background, parts in `index.csv`."""
+"""Masks that number their objects: `images/ID.png`, `masks/ID.png` with 0 for background, parts in `index.csv`."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from fewpairs.data.description import Check
 from fewpairs.data.pictures import LOSSLESS, is_image, read_indices
 from fewpairs.data.split import PARTS, Split
 from fewpairs.errors import DataError, InputError
-from fewpairs.kinds.detection.findings import DetectionCheck
-from fewpairs.kinds.detection.gathering import RawImage, RawObject, gather
+from fewpairs.kinds.detection.annotation_issues import DetectionCheck
 from fewpairs.kinds.detection.masks import from_runs
 from fewpairs.kinds.detection.options import DetectionOptions
 from fewpairs.kinds.detection.source import DetectionSource
+from fewpairs.kinds.detection.source_builder import RawImage, RawObject, build_source
 
 IMAGES, MASKS, INDEX = "images", "masks", "index.csv"
 _CLASSES = ("nucleus",)
 _PART_OF = {"train": "train"} | dict.fromkeys(("val", "valid", "validation"), "validation") | {"test": "test"}
 _THREADS = 2
 _TABLE = 2**20
-"""Numbers below this are looked up in a table."""
+"""Object numbers below this are counted in a table."""
 
 
 def open_label_maps(root: Path, options: DetectionOptions, split: Split, look: Check) -> DetectionSource:
-    """A data set of one class whose masks are label maps: every number above 0 is one object.
+    """Open a data set of one class whose masks are label maps: every number above 0 is one object.
 
     Raises:
         InputError: a folder does not exist, or more than one class is named.
@@ -40,9 +40,7 @@ def open_label_maps(root: Path, options: DetectionOptions, split: Split, look: C
     """
     classes = options.classes or _CLASSES
     if len(classes) != 1:
-        raise InputError(
-            f"classes={list(classes)}: the numbers of a label map tell objects apart, of one class; name one"
-        )
+        raise InputError(f"classes={list(classes)}: label maps number the objects of a single class; name one class")
     folder, maps = root / (options.images or IMAGES), root / (options.annotations or MASKS)
     for path, option in ((folder, "images"), (maps, "annotations")):
         if not path.is_dir():
@@ -73,11 +71,11 @@ def open_label_maps(root: Path, options: DetectionOptions, split: Split, look: C
             size = (found.shape[0], found.shape[1])
             objects = objects_of(found, images.get(name, name))
             raw.append(RawImage(images.get(name, name), file, size, parts[name], len(raw) + 1, objects))
-    return gather(str(root), root, raw, classes, check=check, options=options, split=split, look=look)
+    return build_source(str(root), root, raw, classes, check=check, options=options, split=split, look=look)
 
 
 def objects_of(labels: NDArray[Any], place: str) -> list[RawObject]:
-    """Label map `[H W]` -> one object for each number above 0, in rising order, with mask, box and area."""
+    """Make an object with mask, box and area for each number above 0 in a label map `[H W]`, in ascending order."""
     from scipy.ndimage import find_objects
 
     numbers, places = _numbered(labels)
@@ -92,7 +90,7 @@ def objects_of(labels: NDArray[Any], place: str) -> list[RawObject]:
 
 
 def _numbered(labels: NDArray[Any]) -> tuple[list[int], NDArray[np.int64]]:
-    """The numbers above 0 that occur, rising, and the map `[H W]` with 1, 2, ... in their place."""
+    """Return the numbers above 0 in ascending order, and the map `[H W]` with 1, 2, ... in their place."""
     if labels.max() < _TABLE:
         there = np.bincount(labels.ravel()) > 0
         there[0] = True
@@ -102,7 +100,7 @@ def _numbered(labels: NDArray[Any]) -> tuple[list[int], NDArray[np.int64]]:
 
 
 def _runs(places: NDArray[Any]) -> Iterator[list[int]]:
-    """Of each number from 1 on, which all occur, the lengths of its runs of 0 and 1 down the columns."""
+    """Yield the run lengths of 0 and 1 down the columns for each number from 1 on; all of them must occur."""
     flat = places.T.ravel()
     starts = np.concatenate(([0], np.flatnonzero(flat[1:] != flat[:-1]) + 1))
     ends = np.append(starts[1:], len(flat))
@@ -118,12 +116,12 @@ def _runs(places: NDArray[Any]) -> Iterator[list[int]]:
 def _label_map(path: Path) -> NDArray[Any]:
     labels = read_indices(path)
     if labels.dtype.kind == "f" or labels.min() < 0:
-        raise DataError(f"{path} holds numbers of type {labels.dtype}, some below 0 or not whole; it is no label map")
+        raise DataError(f"{path} holds numbers of type {labels.dtype}, negative or not whole; it is not a label map")
     return labels
 
 
 def _parts(index: Path, images: Mapping[str, str], options: DetectionOptions, check: DetectionCheck) -> dict[str, str]:
-    """The part of each image: the column `split` of the index where there is one, else training."""
+    """Return the part of each image: the column `split` of the index if there is one, otherwise training."""
     rows = _rows(index) if index.is_file() else []
     if not rows or "split" not in rows[0] or "id" not in rows[0]:
         return dict.fromkeys(images, "train")

@@ -1,4 +1,4 @@
-"""One entrance to every detection data set, by the name of its layout."""
+"""Opens a detection data set by the name of its layout."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ def open_detection(
     split: Split | None = None,
     look: Check = "header",
 ) -> DetectionSource:
-    """The detection data set at `root` in the layout `kind`.
+    """Open the detection data set at `root` in the layout `kind`.
 
     Args:
         kind: `coco` (JSON), `voc` (XML) or `nuclei-masks` (label maps).
-        split: shares of the training images that make the parts which the layout does not have.
-        look: at every image file: its header and end, every pixel, or not at all.
+        split: shares of the training images that are held out for parts which the layout does not have.
+        look: the check of every image file: its header and end, every pixel, or none.
 
     Raises:
-        InputError: an unknown layout, an option that it does not have, or files that are not there.
-        DataError: what is there is damaged or contradicts itself; everything that is wrong is named at once.
+        InputError: the layout is unknown or does not have an option, or files do not exist.
+        DataError: files are damaged or contradict themselves; the message names all errors.
     """
     options = options or DetectionOptions()
     opens, _ = choose_layout(LAYOUTS, kind, options)
@@ -51,7 +51,7 @@ def open_detection(
 
 
 def detect_detection(root: Path | str) -> DetectionKind | None:
-    """The layout of the folder `root`, recognised by the names in it; None if it has none of them."""
+    """Recognise the layout of the folder `root` by the names of its files; None if none fits."""
     from fewpairs.kinds.detection.layouts import coco_files, label_maps, voc
 
     root = Path(root)

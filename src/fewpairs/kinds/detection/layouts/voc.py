@@ -14,10 +14,10 @@ from fewpairs.data.description import Check
 from fewpairs.data.pictures import is_image
 from fewpairs.data.split import PARTS, Split
 from fewpairs.errors import DataError, InputError
-from fewpairs.kinds.detection.findings import DetectionCheck
-from fewpairs.kinds.detection.gathering import Box, RawImage, RawObject, gather
+from fewpairs.kinds.detection.annotation_issues import DetectionCheck
 from fewpairs.kinds.detection.options import DetectionOptions
 from fewpairs.kinds.detection.source import DetectionSource
+from fewpairs.kinds.detection.source_builder import Box, RawImage, RawObject, build_source
 from fewpairs.types import Size
 
 IMAGES, ANNOTATIONS, LISTS = "JPEGImages", "Annotations", "ImageSets/Main"
@@ -37,7 +37,7 @@ class VocObject:
 
 @dataclass(frozen=True, slots=True)
 class VocFile:
-    """What one XML file says."""
+    """The content of one XML file."""
 
     id: str
     file_name: str | None
@@ -48,7 +48,7 @@ class VocFile:
 
 
 def open_voc(root: Path, options: DetectionOptions, split: Split, look: Check) -> DetectionSource:
-    """A data set in Pascal VOC's layout. Its boxes have no masks; their area is their own.
+    """Open a data set in Pascal VOC's layout. It has no masks; an object's area is that of its box.
 
     Raises:
         InputError: a folder or list does not exist.
@@ -75,14 +75,14 @@ def open_voc(root: Path, options: DetectionOptions, split: Split, look: Check) -
                 objects = _objects(files[name], label_of, options, check)
                 place = os.path.relpath(folder / file, root)
                 raw.append(RawImage(file, Path(place).as_posix(), files[name].size, part, len(raw) + 1, objects))
-    return gather(str(root), root, raw, classes, check=check, options=options, split=split, look=look)
+    return build_source(str(root), root, raw, classes, check=check, options=options, split=split, look=look)
 
 
 def read_voc(path: Path, first_pixel: int | None = None) -> VocFile:
-    """One XML file; `first_pixel` as in `DetectionOptions`.
+    """Read one XML file; `first_pixel` is that of `DetectionOptions`.
 
     Raises:
-        DataError: no readable XML, with the line, or not VOC's.
+        DataError: the file is not valid XML (the message gives the line) or not in VOC's format.
     """
     try:
         tree = ET.parse(path).getroot()
@@ -129,7 +129,7 @@ def _object(element: ET.Element, place: str, first_pixel: int) -> VocObject | st
 
 
 def _size(tree: ET.Element) -> Size | None:
-    """Height and width; None where they are missing or 0."""
+    """Read height and width; None if they are missing or 0."""
     texts = [(tree.findtext(f"size/{side}") or "").strip() for side in ("height", "width")]
     height, width = (int(text) if text.isdecimal() and len(text) < 10 else 0 for text in texts)
     return (height, width) if height and width else None
@@ -138,7 +138,7 @@ def _size(tree: ET.Element) -> Size | None:
 def _parts(
     root: Path, options: DetectionOptions, check: DetectionCheck, there: Mapping[str, Path]
 ) -> dict[str, list[str]]:
-    """The ids of each part; `trainval` is for training where there is no list `train`."""
+    """Return the ids of each part; without a list `train`, `trainval` is used for training."""
     lists = root / LISTS
     named = {part: getattr(options, part) for part in PARTS if getattr(options, part) is not None}
     for part, name in named.items():
@@ -193,7 +193,7 @@ def _files(
 
 
 def _image_files(folder: Path) -> dict[str, list[str]]:
-    """Names of the pictures in a folder by their stem."""
+    """List the names of the images in a folder by their stem."""
     found: dict[str, list[str]] = {}
     for name in sorted(os.listdir(folder)):
         if is_image(name):
@@ -202,7 +202,7 @@ def _image_files(folder: Path) -> dict[str, list[str]]:
 
 
 def _image_of(file: VocFile, images: Mapping[str, Sequence[str]]) -> str:
-    """The picture of the same stem; of several the one that the annotation names; else a name that does not exist."""
+    """Return the image with the annotation's stem, of several the annotated one; without any, a missing file's name."""
     found = images.get(file.id, ())
     if file.file_name in found:
         return str(file.file_name)

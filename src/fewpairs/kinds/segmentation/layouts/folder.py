@@ -24,12 +24,12 @@ BLACK: Colour = (0, 0, 0)
 class ImageFolder:
     """Pictures in `images` and masks of the same names (any suffix) in `masks`; each picture is a scan of one slice.
 
-    Grey and RGB pictures may be mixed: then the grey ones are repeated to three channels. Pixels count as 1 mm.
+    If grey and RGB pictures are mixed, the grey ones are repeated to three channels. A pixel is taken as 1 mm wide.
 
     Args:
         classes: names of the label numbers 1, 2, ... in order (0 is background).
         colours: for colour-coded masks, the (red, green, blue) of every class; black is background.
-        nonzero: everything but 0 is the single class, as in masks that number their instances or that hold 0 and 255.
+        nonzero: all values except 0 are the single class, as in masks with instance numbers or with 0 and 255.
         case_pattern: regular expression with one group that finds the case (patient) in a file's name without suffix;
             by default every picture is a case of its own.
     """
@@ -86,8 +86,8 @@ class ImageFolder:
                 header, mask_size = read_header(image), read_header(mask).size
                 if mask_size != (size := header.size):
                     raise DataError(
-                        f"{image} has {size[0]} rows of {size[1]} pixels, its mask "
-                        f"{mask} {mask_size[0]} of {mask_size[1]}"
+                        f"{image} has {size[0]} rows of {size[1]} pixels, but its mask "
+                        f"{mask} has {mask_size[0]} of {mask_size[1]}"
                     )
                 scans.append(
                     ScanFiles(image.stem, self._case(image.stem), (image, mask), (image.stem,), size, (1.0,) * 3)
@@ -108,7 +108,7 @@ class ImageFolder:
             image = np.repeat(image, self.channels, axis=0)
         mask = self._read_colours(mask_path) if self.colours is not None else self._read_numbers(mask_path)
         if mask.shape != image.shape[1:]:
-            raise DataError(f"{image_path} has the size {image.shape[1:]}, its mask {mask_path} the size {mask.shape}")
+            raise DataError(f"{image_path} has the size {image.shape[1:]}, but its mask {mask_path} has {mask.shape}")
         return image[None], mask[None]
 
     def _read_numbers(self, path: Path) -> BitMask:
@@ -128,7 +128,7 @@ class ImageFolder:
     def _read_colours(self, path: Path) -> BitMask:
         pixels = read_picture(path)
         if pixels.dtype != np.uint8:
-            raise DataError(f"{path} has {8 * pixels.dtype.itemsize} bits a colour; colour-coded masks have 8")
+            raise DataError(f"{path} has {8 * pixels.dtype.itemsize} bits per channel; colour-coded masks have 8")
         red, green, blue = np.broadcast_to(pixels, (3, *pixels.shape[1:])).astype(np.uint32)
         codes = (red << 16) | (green << 8) | blue
         colours = [(r << 16) | (g << 8) | b for r, g, b in (self.colours or {}).values()]
@@ -137,7 +137,7 @@ class ImageFolder:
             shown = ", ".join(f"({c >> 16}, {c >> 8 & 255}, {c & 255})" for c in unknown[:5])
             raise DataError(
                 f"{path} holds {len(unknown)} colours that are neither black nor of a class, as {shown}; "
-                "smoothed or lossy masks must be fixed first"
+                "fix smoothed or lossy masks first"
             )
         return from_labels(codes, tuple((code,) for code in colours))
 

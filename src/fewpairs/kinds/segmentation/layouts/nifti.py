@@ -17,7 +17,7 @@ from fewpairs.kinds.segmentation.source import SUFFIXES, Json, ScanFiles, volume
 from fewpairs.kinds.segmentation.volumes import AXES, Volume
 
 Labels = Mapping[str, int | Sequence[int]]
-"""Class name -> the label value, or values, that belong to it; a value may belong to several (overlapping) classes."""
+"""The label value or values of each class name; a value may belong to several (overlapping) classes."""
 
 
 class Nifti:
@@ -28,7 +28,7 @@ class Nifti:
         axis: 0 sagittal, 1 coronal, 2 axial slices.
         case_pattern: regular expression with one group that finds the case (patient) in a file's name without its
             suffix; by default every volume is a case of its own.
-        other_labels: what a label outside the classes is: an `error`, or `background`.
+        other_labels: labels outside the classes are an `error` or count as `background`.
         table: a file that the classes come from, such as `dataset.json`.
     """
 
@@ -112,7 +112,7 @@ class Nifti:
         return pair_files((self.images, images), (self.labels, labels), "label")
 
     def _label_map(self, volume: Volume) -> NDArray[Any]:
-        """Label numbers `[s H W]`; checks that each is a whole number and known."""
+        """Read label numbers `[s H W]`; check that they are whole and belong to a class."""
         labels = volume.read()[:, 0]
         if labels.dtype.kind == "f":
             whole = np.rint(labels)
@@ -145,7 +145,7 @@ def msd(
     case_pattern: str | None = None,
     other_labels: Literal["error", "background"] = "error",
 ) -> Nifti:
-    """A Medical Segmentation Decathlon task: `imagesTr`, `labelsTr`, and `dataset.json` with the classes where present.
+    """Open a Medical Segmentation Decathlon task: `imagesTr`, `labelsTr`, and a `dataset.json` with the classes.
 
     Raises:
         DataError: a folder is missing, or `dataset.json` is damaged.
@@ -189,9 +189,9 @@ def _short(values: tuple[int, ...]) -> str:
 
 def _check_match(image: Volume, label: Volume) -> None:
     if label.channels != 1:
-        raise DataError(f"{label.path} has {label.channels} channels; a label volume has one number a voxel")
+        raise DataError(f"{label.path} has {label.channels} channels; a label volume has one number for each voxel")
     if image.shape != label.shape:
-        raise DataError(f"{image.path} has the shape {image.shape}, its label {label.path} the shape {label.shape}")
+        raise DataError(f"{image.path} has the shape {image.shape}, but its label {label.path} has {label.shape}")
     if not image.same_space(label):
         raise DataError(
             f"{image.path} and its label {label.path} do not lie in the same place: their affines are "
@@ -200,7 +200,7 @@ def _check_match(image: Volume, label: Volume) -> None:
 
 
 def _read_labels(table: Path) -> Labels:
-    """Class names and label values from `dataset.json`: number to name (Decathlon) or name to numbers (nnU-Net)."""
+    """Read class names and labels from `dataset.json`: number to name (Decathlon) or name to numbers (nnU-Net)."""
     try:
         labels = json.loads(table.read_text(encoding="utf-8"))["labels"]
         pairs = [(value, int(key)) if str(key).isdigit() else (str(key), value) for key, value in labels.items()]

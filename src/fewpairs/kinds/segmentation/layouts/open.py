@@ -1,4 +1,4 @@
-"""One entrance to every layout, by its name."""
+"""Opens a data set of scans by the name of its layout."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Kind = Literal["uw-madison", "msd", "nifti", "folder"]
 
 @dataclass(frozen=True, kw_only=True)
 class SourceOptions:
-    """Everything that a layout may want to know; None leaves it to the layout. See the classes for the meaning."""
+    """The options of all layouts, which the layouts' classes explain; None leaves the choice to the layout."""
 
     classes: tuple[str, ...] | dict[str, int | tuple[int, ...]] | None = None
     axis: int | None = None
@@ -47,11 +47,10 @@ KINDS: tuple[str, ...] = tuple(LAYOUTS)
 
 
 def open_source(kind: str, root: Path | str, options: SourceOptions | None = None) -> Source:
-    """The data set at `root` in the layout `kind`: `uw-madison`, `msd`, `nifti` or `folder`.
+    """Open the data set at `root` in the layout `kind`: `uw-madison`, `msd`, `nifti` or `folder`.
 
     Raises:
-        InputError: an unknown layout, an option that the layout does not have, or one that it needs and did not get.
-        DataError: `root` is no folder.
+        InputError: the layout is unknown, lacks a given or needs a missing option, or `root` is not a folder.
     """
     options = options or SourceOptions()
     opens, given = choose_layout(LAYOUTS, kind, options)
@@ -72,7 +71,7 @@ def open_source(kind: str, root: Path | str, options: SourceOptions | None = Non
 
 
 def detect_kind(root: Path | str) -> str:
-    """The layout of the folder `root`, recognised by the names in it.
+    """Recognise the layout of the folder `root` by the names of its files.
 
     Raises:
         InputError: no layout is recognised.

@@ -1,9 +1,9 @@
 """The UW-Madison GI Tract layout (Kaggle, 2022): 16-bit PNG slices, and a table of run-length encoded masks.
 
-    train.csv                    id,class,segmentation; one row a slice and class, an empty segmentation = class absent
+    train.csv                    id,class,segmentation: a row for each slice and class; absent classes have an empty one
     train/case{C}/case{C}_day{D}/scans/slice_{SSSS}_{W}_{H}_{sx}_{sy}.png
 
-The *width* comes first in a file name; `sx` and `sy` are mm a pixel along width and height. Slices are 3 mm thick.
+The *width* comes first in a file name; `sx` and `sy` are pixel width and height in mm. Slices are 3 mm thick.
 Masks of different classes may overlap.
 """
 
@@ -38,7 +38,7 @@ ORGANIZER_EXCLUSIONS = frozenset(
         "case61_day14", "case81_day30", "case83_day11", "case124_day19", "case138_day0", "case144_day15",
     }
 )  # fmt: skip
-"""Scans with faulty labels, listed by the competition's organizers; five of the twelve are not in its training set."""
+"""Scans whose labels are faulty according to the organizers; five of the twelve are not in the training set."""
 
 _CASE = re.compile(r"case(\d+)")
 _SCAN = re.compile(r"(case\d+)_day(\d+)")
@@ -55,11 +55,11 @@ class SliceName:
     size: Size
     """Height and width in pixels, in this order (the name holds the width first)."""
     spacing: tuple[float, float]
-    """Mm between rows and between columns."""
+    """Distances between rows and between columns in mm."""
 
     @classmethod
     def parse(cls, name: str) -> SliceName | None:
-        """The fields of `name`, or None if it does not follow the grammar."""
+        """Parse the fields of `name`; None if it does not follow the grammar."""
         match = _SLICE.fullmatch(name)
         if match is None:
             return None
@@ -75,7 +75,7 @@ class SliceName:
 
 
 def slice_id(path: Path) -> str | None:
-    """The id `case{C}_day{D}_slice_{SSSS}` of a slice file at its place in the layout; None for any other path."""
+    """Return the id `case{C}_day{D}_slice_{SSSS}` of a slice file in the layout; None for any other path."""
     name = SliceName.parse(path.name)
     if name is None or path.parent.name != "scans" or not _SCAN.fullmatch(path.parent.parent.name):
         return None
@@ -87,10 +87,10 @@ class UWMadison:
 
     Args:
         root: folder with `train.csv` and `train/`.
-        exclude: scans (`case{C}_day{D}`) to leave out; the organizer's list by default, which need not be present.
-        missing_rows: what an image means whose class has no row in `train.csv`: `error` (its truth is unknown), or
+        exclude: scans (`case{C}_day{D}`) to leave out, whether present or not; the organizers' list by default.
+        missing_rows: treatment of an image without a row in `train.csv` for a class: `error` (its truth is unknown), or
             `empty` for tables that leave out absent classes.
-        thickness: mm between slices, which the layout does not record.
+        thickness: distance between slices in mm, which the files do not record.
     """
 
     def __init__(
@@ -211,7 +211,7 @@ class UWMadison:
 
     @cached_property
     def _rows(self) -> dict[str, dict[str, str]]:
-        """Run-length text by slice id and class."""
+        """Read the run-length texts by slice id and class."""
         rows: dict[str, dict[str, str]] = {}
         problems: list[str] = []
         try:

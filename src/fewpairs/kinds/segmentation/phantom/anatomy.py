@@ -1,6 +1,6 @@
-"""A made-up abdomen: organs, their lookalikes and the picture that a scanner might take of them.
+"""A synthetic abdomen with organs and unlabelled bodies that resemble them, and the images of a synthetic scanner.
 
-Lengths are in units of 200 mm, from the middle of the field of view: x to the right of the picture, y downwards (to the
+Lengths are in units of 200 mm from the middle of the field of view: x points right in the image, y downwards (to the
 back). z runs from 0 at a scan's first slice to 1 at its last.
 """
 
@@ -22,7 +22,7 @@ MUSCLE, FAT, BONE, LUNG, LIVER = 0.36, 0.72, 0.22, 0.08, 0.46
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """A smooth, ellipsoid-like body: an ellipse in every slice, wavy at its edge, shrinking to nothing at both ends."""
+    """A smooth, ellipsoid-like body: in every slice it is an ellipse with a wavy edge, which vanishes at both ends."""
 
     x: float
     y: float
@@ -36,11 +36,11 @@ class Blob:
     waves: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """Phases of the edge's waves."""
     lean: tuple[float, float] = (0.0, 0.0)
-    """How far the centre moves along x and y from the middle to the last slice."""
+    """Shift of the centre along x and y from the middle to the last slice."""
     texture: float = 0.0
 
     def reach(self, z: float) -> tuple[tuple[float, float], tuple[float, float]] | None:
-        """Bounds along x and y in the slice at `z`, with a margin; None beyond the ends."""
+        """Return bounds along x and y in the slice at `z`, with a margin; None beyond the ends."""
         along = self._along(z)
         if abs(along) >= 1:
             return None
@@ -49,7 +49,7 @@ class Blob:
         return (x - across, x + across), (y - down, y + down)
 
     def radius(self, x: Floats, y: Floats, z: float) -> Floats:
-        """Distance from the centre in the slice at `z`, which cuts the blob, as a fraction of the way to the edge."""
+        """Return the distance from the centre in the slice at `z`, as a fraction of the distance to the edge."""
         along = self._along(z)
         shrink = (1 - abs(along) ** 3) ** (1 / 3)
         right = (x - self.x - self.lean[0] * along) / self.width
@@ -62,7 +62,7 @@ class Blob:
         return np.asarray(np.hypot(right, down) / (shrink * edge), np.float32)
 
     def _along(self, z: float) -> float:
-        """Place between the ends: -1 at the first, 1 at the last."""
+        """Return the position between the ends: -1 at the first, 1 at the last."""
         return (2 * z - self.first - self.last) / (self.last - self.first)
 
 
@@ -74,13 +74,13 @@ class Anatomy:
     body: tuple[float, float]
     """Half width and half height of the trunk."""
     organs: tuple[Blob, Blob, Blob]
-    """Large bowel, small bowel, stomach: those with labels."""
+    """Large bowel, small bowel and stomach, which have labels."""
     lookalikes: tuple[Blob, ...]
-    """Everything else inside the trunk; none has a label."""
+    """All other bodies inside the trunk, without labels."""
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Anatomy:
-        """A case: the usual arrangement, with this patient's sizes, places and shades."""
+        """Draw a patient: the standard arrangement with random sizes, positions and brightness."""
 
         def near(value: float, spread: float) -> float:
             return float(value + spread * np.clip(rng.standard_normal(), -2, 2))
@@ -126,7 +126,7 @@ class Anatomy:
         return cls((near(0, 0.07), near(0, 0.06)), (near(0.89, 0.03), near(0.70, 0.025)), organs, tuple(lookalikes))
 
     def on_another_day(self, rng: np.random.Generator) -> Anatomy:
-        """The same patient: another position on the table, and bowels that have moved a little."""
+        """Return the same patient at another position on the table, with slightly moved organs."""
 
         def moved(blob: Blob) -> Blob:
             step = np.clip(rng.standard_normal(4), -2, 2)
@@ -146,14 +146,14 @@ class Anatomy:
 
 
 class Field:
-    """Smooth noise of unit deviation through a scan, on a scale set by its grid of random points."""
+    """Smooth noise through a scan, interpolated from a grid of random points with unit deviation."""
 
     def __init__(self, rng: np.random.Generator, points: int, layers: int, size: Size) -> None:
         self._grid = rng.standard_normal((layers + 1, points, points), np.float32)
         self._rows, self._columns = _interpolation(points, size[0]), _interpolation(points, size[1]).T
 
     def slice(self, z: float) -> Floats:
-        """The noise in the slice at `z` (0 to 1), `[H W]`."""
+        """Return the noise `[H W]` in the slice at `z` (0 to 1)."""
         depth = z * (len(self._grid) - 1)
         below = min(int(depth), len(self._grid) - 2)
         plane = self._grid[below] + np.float32(depth - below) * (self._grid[below + 1] - self._grid[below])
@@ -161,13 +161,13 @@ class Field:
 
 
 def _interpolation(points: int, pixels: int) -> Floats:
-    """Weights `[pixels points]` of linear interpolation from points at both ends and evenly between them."""
+    """Return weights `[pixels points]` of linear interpolation from evenly spaced points, the ends included."""
     place = np.linspace(0, points - 1, pixels)[:, None]
     return np.maximum(1 - np.abs(place - np.arange(points)), 0).astype(np.float32)
 
 
 class Scanner:
-    """Takes pictures of an anatomy; gain, bias field and textures are its own, so every scan looks different.
+    """Takes images of an anatomy with its own gain, bias field and textures, so that every scan looks different.
 
     Args:
         x: pixel centres of the columns, `[1 W]`.
@@ -188,7 +188,7 @@ class Scanner:
         self._skin = np.asarray(np.hypot(self._x / anatomy.body[0], self._y / anatomy.body[1]), np.float32)
 
     def take(self, z: float) -> tuple[NDArray[np.uint16], NDArray[np.bool_]]:
-        """The slice at `z`: image `[H W]` and masks `[3 H W]`."""
+        """Return image `[H W]` and masks `[3 H W]` of the slice at `z`."""
         anatomy, rng = self._anatomy, self._rng
         coarse, fine = self._coarse.slice(z), self._fine.slice(z)
         inside = self._cover(self._skin / 0.88, anatomy.body[1])
@@ -225,7 +225,7 @@ class Scanner:
             mask[rows, columns] = (radius < 1) & (self._skin[rows, columns] < 0.88)
 
     def _cover(self, radius: Floats, extent: float) -> Floats:
-        """Share of a pixel that a body covers whose edge is at radius 1 and `extent` away from its middle."""
+        """Return the share of each pixel covered by a body whose edge is at radius 1, `extent` from its centre."""
         return np.clip((1 - radius) * np.float32(extent * self._sharpness) + np.float32(0.5), 0, 1)
 
 

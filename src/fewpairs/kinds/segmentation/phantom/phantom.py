@@ -1,4 +1,4 @@
-"""Made-up scans in the true UW-Madison GI Tract layout, for demonstrations and tests: no patient, no licence."""
+"""Synthetic scans in the UW-Madison GI Tract layout, for demonstrations and tests without patient data."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _KINDS: tuple[tuple[Size, float, int], ...] = (
     ((276, 276), 1.63, 80),
     ((234, 234), 1.50, 144),
 )
-"""Size (h, w), mm a pixel and slices of the data set's four kinds of scans."""
+"""Size (h, w), pixel width in mm and number of slices of the data set's four kinds of scans."""
 _KIND_SHARES = np.array([180, 78, 15, 1]) / 274
 _DAY_SHARES = np.array([9, 8, 45, 2, 20, 1]) / 85
 """Shares of cases with 1 to 6 scans."""
@@ -44,21 +44,21 @@ def make_phantom(
     slices: int | None = None,
     progress: bool = False,
 ) -> Path:
-    """Write `cases` made-up cases to the new folder `root` and return it; the same arguments give the same pixels.
+    """Write `cases` synthetic cases to the new folder `root` and return it; the same arguments give the same pixels.
 
-    Sizes, spacings, numbers of slices and of scans a case are drawn as often as they occur in the real data; 16-bit
-    slices vary in gain; about 57 % of them hold no organ. Three wavy ellipsoids, overlapping each other and each
-    without gaps along z, are labelled: large bowel, small bowel, stomach. Other bodies as bright (lungs, liver, heart,
-    spleen, kidneys, bladder and small blobs) are not, so that place and surroundings must be learned.
+    Sizes, spacings, slices per scan and scans per case have the frequencies of the real data; 16-bit slices vary in
+    gain; about 57 % of them show no organ. Three overlapping, wavy ellipsoids without gaps along z are labelled: large
+    bowel, small bowel, stomach. Other bodies of equal brightness (lungs, liver, heart, spleen, kidneys, bladder and
+    small blobs) are not, so that a model must learn position and surroundings.
 
     Args:
-        scale: factor on height and width; the mm a pixel grow to match, so a scan covers the same area.
-        days: scans a case; 1 to 6 by default, as in the real data.
-        slices: slices a scan. Fewer cut the same body at larger distances, which the layout cannot record.
+        scale: factor on height and width; the pixel width changes inversely, so a scan covers the same area.
+        days: scans per case; 1 to 6 by default, as in the real data.
+        slices: slices per scan. Fewer slices are further apart, which the layout cannot record.
 
     Raises:
-        InputError: a number out of its range.
-        DataError: `root` exists and is not empty, or cannot be written. Nothing is left half-written.
+        InputError: a number is out of its range.
+        DataError: `root` exists and is not empty, or cannot be written. No partial data is left.
     """
     root = Path(root)
     _check(cases, scale, days, slices)
@@ -114,7 +114,7 @@ def _write(
 
 
 def _kinds(cases: int, rng: np.random.Generator) -> list[int]:
-    """The usual kind of each case: as often as in the real data, but each of the four at least once from 8 cases on."""
+    """Draw the main kind of each case with the real frequencies; from 8 cases on each of the four occurs."""
     kinds = rng.choice(len(_KINDS), cases, p=_KIND_SHARES)
     if cases >= 8:
         kinds[:4] = range(4)

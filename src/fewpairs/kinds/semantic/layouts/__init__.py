@@ -1,1 +1,1 @@
-"""Layouts of photographs with label maps: ADE20K, Cityscapes, and a folder of images beside one of masks."""
+"""Layouts of images with label maps: ADE20K, Cityscapes, and a folder of images beside one of masks."""

@@ -5,17 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from fewpairs.kinds.semantic.labels import NumberReading
-from fewpairs.kinds.semantic.layouts.label_maps import scene_files
+from fewpairs.kinds.semantic.layouts.label_maps import paired_files
 from fewpairs.kinds.semantic.layouts.open import SemanticOptions
 from fewpairs.kinds.semantic.names import ADE20K, palette, read_names
 from fewpairs.kinds.semantic.source import SemanticSource
 
 
 def open_ade20k(root: Path, options: SemanticOptions) -> SemanticSource:
-    """A data set in ADE20K's layout; 0 is not scored, and 1 is the first class.
+    """Open a data set in ADE20K's layout; 0 is not scored, and 1 is the first class.
 
     Raises:
-        DataError: what is missing or has no partner.
+        DataError: files are missing or have no partner.
     """
     named = options.classes or (read_names(Path(options.classes_file)) if options.classes_file else None)
     info = root / "objectInfo150.txt"
@@ -25,7 +25,7 @@ def open_ade20k(root: Path, options: SemanticOptions) -> SemanticSource:
         images, masks = root / "images" / folder, root / "annotations" / folder
         if part == "validation" and not images.is_dir():
             continue
-        parts[part] = scene_files(images, masks, options.case_pattern)
+        parts[part] = paired_files(images, masks, options.case_pattern)
     colours = palette(len(classes) + 1)[1:]
     reading = NumberReading.plain(classes, ignore=None, shift=True)
     return SemanticSource(root.name, classes, parts, reading, colours=colours)

@@ -9,17 +9,17 @@ from fewpairs.errors import DataError
 from fewpairs.kinds.semantic.labels import NumberReading
 from fewpairs.kinds.semantic.layouts.open import SemanticOptions
 from fewpairs.kinds.semantic.names import CITYSCAPES
-from fewpairs.kinds.semantic.source import SceneFiles, SemanticSource
+from fewpairs.kinds.semantic.source import ImageFiles, SemanticSource
 from fewpairs.types import IGNORE
 
 
 def open_cityscapes(root: Path, options: SemanticOptions) -> SemanticSource:
-    """A data set in Cityscapes' layout, with its 19 classes; label ids are translated where there are no train ids.
+    """Open a data set in Cityscapes' layout with its 19 classes; if there are no train ids, label ids are translated.
 
     Raises:
-        DataError: what is missing or has no partner.
+        DataError: files are missing or have no partner.
     """
-    parts: dict[str, list[SceneFiles]] = {}
+    parts: dict[str, list[ImageFiles]] = {}
     trained = True
     for part, on_disk in (("train", "train"), ("validation", "val")):
         folder = root / "leftImg8bit" / on_disk
@@ -32,14 +32,14 @@ def open_cityscapes(root: Path, options: SemanticOptions) -> SemanticSource:
                 mask = root / "gtFine" / on_disk / city / f"{stem}_gtFine_labelTrainIds.png"
                 if not mask.is_file() and mask.with_name(f"{stem}_gtFine_labelIds.png").is_file():
                     mask, trained = mask.with_name(f"{stem}_gtFine_labelIds.png"), False
-                files.append(SceneFiles(stem, stem, image, mask))
+                files.append(ImageFiles(stem, stem, image, mask))
         problems = [f"{one.image} has no label map {one.mask}" for one in files if not one.mask.is_file()]
         fail_on(problems, "every image needs a label map, with label ids or train ids")
         parts[part] = files
     if not trained and any(one.mask.name.endswith("TrainIds.png") for files in parts.values() for one in files):
         raise DataError(
-            f"{root / 'gtFine'} has *_labelTrainIds.png for some images and only *_labelIds.png for others; make them "
-            "for all, or remove them"
+            f"{root / 'gtFine'} has *_labelTrainIds.png for some images and only *_labelIds.png for others; create "
+            "them for all images, or remove them"
         )
     names = tuple(CITYSCAPES)
     if trained:

@@ -1,4 +1,4 @@
-"""A folder of images beside one of masks with the same names, in folders of parts, listed in a table, or neither."""
+"""A folder of images beside one of masks with the same names; a table or subfolders may define the parts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.semantic.labels import ColourReading, NonzeroReading, NumberReading, Reading
 from fewpairs.kinds.semantic.layouts.open import SemanticOptions
 from fewpairs.kinds.semantic.names import Colour, palette, read_names
-from fewpairs.kinds.semantic.source import SceneFiles, SemanticSource
+from fewpairs.kinds.semantic.source import ImageFiles, SemanticSource
 from fewpairs.types import IGNORE
 
 _PART_NAMES = {
@@ -23,32 +23,32 @@ _PART_NAMES = {
 
 
 def open_label_maps(root: Path, options: SemanticOptions) -> SemanticSource:
-    """Images in one folder and masks of the same names in another, each with folders of parts or without.
+    """Open images in one folder and masks of the same names in another, each with or without subfolders for the parts.
 
     Raises:
-        InputError: options that contradict each other, or what the folders say.
-        DataError: what is missing or has no partner.
+        InputError: options contradict each other or the folders.
+        DataError: files are missing or have no partner.
     """
     classes, reading = _classes_and_reading(options)
     images, masks = root / options.images, root / options.masks
     inside = visible_folders(images)
     named = {part: next((name for name in names if name in inside), None) for part, names in _PART_NAMES.items()}
-    parts: dict[str, list[SceneFiles]]
+    parts: dict[str, list[ImageFiles]]
     if options.split_file is not None:
         if any(named.values()):
             raise InputError(
-                f"{images} has folders for its parts already ({', '.join(n for n in named.values() if n)}); leave "
+                f"{images} already has folders for its parts ({', '.join(n for n in named.values() if n)}); leave "
                 "data.source.split_file out"
             )
-        parts = _by_table(root / options.split_file, scene_files(images, masks, options.case_pattern))
+        parts = _by_table(root / options.split_file, paired_files(images, masks, options.case_pattern))
     elif any(named.values()):
         parts = {
-            part: scene_files(images / name, masks / name, options.case_pattern, f"{name}/")
+            part: paired_files(images / name, masks / name, options.case_pattern, f"{name}/")
             for part, name in named.items()
             if name
         }
     else:
-        parts = {"train": scene_files(images, masks, options.case_pattern)}
+        parts = {"train": paired_files(images, masks, options.case_pattern)}
     colours: Sequence[Colour] | None = palette(len(classes) + 1)[1:] if options.zero_is_ignored else None
     if options.colours is not None:
         colours = [options.colours[name] for name in classes]
@@ -84,11 +84,11 @@ def _classes_and_reading(options: SemanticOptions) -> tuple[tuple[str, ...], Rea
     return tuple(classes), NumberReading.plain(classes, ignore=ignore, shift=options.zero_is_ignored)
 
 
-def scene_files(images: Path, masks: Path, case_pattern: str | None, prefix: str = "") -> list[SceneFiles]:
-    """Images and masks of the same names, whatever their suffixes; ids begin with `prefix`.
+def paired_files(images: Path, masks: Path, case_pattern: str | None, prefix: str = "") -> list[ImageFiles]:
+    """Pair images and masks of the same names, regardless of their suffixes; ids begin with `prefix`.
 
     Raises:
-        DataError: no images, files without a partner, two files of one name, or names that the pattern does not fit.
+        DataError: there are no images, files without a partner, equal names, or names that do not match the pattern.
     """
     case = CasePattern(case_pattern)
     found, maps = (files_by_stem(visible_files(*where)) for where in ((images, SCANS), (masks, LOSSLESS)))
@@ -96,12 +96,12 @@ def scene_files(images: Path, masks: Path, case_pattern: str | None, prefix: str
     if not pairs:
         raise DataError(f"{images} holds no pictures ({', '.join(SCANS)})")
     return [
-        SceneFiles(f"{prefix}{image.stem}", case(image.stem) if case_pattern else f"{prefix}{image.stem}", image, mask)
+        ImageFiles(f"{prefix}{image.stem}", case(image.stem) if case_pattern else f"{prefix}{image.stem}", image, mask)
         for image, mask in pairs
     ]
 
 
-def _by_table(path: Path, files: Sequence[SceneFiles]) -> dict[str, list[SceneFiles]]:
+def _by_table(path: Path, files: Sequence[ImageFiles]) -> dict[str, list[ImageFiles]]:
     parts: Mapping[str, str] = {name: part for part, names in _PART_NAMES.items() for name in names}
     try:
         with path.open(newline="", encoding="utf-8") as table:

@@ -1,4 +1,4 @@
-"""One entrance to every data set of label maps, by the name of its layout."""
+"""Opens a data set of label maps by the name of its layout."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ SemanticKind = Literal["ade20k", "cityscapes", "label-maps"]
 
 @dataclass(frozen=True, kw_only=True)
 class SemanticOptions:
-    """What a layout does not say itself.
+    """The options of all layouts.
 
     Attributes:
-        classes: names in the order of the labels, with the background where there is one.
-        classes_file: a text file with these names, one a line, instead.
+        classes: names in the order of the labels, including the background if there is one.
+        classes_file: a text file with these names, one in each line, as an alternative to `classes`.
         ignore: the stored number that is not scored; only for label numbers.
         zero_is_ignored: 0 is not scored and 1 is the first class, as in ADE20K.
-        nonzero: everything but 0 is the second of two classes.
-        colours: for colour-coded masks, the (red, green, blue) of every class; `ignore` has no meaning then.
+        nonzero: all values except 0 are the second of two classes.
+        colours: for colour-coded masks, the (red, green, blue) of every class; `ignore` then has no effect.
         images, masks: names of the two folders.
         split_file: a CSV file with the columns `id` (file name without suffix) and `split` (train, val, test).
         case_pattern: regular expression with one group that finds the case (patient) in a file's name without suffix.
@@ -48,7 +48,7 @@ class SemanticOptions:
         if len(ways) > 1:
             raise InputError(f"data.source.{' and data.source.'.join(ways)} are two ways to read a mask; give one")
         if self.ignore is not None and not 0 <= self.ignore <= 65535:
-            raise InputError(f"data.source.ignore={self.ignore}: a stored number lies between 0 and 65535; null: none")
+            raise InputError(f"data.source.ignore={self.ignore}: give a number from 0 to 65535, or null for none")
         for name, colour in (self.colours or {}).items():
             if len(colour) != 3 or not all(0 <= value <= 255 for value in colour):
                 raise InputError(f"data.source.colours.{name}={list(colour)}: give red, green and blue, 0 to 255")
@@ -64,18 +64,18 @@ SEMANTIC_KINDS: tuple[str, ...] = tuple(LAYOUTS)
 
 
 def open_semantic(kind: str, root: Path | str, options: SemanticOptions | None = None) -> SemanticSource:
-    """The data set at `root` in the layout `kind`; files are listed and paired, not read.
+    """Open the data set at `root` in the layout `kind`; files are listed and paired but not read.
 
     Args:
         kind: `ade20k`, `cityscapes` or `label-maps`.
 
     Raises:
-        InputError: an unknown layout, an option that it does not have, or options that contradict one another.
-        DataError: what is missing or has no partner.
+        InputError: the layout is unknown or does not have an option, or options contradict one another.
+        DataError: files are missing or have no partner.
     """
     options = options or SemanticOptions()
     if kind == "cityscapes" and (options.classes or options.classes_file):
-        raise InputError("Cityscapes has its 19 classes; for others use data.kind=label-maps")
+        raise InputError("Cityscapes always has its 19 classes; for others use data.kind=label-maps")
     opens, _ = choose_layout(LAYOUTS, kind, options)
     if not Path(root).is_dir():
         raise DataError(f"{root} is not a folder; data.root must hold the layout {kind!r}")

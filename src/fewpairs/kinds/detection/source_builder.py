@@ -1,4 +1,4 @@
-"""Images and objects of any layout, checked alike, on their way into a source."""
+"""Builds a source from the images and objects of any layout, after the checks that all layouts share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fewpairs.data.names import Names
 from fewpairs.data.pictures import Header, check_file
 from fewpairs.data.split import PARTS, Split
 from fewpairs.errors import DataError
-from fewpairs.kinds.detection.findings import DetectionCheck
+from fewpairs.kinds.detection.annotation_issues import DetectionCheck
 from fewpairs.kinds.detection.masks import mask_areas
 from fewpairs.kinds.detection.options import DetectionOptions
 from fewpairs.kinds.detection.source import DetectionSource, ImageTable, ObjectTable
@@ -24,41 +24,41 @@ from fewpairs.types import Size
 Box = tuple[float, float, float, float]
 
 _BEYOND = 0.01
-"""Pixels by which a box may leave its image without being counted as cut: rounding."""
+"""Rounding tolerance in pixels by which a box may leave its image without being counted as clipped."""
 _THREADS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class RawObject:
-    """One object as a layout gives it."""
+    """One object as the layout gives it, before the checks."""
 
     box: Box
     """Left, top, right, bottom in pixels."""
     label: int
     place: str
-    """What messages call it."""
+    """Its name in messages."""
     area: float | None = None
-    """px^2; None: that of the mask, or of the box inside the image where there is none."""
+    """px^2; None uses the area of the mask or, without a mask, of the box inside the image."""
     crowd: bool = False
     mask: str | None = None
-    """Packed runs."""
+    """The mask in COCO's packed run-length encoding."""
 
 
 @dataclass(frozen=True, slots=True)
 class RawImage:
-    """One image as a layout gives it."""
+    """One image as the layout gives it, before the checks."""
 
     id: str
     file: str
     """Relative to the root."""
     size: Size | None
-    """None where the layout does not tell."""
+    """None if the layout does not say."""
     part: str
     number: int
     objects: Sequence[RawObject]
 
 
-def gather(
+def build_source(
     name: str,
     root: Path,
     images: Sequence[RawImage],
@@ -70,10 +70,10 @@ def gather(
     split: Split,
     look: Check,
 ) -> DetectionSource:
-    """Check images and objects, and make a source of those that are usable.
+    """Check images and objects, and build a source from the usable ones.
 
     Raises:
-        DamagedAnnotationsError: contradictions, unless they are to be skipped; all at once.
+        DamagedAnnotationsError: there are errors and they are not skipped; it names all at once.
         DataError: no image or no class is left.
     """
     facts = {} if look == "none" else _look_at(root, images, check, decode=look == "decode")
@@ -122,7 +122,7 @@ def _look_at(root: Path, images: Sequence[RawImage], check: DetectionCheck, *, d
 def _usable_images(
     root: Path, images: Sequence[RawImage], facts: Mapping[str, Header], check: DetectionCheck, *, looked: bool
 ) -> list[RawImage]:
-    """Those whose file is there and of the size that the annotations are for, each one once."""
+    """Return the images whose file exists and has the annotated size, each one once."""
     kept: list[RawImage] = []
     seen: dict[tuple[str, str], str] = {}
     by_file: dict[str, str] = {}
@@ -158,7 +158,7 @@ def _sizes(image: RawImage, fact: Header) -> str:
 
 
 def _usable_objects(image: RawImage, check: DetectionCheck) -> list[RawObject]:
-    """Those with a box that has an area inside the image, cut at its border."""
+    """Return the objects whose box has an area inside the image, clipped at its border."""
     height, width = image.size or (0, 0)
     kept: list[RawObject] = []
     for one in image.objects:
@@ -209,7 +209,7 @@ def _table(images: Sequence[RawImage], check: DetectionCheck) -> ObjectTable:
 
 
 def _split(images: list[RawImage], split: Split) -> tuple[list[RawImage], str]:
-    """Hold out of the training images what the layout has no part for."""
+    """Hold out training images for the parts that the layout does not have."""
     parts = {image.part for image in images}
     said = [f"{part} is the layout's own" for part in PARTS if part in parts]
     train = sorted((place for place, image in enumerate(images) if image.part == "train"), key=lambda i: images[i].id)
