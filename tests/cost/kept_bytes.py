@@ -22,6 +22,6 @@ def really_kept(model: nn.Module, image: Tensor, **options: object) -> int:
 
     with pytest.MonkeyPatch.context() as patch, torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         for operator in (key_only, knn, kv):
-            patch.setattr(operator.cpu.LIBRARY, "unavailable", lambda: "switched off")
+            patch.setattr(operator.native.LIBRARY, "unavailable", lambda: "switched off")
         model.train()(image, **options)
     return sum(tensor.untyped_storage().nbytes() for tensor in kept)

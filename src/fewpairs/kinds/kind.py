@@ -14,6 +14,7 @@ from fewpairs.data.description import DataDescription
 from fewpairs.errors import InputError
 from fewpairs.kinds.predictor import Predictor
 from fewpairs.report import Overlay
+from fewpairs.report.vocabulary import VOCABULARIES, Vocabulary
 from fewpairs.scoring.scoring import Scoring
 from fewpairs.train import FitConfig, OptimizerConfig, ScheduleConfig
 from fewpairs.train.dataloader import Collate, KeyedDataset
@@ -87,6 +88,11 @@ class Experiment(ABC):
     ) -> tuple[Overlay, ...]:
         """Return pictures of right and wrong predictions for the report; empty if the kind has none."""
         return ()
+
+    @property
+    def words(self) -> Vocabulary:
+        """Words of reports about this kind; stored reports find them by the kind's name."""
+        return VOCABULARIES[self.kind]
 
     def inference_model(self, model: nn.Module) -> nn.Module:
         """Return the model for final scores and prediction, which may see an image several times or in parts."""
