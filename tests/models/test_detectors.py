@@ -46,9 +46,9 @@ def test_anchors_are_those_of_the_publications_and_lie_at_the_maps_strides() -> 
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"shorter": 0}, "short=0 must be at least 1"),
+        ({"short": 0}, "short=0 must be at least 1"),
         ({"width": 1}, "width=1 must be at least 2"),
-        ({"longer": 100}, "long=100 must be at least 800"),
+        ({"long": 100}, "long=100 must be at least 800"),
         ({"score_threshold": 1.5}, "score_threshold=1.5 must be from 0 to 1"),
         ({"norm": "batch"}, "norm='batch' is not known; known: none, group"),
         ({"anchor_sizes": ((8.0,), (16.0, 20.0))}, "the same number of sizes"),

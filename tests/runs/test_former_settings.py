@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fewpairs.data.split import Split
 from fewpairs.errors import InputError
 from fewpairs.kinds.semantic.labels import Reading
-from fewpairs.kinds.semantic.source import SceneFiles, SemanticSource
+from fewpairs.kinds.semantic.source import ImageFiles, SemanticSource
 from fewpairs.kinds.semantic.split import split_semantic
 from fewpairs.runs import former_settings
 from fewpairs.runs.config import load_experiment, to_dict
@@ -88,7 +88,7 @@ def test_other_settings_are_left_alone(paths: list[tuple[str, str]]) -> None:
 
 
 def seven_cases() -> SemanticSource:
-    files = [SceneFiles(str(number), str(number), Path("image.png"), Path("mask.png")) for number in range(7)]
+    files = [ImageFiles(str(number), str(number), Path("image.png"), Path("mask.png")) for number in range(7)]
     return SemanticSource("seven", ("a", "b"), {"train": files}, cast(Reading, None))
 
 
