@@ -8,17 +8,15 @@ from functools import lru_cache
 from typing import Any, Literal, get_args
 
 from PIL import Image
-from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 
+from fewpairs.data.normalisation import check_normalisation, complete_normalisation
 from fewpairs.data.pictures import as_channels
 from fewpairs.errors import DataError, InputError
 from fewpairs.types import Size
 
 CropMode = Literal["center", "squash", "border"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
-
-_GREY_MEAN, _GREY_STD = (0.449,), (0.226,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,26 +45,14 @@ class LabelledView:
         object.__setattr__(self, "size", tuple(self.size))
         if len(self.size) != 2 or any(length < 1 for length in self.size):
             raise InputError(f"size={self.size}: give height and width, each at least 1 pixel")
-        if self.channels not in (None, 1, 3):
-            raise InputError(f"channels={self.channels}: allowed are 1 (grey) and 3 (colour)")
-        for name in ("mean", "std"):
-            self._check_colour(name)
+        mean, std = check_normalisation(self.channels, self.mean, self.std)
+        object.__setattr__(self, "mean", mean)
+        object.__setattr__(self, "std", std)
         if not 0 < self.crop_pct <= 1:
             raise InputError(f"crop_pct={self.crop_pct}: the share that a crop keeps is above 0 and at most 1")
         for name, allowed in (("crop_mode", get_args(CropMode)), ("interpolation", get_args(Interpolation))):
             if getattr(self, name) not in allowed:
                 raise InputError(f"{name}={getattr(self, name)!r}: allowed are {', '.join(allowed)}")
-
-    def _check_colour(self, name: str) -> None:
-        values = getattr(self, name)
-        if values is None:
-            return
-        object.__setattr__(self, name, tuple(float(value) for value in values))
-        wanted = {1, 3} if self.channels is None else {self.channels}
-        if len(values) not in wanted:
-            raise InputError(f"{name}={list(values)}: give one number for each of {self.channels or '1 or 3'} channels")
-        if name == "std" and not all(value > 0 for value in values):
-            raise InputError(f"std={list(values)}: each is divided by and must be positive")
 
     def with_channels(self, channels: int) -> LabelledView:
         """Return the view with all fields set, for a data set of `channels` channels.
@@ -74,10 +60,7 @@ class LabelledView:
         Raises:
             InputError: mean or std have another number of channels.
         """
-        number: Literal[1, 3] = self.channels or (1 if channels == 1 else 3)
-        grey = number == 1
-        mean = self.mean or (_GREY_MEAN if grey else IMAGENET_DEFAULT_MEAN)
-        std = self.std or (_GREY_STD if grey else IMAGENET_DEFAULT_STD)
+        number, mean, std = complete_normalisation(self.channels, self.mean, self.std, stored=channels)
         return LabelledView(self.size, number, mean, std, self.crop_pct, self.crop_mode, self.interpolation)
 
     def apply(self, image: Image.Image) -> Tensor:

@@ -7,15 +7,13 @@ from typing import Literal
 
 import torch
 from PIL import Image
-from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
+from fewpairs.data.normalisation import check_normalisation, complete_normalisation
 from fewpairs.data.pictures import as_channels
 from fewpairs.errors import InputError
 from fewpairs.types import Size
-
-_GREY_MEAN, _GREY_STD = (0.449,), (0.226,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +45,9 @@ class SemanticView:
                 f"view.short={self.short}, view.long={self.long}: give at least 1 pixel for the shorter side, and at "
                 "least as many for the longer side"
             )
-        if self.channels not in (None, 1, 3):
-            raise InputError(f"view.channels={self.channels}: allowed are 1 (grey) and 3 (colour)")
-        for name in ("mean", "std"):
-            values = getattr(self, name)
-            if values is not None:
-                object.__setattr__(self, name, tuple(float(value) for value in values))
-                if len(values) not in ({1, 3} if self.channels is None else {self.channels}):
-                    raise InputError(f"view.{name}={list(values)}: give one number for each channel, 1 or 3")
-        if self.std is not None and not all(value > 0 for value in self.std):
-            raise InputError(f"view.std={list(self.std)}: each must be positive")
+        mean, std = check_normalisation(self.channels, self.mean, self.std)
+        object.__setattr__(self, "mean", mean)
+        object.__setattr__(self, "std", std)
 
     def with_channels(self, channels: int) -> SemanticView:
         """Return the view with all settings filled in for a data set of `channels` channels.
@@ -64,10 +55,7 @@ class SemanticView:
         Raises:
             InputError: mean or std have another number of channels.
         """
-        number: Literal[1, 3] = self.channels or (1 if channels == 1 else 3)
-        grey = number == 1
-        mean = self.mean or (_GREY_MEAN if grey else IMAGENET_DEFAULT_MEAN)
-        std = self.std or (_GREY_STD if grey else IMAGENET_DEFAULT_STD)
+        number, mean, std = complete_normalisation(self.channels, self.mean, self.std, stored=channels)
         return SemanticView(self.size, self.short, self.long, number, mean, std)
 
     def resized(self, native: Size, factor: float = 1.0) -> Size:
