@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -274,14 +275,17 @@ def test_it_learns_without_labels(tmp_path: Path) -> None:
         built.training,
         collate=built.collate,
         config=FitConfig(steps=steps, batch_size=32, clip=3.0, monitor="knn_top1", device="cpu", evaluate_every=steps),
-        optimizer=OptimizerConfig(lr=2e-3, weight_decay=0.04),
+        optimizer=OptimizerConfig(lr=5e-4, weight_decay=0.04),
         schedule=ScheduleConfig(warmup=100),
         run=RunFolder(tmp_path / "run"),
         evaluate_on=built.validation,
         progress=False,
     )
     last = read_log(tmp_path / "run" / "metrics.jsonl")[-1]
-    assert (before, last) == 0
+    after = last["scores"]
+    assert after["spread"] > 1.2 * before["spread"]
+    assert after["knn_top1"] > before["knn_top1"]
+    assert last["loss"] < math.log(64) - 0.1, "64 outputs: a uniform answer costs log(64)"
 
 
 @pytest.mark.slow

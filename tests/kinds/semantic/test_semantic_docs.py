@@ -12,7 +12,7 @@ from fewpairs.kinds.semantic.experiment import SemanticExperiment
 from fewpairs.recipes import RECIPES
 from fewpairs.runs.config import to_dict
 
-PAGE = (Path(__file__).parents[1] / "docs" / "semantic.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[3] / "docs" / "semantic.md").read_text(encoding="utf-8")
 
 
 def flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
