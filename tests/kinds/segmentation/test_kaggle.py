@@ -36,6 +36,14 @@ def test_the_hausdorff_score_looks_from_the_prediction_only() -> None:
     assert hausdorff_score(truth, prediction) < 1.0
 
 
+def test_the_hausdorff_score_of_one_slice_is_that_of_contours() -> None:
+    truth = np.zeros((1, 9, 9), dtype=bool)
+    truth[0, :7, :7] = True
+    prediction = np.zeros_like(truth)
+    prediction[0, 3, 3] = True  # in the middle, 3 pixels away from the contour, and inside of the mask
+    assert hausdorff_score(prediction, truth) == pytest.approx(1 - 3 / np.sqrt(1 + 81 + 81))
+
+
 def test_empty_masks() -> None:
     empty, full = np.zeros((2, 3, 3), dtype=bool), np.ones((2, 3, 3), dtype=bool)
     assert hausdorff_score(empty, empty) == 1.0

@@ -16,13 +16,20 @@ from fewpairs.kinds.segmentation.surface import crop_to_union, diagonal, directe
 
 SPACING = (3.0, 1.5, 1.25)
 masks = arrays(bool, (4, 6, 5)).filter(lambda mask: bool(mask.any()))
+flat = st.sampled_from([(1, 6, 5), (4, 1, 5), (4, 6, 1), (1, 1, 7), (1, 1, 1)]).flatmap(
+    lambda shape: st.tuples(*[arrays(bool, shape).filter(lambda mask: bool(mask.any()))] * 2)
+)
+"""Pairs of masks of a scan that has one voxel along some of its axes."""
 
 
 def brute_force(first: np.ndarray, second: np.ndarray, spacing: tuple[float, float, float], percentile: float) -> float:
     def border(mask: np.ndarray) -> list[np.ndarray]:
         points = []
+        wide = [axis for axis in range(3) if mask.shape[axis] > 1]
         for index in np.argwhere(mask):
-            for axis, step in itertools.product(range(3), (-1, 1)):
+            if not wide:
+                points.append(index)
+            for axis, step in itertools.product(wide, (-1, 1)):
                 beside = index.copy()
                 beside[axis] += step
                 outside = (beside < 0).any() or (beside >= mask.shape).any()
@@ -42,6 +49,42 @@ def brute_force(first: np.ndarray, second: np.ndarray, spacing: tuple[float, flo
 @given(masks, masks)
 def test_it_is_the_brute_force_distance(first: np.ndarray, second: np.ndarray) -> None:
     assert hausdorff(first, second, SPACING) == pytest.approx(brute_force(first, second, SPACING, 95.0), abs=1e-9)
+
+
+@given(flat)
+def test_it_is_the_brute_force_distance_along_the_axes_of_a_flat_scan(pair: tuple[np.ndarray, np.ndarray]) -> None:
+    assert hausdorff(*pair, SPACING) == pytest.approx(brute_force(*pair, SPACING, 95.0), abs=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning:monai")
+@pytest.mark.parametrize("axis", range(3))
+@given(st.data())
+def test_a_scan_of_one_slice_has_monai_s_distance_of_two_images(axis: int, data: st.DataObject) -> None:
+    first, second = (data.draw(arrays(bool, (6, 5)).filter(lambda mask: bool(mask.any()))) for _ in range(2))
+    theirs = compute_hausdorff_distance(
+        torch.from_numpy(first)[None, None],
+        torch.from_numpy(second)[None, None],
+        include_background=True,
+        percentile=95,
+        spacing=[length for place, length in enumerate(SPACING) if place != axis],
+    )
+    ours = hausdorff(np.expand_dims(first, axis), np.expand_dims(second, axis), SPACING)
+    assert ours == pytest.approx(theirs.item(), rel=1e-5, abs=1e-5)
+
+
+def test_discs_on_one_slice_are_as_far_apart_as_their_contours() -> None:
+    rows, columns = np.mgrid[:64, :64]
+    first, second = (((rows - 30) ** 2 + (columns - middle) ** 2 < 15**2)[None] for middle in (30, 33))
+    assert hausdorff(first, second, (1.0, 1.0, 1.0)) == pytest.approx(3.0)
+    assert hausdorff(first, second, (9.0, 0.5, 0.5)) == pytest.approx(1.5)
+
+
+def test_masks_in_one_slice_of_a_scan_of_several_are_all_surface() -> None:
+    rows, columns = np.mgrid[:64, :64]
+    first, second = (np.zeros((3, 64, 64), bool) for _ in range(2))
+    first[1], second[1] = (((rows - 30) ** 2 + (columns - middle) ** 2 < 15**2) for middle in (30, 33))
+    assert surface(first).sum() == first.sum()
+    assert hausdorff(first, second, (1.0, 1.0, 1.0)) == brute_force(first, second, (1.0, 1.0, 1.0), 95.0)
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning:monai")  # MONAI announces a change of a default in its own call

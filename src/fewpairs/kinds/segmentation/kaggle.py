@@ -21,7 +21,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fewpairs.kinds.segmentation.surface import crop_to_union, diagonal, directed_distances, surface
+from fewpairs.kinds.segmentation.surface import diagonal, directed_distances, surfaces
 
 DICE_WEIGHT = 0.4
 HAUSDORFF_WEIGHT = 0.6
@@ -42,6 +42,5 @@ def hausdorff_score(prediction: NDArray[np.bool_], truth: NDArray[np.bool_]) -> 
         return 1.0
     if not prediction.any() or not truth.any():
         return 0.0
-    cropped = crop_to_union(prediction, truth)
-    distances = directed_distances(surface(cropped[0]), surface(cropped[1]), (1.0, 1.0, 1.0))
+    distances = directed_distances(*surfaces(prediction, truth, (1.0, 1.0, 1.0)))
     return 1.0 - float(distances.max()) / diagonal(prediction.shape, (1.0, 1.0, 1.0))

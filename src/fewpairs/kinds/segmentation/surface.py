@@ -1,4 +1,8 @@
-"""Distances between the surfaces of two masks, in three dimensions."""
+"""Distances between the surfaces of two masks, in the dimensions in which their scan extends.
+
+A picture, or any scan of one slice, has contours: its single slice has no neighbours above and below, so that voxels
+inside a mask are no surface.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ predictions, a distance transform of the whole box is faster. Both give the same
 
 
 def surface(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the voxels of `mask` `[s H W]` that share a face with a voxel outside the mask or the scan.
+    """Return the voxels of a mask of any number of dimensions that share a face with one outside the mask or the scan.
 
     This is the definition of MONAI's `get_mask_edges` without sub-voxel areas: `mask ^ binary_erosion(mask)`.
     """
@@ -25,9 +29,9 @@ def surface(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def directed_distances(
     source: NDArray[np.bool_], target: NDArray[np.bool_], spacing: Sequence[float]
 ) -> NDArray[np.float64]:
-    """Compute the Euclidean distance from every voxel of `source` to the nearest of `target`; both `[s H W]` hold one.
+    """Compute the Euclidean distance from every voxel of `source` to the nearest of `target`; both hold one.
 
-    Distances are in the unit of `spacing` (between slices, rows, columns) and in C order of the source's voxels.
+    Distances are in the unit of `spacing` (one number for each axis) and in C order of the source's voxels.
     """
     scale = np.asarray(spacing, dtype=np.float64)
     points = np.argwhere(source)
@@ -40,13 +44,25 @@ def directed_distances(
 
 
 def crop_to_union(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Crop both masks `[s H W]` to the smallest box around their union, which must not be empty."""
+    """Crop both masks to the smallest box around their union, which must not be empty."""
     union = first | second
     box = []
     for axis in range(union.ndim):
         present = np.flatnonzero(union.any(axis=tuple(a for a in range(union.ndim) if a != axis)))
         box.append(slice(int(present[0]), int(present[-1]) + 1))
     return first[tuple(box)], second[tuple(box)]
+
+
+def surfaces(
+    first: NDArray[np.bool_], second: NDArray[np.bool_], spacing: Sequence[float]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_], list[float]]:
+    """Return the surfaces of two masks of a scan `[s H W]`, whose union is not empty, cropped to it, and their spacing.
+
+    Axes along which the scan has one voxel are left out, of the spacing too.
+    """
+    wide = [axis for axis, length in enumerate(first.shape) if length > 1] or [0]
+    cropped = crop_to_union(*(mask.reshape([mask.shape[axis] for axis in wide]) for mask in (first, second)))
+    return surface(cropped[0]), surface(cropped[1]), [spacing[axis] for axis in wide]
 
 
 def hausdorff(
@@ -56,14 +72,14 @@ def hausdorff(
 
     This is the given percentile (with linear interpolation) of the distances from the surface voxels of one mask to the
     nearest surface voxel of the other, computed in each direction; the larger one is returned, as in MONAI's
-    `compute_hausdorff_distance(percentile=95)` with `directed=False`. Other common definitions take the mean, the union
-    or the pooled percentile of both directions; they give smaller values.
+    `compute_hausdorff_distance(percentile=95)` with `directed=False`; for one slice, it is MONAI's of two images.
+    Other common definitions take the mean, the union or the pooled percentile of both directions; they give smaller
+    values.
     """
-    prediction, truth = crop_to_union(prediction, truth)
-    a, b = surface(prediction), surface(truth)
+    a, b, scale = surfaces(prediction, truth, spacing)
     return max(
-        float(np.percentile(directed_distances(a, b, spacing), percentile)),
-        float(np.percentile(directed_distances(b, a, spacing), percentile)),
+        float(np.percentile(directed_distances(a, b, scale), percentile)),
+        float(np.percentile(directed_distances(b, a, scale), percentile)),
     )
 
 
