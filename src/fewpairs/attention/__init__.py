@@ -8,14 +8,23 @@ from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from fewpairs.attention.assign import Attention, variants_per_stage
-from fewpairs.attention.core import Core
+from fewpairs.attention.core import Core, use_kernel
 from fewpairs.attention.key_only import KeyOnly
 from fewpairs.attention.knn import KNN
 from fewpairs.attention.kv import KV, KVPos
 from fewpairs.attention.multihead import MultiHead
 from fewpairs.attention.projection import ConvProjection, LinearProjection, Projection, ReducedProjection
 from fewpairs.attention.softmax import Softmax
-from fewpairs.attention.variant import ScaleBy, Variant, has_pairs, logit_scale, needs_grid, pair_terms
+from fewpairs.attention.variant import (
+    ScaleBy,
+    Variant,
+    check_kernel,
+    has_pairs,
+    kernel_names,
+    logit_scale,
+    needs_grid,
+    pair_terms,
+)
 from fewpairs.errors import InputError, nearest
 
 VARIANTS: dict[str, type] = {"softmax": Softmax, "kv": KV, "kvpos": KVPos, "knn": KNN, "keyonly": KeyOnly}
@@ -105,12 +114,15 @@ __all__ = [
     "ScaleBy",
     "Softmax",
     "Variant",
+    "check_kernel",
     "has_pairs",
+    "kernel_names",
     "logit_scale",
     "needs_grid",
     "pair_terms",
     "parse_attention",
     "parse_variant",
+    "use_kernel",
     "variant_name",
     "variants_per_stage",
 ]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fewpairs.attention.variant import Variant, has_pairs, logit_scale, needs_grid
+from fewpairs.attention.variant import Variant, check_kernel, has_pairs, logit_scale, needs_grid
 from fewpairs.errors import InputError
 from fewpairs.types import Grid
 
@@ -27,6 +28,8 @@ class Core(nn.Module):
         InputError: `dropout` is not 0 and the variant has no weights over pairs.
     """
 
+    _kernel: str | None = None
+
     def __init__(
         self, variant: Variant, heads: int, dim_head: int, *, dropout: float = 0.0, fused: bool = True
     ) -> None:
@@ -40,15 +43,25 @@ class Core(nn.Module):
         self.attn_drop = nn.Dropout(dropout)
         self.fused_attn = fused
 
+    @property
+    def kernel(self) -> str | None:
+        """The name of the kernel that computes; None leaves the choice to the operator. See `use_kernel`."""
+        return self._kernel
+
+    @kernel.setter
+    def kernel(self, name: str | None) -> None:
+        check_kernel(self.variant, name)
+        self._kernel = name
+
     def forward(self, *roles: Tensor, bias: Tensor | None = None, grid: Grid | None = None) -> Tensor:
         """Mix the heads. `bias` `[#b #h n m]` is added to the scores, or is a boolean mask of the pairs to keep.
 
         `grid` gives the positions of the tokens, for variants that need it.
         """
         if needs_grid(self.variant):
-            return self.mix(*roles, bias=bias, grid=grid)
+            return self._mix(*roles, bias=bias, grid=grid)
         if not has_pairs(self.variant) or (self.fused_attn and not (self.training and self.attn_drop.p > 0)):
-            return self.mix(*roles) if bias is None else self.mix(*roles, bias=bias)
+            return self._mix(*roles, bias=bias)
         *logits, values = roles
         mixed: Tensor = self.attn_drop(self.weights(*logits, bias=bias)) @ values
         return mixed
@@ -65,8 +78,7 @@ class Core(nn.Module):
             raise InputError(f"{self.variant} has no weights of pairs; use Core.saliency for those of positions")
         keys = roles[-1]
         identity = torch.eye(keys.shape[-2], dtype=keys.dtype, device=keys.device).expand(*keys.shape[:-1], -1)
-        weights = self.mix(*roles, identity) if bias is None else self.mix(*roles, identity, bias=bias)
-        return weights.contiguous()
+        return self._mix(*roles, identity, bias=bias).contiguous()
 
     def saliency(self, keys: Tensor, *, bias: Tensor | None = None) -> Tensor:
         """Return the weight of each position in each head, `[b h n]`, summing to 1 over n, for variants without pairs.
@@ -78,3 +90,31 @@ class Core(nn.Module):
             raise InputError(f"{self.variant} has weights of pairs of positions, not of positions; use Core.weights")
         found: Tensor = self.mix.weights(keys, bias=bias)  # type: ignore[attr-defined]  # variants without pairs have it
         return found
+
+    def _mix(self, *roles: Tensor, bias: Tensor | None, **terms: Any) -> Tensor:
+        """Call `mix` with the terms that are there, since a variant of somebody else's need not accept the others."""
+        if bias is not None:
+            terms["bias"] = bias
+        if self._kernel is not None:
+            terms["kernel"] = self._kernel
+        return self.mix(*roles, **terms)
+
+
+def use_kernel(model: nn.Module, kernel: str | None) -> int:
+    """Compute every `Core` inside `model` with the kernel of this name, and return how many there are.
+
+    `"reference"` exists for every operator; None leaves the choice to the operators again.
+
+    Raises:
+        InputError: there is no `Core`, or the variant of one has no kernel of this name; then none is changed.
+    """
+    cores = {name: module for name, module in model.named_modules() if isinstance(module, Core)}
+    if not cores:
+        raise InputError(
+            f"{type(model).__name__} has no attention of fewpairs whose kernel could be chosen; swap first"
+        )
+    for core in cores.values():
+        check_kernel(core.variant, kernel)
+    for core in cores.values():
+        core.kernel = kernel
+    return len(cores)

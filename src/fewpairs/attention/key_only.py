@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from fewpairs.errors import InputError
 from fewpairs.ops import global_key_attention, key_only_attention
-from fewpairs.ops.dispatch import readable
-from fewpairs.ops.key_only import saliency_weights
+from fewpairs.ops.dispatch import names_of, readable
+from fewpairs.ops.key_only import GLOBAL_KERNELS, KERNELS, saliency_weights
 from fewpairs.types import Grid
 
 Form = Literal["R1", "R1c", "R2", "R3", "R3-R2"]
@@ -48,6 +48,11 @@ class KeyOnly:
             raise InputError(f"form={self.form!r} is not known; allowed: {', '.join(map(repr, get_args(Form)))}")
         if self.gate not in ("key", "conv"):
             raise InputError(f"gate={self.gate!r} is not known; allowed: 'key', 'conv'")
+
+    @property
+    def kernels(self) -> tuple[str, ...]:
+        """The kernels of the form's operator."""
+        return names_of(GLOBAL_KERNELS if self.gates_values else KERNELS)
 
     @property
     def needs_grid(self) -> bool:
@@ -106,7 +111,15 @@ class KeyOnlyMixing(nn.Module):
             nn.init.dirac_(self.gate.weight, groups=self.gate.groups)
             nn.init.zeros_(self.gate.bias)  # type: ignore[arg-type]  # it has one
 
-    def forward(self, k: Tensor, v: Tensor, *, bias: Tensor | None = None, grid: Grid | None = None) -> Tensor:
+    def forward(
+        self,
+        k: Tensor,
+        v: Tensor,
+        *,
+        bias: Tensor | None = None,
+        grid: Grid | None = None,
+        kernel: str | None = None,
+    ) -> Tensor:
         """Mix the heads. `bias` may only be a boolean mask of the positions that count, `[#b #h 1 n]`.
 
         Raises:
@@ -114,10 +127,8 @@ class KeyOnlyMixing(nn.Module):
         """
         mask = padding_mask(bias, self.variant)
         gate = None if self.gate is None else convolve_grid(self.gate, k, self._known(grid))
-        if self.variant.gates_values:
-            mixed = global_key_attention(k, v, self._logits(k), mask=mask, gate=gate)
-        else:
-            mixed = key_only_attention(k, v, self._logits(k), mask=mask, gate=gate)
+        mix = global_key_attention if self.variant.gates_values else key_only_attention
+        mixed = mix(k, v, self._logits(k), mask=mask, gate=gate, kernel=kernel)
         return mixed if self.local is None else mixed + convolve_grid(self.local, v, self._known(grid))
 
     def weights(self, k: Tensor, *, bias: Tensor | None = None) -> Tensor:

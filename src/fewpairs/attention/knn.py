@@ -11,7 +11,8 @@ from torch import Tensor
 
 from fewpairs.attention.variant import ScaleBy, check_scale, logit_scale, pair_terms
 from fewpairs.ops import knn_attention
-from fewpairs.ops.knn import Metric, check_metric, check_topk
+from fewpairs.ops.dispatch import names_of
+from fewpairs.ops.knn import KERNELS, Metric, check_metric, check_topk
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class KNN:
     roles: ClassVar[str] = "qkv"
     takes_bias: ClassVar[bool] = True
     keys_are_queries: ClassVar[bool] = False
+    kernels: ClassVar[tuple[str, ...]] = names_of(KERNELS)
 
     def __post_init__(self) -> None:
         check_topk(self.topk)

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from fewpairs.attention.variant import ScaleBy, check_scale, logit_scale, pair_terms
 from fewpairs.errors import InputError
 from fewpairs.ops import kv_attention
+from fewpairs.ops.dispatch import names_of
+from fewpairs.ops.kv import KERNELS
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class KV:
     roles: ClassVar[str] = "kv"
     takes_bias: ClassVar[bool] = True
     keys_are_queries: ClassVar[bool] = True
+    kernels: ClassVar[tuple[str, ...]] = names_of(KERNELS)
 
     def __post_init__(self) -> None:
         check_scale(self.scale_by)
@@ -67,6 +70,7 @@ class KVPos:
     roles: ClassVar[str] = "kv"
     takes_bias: ClassVar[bool] = True
     keys_are_queries: ClassVar[bool] = True
+    kernels: ClassVar[tuple[str, ...]] = names_of(KERNELS)
 
     def __post_init__(self) -> None:
         check_scale(self.scale_by)
@@ -119,11 +123,17 @@ class KVPosMixing(nn.Module):
                 self.weight[: self.rows] = 1 / self.rows
 
     def forward(
-        self, k: Float[Tensor, "b h n d"], v: Float[Tensor, "b h n e"], *, bias: Tensor | None = None
+        self,
+        k: Float[Tensor, "b h n d"],
+        v: Float[Tensor, "b h n e"],
+        *,
+        bias: Tensor | None = None,
+        kernel: str | None = None,
     ) -> Float[Tensor, "b h n e"]:
-        """Mix the heads; `bias` is as in `fewpairs.ops.kv_attention`."""
+        """Mix the heads; `bias` and `kernel` are as in `fewpairs.ops.kv_attention`."""
         columns = self.variant.d_pos - self.rows
         position = index_sinusoid(k.shape[-2], self.rows, columns, k.device).to(self.weight.dtype)
         # Not a matrix product: autocast would round the position table to half precision.
         key_bias = (position * self.weight[self.rows :]).sum(-1)
-        return kv_attention(k, v, gain=self.weight.sum(), key_bias=key_bias, bias=bias, scale=self.scale)
+        gain = self.weight.sum()
+        return kv_attention(k, v, gain=gain, key_bias=key_bias, bias=bias, scale=self.scale, kernel=kernel)

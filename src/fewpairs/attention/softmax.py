@@ -10,7 +10,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from fewpairs.attention.variant import ScaleBy, check_scale, logit_scale, pair_terms
-from fewpairs.ops import softmax_attention
+from fewpairs.ops import softmax, softmax_attention
+from fewpairs.ops.dispatch import names_of
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Softmax:
     roles: ClassVar[str] = "qkv"
     takes_bias: ClassVar[bool] = True
     keys_are_queries: ClassVar[bool] = False
+    kernels: ClassVar[tuple[str, ...]] = names_of(softmax.KERNELS)
 
     def __post_init__(self) -> None:
         check_scale(self.scale_by)

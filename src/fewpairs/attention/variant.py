@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from fewpairs.errors import InputError
+from fewpairs.errors import InputError, nearest
 
 ScaleBy = Literal["head", "width"]
 
@@ -46,6 +46,19 @@ def has_pairs(variant: Variant) -> bool:
 def needs_grid(variant: Variant) -> bool:
     """Whether the attention needs the positions of the tokens. Then it sets `needs_grid` and accepts `grid=`."""
     return bool(getattr(variant, "needs_grid", False))
+
+
+def kernel_names(variant: Variant) -> tuple[str, ...]:
+    """Return the kernels that a layer of this variant may name; it lists them as `kernels` and accepts `kernel=`."""
+    return tuple(getattr(variant, "kernels", ()))
+
+
+def check_kernel(variant: Variant, kernel: str | None) -> None:
+    """Raise InputError unless `kernel` is None or one of the variant's."""
+    names = kernel_names(variant)
+    if kernel is not None and kernel not in names:
+        remedy = nearest(str(kernel), names) if names else "it declares no kernels to choose from; leave kernel=None"
+        raise InputError(f"kernel={kernel!r} does not exist for {variant}; {remedy}")
 
 
 def check_scale(scale_by: str) -> None:

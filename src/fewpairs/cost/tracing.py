@@ -47,13 +47,20 @@ class Trace:
 
 
 def meta_copy(model: nn.Module) -> nn.Module:
-    """Return a copy of the model on the meta device; weights are not copied, and those already on meta are shared."""
+    """Return a copy of the model on the meta device; weights are not copied, and those already on meta are shared.
+
+    Kernels that layers name are forgotten, since few of them run there.
+    """
     memo: dict[int, Any] = {}
     for tensor in chain(model.parameters(), model.buffers()):
         twin = tensor if tensor.is_meta else torch.empty_like(tensor, device="meta")
         is_weight = isinstance(tensor, nn.Parameter) and not tensor.is_meta
         memo[id(tensor)] = nn.Parameter(twin, tensor.requires_grad) if is_weight else twin
-    return copy.deepcopy(model, memo)
+    copied = copy.deepcopy(model, memo)
+    for module in copied.modules():
+        if isinstance(module, Core):
+            module.kernel = None
+    return copied
 
 
 @contextmanager

@@ -31,6 +31,11 @@ def never(*_args: Any, **_options: Any) -> None:
     """Return None: a reference runs all arguments."""
 
 
+def names_of(kernels: Sequence[Kernel]) -> tuple[str, ...]:
+    """Return the names of the kernels, in order."""
+    return tuple(kernel.name for kernel in kernels)
+
+
 def choose(kernels: Sequence[Kernel], wanted: str | None, *args: Any, **options: Any) -> Kernel:
     """Return the first kernel that does not refuse, or the one named `wanted`.
 

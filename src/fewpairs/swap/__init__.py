@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from fewpairs.attention import Core, Variant
+from fewpairs.attention import Core, Variant, check_kernel
 from fewpairs.cost.tracing import Trace, meta_copy
 from fewpairs.errors import InputError
 from fewpairs.swap import model_cost
@@ -20,7 +20,9 @@ from fewpairs.swap.receipt import LeftAlone, Receipt, SwappedLayer
 from fewpairs.swap.selectors import Variants, Where, assign, select
 
 
-def swap_attention(model: nn.Module, variant: Variants, *, where: Where = None, dry_run: bool = False) -> Receipt:
+def swap_attention(
+    model: nn.Module, variant: Variants, *, where: Where = None, kernel: str | None = None, dry_run: bool = False
+) -> Receipt:
     """Replace the attention of `model` in place, and return a receipt of every change.
 
     Weights that the variant uses stay, under the same names unless they are split; each layer keeps its own scale
@@ -31,16 +33,21 @@ def swap_attention(model: nn.Module, variant: Variants, *, where: Where = None, 
             that can be swapped. Names are those of `fewpairs.attention.parse_variant`.
         where: the layers to swap (see `describe`): a pattern of module names such as `"blocks.1?.attn"`, an index, a
             sequence of these, or a function of a `Layer`; None selects all.
+        kernel: the name of the kernel that computes the swapped layers, such as `"reference"`, which every variant has;
+            None chooses by the arguments of each call. `fewpairs.attention.use_kernel` changes it later.
         dry_run: do not change the model; return the receipt of what the swap would do.
 
     Raises:
         InputError: the model has no layer of a known family, or is compiled or wrapped; `where` selects nothing; a
-            selected layer was swapped before, or cannot be swapped (if named, or if no other layer can be).
+            selected layer was swapped before, or cannot be swapped (if named, or if no other layer can be); a variant
+            has no kernel of that name.
     """
     check_swappable(model)
     found = find_layers(model)
     _check_known(model, found)
     plan = _plan(found, variant, where)
+    for _, its in plan.chosen.values():
+        check_kernel(its, kernel)
     twin = meta_copy(model)
     size = model_cost.input_size(twin)
     before, run_before, keys_before = model_cost.parameters(twin), model_cost.trace(twin, size), list(twin.state_dict())
@@ -59,10 +66,11 @@ def swap_attention(model: nn.Module, variant: Variants, *, where: Where = None, 
         macs_before=None if run_before is None or run is None else run_before.macs.total(),
         macs_after=None if run is None else run.macs.total(),
         input_size=None if run is None else size,
+        kernel=kernel,
         dry_run=dry_run,
     )
     if not dry_run:
-        _replace_layers(model, plan.chosen)
+        _replace_layers(model, plan.chosen, kernel)
     return receipt
 
 
@@ -120,13 +128,14 @@ def _plan(found: list[Found], variant: Variants, where: Where) -> _Plan:
     return _Plan(chosen, tuple(left))
 
 
-def _replace_layers(model: nn.Module, chosen: Mapping[str, tuple[Adapter, Variant]]) -> None:
+def _replace_layers(model: nn.Module, chosen: Mapping[str, tuple[Adapter, Variant]], kernel: str | None = None) -> None:
     """Build all new layers, then replace every reference to the old ones."""
     new: dict[nn.Module, SwappedModule] = {}
     for name, (adapter, variant) in chosen.items():
         old = model.get_submodule(name)
         new[old] = adapter.build(old, variant)
         new[old].family = adapter.family
+        new[old].core.kernel = kernel
     for module in list(model.modules()):
         for name, child in list(module._modules.items()):
             if child in new:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fewpairs.attention import KNN
+from fewpairs.attention import KNN, check_kernel
 from fewpairs.errors import InputError
 from fewpairs.ops import knn_attention
 
@@ -24,7 +24,9 @@ AttentionOutput = tuple[Tensor, Tensor | None]
 """The result that transformers' layers expect: the mixed heads `[b n h e]`, and the weights `[b h n m]` or None."""
 
 
-def register_transformers(topk: int | float = 0.5, *, metric: str = "dot", name: str | None = None) -> tuple[str, ...]:
+def register_transformers(
+    topk: int | float = 0.5, *, metric: str = "dot", name: str | None = None, kernel: str | None = None
+) -> tuple[str, ...]:
     """Register the attention `knn` for transformers' `attn_implementation=` and `model.set_attn_implementation`.
 
     The weights of the model stay, and all layers use the same `topk`; `swap_attention` can select layers, reports costs
@@ -35,18 +37,20 @@ def register_transformers(topk: int | float = 0.5, *, metric: str = "dot", name:
         topk: the number of keys per query, or a fraction of all keys, as in `KNN`.
         metric: "dot" or "euclidean", as in `KNN`.
         name: the name to register; None registers `knn`, and `knn100` too if `topk` is 100.
+        kernel: the kernel that computes, as in `fewpairs.ops.knn_attention`.
 
     Returns:
         The registered names.
 
     Raises:
         InputError: transformers is not installed; `topk` or `metric` is out of its range; `name` is one of
-            transformers' own.
+            transformers' own; there is no such kernel.
     """
     variant = KNN(topk, metric)  # type: ignore[arg-type]  # KNN checks the values itself
+    check_kernel(variant, kernel)
     names = ("knn", f"knn{topk}") if name is None else (name,)
     for each in names:
-        _register(each, partial(mix_by_knn, variant))
+        _register(each, partial(mix_by_knn, variant, kernel))
     return names
 
 
@@ -93,6 +97,7 @@ def mix_by_core(
 
 def mix_by_knn(
     variant: KNN,
+    kernel: str | None,
     module: nn.Module,
     query: Tensor,
     key: Tensor,
@@ -107,7 +112,8 @@ def mix_by_knn(
     bias = scores_bias(module, query, key, attention_mask, is_causal, options)
     if (groups := query.shape[1] // key.shape[1]) > 1:
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
-    mix = partial(knn_attention, query, key, topk=variant.topk, bias=bias, scale=scaling, metric=variant.metric)
+    choice = partial(knn_attention, topk=variant.topk, metric=variant.metric, kernel=kernel)
+    mix = partial(choice, query, key, bias=bias, scale=scaling)
     if not (dropout or wants_weights(options)):
         return mix(value).transpose(1, 2).contiguous(), None
     identity = torch.eye(key.shape[-2], dtype=key.dtype, device=key.device).expand(*key.shape[:-1], -1)

@@ -55,6 +55,8 @@ class Receipt:
     """Multiply-adds of one image of `input_size`, as `fewpairs.cost` counts them; None if they could not be counted."""
     macs_after: int | None = None
     input_size: Size | None = None
+    kernel: str | None = None
+    """The kernel that was asked for; None if each call chooses."""
     dry_run: bool = field(default=False)
 
     @property
@@ -85,6 +87,9 @@ class Receipt:
             height, width = self.input_size
             costs.append((f"multiply-adds at {height}x{width}", *_change(self.macs_before, self.macs_after)))
         yield from table(("", "before", "after", "change"), costs, numbers=(1, 2, 3))
+        if self.kernel is not None:
+            yield ""
+            yield f"kernel: {self.kernel}"
         yield ""
         yield self._keys()
 
