@@ -28,7 +28,7 @@ from fewpairs.attention import Variant, has_pairs
 from fewpairs.errors import InputError
 from fewpairs.swap import Layer, Receipt
 from fewpairs.swap.adapter import Unsupported
-from fewpairs.swap.adapters import ADAPTERS
+from fewpairs.swap.registry import adapters
 
 TOLERANCE = 1e-5
 """Of a logit, absolute and relative, as in the tests."""
@@ -203,7 +203,7 @@ def report(rows: list[Row], refused: dict[tuple[str, str, str], str]) -> str:
             ]
             lines += [f"| {library} | {family} | {reason} |" for library, family, reason in left]
     lines += ["", "## Never swapped", "", "| layers | because |", "| --- | --- |"]
-    lines += [f"| {each.family} | {each.reason} |" for each in ADAPTERS if isinstance(each, Unsupported)]
+    lines += [f"| {each.family} | {each.reason} |" for each in adapters() if isinstance(each, Unsupported)]
     return "\n".join(lines) + "\n"
 
 

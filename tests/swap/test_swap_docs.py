@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fewpairs.swap.layers import families
+from fewpairs.swap.registry import families
 
 PAGE = (Path(__file__).parents[2] / "docs" / "swap.md").read_text(encoding="utf-8")
 
@@ -18,6 +18,7 @@ def blocks(language: str) -> list[str]:
     return [text for kind, text in found if kind == language]
 
 
+@pytest.mark.usefixtures("forgotten")
 def test_its_examples_run_and_print_what_it_shows(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

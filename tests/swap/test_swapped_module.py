@@ -14,8 +14,8 @@ from torch import nn
 from fewpairs import KNN, KV, swap_attention
 from fewpairs.ops import knn_attention
 from fewpairs.swap.adapter import Adapter, type_name
-from fewpairs.swap.adapters import ADAPTERS
 from fewpairs.swap.module import without_rows
+from fewpairs.swap.registry import adapters
 
 pytestmark = pytest.mark.usefixtures("uncounted")
 
@@ -65,8 +65,8 @@ def test_rows_are_taken_off_the_front(count: int, bias: bool, convolution: bool)
 
 
 def test_every_adapter_says_which_types_it_is_for_and_none_is_claimed_twice() -> None:
-    claimed = [name for adapter in ADAPTERS for name in adapter.matches]
+    claimed = [name for adapter in adapters() for name in adapter.matches]
     assert len(set(claimed)) == len(claimed)
     assert all(name.count(".") >= 2 for name in claimed)
     assert type_name(nn.Linear) == "torch.nn.modules.linear.Linear"
-    assert sum(isinstance(adapter, Adapter) for adapter in ADAPTERS) >= 18
+    assert sum(isinstance(adapter, Adapter) for adapter in adapters()) >= 18

@@ -10,13 +10,14 @@ from torch import nn
 from fewpairs.attention import Core, Variant, check_kernel
 from fewpairs.cost.tracing import Trace, meta_copy
 from fewpairs.errors import InputError
-from fewpairs.swap import model_cost
-from fewpairs.swap.adapter import Adapter
+from fewpairs.swap import adapters, model_cost
+from fewpairs.swap.adapter import Adapter, Unsupported, type_name
 from fewpairs.swap.guard import check_swappable
 from fewpairs.swap.interface import register_transformers
-from fewpairs.swap.layers import Found, Layer, describe, families, find_layers
+from fewpairs.swap.layers import Found, Layer, describe, find_layers
 from fewpairs.swap.module import SwappedModule
 from fewpairs.swap.receipt import LeftAlone, Receipt, SwappedLayer
+from fewpairs.swap.registry import families, register_adapter, unregister_adapter
 from fewpairs.swap.selectors import Variants, Where, assign, select
 
 
@@ -88,7 +89,7 @@ def _check_known(model: nn.Module, found: list[Found]) -> None:
             "place; wrap it in a torch.nn.Sequential first"
         )
     if not any(one.adapter or isinstance(one.module, SwappedModule) for one in found):
-        why = "; ".join(dict.fromkeys(f"{one.layer.name}: {one.layer.reason_left_alone}" for one in found[:3]))
+        why = _named_reasons([(one, str(one.layer.reason_left_alone)) for one in found])
         raise InputError(
             f"{type(model).__name__} has no attention layer that can be swapped{f' ({why})' if why else ''}; supported "
             f"families: {', '.join(families())}"
@@ -120,12 +121,28 @@ def _plan(found: list[Found], variant: Variants, where: Where) -> _Plan:
                 chosen[one.layer.name] = one.adapter, its
                 continue
         if one.layer.index in selection.named:
-            raise InputError(f"{one.layer.name} cannot be swapped: {reason}")
+            raise InputError(f"{one.layer.name} cannot be swapped: {reason} (a {_kind(one)})")
         left.append(LeftAlone(one.layer.name, str(reason)))
     if not chosen:
-        why = "; ".join(dict.fromkeys(layer.reason for layer in left if layer.reason != "not selected"))
+        reasons = {layer.name: layer.reason for layer in left}
+        why = _named_reasons([(one, reasons[one.layer.name]) for one in selected])
         raise InputError(f"none of the {len(selected)} selected layers can be swapped: {why}")
     return _Plan(chosen, tuple(left))
+
+
+def _kind(one: Found) -> str:
+    return type_name(type(one.module))
+
+
+def _named_reasons(reasons: list[tuple[Found, str]]) -> str:
+    """Join the reasons, each once, with the name and class of the first layer that it is about."""
+    about: dict[str, list[Found]] = {}
+    for one, reason in reasons:
+        about.setdefault(reason, []).append(one)
+    return "; ".join(
+        f"{first.layer.name} ({_kind(first)}{f', and {len(more)} more' if more else ''}): {reason}"
+        for reason, (first, *more) in about.items()
+    )
 
 
 def _replace_layers(model: nn.Module, chosen: Mapping[str, tuple[Adapter, Variant]], kernel: str | None = None) -> None:
@@ -133,7 +150,7 @@ def _replace_layers(model: nn.Module, chosen: Mapping[str, tuple[Adapter, Varian
     new: dict[nn.Module, SwappedModule] = {}
     for name, (adapter, variant) in chosen.items():
         old = model.get_submodule(name)
-        new[old] = adapter.build(old, variant)
+        new[old] = adapter.replace(old, variant)
         new[old].family = adapter.family
         new[old].core.kernel = kernel
     for module in list(model.modules()):
@@ -170,4 +187,18 @@ def _key_map(before: list[str], after: list[str], plan: _Plan) -> dict[str, str 
     return key_map
 
 
-__all__ = ["Layer", "LeftAlone", "Receipt", "SwappedLayer", "describe", "register_transformers", "swap_attention"]
+__all__ = [
+    "Adapter",
+    "Layer",
+    "LeftAlone",
+    "Receipt",
+    "SwappedLayer",
+    "SwappedModule",
+    "Unsupported",
+    "adapters",
+    "describe",
+    "register_adapter",
+    "register_transformers",
+    "swap_attention",
+    "unregister_adapter",
+]

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from fewpairs.attention import Variant, has_pairs, needs_grid
-from fewpairs.swap.module import SwappedModule
+from fewpairs.swap.module import SwappedModule, swapped_class
 
 
 def always_none(_layer: nn.Module) -> str | None:
@@ -28,13 +28,15 @@ class Adapter:
 
     family: str
     """The name of the family in receipts, with the library: `ViT (timm)`."""
-    matches: tuple[str, ...]
-    """The types as `module.Class`; they must match exactly, since a subclass may behave differently."""
+    matches: tuple[str | type, ...]
+    """The types, or their names as `module.Class` if their library should not be imported; a layer must be of exactly
+    one of them, since a subclass may behave differently."""
     heads: Callable[[Any], tuple[int, int]]
     """Returns the number of heads of a layer, and the width of one head."""
     build: Callable[[Any, Variant], SwappedModule]
     """Builds the replacement with the original's weights, device, dtype, mode and hooks. The original is not used
-    again; parameters that stay are the same objects. It is called only when `refuse` returns None."""
+    again; parameters that stay are the same objects. It is called only when `refuse` returns None. A subclass of
+    `SwappedModule` gets the original's class as a further base, if it has not named it (see `replace`)."""
     bias: Callable[[Any], str | None] = always_none
     """Names what the layer adds to its scores (`a table of relative positions`), or None; some variants refuse it."""
     strided: Callable[[Any], str | None] = always_none
@@ -48,6 +50,14 @@ class Adapter:
     """Whether the layer receives the positions of its tokens, which variants with a convolution need."""
     renames: Mapping[str, str] = field(default_factory=dict)
     """The new names of submodules and parameters that a variant without queries renames: `{"qkv": "kv"}`."""
+
+    def replace(self, layer: nn.Module, variant: Variant) -> SwappedModule:
+        """Build the replacement of `layer`; it is an instance of the layer's class too."""
+        build: Any = self.build
+        if isinstance(build, type) and issubclass(build, SwappedModule) and not issubclass(build, type(layer)):
+            build = swapped_class(build, type(layer))
+        new: SwappedModule = build(layer, variant)
+        return new
 
     def refuse(self, layer: nn.Module, variant: Variant) -> str | None:
         """Return the reason why `variant` cannot replace this layer's attention, or None."""
@@ -66,8 +76,9 @@ class Adapter:
 
 def _dropped(layer: Any) -> float:
     """Return the fraction of attention weights that a layer drops in training, read from its usual attributes."""
-    if isinstance(drop := getattr(layer, "attn_drop", None), nn.Dropout):
-        return drop.p
+    for name in ("attn_drop", "drop_weights"):
+        if isinstance(drop := getattr(layer, name, None), nn.Dropout):
+            return drop.p
     said = (getattr(layer, name, None) for name in ("attention_dropout", "dropout_prob", "dropout"))
     return next((share for share in said if isinstance(share, float)), 0.0)
 
@@ -77,7 +88,7 @@ class Unsupported:
     """Describes attention layers that no variant can replace, with the reason."""
 
     family: str
-    matches: tuple[str, ...]
+    matches: tuple[str | type, ...]
     reason: str
 
 

@@ -6,6 +6,7 @@ for k-NN attention without a swap; the layers of a swapped model call `mix_by_co
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -19,6 +20,9 @@ from fewpairs.ops import knn_attention
 
 CORE = "fewpairs"
 """The name under which `mix_by_core` is registered."""
+
+BY_NAME = 'fewpairs.swap.register_transformers(topk=100); model.set_attn_implementation("knn")'
+"""The line that gives a model of transformers k-NN attention by name."""
 
 AttentionOutput = tuple[Tensor, Tensor | None]
 """The result that transformers' layers expect: the mixed heads `[b n h e]`, and the weights `[b h n m]` or None."""
@@ -52,6 +56,13 @@ def register_transformers(
     for each in names:
         _register(each, partial(mix_by_knn, variant, kernel))
     return names
+
+
+def calls_interface(layer: nn.Module) -> bool:
+    """Whether this is a layer of transformers whose forward pass calls a registered attention by its name."""
+    code = getattr(inspect.unwrap(type(layer).forward), "__code__", None)
+    ours = type(layer).__module__.startswith("transformers.")
+    return ours and code is not None and "ALL_ATTENTION_FUNCTIONS" in code.co_names
 
 
 def register_core() -> None:

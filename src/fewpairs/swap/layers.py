@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from torch import nn
 
 from fewpairs.attention import Variant
 from fewpairs.swap.adapter import Adapter, Unsupported, type_name
-from fewpairs.swap.adapters import ADAPTERS
+from fewpairs.swap.interface import BY_NAME, calls_interface
 from fewpairs.swap.module import SwappedModule
+from fewpairs.swap.registry import adapter_of
 
 
 @dataclass(frozen=True)
@@ -58,23 +59,17 @@ def describe(model: nn.Module) -> list[Layer]:
     return [found.layer for found in find_layers(model)]
 
 
-def families() -> list[str]:
-    """Return all families that can be swapped."""
-    return sorted({adapter.family for adapter in ADAPTERS if isinstance(adapter, Adapter)})
-
-
 def _attention_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module, Adapter | Unsupported | None]]:
     """Yield name, module and adapter, which is None for an unknown type with attention in its name."""
-    kinds = {name: adapter for adapter in ADAPTERS for name in adapter.matches}
     inside: tuple[str, ...] = ()
     seen: list[tuple[str, nn.Module, Adapter | Unsupported | None]] = []
     for name, module in model.named_modules():
         if name.startswith(inside):
             continue
-        kind = kinds.get(type_name(type(module)))
+        kind = adapter_of(type(module))
         if kind is not None or isinstance(module, SwappedModule):
             inside = (*inside, f"{name}." if name else "")
-        elif not _looks_like_attention(type(module), kinds):
+        elif not _looks_like_attention(type(module)):
             continue
         seen.append((name, module, kind))
     names = [name for name, _, _ in seen]
@@ -84,9 +79,9 @@ def _attention_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module, Adapt
             yield name, module, kind
 
 
-def _looks_like_attention(kind: type, known: Collection[str]) -> bool:
+def _looks_like_attention(kind: type) -> bool:
     """Whether the class has attention in its name or derives from a known layer, which its adapter may not fit."""
-    return any(re.search("Attention|Attn", base.__name__) or type_name(base) in known for base in kind.__mro__)
+    return any(re.search("Attention|Attn", base.__name__) or adapter_of(base) for base in kind.__mro__)
 
 
 def _stage_of(name: str) -> str:
@@ -106,4 +101,6 @@ def _found(name: str, index: int, stage: int, module: nn.Module, kind: Adapter |
     if isinstance(kind, Unsupported):
         return Found(Layer(name, index, stage, kind.family, None, None, kind.reason), module, None)
     reason = f"there is no adapter for {type_name(type(module))}"
+    if calls_interface(module):
+        reason += f"; k-NN attention serves it without a swap: {BY_NAME}"
     return Found(Layer(name, index, stage, type(module).__name__, None, None, reason), module, None)

@@ -21,9 +21,9 @@ Map = TypeVar("Map", nn.Linear, nn.Conv2d)
 class SwappedModule(nn.Module):
     """Takes over all attributes of a layer under the same names, and adds `core`. Subclasses define the forward pass.
 
-    Subclasses name the original class as their second base, which keeps its other methods (such as resizing windows),
-    and mix heads with `mix`. Weights, buffers, submodules, settings and hooks stay the same objects; the core shares
-    the layer's `attn_drop`, if it has one.
+    A replacement is an instance of the original class too, which keeps its other methods (such as resizing windows): a
+    subclass names it as its second base, or its adapter adds it. Subclasses mix heads with `mix`. Weights, buffers,
+    submodules, settings and hooks stay the same objects; the core shares the layer's `attn_drop`, if it has one.
 
     Args:
         old: the layer to replace; it is not used again.
@@ -94,6 +94,28 @@ class SwappedModule(nn.Module):
             roles = (*(role * self.role_scale for role in logits), values)
         mixed: Tensor = self.core(*roles, bias=bias, grid=grid)
         return mixed
+
+
+def swapped_class(kind: type[SwappedModule], original: type[nn.Module]) -> type[SwappedModule]:
+    """Create the subclass of a replacement and of the class that it replaces; its instances can be pickled."""
+
+    def reduce(self: Any, _protocol: int) -> tuple[Any, ...]:
+        return _blank, (kind, original), self.__getstate__()
+
+    if (kind, original) not in _CLASSES:
+        members = {"__module__": kind.__module__, "__doc__": kind.__doc__, "__reduce_ex__": reduce}
+        _CLASSES[kind, original] = type(kind.__name__, (kind, original), members)
+    return _CLASSES[kind, original]
+
+
+_CLASSES: dict[tuple[type, type], type[SwappedModule]] = {}
+"""The classes that `swapped_class` created."""
+
+
+def _blank(kind: type[SwappedModule], original: type[nn.Module]) -> SwappedModule:
+    """Create an instance without attributes, for pickle and `copy.deepcopy` to fill."""
+    both = swapped_class(kind, original)
+    return both.__new__(both)
 
 
 def _with_scale(variant: Variant, scale: float, heads: int, dim_head: int) -> Variant:

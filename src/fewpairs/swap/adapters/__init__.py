@@ -1,8 +1,10 @@
-"""Adapters of all known attention layers, with one module for each group of similar families."""
+"""Adapters of all known attention layers, with one module for each group of similar families.
+
+Importing this package registers them, by the same function with which anybody adds one.
+"""
 
 from __future__ import annotations
 
-from fewpairs.swap.adapter import Adapter, Unsupported
 from fewpairs.swap.adapters import (
     fewpairs_layers,
     other,
@@ -14,16 +16,8 @@ from fewpairs.swap.adapters import (
     vit,
     windowed,
 )
+from fewpairs.swap.registry import register_adapter
 
-ADAPTERS: tuple[Adapter | Unsupported, ...] = (
-    *vit.ADAPTERS,
-    *rope.ADAPTERS,
-    *windowed.ADAPTERS,
-    *strided.ADAPTERS,
-    *other.ADAPTERS,
-    *fewpairs_layers.ADAPTERS,
-    *torch_multihead.ADAPTERS,
-    *torchvision.ADAPTERS,
-    *transformers.ADAPTERS,
-)
-"""All known types of attention layers, supported or not."""
+for module in (vit, rope, windowed, strided, other, fewpairs_layers, torch_multihead, torchvision, transformers):
+    for adapter in module.ADAPTERS:
+        register_adapter(adapter)
