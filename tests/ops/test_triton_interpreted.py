@@ -38,6 +38,10 @@ def test_kernels_agree_with_the_references() -> None:
     run_interpreted(files_of(*OPERATORS), "-m", "not slow and not gpu")
 
 
+def test_rows_without_a_key() -> None:
+    run_interpreted([Path(__file__).with_name("test_empty_rows.py")], "-k", "triton")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_kernels_agree_with_the_references_on_longer_rows(operator: str) -> None:

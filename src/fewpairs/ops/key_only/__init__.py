@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from fewpairs.errors import InputError
+from fewpairs.ops import empty_rows
 from fewpairs.ops.dispatch import Kernel, choose, never
 from fewpairs.ops.key_only import native, reference, streaming, triton
 
@@ -45,13 +46,14 @@ def key_only_attention(
     Args:
         saliency: one vector per head `[h d]`, whose product with a key is the logit of that position; or the logits,
             one per head `[b h n]` or one per channel `[b h n d]` (`saliency=k` is R1c).
-        mask: True for positions that count; others get weight 0 (their own output is undefined). If none counts, the
-            output is zero.
+        mask: True for positions that count; others get weight 0, and their own output is the gated pooled value. If
+            none counts, the output of the head is zero.
         gate: the input of the sigmoid; the keys when None.
         kernel: "native", "triton", "streaming" or "reference"; None chooses the first that can run.
 
     Raises:
-        InputError: shapes, dtypes or devices do not fit, or there is no position.
+        InputError: shapes, dtypes or devices do not fit, or there is no position; with `FEWPAIRS_STRICT=1`, the mask
+            leaves a head none.
         KernelRefused: the named kernel cannot run these arguments.
     """
     mask = _checked(k, v, saliency, mask, gate)
@@ -115,4 +117,6 @@ def _checked(k: Tensor, v: Tensor, saliency: Tensor, mask: Tensor | None, gate: 
             f"mask must be boolean [b h n] = [{b} {h} {n}] (1 for b or h where it is shared), True where a position "
             f"counts; its shape is {list(mask.shape)}, its dtype {mask.dtype}"
         )
-    return mask.expand(b, h, n)
+    mask = mask.expand(b, h, n)
+    empty_rows.check_positions(mask)
+    return mask

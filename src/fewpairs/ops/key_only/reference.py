@@ -50,4 +50,9 @@ def global_key_attention(
     pooled = saliency_pool(k, k, saliency, mask=mask)
     seen = (k if gate is None else gate).to(pooled.dtype)
     agreement = einsum(seen, pooled, "b h n d, b h d -> b h n") * scale
-    return (torch.sigmoid(agreement).unsqueeze(-1) * v.to(pooled.dtype)).to(v.dtype)
+    return close_empty_heads((torch.sigmoid(agreement).unsqueeze(-1) * v.to(pooled.dtype)).to(v.dtype), mask)
+
+
+def close_empty_heads(mixed: Tensor, mask: Tensor | None) -> Tensor:
+    """Return `[b h n d]` with zeros for heads in which no position counts."""
+    return mixed if mask is None else mixed.masked_fill(~mask.any(dim=-1)[..., None, None], 0.0)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fewpairs.ops.dispatch import refuse_export
 from fewpairs.ops.key_only import passes
+from fewpairs.ops.key_only.reference import close_empty_heads
 from fewpairs.ops.register import Operator, register
 
 
@@ -46,7 +47,7 @@ def global_key_attention(
     with torch.autocast(k.device.type, enabled=False) if sum_dtype else nullcontext():
         seen = (k if gate is None else gate).to(pooled.dtype)
         agreement = seen @ (pooled * scale).unsqueeze(-1)
-        return torch.sigmoid(agreement).to(v.dtype) * v
+        return close_empty_heads(torch.sigmoid(agreement).to(v.dtype) * v, mask)
 
 
 SECOND_DERIVATIVE = (

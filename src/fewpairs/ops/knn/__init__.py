@@ -17,7 +17,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from fewpairs.ops.dispatch import Kernel, choose, never, readable
+from fewpairs.ops import empty_rows
+from fewpairs.ops.dispatch import Kernel, choose, never
 from fewpairs.ops.knn import inputs, reference
 from fewpairs.ops.knn.bounded import refuse_bounded, run_bounded
 from fewpairs.ops.knn.inputs import check_metric, check_topk, effective_topk
@@ -60,15 +61,14 @@ def knn_attention(
         topk: an int is the number of keys, clamped to m; a float in (0, 1] is the fraction of the m keys, rounded, at
             least one. So 1 means one key and 1.0 all keys.
         bias: `[b h n m]`, with 1 for shared b or h. Numbers are added to the scaled scores before the selection;
-            booleans keep the pairs that are True.
+            booleans keep the pairs that are True. A row without any key gives zeros.
         scale: factor of q . k; `d ** -0.5` when None.
         metric: "dot" selects keys by score, "euclidean" by distance from the query.
         kernel: "native", "triton", "bounded", "masked", "gathered" or "reference"; None chooses the first that can run.
 
     Raises:
-        InputError: `topk`, `scale` or `metric` is out of its range; shapes, dtypes or devices do not fit; the bias
-            leaves a row without any key (not checked on the meta device or under `torch.compile`, where such a row
-            gives zeros).
+        InputError: `topk`, `scale` or `metric` is out of its range; shapes, dtypes or devices do not fit; with
+            `FEWPAIRS_STRICT=1`, a row has no key.
         KernelRefused: the named kernel cannot run these arguments.
     """
     q, k, v = _autocast(q), _autocast(k), _autocast(v)
@@ -79,8 +79,7 @@ def knn_attention(
     inputs.check_scale(scale)
     if bias is not None:
         inputs.check_bias(bias, q, k)
-        if readable(bias):
-            inputs.check_rows(bias)
+        empty_rows.check_pairs(bias)
     options: dict[str, Any] = {"topk": count, "bias": bias, "scale": scale, "metric": metric}
     return choose(KERNELS, kernel, q, k, v, **options).run(q, k, v, **options)
 

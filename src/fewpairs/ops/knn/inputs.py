@@ -109,19 +109,3 @@ def check_scale(scale: float) -> None:
     """Raise InputError unless `scale` is a finite number."""
     if not -math.inf < scale < math.inf:
         raise InputError(f"scale={scale!r} must be a finite number; None takes d ** -0.5")
-
-
-def check_rows(bias: Tensor) -> None:
-    """Check that every query row of `bias` leaves at least one key.
-
-    Raises:
-        InputError: a row leaves none; the message names the first.
-    """
-    left = bias if bias.dtype == torch.bool else bias != -torch.inf
-    empty = ~left.any(dim=-1)
-    if empty.any():
-        image, head, row = empty.nonzero()[0].tolist()
-        raise InputError(
-            f"the bias leaves no key to query n={row} (b={image}, h={head} of the bias), and {int(empty.sum())} such "
-            "rows in all; every query needs one key at least that is True, or above -inf"
-        )

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from fewpairs.ops import empty_rows
 from fewpairs.ops.dispatch import Kernel, choose, never
 from fewpairs.ops.kv import native, reference, triton
 
@@ -118,13 +119,15 @@ def kv_attention(
         gain: learned factor of the logits, one for all heads `[]` or one per head `[h]`; may be negative. None means 1.
         key_bias: added to the logits of each key, `[n]` for all heads or `[h n]`. None means 0.
         bias: added to the logits of each pair; a boolean one keeps the pairs that are True, and a row without any
-            pair gives zeros. The bias makes the logits asymmetric.
+            key gives zeros. The bias makes the logits asymmetric.
         scale: factor of k . k; `d ** -0.5` when None.
         kernel: "native", "triton", "fused", "folded" or "reference"; None chooses the first that can run.
 
     Raises:
+        InputError: with `FEWPAIRS_STRICT=1`, a row has no key.
         KernelRefused: the named kernel cannot run these arguments.
     """
     scale = k.shape[-1] ** -0.5 if scale is None else scale
+    empty_rows.check_pairs(bias, key_bias)
     chosen = choose(KERNELS, kernel, k, v, gain=gain, key_bias=key_bias, bias=bias, scale=scale)
     return chosen.run(k, v, gain=gain, key_bias=key_bias, bias=bias, scale=scale)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from fewpairs.ops import empty_rows
 from fewpairs.ops.dispatch import Kernel, choose, never
 from fewpairs.ops.softmax import reference
 
@@ -52,7 +53,9 @@ def softmax_attention(
         kernel: "fused" or "reference"; None chooses the first that can run.
 
     Raises:
+        InputError: with `FEWPAIRS_STRICT=1`, a row has no key.
         KernelRefused: the named kernel cannot run these arguments.
     """
     scale = q.shape[-1] ** -0.5 if scale is None else scale
+    empty_rows.check_pairs(bias)
     return choose(KERNELS, kernel, q, k, v, bias=bias, scale=scale).run(q, k, v, bias=bias, scale=scale)

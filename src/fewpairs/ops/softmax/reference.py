@@ -11,7 +11,8 @@ def weights(scores: Tensor) -> Tensor:
     """Turn `[b h n m]` scores into weights that sum to 1 over `m`; rows with only -inf get weights 0."""
     highest = scores.amax(dim=-1, keepdim=True).detach()
     raised = torch.exp(scores - torch.where(highest.isinf(), torch.zeros_like(highest), highest))
-    return raised / raised.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(scores.dtype).tiny)
+    total = raised.sum(dim=-1, keepdim=True)
+    return raised / total.masked_fill(total == 0, 1.0)
 
 
 def softmax_attention(q: Tensor, k: Tensor, v: Tensor, *, bias: Tensor | None, scale: float) -> Tensor:
