@@ -25,6 +25,7 @@ from fewpairs.cli import main
 from fewpairs.report import Difference, Estimate, comparison_markdown, read_comparison
 from fewpairs.runs.config import load_experiment
 from fewpairs.runs.run import run_settings
+from fewpairs.scoring.verdict import read_interval
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools
 
@@ -145,8 +146,28 @@ def test_scores_of_old_records(kind: str, file: str) -> None:
     for name, value in expected["paired"].items():
         metric, seeds = name.split(", ")
         sides = [side[: int(seeds[0])] for side in runs.values()]
-        difference = scoring.paired(*sides, metric=metric, margin=margin, samples=samples, over=value["over"])
-        same(difference.to_dict(), value, rel=1e-9, where=name)
+        difference = scoring.paired(
+            *sides, metric=metric, margin=margin, samples=samples, over=value["over"], steady=False
+        )
+        higher = bool(scoring.higher_is_better(metric))
+        reading = read_interval(difference.low, difference.high, margin, higher_is_better=higher)
+        same(as_then(difference.to_dict(), value, reading), value, rel=1e-9, where=name)
+
+
+def as_then(found: dict[str, Any], expected: dict[str, Any], verdict: str) -> dict[str, Any]:
+    """A difference with the fields of version 0.1.0, whose verdict was how the interval itself reads."""
+    return {name: found[name] for name in expected} | {"verdict": verdict}
+
+
+def without_verdicts(markdown: str) -> str:
+    """A report without its sentences and columns of verdicts, whose words have changed since version 0.1.0."""
+    kept, verdict = [], False
+    for line in markdown.splitlines():
+        if re.match(r"- \*\*.*\*\*: Against |- \*\*Verdicts\*\*", line):
+            continue
+        verdict = line.endswith("| Verdict |") or (verdict and line.startswith("|"))
+        kept.append(line.rsplit("|", 2)[0] if verdict else line)
+    return "\n".join(kept)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -361,7 +382,15 @@ def test_old_reports_are_read_and_written_alike(kind: str, file: str) -> None:
         single = [scoring.scores(one) for one in records]
         differences = {
             name: Difference.of(
-                scoring.paired(runs[0], records, metric=name, margin=stored.margin, samples=stored.resamples, over=over)
+                scoring.paired(
+                    runs[0],
+                    records,
+                    metric=name,
+                    margin=stored.margin,
+                    samples=stored.resamples,
+                    over=over,
+                    steady=False,
+                )
             )
             for name in row.differences or {}
         }
@@ -374,5 +403,13 @@ def test_old_reports_are_read_and_written_alike(kind: str, file: str) -> None:
             )
         )
     again = dataclasses.replace(stored, rows=tuple(rows))
-    same(json.loads(again.to_json()), read(folder / f"{file}.json"), rel=1e-9)
-    assert comparison_markdown(again) == (folder / f"{file}.md").read_text(encoding="utf-8")
+    expected = read(folder / f"{file}.json")
+    found = json.loads(again.to_json())
+    for row, old in zip(found["rows"], expected["rows"], strict=True):
+        for name, value in (old["differences"] or {}).items():
+            ends = (row["differences"][name][end] for end in ("low", "high", "margin"))
+            verdict = read_interval(*ends, higher_is_better=bool(scoring.higher_is_better(name)))
+            row["differences"][name] = as_then(row["differences"][name], value, verdict)
+    same(found, expected, rel=1e-9)
+    written = (folder / f"{file}.md").read_text(encoding="utf-8")
+    assert without_verdicts(comparison_markdown(again)) == without_verdicts(written)

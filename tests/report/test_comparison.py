@@ -108,7 +108,8 @@ def test_a_comparison_needs_rows_with_the_headline_score(comparison: Comparison)
 
 
 def test_the_kind_decides_the_words(comparison: Comparison) -> None:
-    assert comparison.words.units == comparison.resampled == "cases"
+    assert comparison.words.units == "cases"
+    assert comparison.resampled == "cases and seeds"
     assert replace(comparison, kind="classification").words.units == "images"
     assert replace(comparison, over="seeds").resampled == "seeds"
     with pytest.raises(InputError, match="unknown kind of comparison 'clasification'; did you mean 'classification'"):
@@ -136,12 +137,21 @@ def test_estimates_come_from_the_metrics_own_results() -> None:
     from fewpairs.scoring.interval import Interval, PairedDifference
 
     assert Estimate.of(Interval(0.8, 0.7, 0.9)) == Estimate(0.8, 0.7, 0.9)
-    paired = PairedDifference(-0.1, -0.2, 0.0, 0.02, "inconclusive", "dice", 12)
-    assert Difference.of(paired) == Difference(-0.1, -0.2, 0.0, 0.02, "inconclusive", "cases")
+    paired = PairedDifference(-0.1, -0.2, 0.0, 0.02, "inconclusive", "dice", 12, defining=11)
+    assert Difference.of(paired) == Difference(-0.1, -0.2, 0.0, 0.02, "inconclusive", "cases", units=11, seeds=1)
     both = PairedDifference(
-        *(-0.1, -0.2, 0.0, 0.02, "inconclusive", "top1", 12), over="images and seeds", runs_low=-0.15, runs_high=-0.05
+        *(-0.1, -0.2, 0.0, 0.02, "inconclusive", "top1", 12),
+        over="images and seeds",
+        runs_low=-0.15,
+        runs_high=-0.05,
+        seeds=3,
+        defining=12,
+        sure_low=-0.21,
+        sure_high=0.01,
     )
-    assert Difference.of(both) == Difference(-0.1, -0.2, 0.0, 0.02, "inconclusive", "images and seeds", -0.15, -0.05)
+    assert Difference.of(both) == Difference(
+        *(-0.1, -0.2, 0.0, 0.02, "inconclusive", "images and seeds", -0.15, -0.05, -0.21, 0.01, 12, 3)
+    )
 
 
 def test_change_in_percent() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,6 +14,9 @@ from fewpairs.report import Comparison, Curve, Difference, Estimate, Row
 from fewpairs.report.curves import _mean, _points, curves_figure, run_figure
 from fewpairs.report.figures import cost_figure, difference_figure, score_figure
 from fewpairs.report.svg import svg
+
+carried = partial(Difference, over="cases and seeds", units=40, seeds=6)
+"""A difference from trainings and cases enough for a verdict about the method."""
 
 
 def test_dots_lie_at_the_scores(comparison: Comparison) -> None:
@@ -40,7 +44,7 @@ def test_the_interval_of_a_difference_is_drawn_and_named(comparison: Comparison)
 
 
 def test_a_distance_is_worse_to_the_right(comparison: Comparison) -> None:
-    second = replace(comparison.rows[1], differences={"hd95_mm": Difference(1.0, 0.5, 1.5, 2.0)})
+    second = replace(comparison.rows[1], differences={"hd95_mm": carried(1.0, 0.5, 1.5, 2.0)})
     figure = difference_figure(replace(comparison, headline="hd95_mm", rows=(comparison.rows[0], second)))
     assert figure is not None
     assert [text.get_text() for text in figure.axes[0].texts][-2:] == ["← better", "worse →"]
@@ -93,7 +97,7 @@ def test_values_that_are_missing_or_not_finite(
         row_maker("odd", "kv", 0),
         scores={"jaccard": gap, "dice": gap, "hd95_mm": gap},
         per_seed={"jaccard": (value, value)},
-        differences={"jaccard": Difference(value, value, value, 0.02)},
+        differences={"jaccard": carried(value, value, value, 0.02)},
         curves=(Curve(0, ((0.0, number), (1.0, number)), ((0.0, number),)),),
     )
     odd = replace(comparison, rows=(row, row))

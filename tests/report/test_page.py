@@ -69,7 +69,7 @@ def test_the_page_shows_everything(html: str) -> None:
         "0f3c9a1",
         "2 CPU cores, no GPU",
         "torch 2.11.0",
-        "95 % bootstrap over cases (1000 resamples)",
+        "95 % bootstrap over cases and seeds (1000 resamples)",
         "a missed class scores 0",
         "optimizer.betas = 0.9, 0.999",
         "Seed 1 of KV stopped early.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from fewpairs.report import Comparison, Difference, Row
 from fewpairs.report.table import (
@@ -15,6 +16,9 @@ from fewpairs.report.table import (
     seeds_table,
     summary_table,
 )
+
+carried = partial(Difference, over="cases and seeds", units=40, seeds=6)
+"""A difference from trainings and cases enough for a verdict about the method."""
 
 
 def test_summary_has_cost_scores_and_verdict(comparison: Comparison) -> None:
@@ -45,7 +49,7 @@ def test_what_was_not_measured_has_no_column_or_a_dash(comparison: Comparison) -
 
 
 def test_tone_follows_the_interval(comparison: Comparison, row_maker: Callable[..., Row]) -> None:
-    better, worse = Difference(0.02, 0.01, 0.03, 0.02), Difference(-0.02, -0.03, -0.01, 0.02)
+    better, worse = carried(0.02, 0.01, 0.03, 0.02), carried(-0.02, -0.03, -0.01, 0.02)
     rows = (comparison.rows[0], row_maker("A", "kv", 1, difference=better), row_maker("B", "kv", 2, difference=worse))
     table = summary_table(replace(comparison, rows=rows))
     assert [row[-1].tone for row in table.rows] == ["", "better", "worse"]
@@ -83,7 +87,7 @@ def test_a_seed_that_is_missing_is_a_dash(comparison: Comparison) -> None:
 
 
 def test_every_difference_is_listed(comparison: Comparison) -> None:
-    more = {"jaccard": Difference(-0.1, -0.2, -0.05, 0.02), "hd95_mm": Difference(-1.0, -2.0, -0.5, 1.0)}
+    more = {"jaccard": carried(-0.1, -0.2, -0.05, 0.02), "hd95_mm": carried(-1.0, -2.0, -0.5, 1.0)}
     table = differences_table(
         replace(comparison, rows=(comparison.rows[0], replace(comparison.rows[1], differences=more)))
     )

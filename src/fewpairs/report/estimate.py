@@ -30,6 +30,14 @@ class DifferenceLike(IntervalLike, Protocol):
     def runs_low(self) -> float | None: ...
     @property
     def runs_high(self) -> float | None: ...
+    @property
+    def sure_low(self) -> float | None: ...
+    @property
+    def sure_high(self) -> float | None: ...
+    @property
+    def defining(self) -> int: ...
+    @property
+    def seeds(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +59,7 @@ class Difference:
     """Paired difference of a score, this row minus the first row, on the same cases or images.
 
     `margin` is the largest loss (in the score's own unit, positive) that is still acceptable. `verdict` is the
-    computing function's word and kept for the record; reports derive theirs from the four numbers.
+    computing function's word and kept for the record; reports derive theirs from the numbers.
     """
 
     value: float | None
@@ -64,10 +72,28 @@ class Difference:
     runs_low: float | None = None
     runs_high: float | None = None
     """Ends of the interval for fixed training runs, where the main interval resamples seeds too."""
+    sure_low: float | None = None
+    sure_high: float | None = None
+    """Ends that the verdict reads: those of the interval, moved outwards by the error of resampling."""
+    units: int | None = None
+    """Number of cases or images that define the score; None where it was not recorded."""
+    seeds: int | None = None
+    """Number of trainings of the side that has fewer; None where it was not recorded."""
 
     @classmethod
     def of(cls, paired: DifferenceLike) -> Difference:
         """Copies the numbers from any object that has them."""
-        said = str(paired.verdict)
-        ends = paired.runs_low, paired.runs_high
-        return cls(paired.value, paired.low, paired.high, paired.margin, said, paired.over, *ends)
+        return cls(
+            paired.value,
+            paired.low,
+            paired.high,
+            paired.margin,
+            str(paired.verdict),
+            paired.over,
+            paired.runs_low,
+            paired.runs_high,
+            paired.sure_low,
+            paired.sure_high,
+            paired.defining,
+            paired.seeds,
+        )

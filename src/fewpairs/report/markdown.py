@@ -23,9 +23,7 @@ def comparison_markdown(comparison: Comparison) -> str:
     """The comparison as Markdown: headline sentences, tables, classes and methods."""
     parts = [f"# {escape(comparison.title)}"]
     sentences = [
-        f"- **{escape(row.label)}**: "
-        + escape(score_text.headline(row, comparison.reference, comparison.headline, comparison.confidence))
-        for row in comparison.rows[1:]
+        f"- **{escape(row.label)}**: " + escape(score_text.headline(comparison, row)) for row in comparison.rows[1:]
     ]
     if sentences:
         parts.append("\n".join(sentences))

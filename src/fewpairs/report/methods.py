@@ -8,6 +8,7 @@ from pydantic import JsonValue
 
 from fewpairs.report import score_text
 from fewpairs.report.comparison import Comparison
+from fewpairs.scoring.verdict import LEAST_SEEDS, LEAST_UNITS
 
 _CLASSES = 30
 """The most class names that are listed."""
@@ -78,6 +79,7 @@ def _verdicts(comparison: Comparison) -> str:
     return (
         "better or worse only where the interval of the paired difference excludes zero; non-inferior where it "
         f"excludes a loss of the margin ({score_text.margin(comparison.headline, comparison.margin)} for "
-        f"{score_text.describe(comparison.headline).title}); "
-        "inconclusive otherwise"
+        f"{score_text.describe(comparison.headline).title}); inconclusive otherwise. These words need at least "
+        f"{LEAST_SEEDS} seeds a side and {LEAST_UNITS} {comparison.words.units}; with fewer a verdict is about these "
+        "runs. Ends of intervals are moved outwards by three standard errors of resampling before they are read"
     )

@@ -118,7 +118,7 @@ def _verdict(comparison: Comparison, row: Row) -> dict[str, str]:
         "label": row.label,
         "tone": kind if kind in ("better", "worse") else "",
         "verdict": kind if difference is None else score_text.verdict(name, difference),
-        "sentence": score_text.headline(row, comparison.reference, name, comparison.confidence),
+        "sentence": score_text.headline(comparison, row),
     }
 
 

@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from typing import Literal
 
 from fewpairs.numbers import change_percent, number, signed
-from fewpairs.report.comparison import Row
+from fewpairs.report.comparison import Comparison, Row
 from fewpairs.report.estimate import Difference
 from fewpairs.scoring.score_table import SCORES, Score
+from fewpairs.scoring.verdict import RunsVerdict, missing_evidence, read_interval, speaks_of, verdict_in_runs
 
-VerdictKind = Literal["better", "worse", "non-inferior", "inconclusive", "not computed"]
+VerdictKind = Literal["better", "worse", "non-inferior", "inconclusive", "no variation", "not computed"] | RunsVerdict
 _DIGITS = {"": 3, "%": 2, "mm": 2, "nats": 3}
 
 
@@ -75,67 +76,87 @@ def class_scores(rows: Iterable[Row], name: str) -> list[str]:
 
 
 def verdict_kind(name: str, found: Difference) -> VerdictKind:
-    """Better or worse where the interval excludes zero; non-inferior where it excludes a loss of the margin."""
-    gain = _gain(name, found)
-    if gain is None:
+    """Better, worse or non-inferior where interval, seeds and units carry it; else what is so in these runs."""
+    ends = _ends(found)
+    if ends is None:
         return "not computed"
-    low, high = gain
-    if low > 0:
+    low, high = ends
+    if math.isclose(low, high, rel_tol=1e-12):
+        return "no variation"
+    higher_is_better = describe(name).higher_is_better
+    if missing_evidence(found.over or "cases", found.seeds, found.units):
+        read = read_interval(low, high, found.margin, higher_is_better=higher_is_better)
+        return verdict_in_runs(low, high, read)
+    worst, best = (low, high) if higher_is_better else (-high, -low)
+    if worst > 0:
         return "better"
-    if high < 0:
+    if best < 0:
         return "worse"
-    return "non-inferior" if low > -found.margin else "inconclusive"
+    return "non-inferior" if worst > -found.margin else "inconclusive"
 
 
 def verdict(name: str, found: Difference) -> str:
     """The verdict in a few words, for a table cell."""
-    kind, gain = verdict_kind(name, found), _gain(name, found)
-    if kind == "worse" and gain is not None:
-        if gain[0] > -found.margin:
-            return "worse, within the margin"
-        return "worse, beyond the margin" if gain[1] < -found.margin else "worse"
-    return str(kind)
+    kind = verdict_kind(name, found)
+    return f"worse{_how_much_worse(name, found)}" if kind == "worse" else str(kind)
 
 
-def headline(row: Row, reference: Row, name: str, confidence: float = 0.95) -> str:
-    """The result of one row in two sentences: its cost and the difference of its score."""
+def _how_much_worse(name: str, found: Difference) -> str:
+    low, high = _ends(found) or (math.nan, math.nan)
+    worst, best = (low, high) if describe(name).higher_is_better else (-high, -low)
+    if worst > -found.margin:
+        return ", within the margin"
+    return ", beyond the margin" if best < -found.margin else ""
+
+
+def headline(comparison: Comparison, row: Row) -> str:
+    """The result of one row in sentences: its cost, the difference of its headline score, and what that speaks of."""
+    name, reference = comparison.headline, comparison.reference
     parameters = _change(row.parameters, reference.parameters, "parameters")
     multiply_adds = _change(row.macs, reference.macs, "multiply-adds")
     cost = f"Against {reference.label}: {parameters}, {multiply_adds}."
     found = (row.differences or {}).get(name)
     if found is None:
         return f"{cost} No paired difference of {describe(name).title} was computed."
-    return f"{cost} {_outcome(name, found, confidence)}"
+    return f"{cost} {_outcome(name, found, comparison.confidence, found.over or comparison.resampled)}"
 
 
-def _outcome(name: str, found: Difference, confidence: float) -> str:
+def _outcome(name: str, found: Difference, confidence: float, over: str) -> str:
     title, largest = describe(name).title, margin(name, found.margin)
-    kind, gain = verdict_kind(name, found), _gain(name, found)
-    if gain is None:
+    kind, unit = verdict_kind(name, found), f" {difference_unit(name)}".rstrip()
+    value = f"{difference(name, found.value)}{unit}"
+    speaks = speaks_of(over, found.seeds, found.units)
+    if kind == "not computed":
         return f"No interval for its difference of {title} could be computed, so nothing is said about it."
-    over = f" over {found.over}" if "and" in found.over else ""
-    unit = f" {difference_unit(name)}".rstrip()
-    ends = f"{100 * confidence:g} % interval{over} {span(name, found.low, found.high)}"
-    numbers = f"{difference(name, found.value)}{unit}, {ends}"
+    if kind == "no variation":
+        return (
+            f"{title} differs by {value} in every resample ({speaks}): without variation the interval has no width, "
+            "and nothing is ruled out."
+        )
+    numbers = f"{value}, {100 * confidence:g} % interval {span(name, found.low, found.high)}: {speaks}"
+    needs = " and ".join(missing_evidence(over, found.seeds, found.units))
+    needs = f" To speak of the method takes {needs}." if needs else ""
+    if kind in ("higher in these runs", "lower in these runs"):
+        return f"{title} is {kind} ({numbers}).{needs}"
     if kind == "better":
         return f"{title} is better ({numbers})."
     if kind == "worse":
-        if gain[0] > -found.margin:
-            return f"{title} is worse, but by less than the margin of {largest} ({numbers})."
-        beyond = f" by more than the margin of {largest}" if gain[1] < -found.margin else ""
-        return f"{title} is worse{beyond} ({numbers})."
+        how = {", within the margin": f", but by less than the margin of {largest}"}
+        how[", beyond the margin"] = f" by more than the margin of {largest}"
+        return f"{title} is worse{how.get(_how_much_worse(name, found), '')} ({numbers})."
     shown = f"No difference of {title} is shown ({numbers})"
     if kind == "non-inferior":
         return f"{shown}, and a loss of {largest} or more is ruled out."
-    return f"{shown}, but a loss of {largest} is not ruled out either."
+    if kind == "within the margin in these runs":
+        return f"{shown}, and the interval leaves out a loss of {largest}.{needs}"
+    return f"{shown}, but a loss of {largest} is not ruled out either.{needs}"
 
 
-def _gain(name: str, found: Difference) -> tuple[float, float] | None:
-    """The interval with its sign turned so that higher is better; None without an interval."""
-    low, high = found.low, found.high
-    if low is None or high is None or math.isnan(low) or math.isnan(high):
-        return None
-    return (low, high) if describe(name).higher_is_better else (-high, -low)
+def _ends(found: Difference) -> tuple[float, float] | None:
+    """The ends that a verdict reads; None without an interval."""
+    low = found.low if found.sure_low is None else found.sure_low
+    high = found.high if found.sure_high is None else found.sure_high
+    return None if low is None or high is None or math.isnan(low) or math.isnan(high) else (low, high)
 
 
 def _change(value: float, reference: float, what: str) -> str:

@@ -31,7 +31,7 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
         console.print(_table(summary, columns))
     console.print()
     for row in comparison.rows[1:]:
-        sentence = score_text.headline(row, comparison.reference, comparison.headline, comparison.confidence)
+        sentence = score_text.headline(comparison, row)
         console.print(Text.assemble((row.label, "bold"), ": ", sentence), soft_wrap=not console.is_terminal)
 
 

@@ -30,14 +30,17 @@ from fewpairs.scoring.interval import (
     check_margin,
     check_resampling,
     number,
-    verdict,
+    sure_bounds,
 )
 from fewpairs.scoring.matching_runs import check_alike, drawn_over
 from fewpairs.scoring.score_table import Score, find_score
 from fewpairs.scoring.unit_table import UnitTable
+from fewpairs.scoring.verdict import read_interval, verdict
 
 _CELLS = 2**20
 """Maximum of numbers in a block of resamples, which bounds the memory to some tens of MiB."""
+_ROUNDING = 1e-12
+"""Relative difference of two scores up to which they are equal."""
 _FEW = 8
 """Ratio of units to groups from which on groups are drawn at once instead of unit by unit."""
 
@@ -81,14 +84,16 @@ def paired(
     seed: int = 0,
     level: float = 0.95,
     over: Over | None = None,
+    steady: bool = True,
 ) -> PairedDifference:
     """Compute `candidate` minus `baseline` in `metric`, paired by unit, with a verdict (see `PairedDifference`).
 
     Each side has one table for each training seed, and is the mean over them. `over` is the tables' unit, or that "and
     seeds" (each side draws its own); None includes seeds if both sides have two or more. `margin` is the largest
     loss that is still acceptable, in the unit of the score (0.01 is one percentage point of `top1`) and not negative;
-    choose it before looking. Raises InputError for wrong arguments, a metric that is not among `scores` or was not
-    measured, or sides that were not evaluated on the same units.
+    choose it before looking. Where the reading hangs on resampling and `steady` is set, more are drawn than `samples`
+    (up to the table's `most_samples`). Raises InputError for wrong arguments, a metric that is not among `scores` or
+    was not measured, or sides that were not evaluated on the same units.
     """
     check_resampling(samples, level)
     check_margin(margin, metric)
@@ -101,20 +106,48 @@ def paired(
         lacking = "surface distances, which were" if score.surface else "what was"
         remedy = "evaluate with surface=True" if score.surface else "evaluate all runs alike"
         raise InputError(f"{metric} needs {lacking} not measured; {remedy}")
-    old, new = _resample([baseline, candidate], [metric], samples, seed)
-    value, defined = number(new.whole[metric] - old.whole[metric]), _defined(metric, runs)
-    low, high, reason = bounds(new.fixed[metric] - old.fixed[metric], defined, level, first.unit)
-    runs_low, runs_high = None, None
-    if over.endswith("seeds"):
-        runs_low, runs_high = low, high
-        low, high, reason = bounds(new.seeds[metric] - old.seeds[metric], defined, level, first.unit)
+    defined, most = _defined(metric, runs), max(samples, min(side.most_samples for side in runs))
+    while True:
+        old, new = _resample([baseline, candidate], [metric], samples, seed)
+        fixed = _difference(new.fixed[metric], old.fixed[metric])
+        seeds = _difference(new.seeds[metric], old.seeds[metric])
+        drawn = seeds if over.endswith("seeds") else fixed
+        low, high, reason = bounds(drawn, defined, level, first.unit)
+        sure = (None, None) if low is None else sure_bounds(drawn, level)
+        read, hoped = (
+            read_interval(*ends, margin, higher_is_better=score.higher_is_better) for ends in (sure, (low, high))
+        )
+        if read == hoped or samples >= most or not steady:
+            break
+        samples = min(most, 4 * samples)
+    runs_low, runs_high, _ = bounds(fixed, defined, level, first.unit) if drawn is seeds else (None, None, None)
+    value = number(new.whole[metric] - old.whole[metric])
     if value is None:
         low = high = runs_low = runs_high = None
+        sure, read = (None, None), "inconclusive"
         reason = first.undefined(metric, runs) or f"no {first.unit[:-1]} defines this score on both sides"
-    said = verdict(low, high, margin, higher_is_better=score.higher_is_better)
-    units = len(first.units)
+    trainings = min(len(baseline), len(candidate))
     return PairedDifference(
-        value, low, high, margin, said, metric, units, level, reason, over, runs_low=runs_low, runs_high=runs_high
+        value=value,
+        low=low,
+        high=high,
+        margin=margin,
+        verdict=verdict(
+            sure[0], sure[1], margin, higher_is_better=score.higher_is_better, over=over, seeds=trainings, units=defined
+        ),
+        metric=metric,
+        cases=len(first.units),
+        level=level,
+        reason=reason,
+        over=over,
+        runs_low=runs_low,
+        runs_high=runs_high,
+        reading=read,
+        seeds=trainings,
+        defining=defined,
+        samples=samples,
+        sure_low=sure[0],
+        sure_high=sure[1],
     )
 
 
@@ -178,6 +211,12 @@ def _pool(
         return None, [list(side) for side in sides]
     _, places, counts = np.unique(np.column_stack(kept), axis=0, return_index=True, return_counts=True)
     return counts, [[table.pick(places, names) for table in side] for side in sides]
+
+
+def _difference(new: Array, old: Array) -> Array:
+    """Subtract scores; differences that are no more than rounding are 0, so that rounding decides no verdict."""
+    found = new - old
+    return np.where(np.abs(found) <= _ROUNDING * np.abs(new), 0.0, found)
 
 
 def _draws(

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewpairs.errors import InputError
+from fewpairs.scoring.verdict import Reading, Verdict
 
 Array = NDArray[np.float64]
-Verdict = Literal["superior", "non-inferior", "inferior", "inconclusive"]
 Over = Literal["cases", "images", "cases and seeds", "images and seeds"]
 """Units that a bootstrap draws with replacement."""
 
@@ -40,7 +40,7 @@ class PairedDifference:
 
     With a gain counted upwards (the sign is turned for scores where lower is better):
 
-    | verdict        | the whole interval of the gain lies                  |
+    | reading        | the whole interval of the gain lies                  |
     | -------------- | ---------------------------------------------------- |
     | `superior`     | above 0                                              |
     | `non-inferior` | above -margin (and not above 0)                      |
@@ -48,6 +48,9 @@ class PairedDifference:
     | `inconclusive` | around -margin, or there is no interval              |
 
     A two-sided interval of level 0.95 makes the test of non-inferiority one-sided at 0.025, which is the usual one.
+    The reading is of the interval with `sure_low` and `sure_high` as its ends, so that no number of resamples turns it.
+    The verdict is the reading if there are seeds and units enough (`fewpairs.scoring.verdict`); else it is about these
+    runs alone. An interval without width has the verdict "no variation": all resamples agree, which rules nothing out.
     """
 
     value: float | None
@@ -64,6 +67,17 @@ class PairedDifference:
     runs_low: float | None = None
     runs_high: float | None = None
     """If `over` includes seeds, the ends of the interval without them: of these trainings on other images."""
+    reading: Reading = "inconclusive"
+    """Where the interval lies, whatever number of seeds and units it comes from."""
+    seeds: int = 1
+    """Number of trainings of the side that has fewer."""
+    defining: int = 0
+    """Number of cases or images that define the score on their own, on which the verdict rests."""
+    samples: int = 0
+    """Number of resamples that were drawn."""
+    sure_low: float | None = None
+    sure_high: float | None = None
+    """Ends of the interval, moved outwards by three standard errors of resampling."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -86,22 +100,23 @@ def bounds(
     return *percentiles(drawn, level), None
 
 
+def sure_bounds(drawn: Array, level: float) -> tuple[float, float]:
+    """Return the ends of the percentile interval moved outwards by three standard errors of resampling.
+
+    The share of resamples beyond an end is binomially distributed, so the ends are the percentiles at
+    `tail - 3 sqrt(tail (1 - tail) / samples)`: drawing any number of resamples leaves the true ends inside in 99.9 %.
+    """
+    drawn = drawn[~np.isnan(drawn)]
+    tail = (1 - level) / 2
+    outer = max(0.0, tail - 3 * math.sqrt(tail * (1 - tail) / len(drawn)))
+    low, high = np.quantile(drawn, [outer, 1 - outer])
+    return float(low), float(high)
+
+
 def percentiles(drawn: Array, level: float) -> tuple[float, float]:
     """Return the ends of the percentile interval of drawn numbers without NaN."""
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
-
-
-def verdict(low: float | None, high: float | None, margin: float, *, higher_is_better: bool) -> Verdict:
-    """Return the verdict on a difference with this interval (see `PairedDifference`)."""
-    if low is None or high is None:
-        return "inconclusive"
-    worst, best = (low, high) if higher_is_better else (-high, -low)
-    if worst > 0:
-        return "superior"
-    if worst > -margin:
-        return "non-inferior"
-    return "inferior" if best < -margin else "inconclusive"
 
 
 def number(value: float) -> float | None:

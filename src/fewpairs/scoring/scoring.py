@@ -102,11 +102,21 @@ class Scoring(ABC):
         seed: int = 0,
         level: float = 0.95,
         over: Over | None = None,
+        steady: bool = True,
     ) -> PairedDifference:
         """Compute `candidate` minus `baseline` in `metric` with a verdict, see `bootstrap.paired`."""
         old, new = self._tables(baseline, "the baseline"), self._tables(candidate, "the candidate")
         return bootstrap.paired(
-            old, new, self.known, metric=metric, margin=margin, samples=samples, seed=seed, level=level, over=over
+            old,
+            new,
+            self.known,
+            metric=metric,
+            margin=margin,
+            samples=samples,
+            seed=seed,
+            level=level,
+            over=over,
+            steady=steady,
         )
 
     def confusions(self, records: Sequence[Any]) -> tuple[tuple[int, int, int], ...]:

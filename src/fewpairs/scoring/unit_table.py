@@ -35,6 +35,11 @@ class UnitTable(ABC):
     """Optional measurements, such as "with surface distances", on which compared runs must agree."""
 
     @property
+    def most_samples(self) -> int:
+        """Number of resamples up to which more are drawn as long as a reading hangs on them."""
+        return 32_000
+
+    @property
     @abstractmethod
     def names(self) -> list[str]:
         """Names of all scores, in the order of reports."""

@@ -245,7 +245,7 @@ def test_what_three_seeds_can_cover(spread: float, least: float, most: float) ->
 def test_verdicts(shift: float, margin: float, said: str) -> None:
     draws = np.random.default_rng(4).random(2000)
     difference = image_paired(model(draws < 0.8), model(draws < 0.8 + shift), margin=margin)
-    assert difference.verdict == said, difference
+    assert difference.reading == said, difference
     assert (difference.cases, difference.metric, difference.over) == (2000, "top1", "images")
     assert PairedDifference(**json.loads(json.dumps(difference.to_dict(), allow_nan=False))) == difference
 
@@ -254,8 +254,8 @@ def test_less_is_better_for_log_loss() -> None:
     generator = np.random.default_rng(5)
     before = [image(number, 0, 1, TWO, nll=float(value)) for number, value in enumerate(generator.random(100))]
     after = [replace(record, nll=record.nll + 0.1) for record in before]  # type: ignore[operator]
-    assert image_paired(before, after, metric="nll", margin=0.05).verdict == "inferior"
-    assert image_paired(after, before, metric="nll", margin=0.05).verdict == "superior"
+    assert image_paired(before, after, metric="nll", margin=0.05).reading == "inferior"
+    assert image_paired(after, before, metric="nll", margin=0.05).reading == "superior"
 
 
 def test_pairing_cancels_what_is_hard_for_both() -> None:
@@ -263,7 +263,7 @@ def test_pairing_cancels_what_is_hard_for_both() -> None:
     before, after = model(hard < 0.7), model((hard < 0.7) | (hard > 0.98))
     difference, alone = image_paired(before, after, margin=0.01), image_intervals(before)["top1"]
     assert difference.high - difference.low < 0.5 * (alone.high - alone.low)  # type: ignore[operator]
-    assert difference.verdict == "superior"
+    assert difference.reading == "superior"
 
 
 def test_sides_may_have_different_numbers_of_seeds() -> None:
@@ -286,7 +286,7 @@ def test_scores_by_class_are_compared_too(metric: str) -> None:
     before, after = model(draws < 0.5, labels), model(draws < 0.9, labels)
     found = image_paired(before, after, metric=metric, margin=0.01)
     assert found.value == pytest.approx(image_scores(after)[metric] - image_scores(before)[metric])
-    assert found.verdict == "superior"
+    assert found.reading == "superior"
 
 
 def test_what_does_not_belong_together_is_named() -> None:

@@ -70,11 +70,11 @@ def test_one_image_gives_no_interval() -> None:
 def test_a_better_detector_is_superior_and_the_same_is_equal() -> None:
     good, bad = run(1.0), run(9.0)
     found = DetectionScoring().paired(bad, good, metric="ap", margin=0.0, samples=300)
-    assert found.verdict == "superior"
+    assert found.reading == "superior"
     assert found.value == pytest.approx(detection_scores(good)["ap"] - detection_scores(bad)["ap"])
     assert found.cases == 12
     same = DetectionScoring().paired(good, good, metric="ap50", margin=0.01, samples=100)
-    assert (same.value, same.low, same.high, same.verdict) == (0.0, 0.0, 0.0, "non-inferior")
+    assert (same.value, same.low, same.high, same.verdict) == (0.0, 0.0, 0.0, "no variation")
     runs = DetectionScoring().paired([bad, bad], [good, good], metric="ap", margin=0.0, samples=100)
     assert runs.over == "images and seeds"
     assert runs.runs_low is not None

@@ -18,7 +18,8 @@ from fewpairs.kinds.segmentation.empty import EmptyRule
 from fewpairs.kinds.segmentation.record import SegmentationRecord, segmentation_record
 from fewpairs.kinds.segmentation.scores import segmentation_scores
 from fewpairs.kinds.segmentation.scoring import SegmentationScoring
-from fewpairs.scoring.interval import Interval, PairedDifference, verdict
+from fewpairs.scoring.interval import Interval, PairedDifference
+from fewpairs.scoring.verdict import read_interval
 
 MakeRecord = Callable[..., SegmentationRecord]
 
@@ -151,7 +152,7 @@ def test_a_score_that_is_not_defined_is_no_number() -> None:
 )
 def test_verdicts_where_more_is_better(offset: float, margin: float, said: str) -> None:
     difference = paired(model(0, 1), model(offset, 2), metric="jaccard", margin=margin, samples=2000)
-    assert difference.verdict == said, difference
+    assert difference.reading == said, difference
     assert difference.cases == 30
 
 
@@ -164,17 +165,17 @@ def test_verdicts_where_less_is_better(offset: int, margin: float, said: str) ->
     wrong = generator.integers(20, 30, size=(2, 30))
     baseline = [counted(i, 80, int(w)) for i, w in enumerate(wrong[0])]
     candidate = [counted(i, 80, int(w) + offset) for i, w in enumerate(wrong[1])]
-    assert paired(baseline, candidate, metric="hd95_mm", margin=margin).verdict == said
+    assert paired(baseline, candidate, metric="hd95_mm", margin=margin).reading == said
 
 
 @given(st.floats(-0.2, 0.2), st.floats(0, 0.3), st.floats(0, 0.1))
 def test_the_verdict_follows_from_the_interval(centre: float, width: float, margin: float) -> None:
     low, high = centre - width, centre + width
-    said = verdict(low, high, margin, higher_is_better=True)
+    said = read_interval(low, high, margin, higher_is_better=True)
     assert (said == "superior") == (low > 0)
     assert (said in ("superior", "non-inferior")) == (low > -margin or low > 0)
     assert (said == "inferior") == (high < -margin)
-    assert said == verdict(-high, -low, margin, higher_is_better=False)
+    assert said == read_interval(-high, -low, margin, higher_is_better=False)
 
 
 def test_pairing_makes_the_interval_narrower_than_the_cases_differ() -> None:
@@ -189,7 +190,7 @@ def test_pairing_makes_the_interval_narrower_than_the_cases_differ() -> None:
     assert alone.low is not None
     assert alone.high is not None
     assert alone.high - alone.low > 0.05
-    assert difference.verdict == "superior"
+    assert difference.reading == "superior"
 
 
 def test_seeds_are_averaged_and_drawn_inside_each_resample() -> None:

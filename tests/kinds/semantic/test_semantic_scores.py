@@ -167,13 +167,13 @@ def test_differences_are_paired_and_judged():
     scoring = SemanticScoring()
     worse, better = [made(1, 10, 0.7), made(2, 10, 0.7)], [made(3, 10, 0.9), made(4, 10, 0.9)]
     said = scoring.paired(worse, better, metric="miou", margin=0.02, samples=300)
-    assert said.verdict == "superior"
+    assert said.reading == "superior"
     assert said.value == pytest.approx(
         np.mean([scoring.scores(r)["miou"] for r in better]) - np.mean([scoring.scores(r)["miou"] for r in worse])
     )
-    assert scoring.paired(better, worse, metric="miou", margin=0.02, samples=300).verdict == "inferior"
+    assert scoring.paired(better, worse, metric="miou", margin=0.02, samples=300).reading == "inferior"
     same = scoring.paired(worse, worse, metric="iou/sea", margin=0.02, samples=100, over="images")
-    assert (same.value, same.verdict) == (0.0, "non-inferior")
+    assert (same.value, same.verdict) == (0.0, "no variation")
     with pytest.raises(InputError, match="not evaluated on the images of the baseline: images missing: image-9;"):
         scoring.paired(worse, [made(3, 9)], metric="miou", margin=0.02, samples=100)
     with pytest.raises(InputError, match="did you mean 'miou'"):

@@ -61,6 +61,10 @@ class MatchedDetections(UnitTable):
         return frozenset(() if self.matches[""].not_finite.any() else (NOT_FINITE,))
 
     @property
+    def most_samples(self) -> int:
+        return 8_000
+
+    @property
     def width(self) -> int:
         curves = (len(c.image) for matches in self.matches.values() for c in matches.curves.values())
         return max([len(self.units), *curves])
