@@ -135,6 +135,14 @@ def test_compare_writes_its_report_and_goes_on_where_it_was(call: Call, tiny: li
     assert other.status == 2
     assert "holds a run with other settings" in other.err
 
+    note = weights.with_name("data.json")
+    kept = json.loads(note.read_text())
+    kept["identity"]["train"]["labels"] = "0"
+    note.write_text(json.dumps(kept))
+    changed = call(*arguments)
+    assert changed.status == 2
+    assert "other labels of the training images" in changed.err
+
 
 def test_recipes_on_different_data_are_not_compared(call: Call, tiny: list[str], tmp_path: Path) -> None:
     other = tmp_path / "other.yaml"

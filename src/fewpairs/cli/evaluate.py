@@ -24,19 +24,28 @@ def evaluate(
         list[str] | None,
         typer.Option(help="For label maps: an inference setting to change, such as flip=true; repeatable."),
     ] = None,
+    changed_data: Annotated[
+        bool,
+        typer.Option(
+            "--changed-data", help="Score images or labels that have changed since training, in records of their own."
+        ),
+    ] = False,
     samples: Annotated[int, typer.Option(help="Number of bootstrap resamples.")] = 2000,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
     """Score a run on its validation data, with 95 % intervals over cases (images of a classifier).
 
-    The run folder keeps the records of the scores, unless --inference changes the run's settings.
+    The run folder keeps the records of the scores, unless --inference changes the run's settings. Data whose classes
+    are not those of the run are refused; changed images or labels too, unless --changed-data is given.
 
     Example: `fewpairs evaluate runs/setr_kv_small-seed0`
     """
     from fewpairs.runs.run import evaluate_run
 
-    experiment, records = evaluate_run(run, weights=weights.value, progress=not quiet, inference=inference or [])
+    experiment, records = evaluate_run(
+        run, weights=weights.value, progress=not quiet, inference=inference or [], changed_data=changed_data
+    )
     scoring = experiment.scoring
     scores = scoring.intervals([records], samples=samples)
     if as_json:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Self
 from torch import nn
 
 from fewpairs.data.description import DataDescription
+from fewpairs.data.identity import DataIdentity
 from fewpairs.errors import InputError
 from fewpairs.kinds.predictor import Predictor
 from fewpairs.report import Overlay
@@ -41,6 +42,8 @@ class Built:
     note: dict[str, Any]
     """Plain data from which `Experiment.restore` makes model and task without the data set."""
     description: DataDescription
+    identity: Callable[[], DataIdentity]
+    """Digests of names and labels, which may read label files; see `runs.same_data`."""
     costed: nn.Module | None = None
     """Part of the model whose cost reports show because it is used after training; None is the whole model."""
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 from fewpairs.attention import Attention, Variant, variant_name
@@ -14,20 +12,12 @@ from fewpairs.report import Curve
 from fewpairs.train import History
 from fewpairs.train.run_folder import Weights
 
-DATA_NOTE = "data.json"
-"""File of a run folder that describes its training data."""
-
 WEIGHTS_NOTE: dict[Weights, str] = {
     "last": "Scored with the weights at the end of training (their moving average where one is kept): nothing was "
     "chosen on the cases that are scored.",
     "best": "Scored with the weights that did best on these very cases during training, so the scores flatter; "
     "`fewpairs compare` scores the last weights unless told otherwise.",
 }
-
-
-def write_data_note(built: Built, folder: Path) -> None:
-    """Write what a run needs to know of its data without the files, such as classes, channels and split."""
-    (folder / DATA_NOTE).write_text(json.dumps(built.note, indent=2) + "\n", encoding="utf-8")
 
 
 def model_cost(built: Built) -> CostBreakdown:

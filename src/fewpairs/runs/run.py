@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,14 +17,8 @@ from fewpairs.kinds.kind import Built, Experiment
 from fewpairs.kinds.predictor import Predictor
 from fewpairs.report import Comparison, Estimate, Row, write_run
 from fewpairs.runs.config import load_experiment, merge, parse_override, to_dict, to_yaml, validate
-from fewpairs.runs.provenance import (
-    DATA_NOTE,
-    WEIGHTS_NOTE,
-    attention_name,
-    model_cost,
-    score_curve,
-    write_data_note,
-)
+from fewpairs.runs.provenance import WEIGHTS_NOTE, attention_name, model_cost, score_curve
+from fewpairs.runs.same_data import check_same_data, damaged_note, read_data_note, write_data_note
 from fewpairs.runs.training import PRETRAINED_NOTE, evaluate, train
 from fewpairs.train import History, RunFolder, describe_environment, leave_processes, load_weights
 from fewpairs.train.environment import describe_hardware, source_commit
@@ -98,6 +91,8 @@ def train_run(experiment: Experiment, folder: Path, *, resume: bool, overwrite: 
     if resume:
         run.check_resumable()
     built = experiment.build(progress=progress and first_process())
+    if resume:
+        check_same_data(folder, built, remedy="restore them, or train a new run; data.json has the run's digests")
     if first_process() and not resume:
         run.create(to_yaml(experiment), overwrite=overwrite)
         for stale in (*folder.glob("records-*.jsonl"), folder / "report.html", folder / PRETRAINED_NOTE):
@@ -118,16 +113,30 @@ def first_process() -> bool:
 
 
 def evaluate_run(
-    folder: Path, *, weights: Weights = "best", progress: bool = True, inference: Sequence[str] = ()
+    folder: Path,
+    *,
+    weights: Weights = "best",
+    progress: bool = True,
+    inference: Sequence[str] = (),
+    changed_data: bool = False,
 ) -> tuple[Experiment, list[Any]]:
     """Score the weights of a run on its validation data, and write the records beside the weights.
 
     With changes of the settings `inference` (see `with_settings`) no records are written.
+
+    Args:
+        changed_data: score images or labels that have changed since training; their records get a file of their own.
+
+    Raises:
+        InputError: the classes of the data are not those of the run, or images or labels have changed.
     """
     file, experiment = weights_file(folder, weights), with_settings(run_settings(folder), "inference", inference)
-    records = evaluate(experiment, folder, weights=weights, progress=progress).records
+    built = experiment.build(progress=progress)
+    remedy = "restore them, or score them as they are with --changed-data"
+    other = check_same_data(folder, built, remedy=remedy, allowed=changed_data)
+    records = evaluate(experiment, folder, weights=weights, progress=progress, built=built).records
     if not inference:
-        experiment.scoring.save(records, file.with_name(f"records-{weights}.jsonl"))
+        experiment.scoring.save(records, file.with_name(f"records-{weights}{f'-{other}' if other else ''}.jsonl"))
     return experiment, records
 
 
@@ -156,13 +165,11 @@ def load_run(folder: Path, weights: Weights = "best") -> LoadedRun:
         CheckpointError: the checkpoint is damaged or belongs to another model.
     """
     experiment, file = run_settings(folder), weights_file(folder, weights)
+    note = read_data_note(folder)
     try:
-        note = json.loads((folder / DATA_NOTE).read_text(encoding="utf-8"))
         model, task = experiment.restore(note)
-    except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(
-            f"{folder / DATA_NOTE} is missing or damaged, so the classes are not known; train again, or restore it"
-        ) from None
+    except (KeyError, TypeError):
+        raise damaged_note(folder) from None
     load_weights(file, model)
     return LoadedRun(folder, model.eval(), task, experiment, note)
 

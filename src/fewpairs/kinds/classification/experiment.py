@@ -23,7 +23,7 @@ from fewpairs.kinds.classification.layouts.open import LabelledKind, LabelledOpt
 from fewpairs.kinds.classification.pictures import show_mistakes
 from fewpairs.kinds.classification.scoring import ClassificationScoring
 from fewpairs.kinds.classification.source import LabelledSource
-from fewpairs.kinds.classification.split import SPLIT_FIELDS, LabelledSplit, split_labelled
+from fewpairs.kinds.classification.split import SPLIT_FIELDS, LabelledSplit, identity, split_labelled
 from fewpairs.kinds.classification.task import Classification
 from fewpairs.kinds.classification.view import LabelledView
 from fewpairs.kinds.kind import Built, Experiment
@@ -145,6 +145,7 @@ class ClassificationExperiment(Experiment):
                 "left_out": source.notes,
             },
             description=describe(self.data, split),
+            identity=lambda: identity(source, split),
         )
 
     def restore(self, note: Mapping[str, Any]) -> tuple[nn.Module, Classification]:

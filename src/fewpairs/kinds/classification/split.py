@@ -7,6 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from fewpairs.data.identity import DataIdentity, PartIdentity
 from fewpairs.data.split import Split
 from fewpairs.errors import InputError
 from fewpairs.kinds.classification.source import Indices, LabelledSource, listed
@@ -23,6 +24,14 @@ class LabelledSplit:
     validation: Indices
     test: Indices | None
     """Test part; None if there is none or if it is the validation part."""
+
+
+def identity(source: LabelledSource, split: LabelledSplit) -> DataIdentity:
+    """Return the identity of the images and classes of both sides."""
+    both = (
+        [(source.id(i), b"%d" % source.label(i)) for i in side.tolist()] for side in (split.train, split.validation)
+    )
+    return DataIdentity(*(PartIdentity.of(entries) for entries in both))
 
 
 def split_labelled(source: LabelledSource, split: Split | None = None) -> LabelledSplit:

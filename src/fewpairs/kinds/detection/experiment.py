@@ -13,6 +13,7 @@ from torch import nn
 
 from fewpairs.attention import Attention
 from fewpairs.data.description import Check, DataDescription
+from fewpairs.data.identity import DataIdentity, PartIdentity
 from fewpairs.data.split import Split, held_out_units, random_subset
 from fewpairs.errors import InputError
 from fewpairs.kinds.detection.dataset import DetectionDataset, DetectionItems, collate_detection
@@ -188,6 +189,7 @@ class DetectionExperiment(Experiment):
             channels=view.channels,
             note=note,
             description=describe(self.data, source, training, validation),
+            identity=lambda: DataIdentity(*(PartIdentity.of(side.entries()) for side in (training, validation))),
             costed=CountedDetector(model),
         )
 

@@ -133,6 +133,15 @@ class AnnotatedImages(Sequence[AnnotatedImage]):
         """Select images by a bool array `[images]` or by indices."""
         return AnnotatedImages(self.source, self.rows[which])
 
+    def entries(self) -> Iterator[tuple[str, bytes]]:
+        """Yield name and objects of each image, as `PartIdentity.of` takes them."""
+        table = self.source.table
+        for image in self:
+            rows = table.rows(image.row)
+            parts = [part[rows].tobytes() for part in (table.boxes, table.labels, table.crowd, table.area)]
+            parts += [runs.encode() for runs in image.runs()] if image.has_masks else []
+            yield f"{image.part}/{image.id}", b" ".join(parts)
+
     def with_objects(self) -> AnnotatedImages:
         """Select the images with at least one object that is not a crowd."""
         table = self.source.table

@@ -14,6 +14,7 @@ from torch import nn
 
 from fewpairs.attention import Attention, Softmax
 from fewpairs.data.description import DataDescription
+from fewpairs.data.identity import DataIdentity, PartIdentity
 from fewpairs.data.split import Split
 from fewpairs.kinds.kind import Built, Experiment
 from fewpairs.kinds.segmentation.augment import SegmentationAugment
@@ -142,6 +143,9 @@ class SegmentationExperiment(Experiment):
                 "validation": cases.validation,
             },
             description=describe(self.data, cases, slices=len(training)),
+            identity=lambda: DataIdentity(
+                *(PartIdentity.of(store.entries(c)) for c in (cases.train, cases.validation))
+            ),
         )
 
     def restore(self, note: Mapping[str, Any]) -> tuple[Segmenter, Segmentation]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -122,6 +122,11 @@ class Store:
             raise InputError("no cases given; a data set needs at least one")
         wanted = set(cases)
         return [index for index, scan in enumerate(self.scans) if scan.case in wanted]
+
+    def entries(self, cases: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        """Yield name and pixels, and labels of each scan of `cases`, as `PartIdentity.of` takes them."""
+        for scan in (self.scans[index] for index in self.of_cases(cases)):
+            yield f"{scan.case}/{scan.id} {scan.image_checksum:08x}", scan.mask_checksum.to_bytes(4, "little")
 
     def verify(self) -> None:
         """Read everything and compare checksums.

@@ -14,6 +14,7 @@ from fewpairs.attention import Attention, Softmax
 from fewpairs.errors import InputError
 from fewpairs.kinds.classification.dataset import ClassificationItems
 from fewpairs.kinds.classification.experiment import ClassificationDataConfig, describe, open_split
+from fewpairs.kinds.classification.split import identity
 from fewpairs.kinds.classification.view import LabelledView
 from fewpairs.kinds.kind import Built, Experiment
 from fewpairs.kinds.self_distillation.multicrop import (
@@ -136,6 +137,7 @@ class SelfDistillationExperiment(Experiment):
                 "left_out": source.notes,
             },
             description=describe(self.data, split),
+            identity=lambda: identity(source, split),
             costed=pair.teacher.encoder,
         )
 

@@ -21,7 +21,7 @@ from fewpairs.kinds.semantic.layouts.open import SemanticKind, SemanticOptions, 
 from fewpairs.kinds.semantic.pictures import show_images
 from fewpairs.kinds.semantic.scoring import SemanticScoring
 from fewpairs.kinds.semantic.source import SemanticSource
-from fewpairs.kinds.semantic.split import SPLIT_FIELDS, SemanticSplit, split_semantic
+from fewpairs.kinds.semantic.split import SPLIT_FIELDS, SemanticSplit, identity, split_semantic
 from fewpairs.kinds.semantic.task import Semantic
 from fewpairs.kinds.semantic.view import SemanticView
 from fewpairs.models import InferenceConfig, InferenceSegmenter, Segmenter, create_segmenter, load_segmenter
@@ -128,6 +128,7 @@ class SemanticExperiment(Experiment):
                 "validation": len(split.validation),
             },
             description=describe(self.data, split),
+            identity=lambda: identity(split),
         )
 
     def restore(self, note: Mapping[str, Any]) -> tuple[nn.Module, Semantic]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fewpairs.data.identity import DataIdentity, PartIdentity
 from fewpairs.data.split import Split, held_out_units, random_subset
 from fewpairs.errors import InputError
 from fewpairs.kinds.semantic.source import ImageFiles, SemanticSource
@@ -19,6 +20,12 @@ class SemanticSplit:
     train: tuple[ImageFiles, ...]
     validation: tuple[ImageFiles, ...]
     on: str
+
+
+def identity(split: SemanticSplit) -> DataIdentity:
+    """Return the identity of the images of both sides and of the bytes of their masks."""
+    both = (((one.id, one.mask.read_bytes()) for one in side) for side in (split.train, split.validation))
+    return DataIdentity(*(PartIdentity.of(entries) for entries in both))
 
 
 def split_semantic(source: SemanticSource, split: Split) -> SemanticSplit:
