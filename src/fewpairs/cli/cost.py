@@ -39,6 +39,7 @@ def cost(
     from rich.console import Console
 
     from fewpairs.models.catalogue import compare_attentions
+    from fewpairs.terminal import print_table
 
     costs = compare_attentions(
         model, attention, size=parse_size(size), classes=classes, channels=channels, encoder=encoder
@@ -54,7 +55,7 @@ def cost(
         f"[bold]{costs.model}[/bold]{on} for one image of {height} x {width} pixels, {costs.channels} channels{outputs}"
     )
     for table in tables(costs, console.width):
-        console.print(table)
+        print_table(console, table)
     console.print(
         "Multiply-adds of linear maps, convolutions and attention products. Memory for training: float32 tensors kept "
         "for the backward pass with PyTorch's fused attention; for inference: the most alive at once; both without the "

@@ -238,6 +238,8 @@ def _show(found: DataOverview) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from fewpairs.terminal import print_table
+
     console = Console(highlight=False)
     console.print(f"{found.name} ({found.kind}): {found.summary}", markup=False, soft_wrap=True)
     for name, fact in found.facts.items():
@@ -249,7 +251,7 @@ def _show(found: DataOverview) -> None:
         table.add_row(f"and {len(found.classes) - _SHOWN_CLASSES} more")
     for name, cells in found.totals.items():
         table.add_row(name, *cells)
-    console.print(table)
+    print_table(console, table)
     for note in found.notes:
         console.print(f"note: {note}", markup=False, soft_wrap=True)
     for problem in found.errors[:_SHOWN_ERRORS]:

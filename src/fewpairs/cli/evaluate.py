@@ -54,6 +54,8 @@ def evaluate(
     from rich.console import Console
     from rich.table import Table
 
+    from fewpairs.terminal import print_table
+
     table = Table(title=f"{run} ({weights.value} weights, {scoring.count(records)} {scoring.unit})")
     table.add_column("score")
     table.add_column("value", justify="right")
@@ -62,4 +64,4 @@ def evaluate(
         shown = "undefined" if value.value is None else f"{value.value:.4f}"
         interval = (value.reason or "") if value.low is None else f"{value.low:.4f} to {value.high:.4f}"
         table.add_row(name, shown, interval)
-    Console().print(table)
+    print_table(Console(), table)

@@ -229,6 +229,7 @@ def _print(console: Console, study: Inspection) -> None:
     from rich.table import Table
 
     from fewpairs.inspection.tables import short_table
+    from fewpairs.terminal import print_table
 
     content = short_table(study)
     table = Table(title=content.caption, title_justify="left", box=None, pad_edge=False)
@@ -238,7 +239,7 @@ def _print(console: Console, study: Inspection) -> None:
         table.add_column(column, justify="left" if name else "right", no_wrap=not name, overflow="fold")
     for row in content.rows:
         table.add_row(*(cell.text for cell in row))
-    console.print(table)
+    print_table(console, table)
     if study.subject.untrained:
         console.print("The weights are random: these numbers describe an untrained model.", style="yellow")
     for note in study.notes:

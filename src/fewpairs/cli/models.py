@@ -9,6 +9,9 @@ import typer
 if TYPE_CHECKING:
     from fewpairs.models.catalogue import AttentionStage, ListedModel
 
+_WIDE = 120
+"""Characters of a terminal below which descriptions stand under the names."""
+
 
 def models(
     pattern: Annotated[str, typer.Argument(help="Names to show, as a shell pattern such as '*small'.")] = "*",
@@ -24,12 +27,15 @@ def models(
 
     Example: fewpairs models 'deit*' --attention knn
     """
+    from rich.box import HEAVY_HEAD
     from rich.console import Console
     from rich.progress import track
     from rich.table import Table
+    from rich.text import Text
 
     from fewpairs.attention import KeyOnly, parse_variant
     from fewpairs.models.catalogue import find_models, list_costs
+    from fewpairs.terminal import print_table
 
     entries = find_models(pattern)
     console = Console()
@@ -45,14 +51,16 @@ def models(
     own = attention is None
     note = ", a reconstruction (docs/linglo.md)" if attention and isinstance(parse_variant(attention), KeyOnly) else ""
     title = f"Models with {'their own attention' if own else f'attention {attention}'}{note}"
-    table = Table("name", title=title, title_justify="left")
+    narrow = console.width < _WIDE
+    table = Table("name", title=title, title_justify="left", box=None if narrow else HEAVY_HEAD)
     for title in ("size", "parameters", "MACs", "tokens", *(["k"] if sparse else [])):
-        table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("what it is")
-    table.columns[0].no_wrap = True
+        table.add_column(title, justify="right")
+    if not narrow:
+        table.add_column("what it is")
     for row in found:
-        table.add_row(*_cells(row, attention, sparse=sparse))
-    console.print(table)
+        name, *cells, summary = _cells(row, attention, sparse=sparse)
+        table.add_row(*([Text.assemble(name, "\n", (summary, "dim")), *cells] if narrow else [name, *cells, summary]))
+    print_table(console, table)
 
 
 def _cells(row: ListedModel, attention: str | None, *, sparse: bool) -> list[str]:

@@ -15,6 +15,8 @@ from fewpairs.scoring.score_table import SCORES
 
 Tone = Literal["", "better", "worse"]
 
+VERDICT = "Verdict"
+"""Title of the column of verdicts, which holds words."""
 CLASSES = 20
 """The most classes that a table shows; of more classes it shows those with the first recipe's worst scores."""
 
@@ -48,7 +50,7 @@ def summary_table(comparison: Comparison) -> Table:
     columns += ["Step (ms)"] * timed + ["Memory (MiB)"] * measured
     columns += [score_text.title(name) for name in shown]
     if compared:
-        columns += [_difference_title(comparison.headline), "Verdict"]
+        columns += [_difference_title(comparison.headline), VERDICT]
     body = []
     for row in rows:
         cells = [Cell(row.label, row.attention), *_cost_cells(row, reference)]
@@ -97,7 +99,7 @@ def differences_table(comparison: Comparison) -> Table | None:
             f"; intervals over {comparison.resampled}, and over {comparison.resampled.removesuffix(' and seeds')} for "
             "these very trainings"
         )
-    columns = ("Recipe", "Score", "Difference", *["These trainings"] * both, "Verdict")
+    columns = ("Recipe", "Score", "Difference", *["These trainings"] * both, VERDICT)
     return Table(caption, columns, tuple(body))
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from fewpairs.report import score_text
 from fewpairs.report.comparison import Comparison
-from fewpairs.report.table import Cell, Table, summary_table
+from fewpairs.report.table import VERDICT, Cell, Table, summary_table
+from fewpairs.terminal import Fit, print_table
 
 if TYPE_CHECKING:
     import rich.table
@@ -28,7 +29,7 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     console.print(Text(summary.caption, style="dim"))
     for columns in _fitting(summary, console.width):
         console.print()
-        console.print(_table(summary, columns))
+        print_table(console, _table(summary, columns))
     console.print()
     for row in comparison.rows[1:]:
         sentence = score_text.headline(comparison, row)
@@ -37,7 +38,7 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
 
 def _fitting(content: Table, width: int) -> list[list[int]]:
     """The columns of each table, which all begin with the first column, so that no cell is broken."""
-    name, *others = (_width(content, index) for index in range(len(content.columns)))
+    name, *others = Fit(_table(content, range(len(content.columns)))).least
     tables: list[list[int]] = []
     left = 0
     for index, wanted in enumerate(others, start=1):
@@ -49,22 +50,14 @@ def _fitting(content: Table, width: int) -> list[list[int]]:
     return tables
 
 
-def _width(content: Table, index: int) -> int:
-    """The number of characters that a column needs; cells stay whole and titles break between words."""
-    cells = [row[index] for row in content.rows]
-    words = content.columns[index].split() if index else [content.columns[0]]
-    return max(map(len, [*words, *(cell.text for cell in cells), *(cell.detail for cell in cells)]))
-
-
 def _table(content: Table, columns: Sequence[int]) -> rich.table.Table:
     import rich.table
     from rich.text import Text
 
     table = rich.table.Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), collapse_padding=True)
     for index in columns:
-        justify: Literal["left", "right"] = "left" if index == 0 else "right"
-        title, least = Text(content.columns[index]), _width(content, index)
-        table.add_column(title, justify=justify, vertical="top", overflow="fold", min_width=least)
+        words = index == 0 or content.columns[index] == VERDICT
+        table.add_column(Text(content.columns[index]), justify="left" if words else "right", vertical="top")
     for row in content.rows:
         table.add_row(*(_text(row[index]) for index in columns))
     return table
