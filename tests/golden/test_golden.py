@@ -275,7 +275,8 @@ def test_old_runs_predict(
         file_alike(out / path.relative_to(kept), path)
     if "text" in expected:
         shown = call(monkeypatch, capsys, *expected["words"], "--overwrite").replace(f"{place}/", "")
-        assert [re.sub(r"\d+(\.\d+)?", "#", line) for line in shown.splitlines()] == [
+        lines = [line for line in shown.splitlines() if not line.startswith("  note: ")]  # notes came later
+        assert [re.sub(r"\d+(\.\d+)?", "#", line) for line in lines] == [
             re.sub(r"\d+(\.\d+)?", "#", line) for line in expected["text"]
         ]
 
@@ -283,7 +284,7 @@ def test_old_runs_predict(
 def printed_alike(found: Any, expected: Any, key: str = "") -> None:
     """What a command printed, where pixels may be counted a little differently."""
     if isinstance(expected, dict):
-        assert set(found) == set(expected)
+        assert set(found) - {"notes"} == set(expected)  # the notes of scans came later
         for name, value in expected.items():
             inside = key if key in ("voxels", "pixels", "millilitres", "objects") else name
             printed_alike(found[name], value, inside)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from fewpairs.data.memory import available_memory
 from fewpairs.errors import FewpairsError
 
 
@@ -53,11 +54,7 @@ def free_memory(device: str = "cpu") -> int | None:
         import torch
 
         return int(torch.cuda.mem_get_info()[0])
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), None)
+    return available_memory()
 
 
 def describe_machine() -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""Progress of long work: a bar on a terminal, else ten plain lines."""
+"""Progress of long work, a bar on a terminal, else ten plain lines; and remarks beside it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from rich.console import Console
@@ -30,3 +30,10 @@ def track(items: Sequence[T], what: str, *, enabled: bool = True) -> Iterator[T]
         for item in items:
             yield item
             bar.advance(task)
+
+
+def remark(sentences: Iterable[str], *, enabled: bool = True) -> None:
+    """Write sentences that a user should know to standard error."""
+    console = Console(stderr=True)
+    for sentence in sentences if enabled else ():
+        console.print(f"note: {sentence}", highlight=False, soft_wrap=True, markup=False)

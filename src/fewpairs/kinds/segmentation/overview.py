@@ -77,7 +77,7 @@ def summarize_scans(source: Source, *, progress: bool = True) -> ScanOverview:
     scans = source.scans()
     classes = len(source.classes)
     empty = [0] * classes
-    found = ScanOverview(source.classes, source.channels, voxels=empty, class_slices=[*empty], notes=source.notes)
+    found = ScanOverview(source.classes, source.channels, voxels=empty, class_slices=[*empty])
     for scan in track(scans, "reading scans", enabled=progress):
         try:
             image, mask = source.read(scan)
@@ -98,6 +98,7 @@ def summarize_scans(source: Source, *, progress: bool = True) -> ScanOverview:
             inside = (mask & mask.dtype.type(1 << j)) != 0
             found.voxels[j] += int(inside.sum())
             found.class_slices[j] += int(inside.any(axis=(1, 2)).sum())
+    found.notes = source.notes
     return found
 
 

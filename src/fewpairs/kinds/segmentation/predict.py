@@ -47,10 +47,16 @@ class PredictedMasks(Prediction):
     """Predicted volume by class; None if the files do not give the voxel size."""
     overlapping: int
     """Voxels of more than one class; a label map assigns each to the last of its classes."""
+    notes: tuple[str, ...]
+    """What should be known of how the files were read."""
     separate: bool = field(repr=False)
     """Whether each class also has a file of its own."""
     rows: tuple[SubmissionRow, ...] = field(repr=False)
     """Rows of the scan in the submission table; empty for other formats."""
+
+    def to_dict(self) -> dict[str, Any]:
+        told = super().to_dict()
+        return told if self.notes else {name: value for name, value in told.items() if name != "notes"}
 
     def summary(self) -> str:
         sizes = self.millilitres or {name: float(count) for name, count in self.voxels.items()}
@@ -58,12 +64,10 @@ class PredictedMasks(Prediction):
         found = ", ".join(f"{name} {size:.{digits}f} {unit}" for name, size in sizes.items())
         more = f" and {len(self.outputs) - 1} more" if len(self.outputs) > 1 else ""
         line = f"{self.outputs[0]}{more}  {self.id}: {found}"
-        if not self.overlapping or self.separate or self.rows:
-            return line
-        return (
-            f"{line}\n  {self.overlapping} voxels belong to several classes and were assigned to the last one; "
-            "--separate keeps all"
-        )
+        if self.overlapping and not self.separate and not self.rows:
+            line += f"\n  {self.overlapping} voxels belong to several classes and were assigned to the last one; "
+            line += "--separate keeps all"
+        return "\n  ".join([line, *(f"note: {note}" for note in self.notes)])
 
 
 @dataclass(frozen=True)
@@ -216,6 +220,7 @@ class SegmentationPredictor(Predictor[InputFiles, InputImage, NDArray[np.bool_],
             voxels=voxels,
             millilitres={name: count * millilitre for name, count in voxels.items()} if known else None,
             overlapping=int((result.sum(axis=1) > 1).sum()),
+            notes=image.notes,
             separate=self.separate,
             rows=rows,
         )

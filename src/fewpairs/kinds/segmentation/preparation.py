@@ -16,7 +16,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from fewpairs.data.progress import track
+from fewpairs.data.progress import remark, track
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.segmentation.bitmask import bitmask_dtype
 from fewpairs.kinds.segmentation.intensity import intensity_statistics
@@ -36,7 +36,7 @@ def prepare(source: Source, cache_dir: Path | str, *, progress: bool = True, ver
     renamed, so several processes may call this at once, and an interrupted build leaves no incomplete store.
 
     Args:
-        progress: report on standard error.
+        progress: report on standard error, with the notes of the source.
         verify: compare the checksums of all pixels of an existing store; by default only if it has at most 512 MiB
             (the files of larger ones are only checked for their size).
 
@@ -48,9 +48,16 @@ def prepare(source: Source, cache_dir: Path | str, *, progress: bool = True, ver
     _check_unique(scans)
     identity, state = _fingerprint(source, scans)
     path = cache_dir / f"{identity}-{state}"
-    store = _open_intact(path, verify)
-    if store is not None:
-        return store
+    store = _open_intact(path, verify) or _built(source, scans, path, identity, verify, progress)
+    remark(source.notes, enabled=progress)
+    return store
+
+
+def _built(
+    source: Source, scans: list[ScanFiles], path: Path, identity: str, verify: bool | None, progress: bool
+) -> Store:
+    """Build the store at `path`, unless another process has done so."""
+    cache_dir = path.parent
     with _writing(cache_dir):
         cache_dir.mkdir(parents=True, exist_ok=True)
         with FileLock(cache_dir / ".lock"):

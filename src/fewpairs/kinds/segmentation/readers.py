@@ -40,6 +40,8 @@ class InputImage:
     slice_ids: tuple[str, ...]
     volume: Volume | None
     """The NIfTI header; None for pictures."""
+    notes: tuple[str, ...] = ()
+    """What should be known of how the files are read."""
 
     @property
     def size(self) -> Size:
@@ -106,9 +108,10 @@ def read_input(item: InputFiles, *, channels: int | None = None, axis: int = 2) 
     """
     path = item.files[0]
     volume: Volume | None = None
+    notes: tuple[str, ...] = ()
     if path.name.lower().endswith(SUFFIXES):
         volume = Volume.open(path, axis)
-        image, spacing = volume.read(), volume.spacing
+        image, spacing, notes = volume.read(), volume.spacing, tuple(map(str, volume.notes))
         slice_ids = tuple(f"{item.id}_slice_{number:04d}" for number in range(1, volume.slices + 1))
     else:
         image, spacing = _read_pictures(item.files), (1.0, 1.0, 1.0)
@@ -120,7 +123,7 @@ def read_input(item: InputFiles, *, channels: int | None = None, axis: int = 2) 
         image = np.repeat(image, 3, axis=1)
     if channels is not None and image.shape[1] != channels:
         raise DataError(f"{path} has {image.shape[1]} channels; the model was trained on images with {channels}")
-    return InputImage(item.id, item.files, image, spacing, slice_ids, volume)
+    return InputImage(item.id, item.files, image, spacing, slice_ids, volume, notes)
 
 
 def _read_pictures(paths: tuple[Path, ...]) -> NDArray[Any]:

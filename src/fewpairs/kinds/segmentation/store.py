@@ -23,7 +23,7 @@ from fewpairs.kinds.segmentation.bitmask import BitMask, bitmask_dtype
 from fewpairs.kinds.segmentation.intensity import IntensityStatistics
 from fewpairs.types import Size, Spacing
 
-FORMAT = 1
+FORMAT = 2
 IMAGES, MASKS, INDEX = "images.bin", "masks.bin", "index.json"
 
 

@@ -11,40 +11,26 @@ Slices thus look as in a radiological viewer, whatever the orientation in which 
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
-from nibabel.spatialimages import HeaderDataError, SpatialImage
+from nibabel.affines import voxel_sizes
+from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 from numpy.typing import NDArray
 
 from fewpairs.data.atomic import atomic_path
+from fewpairs.data.notes import Note
 from fewpairs.errors import DataError, InputError
+from fewpairs.kinds.segmentation.nifti_file import opened, placement, read_voxels, same_corners, whole_labels
 from fewpairs.types import Size, Spacing
 
 AXES = (0, 1, 2)
 
 _CODES = {0: "LPI", 1: "LPI", 2: "LPS"}
 _ORDER = {0: (0, 2, 1), 1: (1, 2, 0), 2: (2, 1, 0)}
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist") from None
-    except PermissionError:
-        raise DataError(f"{path} cannot be read; check its permissions") from None
-    except (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError) as error:
-        raise DataError(f"{path} is not a readable NIfTI file ({error}); the file is damaged or truncated") from None
 
 
 @dataclass(frozen=True)
@@ -58,37 +44,39 @@ class Volume:
     channels: int
     affine: NDArray[np.float64]
     """`[4 4]`, from stored voxel indices to mm."""
-    dtype: np.dtype[Any]
     header: nibabel.nifti1.Nifti1Header
     squeezed: tuple[int, ...]
     """The stored shape with all dimensions, also those of length 1 before the channels."""
+    notes: tuple[Note, ...] = ()
+    """What should be known of the header."""
 
     @classmethod
     def open(cls, path: Path, axis: int = 2) -> Volume:
         """Read the header.
 
         Raises:
-            DataError: the file is not NIfTI, is empty, has more than 4 dimensions or a singular affine.
+            DataError: the file is not NIfTI, is empty, is shorter than its header says, has more than 4 dimensions or a
+                singular affine.
             InputError: `axis` is not 0, 1 or 2.
         """
         if axis not in AXES:
             raise InputError(f"axis={axis!r}: slices run along 0 (sagittal), 1 (coronal) or 2 (axial)")
-        with _reading(path):
-            image = nibabel.load(path)
-        if not isinstance(image, SpatialImage) or not isinstance(image.header, nibabel.nifti1.Nifti1Header):
-            raise DataError(f"{path} is a {type(image).__name__}, not a NIfTI volume")
-        stored = tuple(int(length) for length in image.shape)
+        with opened(path) as image:
+            header = image.header
+        stored = tuple(int(length) for length in header.get_data_shape())
         x, y, z = (*stored, 1, 1, 1)[:3]
         more = [length for length in stored[3:] if length > 1]
         if len(more) > 1:
             raise DataError(f"{path} has the shape {stored}; a volume has three dimensions and at most one of channels")
-        if 0 in stored or len(stored) < 2:
+        if len(stored) < 2:
             raise DataError(f"{path} has the shape {stored} and holds no volume")
-        affine = np.asarray(image.affine, np.float64)
+        affine, notes = placement(header)
         if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
             raise DataError(f"{path} has an affine that does not span space: {affine[:3].tolist()}")
-        dtype = np.dtype(image.header.get_data_dtype())
-        return cls(path, axis, (x, y, z), more[0] if more else 1, affine, dtype, image.header, stored)
+        if more:
+            detail = f"{more[0]} of them"
+            notes = (*notes, Note("volumes whose fourth dimension is read as channels, not as a series", detail))
+        return cls(path, axis, (x, y, z), more[0] if more else 1, affine, header, stored, notes)
 
     @property
     def orientation(self) -> NDArray[np.float64]:
@@ -114,7 +102,7 @@ class Volume:
     @property
     def spacing(self) -> Spacing:
         """The distances between slices, rows and columns in mm."""
-        s, rows, columns = self._cut_lengths(np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0)))
+        s, rows, columns = self._cut_lengths(voxel_sizes(self.affine))
         return float(s), float(rows), float(columns)
 
     def read(self) -> NDArray[Any]:
@@ -123,14 +111,15 @@ class Volume:
         Raises:
             DataError: the file is damaged or truncated, or has colour voxels or values that are not finite.
         """
-        with _reading(self.path):
-            voxels = np.asanyarray(nibabel.load(self.path).dataobj)
-        if voxels.dtype.kind not in "uif":
-            raise DataError(f"{self.path} holds voxels of the type {self.dtype}; numbers are needed")
-        if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
-            count = int((~np.isfinite(voxels)).sum())
-            raise DataError(f"{self.path} holds {count} voxels that are not finite (NaN or infinite); replace them")
-        return self.to_slices(voxels.reshape(*self.shape, self.channels))
+        return self.to_slices(read_voxels(self.path).reshape(*self.shape, self.channels))
+
+    def read_labels(self) -> tuple[NDArray[Any], tuple[Note, ...]]:
+        """Read the label numbers `[s H W]` of a volume of one channel, and what should be known of them.
+
+        Raises:
+            DataError: as `read`, or the numbers are not whole.
+        """
+        return whole_labels(self.read()[:, 0], self.path)
 
     def to_slices(self, voxels: NDArray[Any]) -> NDArray[Any]:
         """Convert stored voxels `[x y z c]` to `[s c H W]`."""
@@ -144,12 +133,16 @@ class Volume:
         back = ornt_transform(axcodes2ornt(tuple(_CODES[self.axis])), io_orientation(self.affine))
         return np.ascontiguousarray(apply_orientation(turned, back).reshape(self.squeezed[:3]))
 
-    def same_space(self, other: Volume, tolerance: float = 0.05) -> bool:
-        """Return whether the corners of both volumes coincide up to a `tolerance` in voxels."""
-        corners = np.array(np.meshgrid(*[(0, length - 1) for length in self.shape])).reshape(3, -1)
-        homogeneous = np.vstack([corners, np.ones(corners.shape[1])])
-        distance = np.linalg.norm(((self.affine - other.affine) @ homogeneous)[:3], axis=0).max()
-        return bool(distance <= tolerance * min(self.spacing))
+    @property
+    def grid(self) -> NDArray[np.float64]:
+        """The affine `[4 4]` from (slice, row, column) to mm, whatever the orientation in which voxels are stored."""
+        turned = self.affine @ inv_ornt_aff(self.orientation, self.shape)
+        return np.asarray(turned[:, [*_ORDER[self.axis], 3]], np.float64)
+
+    def same_space(self, other: Volume) -> bool:
+        """Return whether the slices of both volumes lie in the same place (see `nifti_file.same_corners`)."""
+        shape = (self.slices, *self.size)
+        return shape == (other.slices, *other.size) and same_corners(self.grid, other.grid, shape)
 
 
 def write_nifti_labels(path: Path, labels: NDArray[np.unsignedinteger[Any]], volume: Volume) -> None:
@@ -167,4 +160,4 @@ def write_nifti_labels(path: Path, labels: NDArray[np.unsignedinteger[Any]], vol
     kind = nibabel.nifti2.Nifti2Image if second else nibabel.nifti1.Nifti1Image
     voxels = volume.from_slices(np.asarray(labels, np.uint8))
     with atomic_path(path) as temporary:
-        nibabel.save(kind(voxels, volume.affine, header), temporary)
+        nibabel.save(kind(voxels, header.get_best_affine(), header), temporary)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewpairs.data.files import CasePattern, check_classes, fail_on, files_by_stem, pair_files, visible_files
+from fewpairs.data.notes import Note, gathered
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.segmentation.bitmask import BitMask, from_labels
 from fewpairs.kinds.segmentation.source import SUFFIXES, Json, ScanFiles, volume_stem
@@ -18,6 +19,8 @@ from fewpairs.kinds.segmentation.volumes import AXES, Volume
 
 Labels = Mapping[str, int | Sequence[int]]
 """The label value or values of each class name; a value may belong to several (overlapping) classes."""
+
+_FILES = "*.nii, *.nii.gz; convert pairs of .hdr with .img, and other formats"
 
 
 class Nifti:
@@ -56,7 +59,12 @@ class Nifti:
         self._case = CasePattern(case_pattern)
         self._table = table
         self._channels: int | None = None
-        self.notes: tuple[str, ...] = ()
+        self._notes: dict[str, tuple[Note, ...]] = {}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences on the volumes that were listed and read."""
+        return gathered(self._notes)
 
     @property
     def channels(self) -> int:
@@ -89,6 +97,7 @@ class Nifti:
                 if image.channels != self.channels:
                     raise DataError(f"{image_path} has {image.channels} channels, others have {self.channels}")
                 _check_match(image, label)
+                self._notes |= {_short_path(one.path): one.notes for one in (image, label)}
                 stem = volume_stem(image_path)
                 ids = tuple(f"{stem}_slice_{number:04d}" for number in range(1, image.slices + 1))
                 scan = ScanFiles(stem, self._case(stem), (image_path, label_path), ids, image.size, image.spacing)
@@ -108,20 +117,13 @@ class Nifti:
             files_by_stem(visible_files(folder, SUFFIXES), volume_stem) for folder in (self.images, self.labels)
         )
         if not images:
-            raise DataError(f"{self.images} holds no NIfTI files (*.nii, *.nii.gz)")
+            raise DataError(f"{self.images} holds no NIfTI files ({_FILES})")
         return pair_files((self.images, images), (self.labels, labels), "label")
 
     def _label_map(self, volume: Volume) -> NDArray[Any]:
         """Read label numbers `[s H W]`; check that they are whole and belong to a class."""
-        labels = volume.read()[:, 0]
-        if labels.dtype.kind == "f":
-            whole = np.rint(labels)
-            if not np.array_equal(whole, labels):
-                example = float(labels[whole != labels][0])
-                raise DataError(
-                    f"{volume.path} holds labels that are not whole numbers, as {example:g}; was it resampled?"
-                )
-            labels = whole.astype(np.int64)
+        labels, notes = volume.read_labels()
+        self._notes[_short_path(volume.path)] = (*volume.notes, *notes)
         known = {0, *(value for values in self._values for value in values)}
         present = np.unique(labels)
         unknown = [int(value) for value in present if int(value) not in known]
@@ -187,14 +189,22 @@ def _short(values: tuple[int, ...]) -> str:
     return str(values[0]) if len(values) == 1 else str(list(values))
 
 
+def _short_path(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}"
+
+
 def _check_match(image: Volume, label: Volume) -> None:
     if label.channels != 1:
         raise DataError(f"{label.path} has {label.channels} channels; a label volume has one number for each voxel")
-    if image.shape != label.shape:
-        raise DataError(f"{image.path} has the shape {image.shape}, but its label {label.path} has {label.shape}")
+    sizes = [(volume.slices, *volume.size) for volume in (image, label)]
+    if sizes[0] != sizes[1]:
+        raise DataError(
+            f"{image.path} has the shape {image.shape}, but its label {label.path} has {label.shape} (slices, rows and "
+            f"columns: {sizes[0]} and {sizes[1]})"
+        )
     if not image.same_space(label):
         raise DataError(
-            f"{image.path} and its label {label.path} do not lie in the same place: their affines are "
+            f"{image.path} and its label {label.path} do not lie in the same place: their affines in mm are "
             f"{image.affine[:3].round(4).tolist()} and {label.affine[:3].round(4).tolist()}"
         )
 
