@@ -36,5 +36,5 @@ def test_every_family_of_timm_is_on_it() -> None:
     known = [family for family in families() if family.endswith("(timm)")]
     assert len(known) >= 15
     for family in known:
-        for name in re.split(r", | and |'s ", family.removesuffix(" (timm)")):
+        for name in re.split(r", | and |'s | of ", family.removesuffix(" (timm)")):
             assert name.removesuffix(" with rotary positions") in PAGE, family

@@ -35,17 +35,19 @@ def test_an_unknown_family_is_told_which_there_are() -> None:
     refused(nn.Sequential(nn.Linear(2, 2)), r"Sequential has no attention layer.*BEiT \(timm\).*Swin V2 \(timm\).*TNT")
 
 
+class OddAttention(nn.Module):
+    """A layer that no adapter is for."""
+
+
 def test_attention_of_an_unknown_kind_is_named() -> None:
-    model = timm.create_model("cait_xxs24_224", depth=1, num_classes=2)
-    refused(
-        model, r"blocks.0.attn \(.*TalkingHeadAttn\): there is no adapter for timm.*TalkingHeadAttn.*supported families"
-    )
+    model = nn.Sequential(nn.Linear(2, 2), OddAttention())
+    refused(model, r"\(1 \(test_swap_errors.OddAttention\): there is no adapter for test_swap.*supported families")
 
 
 @pytest.mark.parametrize(
     ("name", "options", "reason"),
     [
-        ("xcit_nano_12_p16_224", {"depth": 1}, "weighs channels against channels"),
+        ("coat_tiny", {}, "sums over the keys before it meets the queries"),
         ("vit_tiny_patch16_224", {"depth": 1, "attn_layer": "diff"}, "the difference of two softmax maps"),
         (
             "vit_tiny_patch16_224",
@@ -62,11 +64,17 @@ def test_kinds_that_no_variant_replaces_have_their_reason(name: str, options: di
 
 def test_a_layer_of_an_unknown_kind_beside_known_ones_is_left_alone_with_that_reason() -> None:
     model, _ = tiny("vit")
-    model.extra = timm.create_model("cait_xxs24_224", depth=1, num_classes=2).blocks[0].attn
+    model.extra = OddAttention()
     receipt = swap_attention(model, "knn")
     assert [(left.name, left.reason) for left in receipt.left] == [
-        ("extra", "there is no adapter for timm.models.cait.TalkingHeadAttn")
+        ("extra", "there is no adapter for test_swap_errors.OddAttention")
     ]
+
+
+def test_attention_over_channels_is_left_alone_beside_class_attention() -> None:
+    receipt = swap_attention(timm.create_model("xcit_nano_12_p16_224", depth=1, num_classes=2), "knn")
+    assert {layer.family for layer in receipt.swapped} == {"CaiT's class attention (timm)"}
+    assert ["weighs channels against channels" in left.reason for left in receipt.left] == [True]
 
 
 def test_a_subclass_with_ways_of_its_own_is_not_taken_for_its_parent() -> None:

@@ -10,6 +10,7 @@ import timm
 import torch
 from timm.models.metaformer import Attention, LayerNorm2dNoBias, LayerNormNoBias, MetaFormer, Pooling
 from timm.models.volo import VOLO
+from timm_hybrids import HYBRIDS
 from torch import Tensor, nn
 
 Size = tuple[int, int]
@@ -125,6 +126,9 @@ FAMILIES: dict[str, tuple[Callable[..., nn.Module], tuple[Size, Size]]] = {
         (SMALL, WIDE),
     ),
 }
+
+
+FAMILIES |= HYBRIDS
 
 
 def tiny(family: str, which: int = 0, **options: object) -> tuple[nn.Module, Tensor]:

@@ -99,7 +99,8 @@ def _note_core(trace: Trace, name: str, core: Core, roles: tuple[Tensor, ...]) -
     first, last = roles[0], roles[-1]
     copies, n, m = prod(first.shape[:-3]), first.shape[-2], last.shape[-2]
     for term, macs in core.variant.terms(n, m, core.heads, core.dim_head).items():
-        trace.macs[term] += copies * macs
+        wider = last.shape[-1] / core.dim_head if term == "values" else 1  # values may be wider than keys
+        trace.macs[term] += copies * round(macs * wider)
     trace.sites.append(Site(name, n, m, core.heads, copies, core.variant))
 
 

@@ -126,20 +126,24 @@ def _with_scale(variant: Variant, scale: float, heads: int, dim_head: int) -> Va
     return variant
 
 
-def without_rows(layer: Map, count: int) -> Map:
-    """Copy a linear map or convolution without its first `count` outputs; the weights are new tensors."""
+def without_rows(layer: Map, count: int, blocks: int = 1) -> Map:
+    """Copy a linear map or convolution without the first `count` outputs of each of its equal blocks of outputs.
+
+    The weights are new tensors. More blocks than one serve maps in which the roles of each head stand together.
+    """
     kept = copy.copy(layer)
-    kept._parameters = {name: p if p is None else _rest(p, count) for name, p in layer._parameters.items()}
+    kept._parameters = {name: p if p is None else _rest(p, count, blocks) for name, p in layer._parameters.items()}
     if isinstance(kept, nn.Linear):
-        kept.out_features -= count
+        kept.out_features -= count * blocks
     else:
-        kept.out_channels -= count
+        kept.out_channels -= count * blocks
     return kept
 
 
-def _rest(parameter: nn.Parameter, count: int) -> nn.Parameter:
+def _rest(parameter: nn.Parameter, count: int, blocks: int) -> nn.Parameter:
     with torch.no_grad():
-        return nn.Parameter(parameter[count:].clone(), parameter.requires_grad)
+        rest = parameter.reshape(blocks, -1, *parameter.shape[1:])[:, count:].flatten(0, 1)
+        return nn.Parameter(rest.clone(), parameter.requires_grad)
 
 
 def refuse_slicing(layer: nn.Module, name: str) -> str | None:

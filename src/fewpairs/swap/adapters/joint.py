@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fewpairs.attention import Variant
 from fewpairs.errors import InputError
-from fewpairs.swap.adapter import Adapter
+from fewpairs.swap.adapter import Adapter, always_none
 from fewpairs.swap.module import SwappedModule, refuse_slicing, without_rows
 
 
@@ -60,14 +60,21 @@ def split_heads(projected: Tensor, heads: int, roles: int) -> tuple[Tensor, ...]
 
 def heads(layer: Any) -> tuple[int, int]:
     """Return the number of heads of a layer with a projection `qkv`, and the width of one head."""
-    return layer.num_heads, layer.qkv.out_features // 3 // layer.num_heads
+    count = layer.heads if hasattr(layer, "heads") else layer.num_heads
+    return count, layer.qkv.out_features // 3 // count
 
 
-def joint_adapter(family: str, matches: tuple[str, ...], build: type[JointAttention], bias: Any = None) -> Adapter:
-    """Create the adapter of layers with a projection `qkv`; `bias` is that of `Adapter`."""
+def joint_adapter(
+    family: str,
+    matches: tuple[str, ...],
+    build: type[SwappedModule],
+    bias: Any = always_none,
+    strided: Any = always_none,
+    heads: Any = heads,
+) -> Adapter:
+    """Create the adapter of layers with a projection `qkv`; the other arguments are those of `Adapter`."""
     plain = partial(refuse_slicing, name="qkv")
-    given = {} if bias is None else {"bias": bias}
-    return Adapter(family, matches, heads, build, queries=plain, renames={"qkv": "kv"}, **given)
+    return Adapter(family, matches, heads, build, bias=bias, strided=strided, queries=plain, renames={"qkv": "kv"})
 
 
 def experimental_fused(layer: Any) -> bool:

@@ -1,4 +1,4 @@
-"""timm layers with unusual projections: TNT, Visformer and the encoder of SAM."""
+"""timm layers with unusual projections or tokens: TNT, Visformer, NesT, FastViT and the encoder of SAM."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 from einops import rearrange
 from timm.layers import apply_rot_embed_cat, use_fused_attn
+from timm.models.fastvit import Attention as FastVitAttention
+from timm.models.nest import Attention as NestAttention
 from timm.models.tnt import Attention as TntAttention
 from timm.models.visformer import Attention as VisformerAttention
 from timm.models.vision_transformer_sam import Attention as SamAttention
@@ -55,6 +57,23 @@ class SwappedVisformerAttention(SwappedModule, VisformerAttention):
         return projected
 
 
+class SwappedNestAttention(JointAttention, NestAttention):
+    """NesT's layer, `[b t n c] -> [b t n c]`, within each block t of the image; heads alternate in its output."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        mixed = self.mix(*self.split(self.joint(x.flatten(0, 1))))
+        projected: Tensor = self.proj_drop(self.proj(rearrange(mixed, "b h n d -> b n (d h)").reshape(x.shape)))
+        return projected
+
+
+class SwappedFastVitAttention(JointAttention, FastVitAttention):
+    """Replaces FastViT's attention, `[b c H W] -> [b c H W]`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.out(self.mix(*self.split(self.joint(rearrange(x, "b c H W -> b (H W) c")))))
+        return rearrange(tokens, "b (H W) c -> b c H W", H=x.shape[2])
+
+
 class SwappedSamAttention(JointAttention, SamAttention):
     """Maps `[b H W c] -> [b H W c]`, with rotary positions or a bias from queries and relative positions."""
 
@@ -97,5 +116,7 @@ ADAPTERS = (
         queries=partial(refuse_slicing, name="qkv"),
         renames={"qkv": "kv"},
     ),
+    joint_adapter("NesT (timm)", ("timm.models.nest.Attention",), SwappedNestAttention),
+    joint_adapter("FastViT (timm)", ("timm.models.fastvit.Attention",), SwappedFastVitAttention),
     joint_adapter("SAM (timm)", ("timm.models.vision_transformer_sam.Attention",), SwappedSamAttention, bias=_sam_bias),
 )

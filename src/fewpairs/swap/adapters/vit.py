@@ -11,7 +11,6 @@ from timm.models.vision_transformer_relpos import RelPosAttention
 from timm.models.volo import Attention as VoloAttention
 from torch import Tensor
 
-from fewpairs.swap.adapter import Unsupported
 from fewpairs.swap.adapters.joint import JointAttention, joint_adapter, scores_mask
 
 
@@ -75,27 +74,4 @@ ADAPTERS = (
     ),
     joint_adapter("MetaFormer (timm)", ("timm.models.metaformer.Attention",), SwappedMetaFormerAttention),
     joint_adapter("VOLO (timm)", ("timm.models.volo.Attention",), SwappedVoloAttention),
-    Unsupported(
-        "VOLO's outlooker (timm)",
-        ("timm.models.volo.OutlookAttention",),
-        "the outlooker has no queries and keys: a linear map of each position gives the weights of its neighbours",
-    ),
-    Unsupported(
-        "ViT with differential attention (timm)",
-        ("timm.layers.diff_attention.DiffAttention",),
-        "it computes the difference of two softmax maps of half the width, with weights that no variant has",
-    ),
-    Unsupported(
-        "ViT with parallel blocks (timm)",
-        (
-            "timm.models.vision_transformer.ParallelScalingBlock",
-            "timm.models.vision_transformer.DiffParallelScalingBlock",
-        ),
-        "attention and feed-forward share one projection, so there is no attention layer to replace",
-    ),
-    Unsupported(
-        "XCiT (timm)",
-        ("timm.models.xcit.XCA",),
-        "cross-covariance attention weighs channels against channels: there are no pairs of tokens",
-    ),
 )
