@@ -50,4 +50,7 @@ def test_no_keys_falls_to_the_reference() -> None:
 def test_mixed_dtypes_are_refused() -> None:
     q = torch.randn(1, 2, 5, 8)
     with pytest.raises(KernelRefused, match="one dtype"):
-        softmax_attention(q, q.double(), q, kernel="fused")
+        choose(softmax.KERNELS, "fused", q, q.double(), q, bias=None, scale=1.0)
+    for kernel in (None, "fused", "reference"):
+        with pytest.raises(InputError, match="one dtype"):
+            softmax_attention(q, q.double(), q, kernel=kernel)

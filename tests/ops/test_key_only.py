@@ -188,9 +188,9 @@ def test_autocast_sums_in_single_precision(unchecked: None) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda k, v, w: (k, v[:, :, :-1], w), r"v must be \[b h n d\] like k"),
-        (lambda k, v, w: (k[0], v, w), r"k must be \[b h n d\]|v must be"),
-        (lambda k, v, w: (k, v.float(), w), "share one floating-point dtype"),
+        (lambda k, v, w: (k, v[:, :, :-1], w), r"k \[b h n d\] and v \[b h n d\] must agree in b, h, n and d"),
+        (lambda k, v, w: (k[0], v, w), r"k must have the four dimensions \[b h n d\]"),
+        (lambda k, v, w: (k, v.float(), w), "share one dtype, not torch.float64 and torch.float32"),
         (lambda k, v, w: (k[:, :, :0], v[:, :, :0], w), "no positions"),
         (lambda k, v, w: (k, v, w[:-1]), r"saliency must be a vector per head \[h d\] = \[3 8\]"),
         (lambda k, v, w: (k, v, w.long()), "floating-point numbers"),

@@ -124,7 +124,10 @@ def changed(**changes: object) -> dict[str, object]:
         ({"bias": torch.zeros(3, 1, 6, 10)}, r"its shape is \[3, 1, 6, 10\]"),
         ({"bias": torch.zeros(2, 6, 10)}, r"its shape is \[2, 6, 10\]"),
         ({"bias": torch.zeros(1, 1, 6, 10, dtype=torch.int32)}, "or boolean .*, not torch.int32"),
-        ({"bias": torch.zeros(1, 1, 6, 10, device="meta")}, "bias must lie on the device of q, cpu, not on meta"),
+        (
+            {"bias": torch.zeros(1, 1, 6, 10, device="meta")},
+            "bias must lie on the device of q, k and v, cpu, not on meta",
+        ),
         ({"scale": math.nan}, "scale=nan must be a finite number"),
         ({"scale": math.inf}, "scale=inf must be a finite number"),
         ({"topk": 0}, "topk=0"),

@@ -37,7 +37,7 @@ class KNN:
     kernels: ClassVar[tuple[str, ...]] = names_of(KERNELS)
 
     def __post_init__(self) -> None:
-        check_topk(self.topk)
+        object.__setattr__(self, "topk", check_topk(self.topk))
         check_metric(self.metric)
         check_scale(self.scale_by)
 

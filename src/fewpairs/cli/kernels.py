@@ -157,7 +157,7 @@ def arguments(
         InputError: the options do not fit the operator.
     """
     from fewpairs.errors import InputError
-    from fewpairs.ops import key_only, knn, kv, softmax
+    from fewpairs.ops import inputs, key_only, knn, kv, softmax
 
     if op == "knn" and topk is None:
         raise InputError("--op knn needs --topk, a number of keys such as 100, or a share of them such as 0.5")
@@ -178,7 +178,7 @@ def arguments(
     if op == "softmax":
         return softmax.KERNELS, (q, k, v), {"bias": pairs, "scale": d**-0.5}
     if op == "knn":
-        knn.inputs.check_heads(q, k, v)
+        inputs.heads(inputs.QKV, q, k, v)
         count = knn.effective_topk(topk if topk is not None else 1, m)
         return knn.KERNELS, (q, k, v), {"topk": count, "bias": pairs, "scale": d**-0.5, "metric": "dot"}
     if op == "kv":

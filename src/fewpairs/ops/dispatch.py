@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from fewpairs.errors import InputError, nearest
 
@@ -75,8 +76,8 @@ def refuse_export() -> str | None:
 
 
 def readable(tensor: Tensor) -> bool:
-    """Whether the values of `tensor` can be read: not on the meta device, nor while a graph is recorded."""
-    if tensor.is_meta or torch.compiler.is_compiling() or _is_tracing():
+    """Whether the values of `tensor` can be read: it has values, and no graph is being recorded."""
+    if tensor.is_meta or isinstance(tensor, FakeTensor) or torch.compiler.is_compiling() or _is_tracing():
         return False
     return not (tensor.is_cuda and torch.cuda.is_current_stream_capturing())
 

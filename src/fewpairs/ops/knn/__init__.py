@@ -14,14 +14,14 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
-from fewpairs.ops import empty_rows
+from fewpairs.errors import InputError
+from fewpairs.ops import empty_rows, inputs
 from fewpairs.ops.dispatch import Kernel, choose, never
-from fewpairs.ops.knn import inputs, reference
+from fewpairs.ops.inputs import check_metric, check_topk, effective_topk
+from fewpairs.ops.knn import reference
 from fewpairs.ops.knn.bounded import refuse_bounded, run_bounded
-from fewpairs.ops.knn.inputs import check_metric, check_topk, effective_topk
 from fewpairs.ops.knn.masked import run_masked
 from fewpairs.ops.knn.native import refuse_native, run_native
 from fewpairs.ops.knn.selection import Cut, inside, kept, ranking, select
@@ -47,7 +47,7 @@ def knn_attention(
     *,
     topk: int | float,
     bias: Tensor | None = None,
-    scale: float | None = None,
+    scale: float | Tensor | None = None,
     metric: Metric = "dot",
     kernel: str | None = None,
 ) -> Tensor:
@@ -60,9 +60,9 @@ def knn_attention(
     Args:
         topk: an int is the number of keys, clamped to m; a float in (0, 1] is the fraction of the m keys, rounded, at
             least one. So 1 means one key and 1.0 all keys.
-        bias: `[b h n m]`, with 1 for shared b or h. Numbers are added to the scaled scores before the selection;
+        bias: `[b h n m]`, with 1 for shared b, h or n. Numbers are added to the scaled scores before the selection;
             booleans keep the pairs that are True. A row without any key gives zeros.
-        scale: factor of q . k; `d ** -0.5` when None.
+        scale: factor of q . k; `d ** -0.5` when None. A tensor `[]` or `[h]` multiplies q and gets a gradient.
         metric: "dot" selects keys by score, "euclidean" by distance from the query.
         kernel: "native", "triton", "bounded", "masked", "gathered" or "reference"; None chooses the first that can run.
 
@@ -71,24 +71,16 @@ def knn_attention(
             `FEWPAIRS_STRICT=1`, a row has no key.
         KernelRefused: the named kernel cannot run these arguments.
     """
-    q, k, v = _autocast(q), _autocast(k), _autocast(v)
-    inputs.check_heads(q, k, v)
+    q, k, v = inputs.heads(inputs.QKV, q, k, v)
     inputs.check_metric(metric)
     count = effective_topk(topk, k.shape[2])
-    scale = q.shape[3] ** -0.5 if scale is None else scale
-    inputs.check_scale(scale)
-    if bias is not None:
-        inputs.check_bias(bias, q, k)
-        empty_rows.check_pairs(bias)
-    options: dict[str, Any] = {"topk": count, "bias": bias, "scale": scale, "metric": metric}
+    if isinstance(scale, Tensor) and metric != "dot":
+        raise InputError(f"scale is a tensor, which metric={metric!r} does not take; give a number, or metric='dot'")
+    q, factor = inputs.scaled(scale, q)
+    bias = inputs.pair_bias(bias, q, k.shape[2])
+    empty_rows.check_pairs(bias)
+    options: dict[str, Any] = {"topk": count, "bias": bias, "scale": factor, "metric": metric}
     return choose(KERNELS, kernel, q, k, v, **options).run(q, k, v, **options)
-
-
-def _autocast(x: Tensor) -> Tensor:
-    """Cast `x` to the dtype of the current autocast region, as PyTorch's own attention does."""
-    if not isinstance(x, Tensor) or x.is_meta or x.dtype not in (torch.float32, torch.float16, torch.bfloat16):
-        return x
-    return x.to(torch.get_autocast_dtype(x.device.type)) if torch.is_autocast_enabled(x.device.type) else x
 
 
 __all__ = [

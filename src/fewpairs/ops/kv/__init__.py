@@ -14,10 +14,9 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
 from torch import Tensor
 
-from fewpairs.ops import empty_rows
+from fewpairs.ops import empty_rows, inputs
 from fewpairs.ops.dispatch import Kernel, choose, never
 from fewpairs.ops.kv import native, reference, triton
 
@@ -104,30 +103,37 @@ KERNELS = (
 
 
 def kv_attention(
-    k: Float[Tensor, "b h n d"],
-    v: Float[Tensor, "b h n e"],
+    k: Tensor,
+    v: Tensor,
     *,
-    gain: Float[Tensor, ""] | Float[Tensor, " h"] | None = None,
-    key_bias: Float[Tensor, " n"] | Float[Tensor, "h n"] | None = None,
-    bias: Float[Tensor, "#b #h n n"] | Bool[Tensor, "#b #h n n"] | None = None,
-    scale: float | None = None,
+    gain: Tensor | None = None,
+    key_bias: Tensor | None = None,
+    bias: Tensor | None = None,
+    scale: float | Tensor | None = None,
     kernel: str | None = None,
-) -> Float[Tensor, "b h n e"]:
-    """Compute key-value attention, `[b h n d], [b h n e] -> [b h n e]`, with the keys as queries.
+) -> Tensor:
+    """Compute key-value attention, k `[b h n d]`, v `[b h n e]` -> `[b h n e]`, with the keys as queries.
+
+    v may have fewer heads than k; see `fewpairs.ops.inputs`.
 
     Args:
         gain: learned factor of the logits, one for all heads `[]` or one per head `[h]`; may be negative. None means 1.
-        key_bias: added to the logits of each key, `[n]` for all heads or `[h n]`. None means 0.
-        bias: added to the logits of each pair; a boolean one keeps the pairs that are True, and a row without any
-            key gives zeros. The bias makes the logits asymmetric.
-        scale: factor of k . k; `d ** -0.5` when None.
+        key_bias: added to the logits of each key: `[n]`, `[h n]` for one per head, or `[b h n]` with 1 for shared b or
+            h. With as many images as heads, `[h n]` is refused, for it could be `[b n]`. None means 0.
+        bias: `[b h n n]`, with 1 for shared b, h or the first n, added to the logits of each pair; a boolean one keeps
+            the pairs that are True, and a row without any key gives zeros. The bias makes the logits asymmetric.
+        scale: factor of k . k; `d ** -0.5` when None. A tensor `[]` or `[h]` multiplies the gain and gets a gradient.
         kernel: "native", "triton", "fused", "folded" or "reference"; None chooses the first that can run.
 
     Raises:
-        InputError: with `FEWPAIRS_STRICT=1`, a row has no key.
+        InputError: shapes, dtypes or devices do not fit, or `scale` is no finite number; with `FEWPAIRS_STRICT=1`, a
+            row has no key.
         KernelRefused: the named kernel cannot run these arguments.
     """
-    scale = k.shape[-1] ** -0.5 if scale is None else scale
+    k, v = inputs.heads(inputs.KV, k, v)
+    bias = inputs.pair_bias(bias, k, k.shape[2])
+    key_bias, bias = inputs.key_bias(key_bias, bias, k)
+    gain, factor = inputs.gained(scale, gain, k)
     empty_rows.check_pairs(bias, key_bias)
-    chosen = choose(KERNELS, kernel, k, v, gain=gain, key_bias=key_bias, bias=bias, scale=scale)
-    return chosen.run(k, v, gain=gain, key_bias=key_bias, bias=bias, scale=scale)
+    chosen = choose(KERNELS, kernel, k, v, gain=gain, key_bias=key_bias, bias=bias, scale=factor)
+    return chosen.run(k, v, gain=gain, key_bias=key_bias, bias=bias, scale=factor)

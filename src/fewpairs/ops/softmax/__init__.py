@@ -8,10 +8,9 @@ Source: Vaswani et al., Attention Is All You Need (arXiv 1706.03762), equation 1
 from __future__ import annotations
 
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
 from torch import Tensor
 
-from fewpairs.ops import empty_rows
+from fewpairs.ops import empty_rows, inputs
 from fewpairs.ops.dispatch import Kernel, choose, never
 from fewpairs.ops.softmax import reference
 
@@ -36,26 +35,31 @@ KERNELS = (Kernel("fused", refuse_fused, run_fused), Kernel("reference", never, 
 
 
 def softmax_attention(
-    q: Float[Tensor, "b h n d"],
-    k: Float[Tensor, "b h m d"],
-    v: Float[Tensor, "b h m e"],
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
     *,
-    bias: Float[Tensor, "#b #h n m"] | Bool[Tensor, "#b #h n m"] | None = None,
-    scale: float | None = None,
+    bias: Tensor | None = None,
+    scale: float | Tensor | None = None,
     kernel: str | None = None,
-) -> Float[Tensor, "b h n e"]:
-    """Compute scaled dot-product attention, `[b h n d], [b h m d], [b h m e] -> [b h n e]`.
+) -> Tensor:
+    """Compute scaled dot-product attention, q `[b h n d]`, k `[b h m d]`, v `[b h m e]` -> `[b h n e]`.
+
+    k and v may have fewer heads than q; see `fewpairs.ops.inputs`.
 
     Args:
-        bias: added to the scaled scores; a boolean one keeps the pairs that are True. A row without any key
-            gives zeros.
-        scale: factor of q . k; `d ** -0.5` when None.
+        bias: `[b h n m]`, with 1 for shared b, h or n: numbers are added to the scaled scores; booleans keep the pairs
+            that are True. A row without any key gives zeros.
+        scale: factor of q . k; `d ** -0.5` when None. A tensor `[]` or `[h]` multiplies q and gets a gradient.
         kernel: "fused" or "reference"; None chooses the first that can run.
 
     Raises:
-        InputError: with `FEWPAIRS_STRICT=1`, a row has no key.
+        InputError: shapes, dtypes or devices do not fit, or `scale` is no finite number; with `FEWPAIRS_STRICT=1`, a
+            row has no key.
         KernelRefused: the named kernel cannot run these arguments.
     """
-    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    q, k, v = inputs.heads(inputs.QKV, q, k, v)
+    bias = inputs.pair_bias(bias, q, k.shape[2])
+    q, factor = inputs.scaled(scale, q)
     empty_rows.check_pairs(bias)
-    return choose(KERNELS, kernel, q, k, v, bias=bias, scale=scale).run(q, k, v, bias=bias, scale=scale)
+    return choose(KERNELS, kernel, q, k, v, bias=bias, scale=factor).run(q, k, v, bias=bias, scale=factor)
