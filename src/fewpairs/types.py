@@ -97,7 +97,7 @@ class SegmentationBatch:
     image: Tensor
     """`[b c H W]` float32, normalised."""
     mask: Tensor
-    """`[b k H W]` float32, 1 inside the organ and 0 outside; classes may overlap."""
+    """`[b k H W]` float32, 1 inside the organ and 0 outside; classes may overlap. -1 where nothing is trained."""
     ids: tuple[str, ...]
     """Name of each image, for messages."""
 
@@ -146,6 +146,10 @@ class Scan:
     spacing: Spacing
     geometry: Geometry
     slice_ids: tuple[str, ...]
+    ignored: Tensor | None = None
+    """`[s H W]` bool: voxels that are not scored, because the data set marks them so."""
+    numbers: tuple[int, ...] | None = None
+    """Number of each slice if some slices between them are missing; None if they lie side by side."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,7 +150,7 @@ def phantom(
 
 
 def source_options(experiment: str, settings: list[str]) -> Any:
-    """Parse the options of a layout from `field=value`, read as YAML; lists may be `a,b`.
+    """Parse the options of a layout from `field=value`, read as YAML; lists may be `a,b`, names with values `a=1,b=2`.
 
     Args:
         experiment: kind of experiment for the data set.
@@ -185,7 +185,10 @@ def source_options(experiment: str, settings: list[str]) -> Any:
         if set(kinds) == {str, type(None)}:
             given[name] = None if value == "null" else value
         elif any(get_origin(one) is tuple for one in kinds) and value[0] not in "[{" and value != "null":
-            given[name] = [part.strip() for part in value.split(",")]
+            parts = [part.strip() for part in value.split(",")]
+            named = [part.partition("=") for part in parts]
+            numbers = any(get_origin(one) is dict for one in kinds) and all(equals for _, equals, _ in named)
+            given[name] = {key.strip(): parse_override(f"x={one}")[1] for key, _, one in named} if numbers else parts
         else:
             given[name] = parse_override(f"{name}={value}")[1]
     try:

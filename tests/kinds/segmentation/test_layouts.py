@@ -41,7 +41,7 @@ def test_no_option_is_accepted_and_ignored(tmp_path: Path) -> None:
 def test_what_a_layout_needs(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="give classes="):
         open_source("folder", tmp_path)
-    with pytest.raises(InputError, match="list of names"):
-        open_source("folder", tmp_path, SourceOptions(classes={"a": 1}))
+    with pytest.raises(InputError, match=r"have no label numbers \(background=0, a=85\); give names alone"):
+        open_source("folder", tmp_path, SourceOptions(classes={"a": 85}, nonzero=True))
     with pytest.raises(InputError, match="is not a folder"):
         open_source("msd", tmp_path / "none")

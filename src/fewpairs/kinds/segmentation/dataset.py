@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from fewpairs.errors import InputError
 from fewpairs.kinds.segmentation.augment import SegmentationAugment
 from fewpairs.kinds.segmentation.bitmask import unpack
+from fewpairs.kinds.segmentation.label_values import ignored_voxels
 from fewpairs.kinds.segmentation.store import Store
 from fewpairs.kinds.segmentation.view import SegmentationView
 from fewpairs.types import Scan, SegmentationBatch
@@ -27,7 +28,7 @@ class SegmentationSample:
     image: Tensor
     """`[c H W]` float32, normalised, at model size."""
     mask: Tensor
-    """`[k H W]` float32, 0 or 1, at model size."""
+    """`[k H W]` float32, 0 or 1, at model size; -1 where nothing is trained."""
     id: str
 
 
@@ -41,7 +42,7 @@ def collate_segmentation(samples: Sequence[SegmentationSample]) -> SegmentationB
 
 
 class SegmentationDataset(Dataset[SegmentationSample]):
-    """The slices of the given cases, for training.
+    """The slices of the given cases, for training. Slices that are ignored as a whole are left out.
 
     Items are indexed by `(epoch, index)` with `0 <= index < len(self)`. Their random numbers depend on seed, epoch and
     index alone, so the number of workers does not change a run, and it can be resumed anywhere.
@@ -75,12 +76,19 @@ class SegmentationDataset(Dataset[SegmentationSample]):
         view.check(store.scans[index].size for index in scans)
         places = np.array([(scan, s) for scan in scans for s in range(store.scans[scan].slices)], np.int64)
         empty = np.array([flag for scan in scans for flag in store.scans[scan].empty], bool)
+        if store.ignores:
+            known = np.array([some < np.prod(store.scans[i].size) for i in scans for some in store.scans[i].ignored])
+            places, empty = places[known], empty[known]
         kept = round(empty_fraction * int(empty.sum()))
         self._full, self._empty = places[~empty], places[empty]
         self._all = places if kept == len(self._empty) else None
         self._length = len(self._full) + kept
         if self._length == 0:
-            raise InputError("all slices of these cases are empty and empty_fraction=0 leaves none to train on")
+            raise InputError(
+                "all slices of these cases are empty and empty_fraction=0 leaves none to train on"
+                if len(places)
+                else "all slices of these cases are ignored as a whole, which leaves none to train on"
+            )
 
     def __len__(self) -> int:
         return self._length
@@ -91,9 +99,13 @@ class SegmentationDataset(Dataset[SegmentationSample]):
             raise IndexError(f"slice {index} of {self._length}")
         number, position = self._place(epoch, index)
         scan = self.store.scans[number]
-        image, geometry = self.view.apply(self.store.image(number), scan.statistics, [position])
-        bits = unpack(np.asarray(self.store.mask(number)[position]), len(self.classes))
-        mask = geometry.apply(torch.from_numpy(bits.astype(np.float32))[None], mode="nearest")
+        pixels = self.store.image(number)
+        image, geometry = self.view.apply(pixels, scan.statistics, [position], numbers=scan.numbers)
+        packed = np.asarray(self.store.mask(number)[position])
+        bits = unpack(packed, len(self.classes)).astype(np.float32)
+        if self.store.ignores:
+            bits[:, ignored_voxels(packed, len(self.classes))] = -1
+        mask = geometry.apply(torch.from_numpy(bits)[None], mode="nearest")
         if self.augment is None:
             return SegmentationSample(image[0], mask[0], scan.slice_ids[position])
         rng = np.random.default_rng([self.seed, epoch, index])
@@ -135,6 +147,10 @@ class SegmentationItems(Sequence[Scan]):
     def __getitem__(self, index: int) -> Scan:  # type: ignore[override]
         number = self._scans[index]
         scan = self.store.scans[number]
-        image, geometry = self.view.apply(self.store.image(number), scan.statistics)
-        mask = torch.from_numpy(unpack(np.asarray(self.store.mask(number)), len(self.classes)))
-        return Scan(scan.id, scan.case, image, mask, scan.spacing, geometry, scan.slice_ids)
+        image, geometry = self.view.apply(self.store.image(number), scan.statistics, numbers=scan.numbers)
+        packed, classes = np.asarray(self.store.mask(number)), len(self.classes)
+        mask = torch.from_numpy(unpack(packed, classes))
+        ignored = torch.from_numpy(ignored_voxels(packed, classes)) if self.store.ignores else None
+        return Scan(
+            scan.id, scan.case, image, mask, scan.spacing, geometry, scan.slice_ids, ignored, numbers=scan.numbers
+        )

@@ -119,7 +119,7 @@ class SegmentationExperiment(Experiment):
     def build(self, *, progress: bool = True) -> Built:
         store = open_store(self.data, progress=progress)
         cases = split_scans(store.scans, self.data.split)
-        task = build_task(self.task, store.classes)
+        task = build_task(self.task, store.classes, ignores=store.ignores)
         training = SegmentationDataset(
             store,
             cases.train,
@@ -160,7 +160,8 @@ class SegmentationExperiment(Experiment):
     def training_task(self, built: Built) -> Segmentation:
         """The task during training. It leaves out the slow surface distances unless one of them is monitored."""
         classes = built.task.classes
-        return build_task(self.task, classes, surface=find_score(self.fit.monitor, classes).surface)
+        surface = find_score(self.fit.monitor, classes).surface
+        return build_task(self.task, classes, surface=surface, ignores=built.task.ignores)
 
     def pictures(
         self, folder: Path, records: Sequence[Any], *, weights: Weights, headline: str, built: Built | None = None
@@ -170,8 +171,9 @@ class SegmentationExperiment(Experiment):
     def predictor(self, note: Mapping[str, Any], model: nn.Module, task: Any, **flags: Any) -> SegmentationPredictor:
         from fewpairs.kinds.segmentation.predict import SegmentationPredictor
 
-        trained = self.data.source.axis
-        options = {"axis": 2 if trained is None else trained} | flags
+        source = self.data.source
+        trained = {name: getattr(source, name) for name in ("axis", "thickness") if getattr(source, name) is not None}
+        options = trained | flags
         return SegmentationPredictor(cast(Segmenter, model), task, self.view, **options)
 
     def _segmenter(self, task: Segmentation, channels: int) -> Segmenter:
@@ -204,7 +206,9 @@ def cache_folder(config: SegmentationDataConfig) -> Path:
     return user / "fewpairs" / f"{root.name}-{key[:12]}"
 
 
-def build_task(task: SegmentationTaskConfig, classes: Sequence[str], *, surface: bool = True) -> Segmentation:
+def build_task(
+    task: SegmentationTaskConfig, classes: Sequence[str], *, surface: bool = True, ignores: bool = False
+) -> Segmentation:
     """Build the task for `classes`; `surface=False` skips the surface distances, which is faster."""
     return Segmentation(
         classes,
@@ -215,6 +219,7 @@ def build_task(task: SegmentationTaskConfig, classes: Sequence[str], *, surface:
         aux_weight=task.aux_weight,
         surface=surface,
         rule=EmptyRule(task.empty_rule),
+        ignores=ignores,
     )
 
 

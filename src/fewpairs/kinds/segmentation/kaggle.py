@@ -18,6 +18,8 @@ The result is a proxy for comparing one's own models and not the leaderboard's s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -36,11 +38,14 @@ def slice_dice(
     return float(dice.sum()), int(present.sum())
 
 
-def hausdorff_score(prediction: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
-    """Compute the Hausdorff score (0 to 1) of one class of one scan; masks are `[s H W]`."""
+def hausdorff_score(
+    prediction: NDArray[np.bool_], truth: NDArray[np.bool_], numbers: Sequence[int] | None = None
+) -> float:
+    """Compute the Hausdorff score (0 to 1) of one class of one scan `[s H W]`; `numbers` are those of `surfaces`."""
     if np.array_equal(prediction, truth):
         return 1.0
     if not prediction.any() or not truth.any():
         return 0.0
-    distances = directed_distances(*surfaces(prediction, truth, (1.0, 1.0, 1.0)))
-    return 1.0 - float(distances.max()) / diagonal(prediction.shape, (1.0, 1.0, 1.0))
+    distances = directed_distances(*surfaces(prediction, truth, (1.0, 1.0, 1.0), numbers))
+    depth = len(prediction) if numbers is None else numbers[-1] - numbers[0] + 1
+    return 1.0 - float(distances.max()) / diagonal((depth, *prediction.shape[1:]), (1.0, 1.0, 1.0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,8 +13,9 @@ from torch import Tensor
 
 from fewpairs.errors import InputError, nearest
 
-LossTerm = Callable[[Tensor, Tensor], Tensor]
-"""Float32 logits and 0/1 targets, both `[b C H W]` -> a scalar, the mean over the images of a batch."""
+LossTerm = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+"""Float32 logits and 0/1 targets, both `[b C H W]`, and pixels that count, `[b 1 H W]` 0/1 or None for all -> a scalar,
+the mean over the images of a batch (terms for single pixels: over the pixels that count)."""
 
 SMOOTH = 1.0
 """Smoothing added to numerator and denominator of overlap terms, so that images without a class give a gradient."""
@@ -62,11 +64,14 @@ class SegmentationLoss:
         self.name = name
         self.terms = tuple(_WeightedTerm(n, w, _build(n, exclusive)) for n, w in LOSSES[name].items())
 
-    def __call__(self, logits: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Compute the weighted scalar of each term from logits and targets `[b C H W]` of equal shape."""
+    def __call__(self, logits: Tensor, target: Tensor, known: Tensor | None = None) -> dict[str, Tensor]:
+        """Compute the weighted scalar of each term from logits and targets `[b C H W]` of equal shape.
+
+        `known` `[b 1 H W]` is 1 at the pixels that count; None counts all. Others add nothing to sums or means.
+        """
         with torch.autocast(logits.device.type, enabled=False):
             logits, target = logits.float(), target.float()
-            return {term.name: term.weight * term.function(logits, target) for term in self.terms}
+            return {term.name: term.weight * term.function(logits, target, known) for term in self.terms}
 
 
 def exclusive_target(mask: Tensor) -> Tensor:
@@ -83,16 +88,44 @@ def _build(term: str, exclusive: bool) -> LossTerm:
     from monai.losses import DiceLoss, FocalLoss, TverskyLoss
 
     if term == "bce":
-        return F.binary_cross_entropy_with_logits
+        return _pixel_mean(F.binary_cross_entropy_with_logits)
     if term == "ce":
-        return lambda logits, target: F.cross_entropy(logits, target.argmax(dim=1))
-    overlap: dict[str, Any] = {"sigmoid": not exclusive, "softmax": exclusive, "include_background": not exclusive}
-    overlap |= {"smooth_nr": SMOOTH, "smooth_dr": SMOOTH}
-    builders: dict[str, Callable[[], LossTerm]] = {
-        "dice": lambda: DiceLoss(**overlap),
-        "jaccard": lambda: DiceLoss(jaccard=True, **overlap),
+        return _pixel_mean(_cross_entropy)
+    if term == "focal":
+        return _pixel_mean(
+            lambda x, y, reduction: FocalLoss(gamma=2.0, use_softmax=exclusive, reduction=reduction)(x, y)
+        )
+    overlap: dict[str, Any] = {"include_background": not exclusive, "smooth_nr": SMOOTH, "smooth_dr": SMOOTH}
+    builders: dict[str, Callable[..., Callable[[Tensor, Tensor], Tensor]]] = {
+        "dice": DiceLoss,
+        "jaccard": partial(DiceLoss, jaccard=True),
         # Salehi et al. 2017: a missed voxel costs more than a superfluous one.
-        "tversky": lambda: TverskyLoss(alpha=0.3, beta=0.7, **overlap),
-        "focal": lambda: FocalLoss(gamma=2.0, use_softmax=exclusive),
+        "tversky": partial(TverskyLoss, alpha=0.3, beta=0.7),
     }
-    return builders[term]()
+    whole = builders[term](sigmoid=not exclusive, softmax=exclusive, **overlap)
+    shares = builders[term](**overlap)
+
+    def overlaps(logits: Tensor, target: Tensor, known: Tensor | None) -> Tensor:
+        if known is None:
+            return whole(logits, target)
+        probabilities = logits.softmax(dim=1) if exclusive else logits.sigmoid()
+        return shares(probabilities * known, target * known)
+
+    return overlaps
+
+
+def _cross_entropy(logits: Tensor, target: Tensor, reduction: str) -> Tensor:
+    found = F.cross_entropy(logits, target.argmax(dim=1), reduction=reduction)
+    return found if reduction == "mean" else found[:, None]
+
+
+def _pixel_mean(function: Callable[..., Tensor]) -> LossTerm:
+    """Make a term of a loss of single pixels: its mean over the pixels that count and their channels."""
+
+    def mean(logits: Tensor, target: Tensor, known: Tensor | None) -> Tensor:
+        if known is None:
+            return function(logits, target, reduction="mean")
+        single = function(logits, target, reduction="none")
+        return (single * known).sum() / (known.sum() * single.shape[1]).clamp(min=1)
+
+    return mean

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from fewpairs.data.files import listed
 from fewpairs.data.overview import DataOverview
 from fewpairs.data.progress import track
 from fewpairs.errors import DataError
+from fewpairs.kinds.segmentation.label_values import class_bits, ignored_voxels
 from fewpairs.kinds.segmentation.layouts.open import SourceOptions, open_source
 from fewpairs.kinds.segmentation.source import Source
 
@@ -41,6 +43,10 @@ class ScanOverview:
     all_voxels: int = 0
     overlap_voxels: int = 0
     """Voxels of two or more classes."""
+    ignored_voxels: int = 0
+    """Voxels that are neither trained on nor scored."""
+    unlabelled: list[str] = field(default_factory=list)
+    """Scans without a voxel of any class."""
     notes: tuple[str, ...] = ()
     """Oddities that do no harm."""
     errors: list[str] = field(default_factory=list)
@@ -63,6 +69,8 @@ class ScanOverview:
             "class_slices": dict(zip(self.classes, self.class_slices, strict=True)),
             "all_voxels": self.all_voxels,
             "overlap_voxels": self.overlap_voxels,
+            "ignored_voxels": self.ignored_voxels,
+            "unlabelled_scans": self.unlabelled,
             "notes": list(self.notes),
             "errors": self.errors,
         }
@@ -92,6 +100,11 @@ def summarize_scans(source: Source, *, progress: bool = True) -> ScanOverview:
         found.dtypes[str(image.dtype)] += 1
         found.lowest, found.highest = min(found.lowest, float(image.min())), max(found.highest, float(image.max()))
         found.all_voxels += mask.size
+        if source.ignores:
+            found.ignored_voxels += int(ignored_voxels(mask, classes).sum())
+            mask = class_bits(mask, classes)
+        if not mask.any():
+            found.unlabelled.append(scan.id)
         found.empty_slices += sum(not labelled.any() for labelled in mask)
         found.overlap_voxels += int(np.count_nonzero(mask & (mask - mask.dtype.type(1))))
         for j in range(classes):
@@ -105,6 +118,10 @@ def summarize_scans(source: Source, *, progress: bool = True) -> ScanOverview:
 def overview(kind: str, root: Path | str, options: SourceOptions, *, decode: bool, progress: bool) -> DataOverview:
     """Build the output of `fewpairs data check` for scans. Every voxel is read; `decode` changes nothing."""
     found = summarize_scans(open_source(kind, root, options), progress=progress)
+    notes = (
+        *found.notes,
+        *empty_notes(dict(zip(found.classes, found.voxels, strict=True)), found.unlabelled, found.scans),
+    )
     counts = zip(found.classes, found.voxels, found.class_slices, strict=True)
     failure = f"{len(found.errors)} scans of {root} cannot be read; the first: "
     return DataOverview(
@@ -117,16 +134,28 @@ def overview(kind: str, root: Path | str, options: SourceOptions, *, decode: boo
             "spacings": f"{_counted(found.spacings, 'scans')}, mm between slices x rows x columns",
             "voxels": f"{_counted(found.dtypes, 'scans')}, {found.lowest:g} to {found.highest:g}",
             "overlaps": f"{_share(found.overlap_voxels, found.all_voxels)} voxels of two or more classes",
-        },
+        }
+        | ({"ignored": f"{_share(found.ignored_voxels, found.all_voxels)} voxels"} if found.ignored_voxels else {}),
         columns=("voxels", "slices"),
         classes={
             name: (_share(voxels, found.all_voxels), _share(slices, found.slices)) for name, voxels, slices in counts
         },
-        notes=found.notes,
+        notes=notes,
         errors=found.errors,
         failure=failure + found.errors[0] if found.errors else None,
-        content={"root": str(root), "kind": kind, **found.as_dict()},
+        content={"root": str(root), "kind": kind, **found.as_dict(), "notes": list(notes)},
     )
+
+
+def empty_notes(voxels: Mapping[str, int], unlabelled: Sequence[str], scans: int) -> tuple[str, ...]:
+    """Return sentences on classes without a voxel and on scans without a class."""
+    never = [name for name, count in voxels.items() if count == 0]
+    said: tuple[str, ...] = (
+        (f"no scan holds a voxel of {listed(never)}; is its label value right?",) if never and scans else ()
+    )
+    if unlabelled:
+        said += (f"{len(unlabelled)} of {scans} scans hold no class: {listed(unlabelled, 5)}",)
+    return said
 
 
 def _share(part: int, whole: int) -> str:

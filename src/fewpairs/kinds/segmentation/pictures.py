@@ -47,6 +47,8 @@ def show_cases(
         with torch.no_grad():
             logits = built.model(scan.image[fullest : fullest + 1])
         predicted = built.task.masks(logits, scan.geometry)[0]
+        if scan.ignored is not None:
+            predicted &= ~scan.ignored[fullest]
         middle = scan.image[fullest, scan.image.shape[1] // 2]
         native = scan.geometry.invert(middle[None, None])[0, 0]
         picture = overlay_strip(

@@ -19,6 +19,7 @@ from fewpairs.data.atomic import atomic_path
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.predictor import Failure, OutputFolder, Prediction, Predictor
 from fewpairs.kinds.segmentation.intensity import intensity_statistics
+from fewpairs.kinds.segmentation.layouts.uw_madison import SLICE_THICKNESS
 from fewpairs.kinds.segmentation.readers import InputFiles, InputImage, find_inputs, read_input
 from fewpairs.kinds.segmentation.sheet import contact_sheet
 from fewpairs.kinds.segmentation.source import SUFFIXES
@@ -94,6 +95,8 @@ class SegmentationPredictor(Predictor[InputFiles, InputImage, NDArray[np.bool_],
     """Number of slices or windows in one forward pass."""
     axis: int = 2
     """The axis along which NIfTI volumes are sliced, as in training."""
+    thickness: float = SLICE_THICKNESS
+    """Distance between slices of the UW-Madison layout in mm, as in training."""
     format: Format | None = None
     """Format of the masks; None: NIfTI for NIfTI, PNG for pictures, one CSV for slices in the UW-Madison layout."""
     separate: bool = False
@@ -119,8 +122,10 @@ class SegmentationPredictor(Predictor[InputFiles, InputImage, NDArray[np.bool_],
         """The number of channels that a scan must have."""
         return self.model.in_channels // self.view.stack
 
-    def __call__(self, image: NDArray[Any]) -> NDArray[np.bool_]:
+    def __call__(self, image: NDArray[Any], numbers: Sequence[int] | None = None) -> NDArray[np.bool_]:
         """Predict the masks `[s k H W]`, at native size, of a scan `[s c H W]` in its stored dtype.
+
+        `numbers` are those of the slices, if some between them are missing.
 
         Raises:
             InputError: the number of channels differs from training, or the device does not exist.
@@ -136,7 +141,7 @@ class SegmentationPredictor(Predictor[InputFiles, InputImage, NDArray[np.bool_],
         with evaluation_mode(self.model, self.device) as device, torch.inference_mode():
             for start in range(0, len(image), self.batch_size):
                 chosen = range(start, min(start + self.batch_size, len(image)))
-                slices, geometry = view.apply(image, statistics, chosen)
+                slices, geometry = view.apply(image, statistics, chosen, numbers=numbers)
                 logits = self._logits(slices.to(device), None if fits else window)
                 parts.append(self.task.masks(logits.float(), geometry).cpu())
         return torch.cat(parts).numpy()
@@ -191,10 +196,10 @@ class SegmentationPredictor(Predictor[InputFiles, InputImage, NDArray[np.bool_],
         return [output.folder / f"{name}{suffix}{ending}" for suffix in suffixes for name in names] + pictures
 
     def read(self, source: InputFiles) -> InputImage:
-        return read_input(source, channels=self.channels, axis=self.axis)
+        return read_input(source, channels=self.channels, axis=self.axis, thickness=self.thickness)
 
     def predict(self, images: Sequence[InputImage]) -> list[NDArray[np.bool_]]:
-        return [self(scan.image) for scan in images]
+        return [self(scan.image, scan.numbers) for scan in images]
 
     def write(
         self, source: InputFiles, image: InputImage, result: NDArray[np.bool_], output: OutputFolder

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from fewpairs.data.progress import remark, track
 from fewpairs.errors import DataError, InputError
-from fewpairs.kinds.segmentation.bitmask import bitmask_dtype
+from fewpairs.kinds.segmentation.bitmask import BitMask
 from fewpairs.kinds.segmentation.intensity import intensity_statistics
+from fewpairs.kinds.segmentation.label_values import class_bits, ignored_voxels, mask_dtype
 from fewpairs.kinds.segmentation.source import ScanFiles, Source
 from fewpairs.kinds.segmentation.store import FORMAT, IMAGES, MASKS, Store, StoredScan, checksum, write_index
 
@@ -144,8 +145,8 @@ class _Writer:
 
 
 def _build(source: Source, scans: list[ScanFiles], folder: Path, progress: bool) -> None:
-    classes, stored = source.classes, []
-    dtype = bitmask_dtype(len(classes))
+    classes, stored = len(source.classes), []
+    dtype = mask_dtype(classes, ignores=source.ignores)
     with (folder / IMAGES).open("wb") as image_file, (folder / MASKS).open("wb") as mask_file:
         images, masks = _Writer(image_file), _Writer(mask_file)
         for scan in track(scans, f"preparing {source.root.name}", enabled=progress):
@@ -166,17 +167,23 @@ def _build(source: Source, scans: list[ScanFiles], folder: Path, progress: bool)
                     spacing=scan.spacing,
                     slice_ids=scan.slice_ids,
                     statistics=intensity_statistics(image),
-                    empty=tuple(not labelled.any() for labelled in mask),
-                    voxels=tuple(int(np.count_nonzero(mask & dtype.type(1 << j))) for j in range(len(classes))),
+                    empty=tuple(not labelled.any() for labelled in class_bits(mask, classes)),
+                    ignored=_ignored(mask, classes) if source.ignores else (0,) * len(mask),
+                    voxels=tuple(int(np.count_nonzero(mask & dtype.type(1 << j))) for j in range(classes)),
                     dtype=image.dtype.str,
                     image_offset=images.append(image),
                     mask_offset=masks.append(mask),
                     image_checksum=checksum(image),
                     mask_checksum=checksum(mask),
+                    numbers=scan.numbers,
                 )
             )
         sizes = {IMAGES: images.offset, MASKS: masks.offset}
-    write_index(folder, classes, source.channels, stored, sizes)
+    write_index(folder, source, stored, sizes)
+
+
+def _ignored(mask: BitMask, classes: int) -> tuple[int, ...]:
+    return tuple(ignored_voxels(mask, classes).sum(axis=(1, 2)).tolist())
 
 
 def _storable(dtype: np.dtype[Any]) -> np.dtype[Any]:

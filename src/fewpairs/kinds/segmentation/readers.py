@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fewpairs.data.pictures import SCANS, read_picture
 from fewpairs.errors import DataError, InputError
-from fewpairs.kinds.segmentation.layouts.uw_madison import SLICE_THICKNESS, SliceName, slice_id
+from fewpairs.kinds.segmentation.layouts.uw_madison import SLICE_THICKNESS, SliceName, slice_id, slice_numbers
 from fewpairs.kinds.segmentation.source import SUFFIXES, volume_stem
 from fewpairs.kinds.segmentation.volumes import Volume
 from fewpairs.types import Size, Spacing
@@ -42,6 +42,8 @@ class InputImage:
     """The NIfTI header; None for pictures."""
     notes: tuple[str, ...] = ()
     """What should be known of how the files are read."""
+    numbers: tuple[int, ...] | None = None
+    """Number of each slice in the UW-Madison layout if some between them are missing."""
 
     @property
     def size(self) -> Size:
@@ -97,11 +99,14 @@ def find_inputs(paths: Iterable[Path | str]) -> list[InputFiles]:
     return inputs
 
 
-def read_input(item: InputFiles, *, channels: int | None = None, axis: int = 2) -> InputImage:
+def read_input(
+    item: InputFiles, *, channels: int | None = None, axis: int = 2, thickness: float = SLICE_THICKNESS
+) -> InputImage:
     """Read one scan; NIfTI volumes are sliced along `axis` (see `fewpairs.kinds.segmentation.volumes`).
 
     Args:
         channels: the number of channels that the model expects; for 3, a grey image is repeated.
+        thickness: distance between slices of the UW-Madison layout in mm, as in training.
 
     Raises:
         DataError: a file is damaged, slices of one scan differ in size, or the number of channels is wrong.
@@ -118,12 +123,16 @@ def read_input(item: InputFiles, *, channels: int | None = None, axis: int = 2) 
         slice_ids = item.slice_ids or (item.id,)
         name = SliceName.parse(path.name)
         if name is not None:
-            spacing = (SLICE_THICKNESS, *name.spacing)
+            spacing = (thickness, *name.spacing)
     if channels == 3 and image.shape[1] == 1:
         image = np.repeat(image, 3, axis=1)
     if channels is not None and image.shape[1] != channels:
         raise DataError(f"{path} has {image.shape[1]} channels; the model was trained on images with {channels}")
-    return InputImage(item.id, item.files, image, spacing, slice_ids, volume, notes)
+    numbers = None if item.slice_ids is None else slice_numbers(item.files)
+    if numbers is not None:
+        missing = numbers[-1] - numbers[0] + 1 - len(numbers)
+        notes = (*notes, f"{missing} slices between the first and the last are missing and add no volume")
+    return InputImage(item.id, item.files, image, spacing, slice_ids, volume, notes, numbers)
 
 
 def _read_pictures(paths: tuple[Path, ...]) -> NDArray[Any]:

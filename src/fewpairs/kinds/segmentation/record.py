@@ -99,12 +99,16 @@ def segmentation_record(
     case: str,
     classes: Sequence[str] | None = None,
     surface: bool = True,
+    ignored: Tensor | ArrayLike | None = None,
+    numbers: Sequence[int] | None = None,
 ) -> SegmentationRecord:
     """Compute the record of one whole scan.
 
     `prediction` and `truth` are `[s k H W]` masks, bool or 0/1; `spacing` is in mm (between slices, rows, columns).
     `classes` names the k classes (default "0", "1", ...). `surface=False` leaves out the distances, which take most of
-    the time. Raises InputError if shapes differ, masks are not binary or the spacing is not positive.
+    the time. `ignored` `[s H W]` marks voxels that are not scored: they are taken out of both masks and of all counts.
+    `numbers` are those of the slices, if some between them are missing; distances between slices follow them. Raises
+    InputError if shapes differ, masks are not binary or the spacing is not positive.
     """
     where = f"scan {scan!r}"
     predicted, true = _binary(prediction, f"the prediction of {where}"), _binary(truth, f"the truth of {where}")
@@ -119,17 +123,23 @@ def segmentation_record(
     if len(names) != true.shape[1]:
         raise InputError(f"{where}: {len(names)} class names ({', '.join(names)}) for {true.shape[1]} mask channels")
 
+    counted = np.ones((true.shape[0], *true.shape[2:]), bool)
+    if ignored is not None:
+        counted = ~_binary(ignored, f"the ignored voxels of {where}")
+        predicted, true = predicted & counted[:, None], true & counted[:, None]
+
     intersection = (predicted & true).sum(axis=(2, 3), dtype=np.int64)
     area, true_area = (mask.sum(axis=(2, 3), dtype=np.int64) for mask in (predicted, true))
     tp, p, t = (counts.sum(axis=0) for counts in (intersection, area, true_area))
-    voxels = true[:, 0].size if names else 0
-    nothing, truly_nothing = ~predicted.any(axis=1), ~true.any(axis=1)
+    voxels = int(counted.sum()) if names else 0
+    nothing, truly_nothing = ~predicted.any(axis=1) & counted, ~true.any(axis=1) & counted
     both, only, missed = (
         int(np.count_nonzero(mask))
         for mask in (nothing & truly_nothing, nothing & ~truly_nothing, truly_nothing & ~nothing)
     )
     per_slice = [slice_dice(intersection[:, j], area[:, j], true_area[:, j]) for j in range(len(names))]
     pairs = [(predicted[:, j], true[:, j]) for j in range(len(names))] if surface else []
+    depth = true.shape[0] if numbers is None else numbers[-1] - numbers[0] + 1
     return SegmentationRecord(
         scan=scan,
         case=case,
@@ -139,11 +149,13 @@ def segmentation_record(
         false_negative=_ints(t - tp),
         true_negative=_ints(voxels - p - t + tp),
         background=(both, only, missed, voxels - both - only - missed),
-        diagonal_mm=diagonal(true[:, 0].shape, spacing),
+        diagonal_mm=diagonal((depth, *true.shape[2:]), spacing),
         slice_dice=tuple(total for total, _ in per_slice),
         slices=tuple(number for _, number in per_slice),
-        hd95_mm=tuple(hausdorff(a, b, spacing) if a.any() and b.any() else None for a, b in pairs) if surface else None,
-        hausdorff_score=tuple(hausdorff_score(a, b) for a, b in pairs) if surface else None,
+        hd95_mm=tuple(hausdorff(a, b, spacing, numbers=numbers) if a.any() and b.any() else None for a, b in pairs)
+        if surface
+        else None,
+        hausdorff_score=tuple(hausdorff_score(a, b, numbers) for a, b in pairs) if surface else None,
     )
 
 

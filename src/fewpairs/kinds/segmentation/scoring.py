@@ -62,5 +62,7 @@ class SegmentationMetric(RecordMetric[SegmentationRecord]):
                 case=item.case,
                 classes=self.classes,
                 surface=self.surface,
+                ignored=item.ignored,
+                numbers=item.numbers,
             )
         ]

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from fewpairs.kinds.segmentation.bitmask import BitMask
+from fewpairs.kinds.segmentation.label_values import Values
 from fewpairs.types import Size, Spacing
 
 SUFFIXES = (".nii.gz", ".nii")
@@ -29,10 +30,15 @@ class ScanFiles:
     slice_ids: tuple[str, ...]
     size: Size
     spacing: Spacing
+    numbers: tuple[int, ...] | None = None
+    """Number of each slice if some slices between them are missing; None if they lie side by side."""
 
 
 class Source(Protocol):
     """A data set in one layout on disk.
+
+    `values` has the label values of each class, None if masks are stored in another way. With `ignores`, bit masks have
+    one bit more, after those of the classes, for voxels that are neither trained on nor scored.
 
     `options` holds everything besides the files that `read` depends on (plain JSON); `shared_files` are files that
     belong to all scans, such as a table of labels. `notes` are sentences about oddities that `scans` found.
@@ -44,6 +50,10 @@ class Source(Protocol):
     def classes(self) -> tuple[str, ...]: ...
     @property
     def channels(self) -> int: ...
+    @property
+    def values(self) -> Values | None: ...
+    @property
+    def ignores(self) -> bool: ...
     @property
     def options(self) -> dict[str, Json]: ...
     @property
@@ -60,7 +70,7 @@ class Source(Protocol):
         ...
 
     def read(self, scan: ScanFiles) -> tuple[NDArray[Any], BitMask]:
-        """Read the image `[s c H W]` in its stored dtype and the bit mask `[s H W]` (bit j = class j).
+        """Read the image `[s c H W]` in its stored dtype and the bit mask `[s H W]` (bit j = class j, bit k = ignored).
 
         Raises:
             DataError: a file is damaged or contradicts its label.

@@ -19,11 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewpairs.errors import DataError, InputError, nearest
-from fewpairs.kinds.segmentation.bitmask import BitMask, bitmask_dtype
+from fewpairs.kinds.segmentation.bitmask import BitMask
 from fewpairs.kinds.segmentation.intensity import IntensityStatistics
+from fewpairs.kinds.segmentation.label_values import Values, mask_dtype
+from fewpairs.kinds.segmentation.source import Source
 from fewpairs.types import Size, Spacing
 
-FORMAT = 2
+FORMAT = 3
 IMAGES, MASKS, INDEX = "images.bin", "masks.bin", "index.json"
 
 
@@ -39,6 +41,8 @@ class StoredScan:
     statistics: IntensityStatistics
     empty: tuple[bool, ...]
     """Whether each slice is without any class."""
+    ignored: tuple[int, ...]
+    """Voxels of each slice that are neither trained on nor scored."""
     voxels: tuple[int, ...]
     """Voxels of every class."""
     dtype: str
@@ -46,6 +50,8 @@ class StoredScan:
     mask_offset: int
     image_checksum: int
     mask_checksum: int
+    numbers: tuple[int, ...] | None = None
+    """Number of each slice if some slices between them are missing; None if they lie side by side."""
 
     @property
     def slices(self) -> int:
@@ -75,6 +81,10 @@ class Store:
         index = read_index(self.path)
         self.classes: tuple[str, ...] = tuple(index["classes"])
         self.channels: int = index["channels"]
+        self.ignores: bool = index["ignores"]
+        """Whether voxels may be neither trained on nor scored; they have the bit after those of the classes."""
+        self.values: Values | None = None if index["values"] is None else tuple(map(tuple, index["values"]))
+        """The label values of each class in the data set; None if its masks have no numbers."""
         self.scans: tuple[StoredScan, ...] = tuple(StoredScan.from_json(scan) for scan in index["scans"])
         for name in (IMAGES, MASKS):
             file = self.path / name
@@ -105,7 +115,7 @@ class Store:
         return _view(self._images, scan.image_offset, shape, np.dtype(scan.dtype))
 
     def mask(self, index: int) -> BitMask:
-        """Bit mask `[s H W]` of scan `index` (bit j = class j): a read-only view of the file."""
+        """Bit mask `[s H W]` of scan `index` (bit j = class j, bit k = ignored): a read-only view of the file."""
         scan = self.scans[index]
         return _view(self._masks, scan.mask_offset, (scan.slices, *scan.size), self._mask_dtype)
 
@@ -140,7 +150,7 @@ class Store:
 
     @property
     def _mask_dtype(self) -> np.dtype[Any]:
-        return bitmask_dtype(len(self.classes)).newbyteorder("<")
+        return mask_dtype(len(self.classes), ignores=self.ignores).newbyteorder("<")
 
     @cached_property
     def _images(self) -> np.memmap[Any, Any]:
@@ -161,14 +171,14 @@ def _view(raw: np.memmap[Any, Any], offset: int, shape: tuple[int, ...], dtype: 
     return np.asarray(raw)[offset : offset + length].view(dtype).reshape(shape)
 
 
-def write_index(
-    folder: Path, classes: Sequence[str], channels: int, scans: Sequence[StoredScan], sizes: dict[str, int]
-) -> None:
+def write_index(folder: Path, source: Source, scans: Sequence[StoredScan], sizes: dict[str, int]) -> None:
     """Write `index.json`, which makes the folder a store; its last field is a checksum of all others."""
     index = {
         "format": FORMAT,
-        "classes": list(classes),
-        "channels": channels,
+        "classes": list(source.classes),
+        "values": source.values,
+        "ignores": source.ignores,
+        "channels": source.channels,
         "bytes": sizes,
         "scans": [asdict(scan) for scan in scans],
     }

@@ -54,19 +54,34 @@ def crop_to_union(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> tuple[
 
 
 def surfaces(
-    first: NDArray[np.bool_], second: NDArray[np.bool_], spacing: Sequence[float]
+    first: NDArray[np.bool_],
+    second: NDArray[np.bool_],
+    spacing: Sequence[float],
+    numbers: Sequence[int] | None = None,
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], list[float]]:
     """Return the surfaces of two masks of a scan `[s H W]`, whose union is not empty, cropped to it, and their spacing.
 
-    Axes along which the scan has one voxel are left out, of the spacing too.
+    Axes along which the scan has one voxel are left out, of the spacing too. `numbers` are those of the slices, if some
+    between them are missing: surfaces then lie at their places, but a slice and the next one that is there touch,
+    because nothing is known of what lies between them.
     """
+    if numbers is not None and len(numbers) > 1:
+        there = np.asarray(numbers) - numbers[0]
+        apart = np.zeros((2, int(there[-1]) + 1, *first.shape[1:]), bool)
+        apart[:, there] = surface(first), surface(second)
+        return *crop_to_union(*apart), list(spacing)
     wide = [axis for axis, length in enumerate(first.shape) if length > 1] or [0]
     cropped = crop_to_union(*(mask.reshape([mask.shape[axis] for axis in wide]) for mask in (first, second)))
     return surface(cropped[0]), surface(cropped[1]), [spacing[axis] for axis in wide]
 
 
 def hausdorff(
-    prediction: NDArray[np.bool_], truth: NDArray[np.bool_], spacing: Sequence[float], *, percentile: float = 95.0
+    prediction: NDArray[np.bool_],
+    truth: NDArray[np.bool_],
+    spacing: Sequence[float],
+    *,
+    percentile: float = 95.0,
+    numbers: Sequence[int] | None = None,
 ) -> float:
     """Compute the symmetric percentile Hausdorff distance of two non-empty masks `[s H W]` in the unit of `spacing`.
 
@@ -74,9 +89,9 @@ def hausdorff(
     nearest surface voxel of the other, computed in each direction; the larger one is returned, as in MONAI's
     `compute_hausdorff_distance(percentile=95)` with `directed=False`; for one slice, it is MONAI's of two images.
     Other common definitions take the mean, the union or the pooled percentile of both directions; they give smaller
-    values.
+    values. `numbers` are those of `surfaces`.
     """
-    a, b, scale = surfaces(prediction, truth, spacing)
+    a, b, scale = surfaces(prediction, truth, spacing, numbers)
     return max(
         float(np.percentile(directed_distances(a, b, scale), percentile)),
         float(np.percentile(directed_distances(b, a, scale), percentile)),

@@ -26,7 +26,7 @@ class Segmentation:
     `loss` is a name in `LOSSES`; None uses "bce+dice", or "dice+ce" with `exclusive`. `threshold` is the probability
     above which a pixel belongs to a class; with `exclusive` the most probable class wins and no threshold applies.
     `auxiliary` uses the model's auxiliary outputs in training; each of them adds its loss times `aux_weight` (0.4 as in
-    SETR). `surface` and `rule` are passed to the metric.
+    SETR). `surface` and `rule` are passed to the metric. With `ignores`, masks are -1 where nothing is trained.
 
     With `exclusive`, a pixel of several classes is trained as the last of them (see `exclusive_target`). The truth in
     the metric keeps its overlaps, so such pixels count as missed for the other classes.
@@ -43,6 +43,7 @@ class Segmentation:
         aux_weight: float = 0.4,
         surface: bool = True,
         rule: EmptyRule = EmptyRule.STRICT,
+        ignores: bool = False,
     ) -> None:
         if isinstance(classes, str) or not classes or len(set(classes)) != len(classes):
             raise InputError(f"classes must be a list of different names, at least one; got {classes!r}")
@@ -60,7 +61,7 @@ class Segmentation:
         self.threshold = threshold
         self.auxiliary = auxiliary
         self.aux_weight = aux_weight
-        self.surface = surface
+        self.surface, self.ignores = surface, ignores
         self.rule = EmptyRule(rule)
         self._loss = SegmentationLoss(loss or ("dice+ce" if exclusive else "bce+dice"), exclusive=exclusive)
 
@@ -75,15 +76,17 @@ class Segmentation:
         Auxiliary outputs give terms "aux/<name>". Raises InputError if logits and masks do not fit together, or if
         `auxiliary` is set and the model has no auxiliary outputs.
         """
-        target = exclusive_target(batch.mask) if self.exclusive else batch.mask
+        known = (batch.mask[:, :1] >= 0).float() if self.ignores else None
+        mask = batch.mask.clamp(min=0) if self.ignores else batch.mask
+        target = exclusive_target(mask) if self.exclusive else mask
         if isinstance(outputs, Tensor):
-            return self._loss(self._checked(outputs, target), target)
-        terms = self._loss(self._checked(_tensor(outputs["out"]), target), target)
+            return self._loss(self._checked(outputs, target), target, known)
+        terms = self._loss(self._checked(_tensor(outputs["out"]), target), target, known)
         heads = outputs.get("aux", ())
         if self.auxiliary and len(heads) == 0:
             raise InputError("auxiliary=True, but the model has no auxiliary heads: build it with auxiliary=True too")
         for logits in heads:
-            for name, value in self._loss(self._checked(logits, target), target).items():
+            for name, value in self._loss(self._checked(logits, target), target, known).items():
                 key = f"aux/{name}"
                 terms[key] = terms.get(key, 0.0) + self.aux_weight * value
         return terms

@@ -67,25 +67,43 @@ class SegmentationView:
         for size in sorted(set(sizes), reverse=True):
             self.geometry(size)
 
-    def neighbours(self, index: int, slices: int) -> NDArray[np.intp]:
-        """Return the indices of the `stack` slices around slice `index`, clamped to the ends of a scan of `slices`."""
+    def neighbours(self, index: int, slices: int, numbers: Sequence[int] | None = None) -> NDArray[np.intp]:
+        """Return the indices of the `stack` slices around slice `index`, clamped to the ends of a scan of `slices`.
+
+        With the `numbers` of the slices, the slice with the nearest number stands for a missing neighbour; of two such,
+        that on the side of slice `index`.
+        """
         half = self.stack // 2
-        return np.clip(index + self.step * np.arange(-half, half + 1), 0, slices - 1)
+        wanted = self.step * np.arange(-half, half + 1)
+        if numbers is None:
+            return np.clip(index + wanted, 0, slices - 1)
+        there = np.asarray(numbers)
+        apart = np.abs(there[None] - (there[index] + wanted)[:, None]) * 2.0 * slices + np.abs(
+            np.arange(slices) - index
+        )
+        return apart.argmin(axis=1)
 
     def apply(
-        self, image: NDArray[Any], statistics: IntensityStatistics, indices: Sequence[int] | None = None
+        self,
+        image: NDArray[Any],
+        statistics: IntensityStatistics,
+        indices: Sequence[int] | None = None,
+        *,
+        numbers: Sequence[int] | None = None,
     ) -> tuple[Tensor, Geometry]:
         """Convert a scan `[s c H W]` in its stored dtype to float32 inputs `[s stack*c H W]` at model size.
 
         Returns the inputs and their geometry. Channels are ordered by slice, then by channel. `indices` selects slices;
-        by default all are converted.
+        by default all are converted. `numbers` are those of the slices, if some between them are missing.
         """
         slices, channels = image.shape[:2]
         geometry = self.geometry((image.shape[2], image.shape[3]))
         if self.stack == 1:
             chosen = np.asarray(image if indices is None else image[list(indices)])
             return geometry.apply(torch.from_numpy(normalise(chosen, statistics, self.normalise))), geometry
-        wanted = np.stack([self.neighbours(i, slices) for i in (range(slices) if indices is None else indices)])
+        wanted = np.stack(
+            [self.neighbours(i, slices, numbers) for i in (range(slices) if indices is None else indices)]
+        )
         needed, place = np.unique(wanted, return_inverse=True)
         chosen = np.asarray(image[needed[0] : needed[-1] + 1])[needed - needed[0]]
         flat = geometry.apply(torch.from_numpy(normalise(chosen, statistics, self.normalise)))

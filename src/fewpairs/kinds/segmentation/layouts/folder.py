@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fewpairs.data.files import CasePattern, check_classes, fail_on, files_by_stem, pair_files, visible_files
+from fewpairs.data.files import CasePattern, fail_on, files_by_stem, pair_files, visible_files
 from fewpairs.data.pictures import LOSSLESS, SCANS, read_header, read_indices, read_picture, turned_notes
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.segmentation.bitmask import BitMask, from_labels
+from fewpairs.kinds.segmentation.label_values import Labels, LabelValues, Values
 from fewpairs.kinds.segmentation.source import Json, ScanFiles
 
 Colour = tuple[int, int, int]
@@ -27,7 +28,8 @@ class ImageFolder:
     If grey and RGB pictures are mixed, the grey ones are repeated to three channels. A pixel is taken as 1 mm wide.
 
     Args:
-        classes: names of the label numbers 1, 2, ... in order (0 is background).
+        classes: names of the label numbers 1, 2, ... in order (0 is background), or a mapping from names to numbers,
+            such as `{a: 85, b: 170}`. `ignore` names pixels that are neither trained on nor scored.
         colours: for colour-coded masks, the (red, green, blue) of every class; black is background.
         nonzero: all values except 0 are the single class, as in masks with instance numbers or with 0 and 255.
         case_pattern: regular expression with one group that finds the case (patient) in a file's name without suffix;
@@ -39,14 +41,20 @@ class ImageFolder:
         images: Path | str,
         masks: Path | str,
         *,
-        classes: Sequence[str],
+        classes: Sequence[str] | Labels,
         colours: Mapping[str, Sequence[int]] | None = None,
         nonzero: bool = False,
         case_pattern: str | None = None,
     ) -> None:
         self.images, self.masks = Path(images), Path(masks)
         self.root = self.images.parent
-        self.classes = check_classes(classes)
+        self._labels = LabelValues.of(classes)
+        self.classes, self.ignores = self._labels.classes, bool(self._labels.ignored)
+        if (nonzero or colours is not None) and (self.ignores or not self._labels.in_order):
+            raise InputError(
+                f"classes: masks that are read by colours= or nonzero=True have no label numbers ({self._labels}); "
+                "give names alone"
+            )
         if nonzero and (len(self.classes) != 1 or colours is not None):
             raise InputError("nonzero=True reads masks of a single class and without colours")
         self.nonzero = nonzero
@@ -54,6 +62,11 @@ class ImageFolder:
         self._case = CasePattern(case_pattern)
         self._channels: int | None = None
         self.notes: tuple[str, ...] = ()
+
+    @property
+    def values(self) -> Values | None:
+        """The label values of each class; None if masks are read by colours or as zero and anything else."""
+        return None if self.nonzero or self.colours is not None else self._labels.values
 
     @property
     def channels(self) -> int:
@@ -67,7 +80,7 @@ class ImageFolder:
         colours: Json = None if self.colours is None else {name: list(rgb) for name, rgb in self.colours.items()}
         return {
             "kind": "folder",
-            "classes": list(self.classes),
+            "classes": list(self.classes) if self._labels.in_order and not self.ignores else str(self._labels),
             "colours": colours,
             "nonzero": self.nonzero,
             "case_pattern": self._case.pattern,
@@ -115,15 +128,12 @@ class ImageFolder:
         numbers = read_indices(path)
         if self.nonzero:
             return from_labels(numbers != 0, ((1,),))
-        unknown = [f"{value:g}" for value in np.unique(numbers) if value not in range(len(self.classes) + 1)]
-        if unknown:
-            listed = ", ".join(f"{name}={label}" for label, name in enumerate(self.classes, start=1))
-            raise DataError(
-                f"{path} holds the label{'s' if len(unknown) > 1 else ''} {', '.join(unknown[:10])} outside the "
-                f"classes (background=0, {listed}); for masks of one class that hold 0 and anything else, say "
-                "nonzero=True (--nonzero)"
-            )
-        return from_labels(numbers, tuple((label,) for label in range(1, len(self.classes) + 1)))
+        return self._labels.mask(
+            numbers,
+            str(path),
+            "name them with their values (classes=a=85,b=170); for masks of one class that hold 0 and anything else, "
+            "say nonzero=True (--nonzero)",
+        )
 
     def _read_colours(self, path: Path) -> BitMask:
         pixels = read_picture(path)

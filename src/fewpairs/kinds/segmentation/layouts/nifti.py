@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from numpy.typing import NDArray
 
-from fewpairs.data.files import CasePattern, check_classes, fail_on, files_by_stem, pair_files, visible_files
+from fewpairs.data.files import CasePattern, fail_on, files_by_stem, pair_files, visible_files
 from fewpairs.data.notes import Note, gathered
 from fewpairs.errors import DataError, InputError
-from fewpairs.kinds.segmentation.bitmask import BitMask, from_labels
+from fewpairs.kinds.segmentation.bitmask import BitMask
+from fewpairs.kinds.segmentation.label_values import Labels, LabelValues
+from fewpairs.kinds.segmentation.layouts.dataset_json import read_labels
 from fewpairs.kinds.segmentation.source import SUFFIXES, Json, ScanFiles, volume_stem
 from fewpairs.kinds.segmentation.volumes import AXES, Volume
-
-Labels = Mapping[str, int | Sequence[int]]
-"""The label value or values of each class name; a value may belong to several (overlapping) classes."""
 
 _FILES = "*.nii, *.nii.gz; convert pairs of .hdr with .img, and other formats"
 
@@ -27,7 +24,8 @@ class Nifti:
     """Volumes in `images` and label volumes of the same names in `labels`, cut into slices (see `volumes`).
 
     Args:
-        classes: names of the labels 1, 2, ... in order, or a mapping from names to label values. 0 is background.
+        classes: names of the labels 1, 2, ... in order, or a mapping from names to label values. 0 is background, and
+            `ignore` names voxels that are neither trained on nor scored.
         axis: 0 sagittal, 1 coronal, 2 axial slices.
         case_pattern: regular expression with one group that finds the case (patient) in a file's name without its
             suffix; by default every volume is a case of its own.
@@ -48,8 +46,9 @@ class Nifti:
     ) -> None:
         self.images, self.labels = Path(images), Path(labels)
         self.root = self.images.parent
-        self.classes = check_classes(classes)
-        self._values = _values(classes)
+        self._labels = LabelValues.of(classes)
+        self.classes, self.values = self._labels.classes, self._labels.values
+        self.ignores = bool(self._labels.ignored)
         if axis not in AXES:
             raise InputError(f"axis={axis!r}: slices run along 0 (sagittal), 1 (coronal) or 2 (axial)")
         if other_labels not in ("error", "background"):
@@ -78,7 +77,8 @@ class Nifti:
     def options(self) -> dict[str, Json]:
         return {
             "kind": "nifti",
-            "labels": {name: list(values) for name, values in zip(self.classes, self._values, strict=True)},
+            "labels": {name: list(values) for name, values in zip(self.classes, self.values, strict=True)},
+            **({"ignored": list(self._labels.ignored)} if self.ignores else {}),
             "axis": self.axis,
             "case_pattern": self._case.pattern,
             "other_labels": self.other_labels,
@@ -110,7 +110,7 @@ class Nifti:
     def read(self, scan: ScanFiles) -> tuple[NDArray[Any], BitMask]:
         image, label = (Volume.open(path, self.axis) for path in scan.files)
         _check_match(image, label)
-        return image.read(), from_labels(self._label_map(label), self._values)
+        return image.read(), self._bit_mask(label)
 
     def _pairs(self) -> list[tuple[Path, Path]]:
         images, labels = (
@@ -120,23 +120,12 @@ class Nifti:
             raise DataError(f"{self.images} holds no NIfTI files ({_FILES})")
         return pair_files((self.images, images), (self.labels, labels), "label")
 
-    def _label_map(self, volume: Volume) -> NDArray[Any]:
-        """Read label numbers `[s H W]`; check that they are whole and belong to a class."""
+    def _bit_mask(self, volume: Volume) -> BitMask:
+        """Read the bit mask `[s H W]`; check that labels are whole and belong to a class."""
         labels, notes = volume.read_labels()
         self._notes[_short_path(volume.path)] = (*volume.notes, *notes)
-        known = {0, *(value for values in self._values for value in values)}
-        present = np.unique(labels)
-        unknown = [int(value) for value in present if int(value) not in known]
-        if unknown and self.other_labels == "error":
-            listed = ", ".join(
-                f"{name}={_short(values)}" for name, values in zip(self.classes, self._values, strict=True)
-            )
-            raise DataError(
-                f"{volume.path} holds the label{'s' if len(unknown) > 1 else ''} {', '.join(map(str, unknown[:10]))} "
-                f"outside the classes (background=0, {listed}); name them, or count them as background with "
-                "other_labels='background'"
-            )
-        return labels
+        remedy = "name them, or count them as background with other_labels='background'"
+        return self._labels.mask(labels, str(volume.path), remedy if self.other_labels == "error" else None)
 
 
 def msd(
@@ -160,7 +149,7 @@ def msd(
             raise InputError(
                 f"{root} has no dataset.json that names the classes; give classes=, in the order of the labels"
             )
-        classes = _read_labels(table)
+        classes = read_labels(table)
     used = table if table.is_file() else None
     return Nifti(
         root / "imagesTr",
@@ -171,22 +160,6 @@ def msd(
         other_labels=other_labels,
         table=used,
     )
-
-
-def _values(classes: Sequence[str] | Labels) -> tuple[tuple[int, ...], ...]:
-    if not isinstance(classes, Mapping):
-        return tuple((label,) for label in range(1, len(classes) + 1))
-    values = []
-    for name, given in classes.items():
-        several = (given,) if isinstance(given, int) else tuple(given)
-        if not several or any(isinstance(v, bool) or not isinstance(v, int) or v == 0 for v in several):
-            raise InputError(f"class {name!r}: labels are whole numbers other than 0 (background), got {given!r}")
-        values.append(several)
-    return tuple(values)
-
-
-def _short(values: tuple[int, ...]) -> str:
-    return str(values[0]) if len(values) == 1 else str(list(values))
 
 
 def _short_path(path: Path) -> str:
@@ -207,15 +180,3 @@ def _check_match(image: Volume, label: Volume) -> None:
             f"{image.path} and its label {label.path} do not lie in the same place: their affines in mm are "
             f"{image.affine[:3].round(4).tolist()} and {label.affine[:3].round(4).tolist()}"
         )
-
-
-def _read_labels(table: Path) -> Labels:
-    """Read class names and labels from `dataset.json`: number to name (Decathlon) or name to numbers (nnU-Net)."""
-    try:
-        labels = json.loads(table.read_text(encoding="utf-8"))["labels"]
-        pairs = [(value, int(key)) if str(key).isdigit() else (str(key), value) for key, value in labels.items()]
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise DataError(
-            f"{table} does not name the labels ({type(error).__name__}: {error}); expected {{'labels': ...}}"
-        ) from None
-    return {str(name): value for name, value in pairs if value not in (0, [0]) and str(name).lower() != "background"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
@@ -20,6 +19,7 @@ class SourceOptions:
     """The options of all layouts, which the layouts' classes explain; None leaves the choice to the layout."""
 
     classes: tuple[str, ...] | dict[str, int | tuple[int, ...]] | None = None
+    """Names of the labels 1, 2, ... in order, or names with their values: `{a: 85, b: 170}` or `a=85,b=170`."""
     axis: int | None = None
     images: str | None = None
     """Folder of the images below the root, `images` by default."""
@@ -63,8 +63,6 @@ def open_source(kind: str, root: Path | str, options: SourceOptions | None = Non
         raise InputError(
             f"the layout {kind!r} does not name its classes; give classes=, in the order of the labels 1, 2, ..."
         )
-    if kind == "folder" and isinstance(options.classes, Mapping):
-        raise InputError("the layout 'folder' takes classes= as a list of names, in the order of the labels 1, 2, ...")
     images = root / (given.pop("images", None) or "images")
     labels = root / (given.pop("labels", None) or ("masks" if kind == "folder" else "labels"))
     return cast(Source, opens(images, labels, **given))

@@ -4,7 +4,7 @@
     train/case{C}/case{C}_day{D}/scans/slice_{SSSS}_{W}_{H}_{sx}_{sy}.png
 
 The *width* comes first in a file name; `sx` and `sy` are pixel width and height in mm. Slices are 3 mm thick.
-Masks of different classes may overlap.
+Masks of different classes may overlap. Slices may be missing, as in a partial download: notes count them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fewpairs.data.files import fail_on
+from fewpairs.data.files import fail_on, listed
 from fewpairs.data.pictures import read_picture
 from fewpairs.errors import DataError, InputError, nearest
 from fewpairs.kinds.segmentation.bitmask import BitMask, bitmask_dtype
@@ -43,6 +43,7 @@ ORGANIZER_EXCLUSIONS = frozenset(
 _CASE = re.compile(r"case(\d+)")
 _SCAN = re.compile(r"(case\d+)_day(\d+)")
 _SLICE = re.compile(r"slice_(\d{4})_([1-9]\d*)_([1-9]\d*)_(\d+\.\d{2})_(\d+\.\d{2})\.png")
+_ID = re.compile(r"case\d+_day\d+_slice_\d{4}")
 _GRAMMAR = "slice_{SSSS}_{width}_{height}_{mm}_{mm}.png, as in slice_0001_266_266_1.50_1.50.png"
 _HEADER = ["id", "class", "segmentation"]
 
@@ -82,6 +83,13 @@ def slice_id(path: Path) -> str | None:
     return f"{path.parent.parent.name}_slice_{name.number:04d}"
 
 
+def slice_numbers(files: Sequence[Path]) -> tuple[int, ...] | None:
+    """Return the numbers of the slices of one scan if some between them are missing; None if they lie side by side."""
+    names = [SliceName.parse(path.name) for path in files]
+    numbers = tuple(name.number for name in names if name is not None)
+    return numbers if len(numbers) == len(files) < numbers[-1] - numbers[0] + 1 else None
+
+
 class UWMadison:
     """A data set in the UW-Madison GI Tract layout.
 
@@ -112,7 +120,7 @@ class UWMadison:
         wrong = sorted(name for name in self.exclude if not _SCAN.fullmatch(name))
         if wrong:
             raise InputError(f"exclude={wrong}: scans are named case{{C}}_day{{D}}, as in case7_day0")
-        self.classes = CLASSES
+        self.classes, self.values, self.ignores = CLASSES, None, False
         self.channels = 1
         self.notes: tuple[str, ...] = ()
 
@@ -148,6 +156,13 @@ class UWMadison:
             if day.name not in self.exclude and (scan := self._scan(case.name, day, problems)) is not None
         ]
         fail_on(problems, "rename, fix or remove what does not follow the layout")
+        self.notes = ()
+        if gaps := {scan.id: missing for scan in scans if (missing := _missing(scan))}:
+            shown = listed([f"{scan} ({count})" for scan, count in gaps.items()], 5)
+            self.notes += (
+                f"{len(gaps)} of {len(scans)} scans lack {sum(gaps.values())} slices between their first and last: "
+                f"{shown}; neighbours and distances go by slice number",
+            )
         if not scans:
             raise DataError(f"{folder} holds no scans (expected case{{C}}/case{{C}}_day{{D}}/scans/*.png)")
         self._check_rows(scans)
@@ -191,12 +206,10 @@ class UWMadison:
             name, path = found[number]
             if (name.size, name.spacing) != (first.size, first.spacing):
                 problems.append(f"{path} differs in size or spacing from {first_path.name}; a scan has one of each")
-        missing = sorted(set(range(numbers[0], numbers[-1] + 1)) - set(numbers))
-        if missing:
-            problems.append(f"{folder} has a gap: slice {missing[0]:04d} is missing ({len(missing)} in all)")
         spacing: Spacing = (self.thickness, *first.spacing)
         ids = tuple(f"{day.name}_slice_{number:04d}" for number in numbers)
-        return ScanFiles(day.name, case, tuple(found[number][1] for number in numbers), ids, first.size, spacing)
+        files = tuple(found[number][1] for number in numbers)
+        return ScanFiles(day.name, case, files, ids, first.size, spacing, slice_numbers(files))
 
     def _read_slice(self, path: Path, size: Size) -> NDArray[Any]:
         image = read_picture(path)
@@ -240,12 +253,15 @@ class UWMadison:
 
     def _check_rows(self, scans: list[ScanFiles]) -> None:
         known = {name for scan in scans for name in scan.slice_ids}
-        problems = [
-            f"{self.table}: the id {name} has no image under {self.root / 'train'}"
-            for name in self._rows
-            if name not in known and name.rpartition("_slice_")[0] not in self.exclude
-        ]
-        fail_on(problems, "restore the image, or remove its rows")
+        alone = [name for name in self._rows if name not in known and name.rpartition("_slice_")[0] not in self.exclude]
+        problems = [f"{self.table}: {name!r} is no id of a slice" for name in alone if not _ID.fullmatch(name)]
+        fail_on(problems, "ids are case{C}_day{D}_slice_{SSSS}, as in case7_day0_slice_0001")
+        if alone:
+            labelled = sum(any(self._rows[name].values()) for name in alone)
+            self.notes += (
+                f"{self.table.name} has rows for {len(alone)} slices without an image ({labelled} with a class), which "
+                f"are left out: {listed(alone, 3)}",
+            )
         if self.missing_rows == "empty":
             return
         for scan in scans:
@@ -258,6 +274,10 @@ class UWMadison:
             "an absent class needs a row with an empty segmentation; if the table leaves such rows out, "
             "say so with missing_rows='empty'",
         )
+
+
+def _missing(scan: ScanFiles) -> int:
+    return 0 if scan.numbers is None else scan.numbers[-1] - scan.numbers[0] + 1 - len(scan.numbers)
 
 
 def _folders(parent: Path, grammar: re.Pattern[str], wanted: str, problems: list[str]) -> list[Path]:
