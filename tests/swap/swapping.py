@@ -54,14 +54,20 @@ def tie(model: nn.Module, names: Iterable[str]) -> None:
     with torch.no_grad():
         for layer in map(model.get_submodule, names):
             packed = [(p, roles) for name, roles in PACKED.items() for p in _parameters(layer, name)]
-            if isinstance(layer, nn.MultiheadAttention):
+            if isinstance(getattr(layer, "in_proj_weight", None), nn.Parameter):  # PyTorch's, and open_clip's
                 packed += [(p, 3) for p in (layer.in_proj_weight, layer.in_proj_bias) if p is not None]
             elif isinstance(layer, MultiHead) and isinstance(layer.project, LinearProjection):
                 packed += [(p, 3) for p in layer.project.linear.parameters()]
             for parameter, roles in packed:
                 rows = len(parameter) // roles
                 parameter[:rows] = parameter[rows : 2 * rows]
-            for query, key in (("q_proj", "k_proj"), ("query", "key"), ("q_norm", "k_norm")):
+            for query, key in (
+                ("q_proj", "k_proj"),
+                ("query", "key"),
+                ("to_q", "to_k"),
+                ("q_norm", "k_norm"),
+                ("ln_q", "ln_k"),
+            ):
                 if isinstance(getattr(layer, query, None), nn.Module):
                     _copy(getattr(layer, query), getattr(layer, key))
             if isinstance(layer, nn.MultiheadAttention) and layer.q_proj_weight is not None:

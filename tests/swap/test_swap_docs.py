@@ -32,9 +32,12 @@ def test_its_examples_run_and_print_what_it_shows(
     assert (tmp_path / "receipt.json").exists()
 
 
-def test_every_family_of_timm_is_on_it() -> None:
-    known = [family for family in families() if family.endswith("(timm)")]
-    assert len(known) >= 15
+LIBRARIES = ("(timm)", "(MONAI)", "(segmentation_models_pytorch)", "(open_clip)")
+
+
+def test_every_family_of_these_libraries_is_on_it() -> None:
+    known = [family for family in families() if family.endswith(LIBRARIES)]
+    assert len(known) >= 30
     for family in known:
-        for name in re.split(r", | and |'s | of ", family.removesuffix(" (timm)")):
+        for name in re.split(r", | and |'s | of ", re.sub(r" \(\w+\)$", "", family)):
             assert name.removesuffix(" with rotary positions") in PAGE, family

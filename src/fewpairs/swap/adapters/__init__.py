@@ -9,9 +9,12 @@ from fewpairs.swap.adapters import (
     crossing,
     fewpairs_layers,
     headwise,
+    monai,
+    open_clip,
     other,
     pooled,
     rope,
+    smp,
     strided,
     torch_multihead,
     torchvision,
@@ -24,6 +27,6 @@ from fewpairs.swap.registry import register_adapter
 
 _TIMM = (vit, rope, windowed, strided, headwise, pooled, crossing, other, unpaired)
 
-for module in (*_TIMM, fewpairs_layers, torch_multihead, torchvision, transformers):
+for module in (*_TIMM, fewpairs_layers, torch_multihead, torchvision, transformers, monai, smp, open_clip):
     for adapter in module.ADAPTERS:
         register_adapter(adapter)

@@ -20,11 +20,11 @@ from fewpairs.swap.adapters.joint import split_heads
 from fewpairs.swap.module import SwappedModule
 
 
-class _SeparateQuery(SwappedModule):
+class SeparateQuery(SwappedModule):
     """A layer with projections `q` and `kv`; a variant without queries removes `q`."""
 
     def __init__(self, old: Any, variant: Variant, fused: bool) -> None:
-        super().__init__(old, variant, *_heads(old), scale=old.scale, fused=fused)
+        super().__init__(old, variant, *query_heads(old), scale=old.scale, fused=fused)
         if not self.queries:
             del self.q
 
@@ -39,7 +39,7 @@ class _SeparateQuery(SwappedModule):
         return projected
 
 
-class SwappedPvtAttention(_SeparateQuery, PvtAttention):
+class SwappedPvtAttention(SeparateQuery, PvtAttention):
     """Maps `[b n c] -> [b n c]`; keys come from a convolution, or from 7 x 7 pooling in the linear models."""
 
     def __init__(self, old: Any, variant: Variant) -> None:
@@ -58,7 +58,7 @@ class SwappedPvtAttention(_SeparateQuery, PvtAttention):
         return places if self.act is None else self.act(places)
 
 
-class SwappedGlobalSubSampleAttn(_SeparateQuery, GlobalSubSampleAttn):
+class SwappedGlobalSubSampleAttn(SeparateQuery, GlobalSubSampleAttn):
     """Maps `[b n c] -> [b n c]`; keys come from a strided convolution."""
 
     def __init__(self, old: Any, variant: Variant) -> None:
@@ -76,7 +76,7 @@ class SwappedGlobalSubSampleAttn(_SeparateQuery, GlobalSubSampleAttn):
         return places
 
 
-class SwappedClassAttention(_SeparateQuery, ClassAttention):
+class SwappedClassAttention(SeparateQuery, ClassAttention):
     """Maps `[b n c] -> [b 1 c]`: the class token, the first one, attends to all tokens."""
 
     def __init__(self, old: Any, variant: Variant) -> None:
@@ -86,7 +86,7 @@ class SwappedClassAttention(_SeparateQuery, ClassAttention):
         return self.out(self.mix(*self.roles(x[:, :1], x)))
 
 
-def _heads(layer: Any) -> tuple[int, int]:
+def query_heads(layer: Any) -> tuple[int, int]:
     return layer.num_heads, layer.q.out_features // layer.num_heads
 
 
@@ -109,18 +109,18 @@ def _one_query(_layer: Any) -> str:
 
 
 ADAPTERS = (
-    Adapter("PVT v2 (timm)", ("timm.models.pvt_v2.Attention",), _heads, SwappedPvtAttention, strided=_pvt_stride),
+    Adapter("PVT v2 (timm)", ("timm.models.pvt_v2.Attention",), query_heads, SwappedPvtAttention, strided=_pvt_stride),
     Adapter(
         "Twins, global (timm)",
         ("timm.models.twins.GlobalSubSampleAttn",),
-        _heads,
+        query_heads,
         SwappedGlobalSubSampleAttn,
         strided=_twins_stride,
     ),
     Adapter(
         "VOLO's class attention (timm)",
         ("timm.models.volo.ClassAttention",),
-        _heads,
+        query_heads,
         SwappedClassAttention,
         strided=_one_query,
     ),

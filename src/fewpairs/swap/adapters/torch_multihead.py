@@ -32,7 +32,7 @@ class SwappedMultihead(SwappedModule, nn.MultiheadAttention):
         if not self.queries:
             for name in ("weight", "bias"):
                 whole = self._parameters.pop(f"in_proj_{name}")
-                self.register_parameter(f"kv_proj_{name}", _without_first(whole, old.embed_dim))
+                self.register_parameter(f"kv_proj_{name}", without_first(whole, old.embed_dim))
             self._parameters["q_proj_weight"] = None
 
     @property
@@ -163,7 +163,8 @@ def _numbers(mask: Tensor) -> Tensor:
     return torch.zeros(mask.shape, device=mask.device).masked_fill(mask, -torch.inf)
 
 
-def _without_first(parameter: nn.Parameter | None, count: int) -> nn.Parameter | None:
+def without_first(parameter: nn.Parameter | None, count: int) -> nn.Parameter | None:
+    """Return a new parameter without the first `count` rows."""
     if parameter is None:
         return None
     with torch.no_grad():

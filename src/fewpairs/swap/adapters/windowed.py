@@ -94,9 +94,14 @@ class SwappedWindowAttentionGlobal(SwappedModule, WindowAttentionGlobal):
         return tokens
 
 
-def cosines(layer: SwappedModule, logits: list[Tensor], log_factor: Tensor) -> list[Tensor]:
-    """Normalise queries and keys, so that the core's logits are cosines times a learned factor per head `[h 1 1]`."""
-    factor = log_factor.clamp(max=math.log(100)).exp() / layer.core.scale
+def cosines(
+    layer: SwappedModule, logits: list[Tensor], log_factor: Tensor, largest: float = math.log(100)
+) -> list[Tensor]:
+    """Normalise queries and keys, so that the core's logits are cosines times a learned factor per head `[h 1 1]`.
+
+    `log_factor` is the logarithm of the factor, of which more than `largest` does not count.
+    """
+    factor = log_factor.clamp(max=largest).exp() / (layer.core.scale * layer.role_scale**2)
     return [(F.normalize(role, dim=-1) * factor.sqrt()).type_as(role) for role in logits]
 
 
