@@ -14,6 +14,7 @@ import pytest
 
 from fewpairs.errors import DataError, InputError
 from fewpairs.report import Comparison, Overlay, Row, comparison_report, run_report
+from fewpairs.report.figures import units_figure
 from fewpairs.report.svg import PALETTE
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -76,6 +77,40 @@ def test_the_page_shows_everything(html: str) -> None:
     ):
         assert expected in text
     assert len([1 for attributes in page.all("svg") if attributes["role"] == "img"]) == 5
+
+
+def test_sections_can_be_jumped_to_and_settings_are_folded(html: str) -> None:
+    page = Page(html)
+    ids = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
+    targets = [str(attributes["href"]) for attributes in page.all("a")]
+    assert targets == ["#result", "#overlays", "#scores", "#classes", "#cost", "#training", "#measured"]
+    assert {target[1:] for target in targets} <= ids
+    assert re.search(r"<details class=\"settings\">\s*<summary>Settings</summary>\s*<p class=\"code\">steps = 30", html)
+    assert html.index("<svg") < html.index("<table"), "a picture near the top"
+    assert '<td class="words ">non-inferior</td>' in html
+
+
+def test_the_same_case_of_all_recipes_stands_together(html: str) -> None:
+    found = re.findall(r"<h3>(?!Notes)(\w+)</h3>|<figcaption><b>(\w+)</b> (\w+):", html)
+    assert [a or (b, c) for a, b, c in found] == [
+        *("Best", ("QKV", "Best"), ("KV", "Best")),
+        *("Median", ("QKV", "Median"), ("KV", "Median")),
+        *("Worst", ("QKV", "Worst"), ("KV", "Worst")),
+    ]
+
+
+def test_single_cases_are_drawn_in_pairs(comparison: Comparison) -> None:
+    assert units_figure(comparison) is None, "scores of single cases are not stored"
+    first, second = comparison.rows
+    scores = {"a": 0.5, "b": 0.7, "c": 0.9}
+    rows = (replace(first, units=scores), replace(second, units={"a": 0.6, "b": 0.7, "c": 0.7, "d": 0.1}))
+    figure = units_figure(replace(comparison, rows=rows))
+    assert figure is not None
+    (axes,) = figure.axes
+    drawn = sorted(round(float(x), 6) for x, _ in axes.collections[0].get_offsets())  # type: ignore[union-attr]
+    assert drawn == [-0.2, 0.0, 0.1]
+    assert [text.get_text() for text in axes.texts] == ["1 up, 1 down"]
+    assert "of each case" in axes.get_title("left")
 
 
 def test_it_loads_nothing(html: str) -> None:

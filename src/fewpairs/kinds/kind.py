@@ -87,9 +87,20 @@ class Experiment(ABC):
         """Load pretrained weights if the settings name some, and return a report on each tensor."""
 
     def pictures(
-        self, folder: Path, records: Sequence[Any], *, weights: Weights, headline: str, built: Built | None = None
+        self,
+        folder: Path,
+        records: Sequence[Any],
+        *,
+        weights: Weights,
+        headline: str,
+        built: Built | None = None,
+        chosen_by: Sequence[Any] | None = None,
     ) -> tuple[Overlay, ...]:
-        """Return pictures of right and wrong predictions for the report; empty if the kind has none."""
+        """Return pictures of right and wrong predictions for the report; empty if the kind has none.
+
+        The cases or images are chosen by the records `chosen_by`, by default by `records`: so that those of several
+        runs show the same ones.
+        """
         return ()
 
     @property

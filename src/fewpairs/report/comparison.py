@@ -83,6 +83,8 @@ class Row:
     """Paired differences to the first row by score name; None for the first row itself."""
     curves: tuple[Curve, ...] = ()
     overlays: tuple[Overlay, ...] = ()
+    units: Mapping[str, float] = field(default_factory=dict)
+    """Headline score of every single case or image, mean over the seeds; empty if there are too many to draw."""
     confusions: tuple[tuple[int, int, int], ...] = ()
     """True class, predicted class and their count, for the report of a single run."""
 

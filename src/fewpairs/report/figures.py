@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from statistics import median
 from typing import TypeGuard
 
 from matplotlib.axes import Axes
@@ -81,6 +82,35 @@ def difference_figure(comparison: Comparison) -> Figure | None:
         for place, side, text in ((0, "left", left), (1, "right", right)):
             label = axes.annotate(text, (place, 0), (0, -28), "axes fraction", "offset points", ha=side, fontsize=8.5)
             label.set_color(PALETTE["muted"])
+        return figure
+
+
+def units_figure(comparison: Comparison) -> Figure | None:
+    """A dot for every case or image: its score less that of the first row; None where single ones are not stored."""
+    name, first = comparison.headline, comparison.reference.units
+    rows = [row for row in comparison.rows[1:] if first.keys() & row.units.keys()]
+    drawn = [(row, sorted(row.units[unit] - first[unit] for unit in first if unit in row.units)) for row in rows]
+    if not drawn:
+        return None
+    scale = score_text.scale(name)
+    with drawing():
+        figure, (axes,) = _panels(1, 0.6 * len(drawn) + 0.9, rows)
+        axes.axvline(0, color=PALETTE["muted"], linewidth=1, zorder=1)
+        for (place, _, style), (_, gains) in zip(_places(rows, comparison.rows), drawn, strict=True):
+            offsets = [place + 0.3 * ((0.618034 * index) % 1 - 0.5) * 2 for index in range(len(gains))]
+            axes.scatter([scale * gain for gain in gains], offsets, s=14, color=style.colour, alpha=0.6, linewidths=0)
+            axes.plot([scale * median(gains)] * 2, [place - 0.4, place + 0.4], color=PALETTE["ink"], linewidth=1.5)
+            up, down = (sum(sign * gain > 0 for gain in gains) for sign in (1, -1))
+            axes.annotate(
+                f"{up} up, {down} down", (1.02, place), xycoords=("axes fraction", "data"), va="center", fontsize=8.5
+            )
+        axes.xaxis.set_major_locator(MaxNLocator(7, steps=STEPS))
+        axes.grid(axis="x")
+        unit = f", {score_text.difference_unit(name)}".rstrip(", ")
+        axes.set_title(
+            f"{score_text.describe(name).title} of each {comparison.words.unit}, difference to "
+            f"{short(comparison.reference.label)}{unit}"
+        )
         return figure
 
 

@@ -18,7 +18,7 @@ from fewpairs.report import score_text
 from fewpairs.report.comparison import Comparison, Overlay, Row
 from fewpairs.report.confusion import confusion_figure, confusions_table
 from fewpairs.report.curves import curves_figure, run_figure
-from fewpairs.report.figures import cost_figure, difference_figure, score_figure
+from fewpairs.report.figures import cost_figure, difference_figure, score_figure, units_figure
 from fewpairs.report.methods import methods
 from fewpairs.report.svg import svg
 from fewpairs.report.table import (
@@ -55,11 +55,12 @@ def comparison_report(comparison: Comparison, *, folder: Path | None = None) -> 
         charts={
             "scores": _chart(score_figure, comparison, "scores", "Scores of every recipe with their intervals"),
             "differences": _chart(difference_figure, comparison, "differences", "Paired differences"),
+            "units": _chart(units_figure, comparison, "units", f"Differences of single {comparison.words.units}"),
             "cost": _chart(cost_figure, comparison, "cost", "Cost of every recipe"),
             "loss": _chart(_loss, comparison, "loss", "Training loss in the course of training"),
             "score": _chart(_score, comparison, "score", "Validation score in the course of training"),
         },
-        overlays=[(row.label, _pictures(comparison, row, folder)) for row in rows if row.overlays],
+        overlays=_by_rank(comparison, folder),
     )
 
 
@@ -98,7 +99,8 @@ def _render(template: str, comparison: Comparison, **content: Any) -> str:
             title=comparison.title,
             lead=" · ".join(fact for fact in facts if fact),
             style=Markup(files("fewpairs.report").joinpath("templates", "style.css").read_text(encoding="utf-8")),
-            measured=[(term, text.splitlines()) for term, text in methods(comparison)],
+            measured=[(term, text.splitlines()) for term, text in methods(comparison) if term != "Settings"],
+            settings=[text for term, text in methods(comparison) if term == "Settings"],
             notes=comparison.notes,
             version=__version__,
             headline=score_text.describe(comparison.headline).title,
@@ -147,6 +149,15 @@ def _picture(comparison: Comparison, row: Row, overlay: Overlay, folder: Path | 
         "caption": _ranked(overlay),
         "alt": f"{row.label}, {shown}: {overlay.caption}",
     }
+
+
+def _by_rank(comparison: Comparison, folder: Path | None) -> dict[str, list[tuple[str, dict[str, str]]]]:
+    """Pictures as pairs of a row's label and its picture, by rank: the same case of every row stands together."""
+    found: dict[str, list[tuple[str, dict[str, str]]]] = {}
+    for row in comparison.rows:
+        for overlay in row.overlays:
+            found.setdefault(overlay.rank, []).append((row.label, _picture(comparison, row, overlay, folder)))
+    return found
 
 
 def _ranked(overlay: Overlay) -> str:

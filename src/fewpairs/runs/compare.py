@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import mean, median, quantiles
 from typing import Any, cast
 
 import torch
@@ -30,6 +30,8 @@ from fewpairs.train.run_folder import Weights
 Runs = Mapping[str, Sequence[Sequence[Any]]]
 """Recipe -> records of each seed."""
 
+_MOST_UNITS = 200
+"""Number of cases or images up to which each is drawn by itself."""
 ROUNDS = 15
 """Number of timed training steps of each model; the models take turns."""
 
@@ -174,6 +176,7 @@ def _report(plan: ComparisonPlan, out: Path, built: Built, runs: Runs, *, title:
                     )
                     for key in dict.fromkeys((headline, *scoring.compared))
                 },
+                units=_by_unit(scoring, seeds, headline),
                 confusions=scoring.confusions(seeds[0]),
                 curves=tuple(
                     score_curve(read_history(RunFolder(run_folder(out, name, seed))), seed) for seed in plan.seeds
@@ -183,6 +186,7 @@ def _report(plan: ComparisonPlan, out: Path, built: Built, runs: Runs, *, title:
                     seeds[0],
                     weights=plan.weights,
                     headline=headline,
+                    chosen_by=runs[first][0],
                 ),
             )
         )
@@ -207,6 +211,14 @@ def _report(plan: ComparisonPlan, out: Path, built: Built, runs: Runs, *, title:
         notes=(WEIGHTS_NOTE[plan.weights],),
         date=date.today().isoformat(),
     )
+
+
+def _by_unit(scoring: Scoring, runs: Sequence[Sequence[Any]], name: str) -> dict[str, float]:
+    """Return the mean score of each unit over the seeds; empty for more units than can be drawn."""
+    if scoring.count(runs[0]) > _MOST_UNITS:
+        return {}
+    found = [scoring.by_unit(records, name) for records in runs]
+    return {unit: mean(one[unit] for one in found) for unit in found[0] if all(unit in one for one in found)}
 
 
 def _step_costs(

@@ -78,6 +78,15 @@ class Scoring(ABC):
         whole = table.scores(np.ones((1, len(table.units))), names)
         return {name: float(value[0]) for name, value in whole.items()}
 
+    def by_unit(self, records: Sequence[Any], name: str) -> dict[str, float]:
+        """Compute a score of every single unit (case or image) that defines it.
+
+        It takes memory and time that grow with the square of the number of units.
+        """
+        table = self.table(records)
+        values = table.scores(np.eye(len(table.units)), [name])[name]
+        return {unit: float(value) for unit, value in zip(table.units, values, strict=True) if not np.isnan(value)}
+
     def intervals(
         self,
         runs: Sequence[Any],

@@ -159,9 +159,18 @@ class ClassificationExperiment(Experiment):
         return str(load_pretrained(encoder, self.model.pretrained))
 
     def pictures(
-        self, folder: Path, records: Sequence[Any], *, weights: Weights, headline: str, built: Built | None = None
+        self,
+        folder: Path,
+        records: Sequence[Any],
+        *,
+        weights: Weights,
+        headline: str,
+        built: Built | None = None,
+        chosen_by: Sequence[Any] | None = None,
     ) -> tuple[Overlay, ...]:
-        return show_mistakes(self, folder, records, weights=weights, headline=headline, built=built)
+        return show_mistakes(
+            self, folder, records, weights=weights, headline=headline, built=built, chosen_by=chosen_by or records
+        )
 
     def predictor(self, note: Mapping[str, Any], model: nn.Module, task: Any, **flags: Any) -> ClassificationPredictor:
         from fewpairs.kinds.classification.predict import ClassificationPredictor

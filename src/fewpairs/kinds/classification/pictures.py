@@ -33,10 +33,15 @@ def show_mistakes(
     *,
     weights: Weights,
     headline: str,
+    chosen_by: Sequence[ClassificationRecord],
     built: Built | None = None,
 ) -> tuple[Overlay, ...]:
-    """Return a sheet of the wrong predictions of highest confidence; an empty tuple if none is wrong."""
-    wrong = confident_mistakes(records, MISTAKES)
+    """Return a sheet of the images that `chosen_by` got wrong with the highest confidence, as `records` classify them.
+
+    An empty tuple if none is wrong.
+    """
+    by_name = {record.id: record for record in records}
+    wrong = [by_name[record.id] for record in confident_mistakes(chosen_by, MISTAKES)]
     if not wrong:
         return ()
     built = experiment.build(progress=False) if built is None else built
@@ -50,7 +55,12 @@ def show_mistakes(
         [record.confidence or 0.0 for record in wrong],
     )
     right = sum(record.right for record in records)
-    caption = f"mistakes: the {len(wrong)} surest of {len(records) - right} among {len(records)} images"
+    mistakes = f"{len(records) - right} among {len(records)} images"
+    if chosen_by is records:
+        caption = f"mistakes: the {len(wrong)} surest of {mistakes}"
+    else:
+        here = sum(not record.right for record in wrong)
+        caption = f"the first recipe's surest mistakes: {here} of {len(wrong)} are wrong here too; in all {mistakes}"
     return (Overlay(rank="mistakes", caption=caption, png=sheet),)
 
 

@@ -221,9 +221,18 @@ class DetectionExperiment(Experiment):
         return str(cast(Detector, built.model).encoder.load(self.model.pretrained))
 
     def pictures(
-        self, folder: Path, records: Sequence[Any], *, weights: Weights, headline: str, built: Built | None = None
+        self,
+        folder: Path,
+        records: Sequence[Any],
+        *,
+        weights: Weights,
+        headline: str,
+        built: Built | None = None,
+        chosen_by: Sequence[Any] | None = None,
     ) -> tuple[Overlay, ...]:
-        return show_images(self, folder, records, weights=weights, headline=headline, built=built)
+        return show_images(
+            self, folder, records, weights=weights, headline=headline, built=built, chosen_by=chosen_by or records
+        )
 
     def predictor(self, note: Mapping[str, Any], model: nn.Module, task: Any, **flags: Any) -> DetectionPredictor:
         from fewpairs.kinds.detection.predict import DetectionPredictor

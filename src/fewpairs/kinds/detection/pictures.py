@@ -36,10 +36,11 @@ def show_images(
     *,
     weights: Weights,
     headline: str,
+    chosen_by: Sequence[DetectionRecord],
     built: Built | None = None,
 ) -> tuple[Overlay, ...]:
-    """Show a run's best, median and worst image with true and predicted objects side by side."""
-    shown = ranked_images(records, headline)
+    """Show the best, median and worst image by the records `chosen_by`: true and predicted objects side by side."""
+    shown = ranked_images(chosen_by, headline)
     if not shown:
         return ()
     built = experiment.build(progress=False) if built is None else built
@@ -47,8 +48,9 @@ def show_images(
     found = {record.id: record for record in records}
     places = {record.id: place for place, record in enumerate(validation.records)}
     overlays = []
-    for rank, (name, value) in shown.items():
+    for rank, (name, _) in shown.items():
         image, record = validation[places[name]].image, found[name]
+        value = _score(record, headline)
         gap = torch.full((3, image.shape[-2], 8), 255, dtype=torch.uint8)
         parts = [
             draw_detections(image, _truth(record), classes, scored=False),
@@ -81,6 +83,10 @@ def _detections(
     return Detections(torch.tensor(boxes).reshape(-1, 4), torch.tensor(scores), torch.tensor(labels).long(), outlines)
 
 
+def _score(record: DetectionRecord, score: str, max_detections: int = 100) -> float:
+    return detection_scores([record], max_detections=max_detections).get(score, math.nan)
+
+
 def ranked_images(
     records: Sequence[DetectionRecord], score: str, *, max_detections: int = 100
 ) -> dict[Rank, tuple[str, float]]:
@@ -90,7 +96,7 @@ def ranked_images(
     """
     scored = []
     for record in records[:: math.ceil(len(records) / _MOST_SCORED) or 1]:
-        value = detection_scores([record], max_detections=max_detections).get(score, math.nan)
+        value = _score(record, score, max_detections)
         if not math.isnan(value):
             scored.append((value, record.id))
     return best_median_worst(sorted(scored, key=lambda pair: (-pair[0], pair[1])))

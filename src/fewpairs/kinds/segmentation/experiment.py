@@ -164,9 +164,18 @@ class SegmentationExperiment(Experiment):
         return build_task(self.task, classes, surface=surface, ignores=built.task.ignores)
 
     def pictures(
-        self, folder: Path, records: Sequence[Any], *, weights: Weights, headline: str, built: Built | None = None
+        self,
+        folder: Path,
+        records: Sequence[Any],
+        *,
+        weights: Weights,
+        headline: str,
+        built: Built | None = None,
+        chosen_by: Sequence[Any] | None = None,
     ) -> tuple[Overlay, ...]:
-        return show_cases(self, folder, records, weights=weights, headline=headline, built=built)
+        return show_cases(
+            self, folder, records, weights=weights, headline=headline, built=built, chosen_by=chosen_by or records
+        )
 
     def predictor(self, note: Mapping[str, Any], model: nn.Module, task: Any, **flags: Any) -> SegmentationPredictor:
         from fewpairs.kinds.segmentation.predict import SegmentationPredictor

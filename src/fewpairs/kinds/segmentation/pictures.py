@@ -33,15 +33,18 @@ def show_cases(
     *,
     weights: Weights,
     headline: str,
+    chosen_by: Sequence[SegmentationRecord],
     built: Built | None = None,
 ) -> tuple[Overlay, ...]:
-    """Show a run's best, median and worst case: image, truth, prediction and errors in one row."""
+    """Show the best, median and worst case by the records `chosen_by`: image, truth, prediction, errors in one row."""
     built = experiment.build(progress=False) if built is None else built
     load_weights(weights_file(folder, weights), built.model)
     built.model.cpu().eval()
     validation = cast(SegmentationItems, built.validation)
     overlays = []
-    for rank, (case, value) in ranked_cases(records, headline, built.task.rule).items():
+    values = scores_by_case(records, rule=built.task.rule)
+    for rank, (case, _) in ranked_cases(chosen_by, headline, built.task.rule).items():
+        value = values[case][headline]
         scan = next(scan for scan in validation if scan.case == case)
         fullest = int(scan.mask.flatten(1).sum(1).argmax())
         with torch.no_grad():

@@ -141,9 +141,18 @@ class SemanticExperiment(Experiment):
         return str(load_segmenter(cast(Segmenter, built.model), self.model.pretrained))
 
     def pictures(
-        self, folder: Path, records: Sequence[Any], *, weights: Weights, headline: str, built: Built | None = None
+        self,
+        folder: Path,
+        records: Sequence[Any],
+        *,
+        weights: Weights,
+        headline: str,
+        built: Built | None = None,
+        chosen_by: Sequence[Any] | None = None,
     ) -> tuple[Overlay, ...]:
-        return show_images(self, folder, records, weights=weights, headline=headline, built=built)
+        return show_images(
+            self, folder, records, weights=weights, headline=headline, built=built, chosen_by=chosen_by or records
+        )
 
     def inference_model(self, model: nn.Module) -> nn.Module:
         """Wrap the model by the settings `inference`; during training, images are evaluated once and as a whole."""

@@ -32,10 +32,11 @@ def show_images(
     *,
     weights: Weights,
     headline: str,
+    chosen_by: Sequence[SemanticRecord],
     built: Built | None = None,
 ) -> tuple[Overlay, ...]:
-    """Show a run's best, median and worst image: image, truth, prediction and errors in one row."""
-    shown = ranked_images(records, headline)
+    """Show the best, median and worst image by the records `chosen_by`: image, truth, prediction, errors in one row."""
+    shown = ranked_images(chosen_by, headline)
     if not shown:
         return ()
     built = experiment.build(progress=False) if built is None else built
@@ -44,7 +45,9 @@ def show_images(
     validation = cast(SemanticItems, built.validation)
     places = {files.id: place for place, files in enumerate(validation.files)}
     overlays = []
-    for rank, (name, value) in shown.items():
+    found_records = {record.id: record for record in records}
+    for rank, (name, _) in shown.items():
+        value = semantic_scores([found_records[name]])[headline]
         scene = validation[places[name]]
         picture, _ = validation.source.read(validation.files[places[name]])
         with torch.no_grad():
