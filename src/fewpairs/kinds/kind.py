@@ -20,7 +20,6 @@ from fewpairs.scoring.scoring import Scoring
 from fewpairs.train import FitConfig, OptimizerConfig, ScheduleConfig
 from fewpairs.train.dataloader import Collate, KeyedDataset
 from fewpairs.train.protocols import Items
-from fewpairs.train.run_folder import Weights
 from fewpairs.train.schedule import check_schedule
 from fewpairs.types import Size
 
@@ -56,6 +55,8 @@ class Experiment(ABC):
 
     kind: ClassVar[str]
     """Name of the kind in the first line of a YAML file."""
+    show: ClassVar[Callable[..., tuple[Overlay, ...]] | None] = None
+    """Function that draws `pictures`; None if the kind has none."""
 
     name: str
     model: Any
@@ -87,21 +88,14 @@ class Experiment(ABC):
         """Load pretrained weights if the settings name some, and return a report on each tensor."""
 
     def pictures(
-        self,
-        folder: Path,
-        records: Sequence[Any],
-        *,
-        weights: Weights,
-        headline: str,
-        built: Built | None = None,
-        chosen_by: Sequence[Any] | None = None,
+        self, folder: Path, records: Sequence[Any], *, chosen_by: Sequence[Any] | None = None, **options: Any
     ) -> tuple[Overlay, ...]:
         """Return pictures of right and wrong predictions for the report; empty if the kind has none.
 
         The cases or images are chosen by the records `chosen_by`, by default by `records`: so that those of several
-        runs show the same ones.
+        runs show the same ones. `options` are `weights` and `headline`, and `built` if it is there already.
         """
-        return ()
+        return self.show(self, folder, records, chosen_by=chosen_by or records, **options) if self.show else ()
 
     @property
     def words(self) -> Vocabulary:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -52,3 +53,18 @@ def test_pictures_of_a_run(tiny: list[str], trained: Path) -> None:
         assert picture.shape[1] > picture.shape[0] > 100
         assert picture.std() > 5
         assert f"{overlay.rank} case" in overlay.caption
+
+
+def test_other_records_choose_the_cases_and_captions_hold_the_own_scores(tiny: list[str], trained: Path) -> None:
+    experiment = load_experiment("setr_kv_small", tiny)
+    records = list(load_records(trained / "records-best.jsonl", SegmentationRecord))
+    options = {"weights": "best", "headline": "dice"}
+    own = experiment.pictures(trained, records, **options)
+    best, worst = own[0].caption.split(" case ")[1], own[-1].caption.split(" case ")[1]
+    assert best != worst
+    lost = [
+        record if record.case in worst else replace(record, true_positive=(0,) * len(record.classes))
+        for record in records
+    ]
+    others = experiment.pictures(trained, records, chosen_by=lost, **options)
+    assert others[0].caption == f"best case {worst}", "the only case that those records hit, with its score here"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -30,9 +30,7 @@ from fewpairs.kinds.kind import Built, Experiment
 from fewpairs.models import load_pretrained
 from fewpairs.models.classifiers import create_classifier
 from fewpairs.models.probe import LinearProbe
-from fewpairs.report import Overlay
 from fewpairs.train import FitConfig, OptimizerConfig, ScheduleConfig
-from fewpairs.train.run_folder import Weights
 from fewpairs.types import Size
 
 if TYPE_CHECKING:
@@ -103,6 +101,7 @@ class ClassificationExperiment(Experiment):
     """Training of a classifier on labelled pictures."""
 
     kind: ClassVar[str] = "classification"
+    show = staticmethod(show_mistakes)
 
     name: str = "experiment"
     model: ClassificationModelConfig = field(default_factory=ClassificationModelConfig)
@@ -157,20 +156,6 @@ class ClassificationExperiment(Experiment):
             return None
         encoder = built.model.encoder if isinstance(built.model, LinearProbe) else built.model
         return str(load_pretrained(encoder, self.model.pretrained))
-
-    def pictures(
-        self,
-        folder: Path,
-        records: Sequence[Any],
-        *,
-        weights: Weights,
-        headline: str,
-        built: Built | None = None,
-        chosen_by: Sequence[Any] | None = None,
-    ) -> tuple[Overlay, ...]:
-        return show_mistakes(
-            self, folder, records, weights=weights, headline=headline, built=built, chosen_by=chosen_by or records
-        )
 
     def predictor(self, note: Mapping[str, Any], model: nn.Module, task: Any, **flags: Any) -> ClassificationPredictor:
         from fewpairs.kinds.classification.predict import ClassificationPredictor

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -27,9 +27,7 @@ from fewpairs.kinds.detection.view import DetectionAugment, DetectionView
 from fewpairs.kinds.kind import Built, Experiment
 from fewpairs.models import CountedDetector, Detector, DetectorOptions, create_detector, detector_spec
 from fewpairs.models.detectors import HeadNorm
-from fewpairs.report import Overlay
 from fewpairs.train import FitConfig, OptimizerConfig, ScheduleConfig
-from fewpairs.train.run_folder import Weights
 
 if TYPE_CHECKING:
     from fewpairs.kinds.detection.predict import DetectionPredictor
@@ -110,6 +108,7 @@ class DetectionExperiment(Experiment):
     """The settings of a detector, its images and its training."""
 
     kind: ClassVar[str] = "detection"
+    show = staticmethod(show_images)
 
     name: str = "experiment"
     model: DetectionModelConfig = field(default_factory=DetectionModelConfig)
@@ -219,20 +218,6 @@ class DetectionExperiment(Experiment):
         if self.model.pretrained is None:
             return None
         return str(cast(Detector, built.model).encoder.load(self.model.pretrained))
-
-    def pictures(
-        self,
-        folder: Path,
-        records: Sequence[Any],
-        *,
-        weights: Weights,
-        headline: str,
-        built: Built | None = None,
-        chosen_by: Sequence[Any] | None = None,
-    ) -> tuple[Overlay, ...]:
-        return show_images(
-            self, folder, records, weights=weights, headline=headline, built=built, chosen_by=chosen_by or records
-        )
 
     def predictor(self, note: Mapping[str, Any], model: nn.Module, task: Any, **flags: Any) -> DetectionPredictor:
         from fewpairs.kinds.detection.predict import DetectionPredictor

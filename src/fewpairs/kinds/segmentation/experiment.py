@@ -29,10 +29,8 @@ from fewpairs.kinds.segmentation.store import Store
 from fewpairs.kinds.segmentation.task import Segmentation
 from fewpairs.kinds.segmentation.view import SegmentationView
 from fewpairs.models import Segmenter, create_segmenter, load_segmenter
-from fewpairs.report import Overlay
 from fewpairs.scoring.score_table import find_score
 from fewpairs.train import FitConfig, OptimizerConfig, ScheduleConfig
-from fewpairs.train.run_folder import Weights
 
 if TYPE_CHECKING:
     from fewpairs.kinds.segmentation.predict import SegmentationPredictor
@@ -94,6 +92,7 @@ class SegmentationExperiment(Experiment):
     """The settings of a segmenter, its scans and its training."""
 
     kind: ClassVar[str] = "segmentation"
+    show = staticmethod(show_cases)
 
     name: str = "experiment"
     model: SegmentationModelConfig = field(default_factory=SegmentationModelConfig)
@@ -162,20 +161,6 @@ class SegmentationExperiment(Experiment):
         classes = built.task.classes
         surface = find_score(self.fit.monitor, classes).surface
         return build_task(self.task, classes, surface=surface, ignores=built.task.ignores)
-
-    def pictures(
-        self,
-        folder: Path,
-        records: Sequence[Any],
-        *,
-        weights: Weights,
-        headline: str,
-        built: Built | None = None,
-        chosen_by: Sequence[Any] | None = None,
-    ) -> tuple[Overlay, ...]:
-        return show_cases(
-            self, folder, records, weights=weights, headline=headline, built=built, chosen_by=chosen_by or records
-        )
 
     def predictor(self, note: Mapping[str, Any], model: nn.Module, task: Any, **flags: Any) -> SegmentationPredictor:
         from fewpairs.kinds.segmentation.predict import SegmentationPredictor

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -25,9 +25,7 @@ from fewpairs.kinds.semantic.split import SPLIT_FIELDS, SemanticSplit, identity,
 from fewpairs.kinds.semantic.task import Semantic
 from fewpairs.kinds.semantic.view import SemanticView
 from fewpairs.models import InferenceConfig, InferenceSegmenter, Segmenter, create_segmenter, load_segmenter
-from fewpairs.report import Overlay
 from fewpairs.train import FitConfig, OptimizerConfig, ScheduleConfig
-from fewpairs.train.run_folder import Weights
 
 if TYPE_CHECKING:
     from fewpairs.kinds.semantic.predict import SemanticPredictor
@@ -80,6 +78,7 @@ class SemanticExperiment(Experiment):
     """The settings of a segmenter, its images with label maps and its training."""
 
     kind: ClassVar[str] = "semantic"
+    show = staticmethod(show_images)
 
     name: str = "experiment"
     model: SemanticModelConfig = field(default_factory=SemanticModelConfig)
@@ -139,20 +138,6 @@ class SemanticExperiment(Experiment):
         if self.model.pretrained is None:
             return None
         return str(load_segmenter(cast(Segmenter, built.model), self.model.pretrained))
-
-    def pictures(
-        self,
-        folder: Path,
-        records: Sequence[Any],
-        *,
-        weights: Weights,
-        headline: str,
-        built: Built | None = None,
-        chosen_by: Sequence[Any] | None = None,
-    ) -> tuple[Overlay, ...]:
-        return show_images(
-            self, folder, records, weights=weights, headline=headline, built=built, chosen_by=chosen_by or records
-        )
 
     def inference_model(self, model: nn.Module) -> nn.Module:
         """Wrap the model by the settings `inference`; during training, images are evaluated once and as a whole."""
