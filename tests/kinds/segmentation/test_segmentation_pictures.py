@@ -62,10 +62,7 @@ def test_other_records_choose_the_cases_and_captions_hold_the_own_scores(tiny: l
     own = experiment.pictures(trained, records, **options)
     best, worst = own[0].caption.split(" case ")[1], own[-1].caption.split(" case ")[1]
     assert best != worst
-    none, all_ = (0,) * len(records[0].classes), (50,) * len(records[0].classes)
-    turned = [
-        replace(record, true_positive=all_of_it if record.case == worst.split(":")[0] else nothing)
-        for record in records
-    ]
+    hits = {record.case: 50 if record.case == worst.split(":")[0] else 0 for record in records}
+    turned = [replace(record, true_positive=(hits[record.case],) * len(record.classes)) for record in records]
     others = experiment.pictures(trained, records, chosen_by=turned, **options)
     assert others[0].caption == f"best case {worst}", "the only case that those records hit, with its score here"
