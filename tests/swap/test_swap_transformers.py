@@ -221,11 +221,11 @@ def test_a_stored_model_runs_where_nothing_was_swapped_yet() -> None:
 
 
 def test_layers_that_compute_their_own_scores_are_named_with_the_reason() -> None:
-    config = transformers.Swinv2Config(
-        image_size=32, patch_size=4, embed_dim=16, depths=[1], num_heads=[2], window_size=4
+    config = transformers.PvtConfig(
+        image_size=32, hidden_sizes=[8] * 4, num_attention_heads=[1] * 4, depths=[1] * 4, mlp_ratios=[2] * 4
     )
     with pytest.raises(InputError, match="not through transformers' AttentionInterface"):
-        swap_attention(transformers.Swinv2Model(config), "knn")
+        swap_attention(transformers.PvtModel(config), "knn")
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from fewpairs.swap.adapters import (
     torch_multihead,
     torchvision,
     transformers,
+    transformers_own,
     unpaired,
     vit,
     windowed,
@@ -26,7 +27,8 @@ from fewpairs.swap.adapters import (
 from fewpairs.swap.registry import register_adapter
 
 _TIMM = (vit, rope, windowed, strided, headwise, pooled, crossing, other, unpaired)
+_OTHERS = (fewpairs_layers, torch_multihead, torchvision, transformers, transformers_own, monai, smp, open_clip)
 
-for module in (*_TIMM, fewpairs_layers, torch_multihead, torchvision, transformers, monai, smp, open_clip):
+for module in (*_TIMM, *_OTHERS):
     for adapter in module.ADAPTERS:
         register_adapter(adapter)

@@ -9,6 +9,7 @@ transformers is imported when the first of its layers is swapped, not before.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib import import_module
@@ -29,8 +30,10 @@ class Names:
 
     heads: str = "num_attention_heads"
     width: str = "head_dim"
+    """It suffices that a layer has one of `heads` and `width`."""
     scale: str = "scaling"
     dropout: str = "attention_dropout"
+    """A layer without this attribute drops no attention weights."""
     query: str = "q_proj"
 
 
@@ -56,6 +59,13 @@ LAYERS: dict[str, tuple[str, str, Names]] = {
     "CLIPAttention": ("CLIP", "clip", CLIP),
     "SiglipAttention": ("SigLIP", "siglip", CLIP),
     "Siglip2Attention": ("SigLIP 2", "siglip2", CLIP),
+    "DetrSelfAttention": ("DETR", "detr", VIT),
+    "DetrCrossAttention": ("DETR", "detr", VIT),
+    "MaskFormerDetrSelfAttention": ("MaskFormer", "maskformer", VIT),
+    "MaskFormerDetrCrossAttention": ("MaskFormer", "maskformer", VIT),
+    "EomtAttention": ("EoMT", "eomt", CLIP),
+    "VideoMAESelfAttention": ("VideoMAE", "videomae", OLDER),
+    "SamAttention": ("SAM", "sam", VIT),
 }
 """Maps a layer class to its family, the model's folder in transformers, and its attribute names."""
 
@@ -82,7 +92,7 @@ class SwappedTransformersLayer(SwappedModule):
     def __init__(self, old: Any, variant: Variant) -> None:
         heads, width = _heads(old, self.names)
         super().__init__(old, variant, heads, width, scale=getattr(old, self.names.scale))
-        self.core.attn_drop = nn.Dropout(getattr(old, self.names.dropout)).train(old.training)
+        self.core.attn_drop = nn.Dropout(getattr(old, self.names.dropout, 0.0)).train(old.training)
         self.config = copy.copy(old.config)
         self.config._attn_implementation_internal = CORE
         if not self.queries:
@@ -121,7 +131,9 @@ def __getattr__(name: str) -> type[SwappedTransformersLayer]:
 
 
 def _heads(layer: Any, names: Names) -> tuple[int, int]:
-    return getattr(layer, names.heads), getattr(layer, names.width)
+    heads, width = getattr(layer, names.heads, None), getattr(layer, names.width, None)
+    total = getattr(layer, names.query).out_features
+    return heads or total // width, width or total // heads
 
 
 def _build(old: nn.Module, variant: Variant) -> SwappedModule:
@@ -130,6 +142,10 @@ def _build(old: nn.Module, variant: Variant) -> SwappedModule:
 
 def _table(_layer: Any) -> str:
     return "a table of relative positions, and the mask of a shift,"
+
+
+def _mask(_layer: Any) -> str:
+    return "a mask for each query, in its last blocks,"
 
 
 def _relative(layer: Any) -> str | None:
@@ -143,6 +159,26 @@ def _reduced(layer: Any) -> str | None:
     return f"there is one key for {ratio} x {ratio} queries" if ratio > 1 else None
 
 
+def _crossing(_layer: Any) -> str:
+    return "queries are objects and keys are the image"
+
+
+def _sam_crossing(layer: Any) -> str | None:
+    if layer.config.attention_downsample_rate == 1:
+        return "it cannot be told from cross-attention (attention_downsample_rate=1)"
+    between = layer.internal_dim < layer.hidden_size
+    return "queries and keys are the tokens of the prompt and the image, or the reverse" if between else None
+
+
+STRIDED: dict[str, Callable[[Any], str | None]] = {
+    "SegformerAttention": _reduced,
+    "DetrCrossAttention": _crossing,
+    "MaskFormerDetrCrossAttention": _crossing,
+    "SamAttention": _sam_crossing,
+}
+"""Maps a layer class to the reason why its keys are not where its queries are."""
+
+
 def _adapter(layer: str) -> Adapter:
     family, folder, names = LAYERS[layer]
     return Adapter(
@@ -150,8 +186,8 @@ def _adapter(layer: str) -> Adapter:
         matches=(f"transformers.models.{folder}.modeling_{folder}.{layer}",),
         heads=partial(_heads, names=names),
         build=_build,
-        bias={"SwinAttention": _table, "BeitAttention": _relative}.get(layer, always_none),
-        strided=_reduced if layer == "SegformerAttention" else always_none,
+        bias={"SwinAttention": _table, "BeitAttention": _relative, "EomtAttention": _mask}.get(layer, always_none),
+        strided=STRIDED.get(layer, always_none),
     )
 
 
@@ -162,7 +198,6 @@ def _unsupported(family: str, *layers: str) -> Unsupported:
 
 ADAPTERS: tuple[Adapter | Unsupported, ...] = (
     *(_adapter(layer) for layer in LAYERS),
-    _unsupported("SwinV2", "swinv2.modeling_swinv2.Swinv2SelfAttention"),
     _unsupported("PVT", "pvt.modeling_pvt.PvtEfficientSelfAttention"),
     _unsupported("PVTv2", "pvt_v2.modeling_pvt_v2.PvtV2SelfAttention"),
     _unsupported("CvT", "cvt.modeling_cvt.CvtSelfAttention"),
