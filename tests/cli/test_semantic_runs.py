@@ -280,6 +280,7 @@ def test_an_image_smaller_than_the_stride_and_without_scored_pixels(tmp_path: Pa
     for part in ("train", "val"):
         for number, value in enumerate((0, 255)):
             image, labels = scene(number, (20, 21))
+            labels[0, 0] = 1  # every class occurs
             labels = labels if value == 0 else np.full_like(labels, 255)
             for folder, pixels in (("images", image[:5, :9]), ("masks", labels[:5, :9])):
                 path = tmp_path / "tiny" / folder / part / f"{number}.png"
@@ -295,6 +296,55 @@ def test_an_image_smaller_than_the_stride_and_without_scored_pixels(tmp_path: Pa
     train_run(load_experiment("fpn_pvt_v2_b0_nuclei", changed), folder, resume=False, overwrite=False, progress=False)
     losses = [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert all(np.isfinite(losses))
+
+
+def test_training_says_what_was_read_and_what_is_odd(
+    scenes: Path, small: list[str], tmp_path: Path, call: Callable[..., Any]
+) -> None:
+    root = tmp_path / "scenes"
+    shutil.copytree(scenes, root)
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    picture = root / "images" / "train" / "0.png"
+    Image.open(picture).save(picture.with_suffix(".jpg"), exif=exif)
+    picture.unlink()
+    (root / "masks" / "val" / "notes.txt").touch()
+    changed = [word for word in small if not word.startswith("data.root")] + [f"data.root={root}", "fit.steps=2"]
+    answer = call("train", "fpn_pvt_v2_b0_nuclei", *changed, "--out", str(tmp_path / "run"), "-q")
+    assert answer.status == 0, answer.err
+    notes = [line for line in answer.err.splitlines() if line.startswith("note: ")]
+    assert notes == [
+        f"note: {root} is read as semantic in the layout label-maps: train 6, validation 3",
+        "note: left out files that no reader takes: 1 x .txt (notes.txt)",
+        "note: 1 images with an EXIF orientation, read as stored: the tag is not followed: train/0 (orientation 3)",
+    ]
+    shown = call("data", "check", str(root), "--kind", "label-maps", "classes=ground,disc,bar", "-q").out.splitlines()
+    assert "read as semantic in the layout label-maps: train 6, validation 3" in shown
+    assert set(notes[1:]) <= set(shown)
+
+
+def test_masks_of_0_and_255_stop_training_and_the_check(
+    small: list[str], scenes: Path, tmp_path: Path, call: Callable[..., Any]
+) -> None:
+    root = tmp_path / "scenes"
+    shutil.copytree(scenes, root)
+    for path in (root / "masks").glob("*/*.png"):
+        labels = np.asarray(Image.open(path))
+        Image.fromarray(np.where(labels > 0, 255, 0).astype(np.uint8)).save(path)
+    rest = [word for word in small if not word.startswith(("data.root", "data.source"))] + [f"data.root={root}"]
+    train = ["train", "fpn_pvt_v2_b0_nuclei", *rest, "--out", str(tmp_path / "run"), "-q"]
+    source = "data.source={classes: [back, thing], nonzero: false, split_file: null}"
+    for words in ([*train, source], ["data", "check", str(root), "--kind", "label-maps", "classes=back,thing", "-q"]):
+        answer = call(*words)
+        assert answer.status == 2
+        assert 'say data.source.classes="{back: 0, thing: 255}" or data.source.nonzero=true' in answer.err
+        assert "Traceback" not in answer.err
+    mended = "data.source={classes: {back: 0, thing: 255}, nonzero: false, split_file: null}"
+    assert call(*train, mended, "fit.steps=2").status == 0
+    pairs = [
+        json.loads(line)["pairs"] for line in (tmp_path / "run" / "records-best.jsonl").read_text().splitlines()[1:]
+    ]
+    assert {pair[0] for one in pairs for pair in one} == {0, 1}
 
 
 def test_data_check_counts_images_and_pixels(scenes: Path, call: Callable[..., Any], tmp_path: Path) -> None:

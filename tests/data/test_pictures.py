@@ -10,7 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from fewpairs.data.pictures import Header, as_channels, check_file, read_header, read_image, read_indices, read_picture
+from fewpairs.data.pictures import (
+    Header,
+    as_channels,
+    check_file,
+    mask_files,
+    read_colours,
+    read_header,
+    read_image,
+    read_indices,
+    read_mask_header,
+    read_picture,
+    turned_hint,
+)
 from fewpairs.errors import DataError
 
 RAMP = np.arange(0, 256, 4, np.uint8).reshape(8, 8)
@@ -192,9 +204,66 @@ def test_colour_alpha_and_palette(tmp_path: Path) -> None:
 
 
 def test_a_colour_picture_is_no_label_map(tmp_path: Path) -> None:
-    path = save_picture(tmp_path / "a.png", np.zeros((3, 4, 3), np.uint8))
+    path = save_picture(tmp_path / "a.png", np.full((3, 4, 3), (7, 7, 8), np.uint8))
     with pytest.raises(DataError, match=r"a\.png is in colour.*colours="):
         read_indices(path)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_a_grey_mask_in_three_equal_channels_is_grey(mode: str, tmp_path: Path) -> None:
+    labels = np.array([[0, 1, 255], [7, 7, 0]], np.uint8)
+    path = tmp_path / "a.png"
+    Image.fromarray(labels).convert("RGB").convert(mode).save(path)
+    np.testing.assert_array_equal(read_indices(path), labels)
+    pixels = np.repeat(labels[..., None], 3, -1)
+    pixels[1, 2, 0] = 1
+    with pytest.raises(DataError, match="in colour"):
+        read_indices(save_picture(path, pixels))
+
+
+def test_deep_grey_masks_in_colour_keep_their_depth(tmp_path: Path) -> None:
+    labels = np.array([[0, 300], [65535, 1]], np.uint16)
+    write_deep_png(tmp_path / "a.png", np.repeat(labels[..., None], 3, -1))
+    np.testing.assert_array_equal(read_indices(tmp_path / "a.png"), labels)
+
+
+LOSSLESS = {"PNG": {}, "TIFF": {"compression": "tiff_lzw"}, "BMP": {}, "GIF": {}, "PPM": {}, "WEBP": {"lossless": True}}
+
+
+@pytest.mark.parametrize("form", LOSSLESS)
+def test_masks_of_every_lossless_format_keep_their_numbers(form: str, tmp_path: Path) -> None:
+    labels = np.random.default_rng(0).integers(0, 256, (9, 11), np.uint8)
+    path = tmp_path / f"x{FORMS[form].upper()}"
+    path.write_bytes(stored(Image.fromarray(labels), form, **LOSSLESS[form]))
+    np.testing.assert_array_equal(read_indices(path), labels)
+    assert read_mask_header(path).size == (9, 11)
+    assert mask_files(tmp_path) == {"x": path}
+
+
+@pytest.mark.parametrize(
+    ("form", "options", "words"),
+    [
+        ("JPEG", {"quality": 100}, "JPEG changes"),
+        ("WEBP", {"quality": 100}, "lossy WebP changes"),
+        ("WEBP", {"quality": 100, "exif": b"Exif\0\0MM\0*\0\0\0\x08\0\0"}, "lossy WebP changes"),
+        ("TIFF", {"compression": "jpeg"}, "TIFF with jpeg compression changes"),
+    ],
+)
+def test_masks_whose_content_is_lossy_are_refused_whatever_their_name(
+    form: str, options: dict[str, object], words: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "mask.png"
+    path.write_bytes(stored(Image.fromarray(RAMP), form, **options))
+    for read in (read_indices, read_colours, read_mask_header):
+        with pytest.raises(DataError, match=rf"mask\.png: {words} pixel values"):
+            read(path)
+
+
+def test_masks_with_a_suffix_of_jpeg_are_refused_together(tmp_path: Path) -> None:
+    for name in ("a.JPG", "b.jpeg", "c.png"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(DataError, match=r"a\.JPG: JPEG changes pixel values.* \(2 such\)"):
+        mask_files(tmp_path)
 
 
 def test_one_bit_masks(tmp_path: Path) -> None:
@@ -246,6 +315,21 @@ def test_no_tiff_is_turned(orientation: int, compression: str | None, tmp_path: 
     assert read_header(path) == Header((4, 8), 1, orientation)
     np.testing.assert_array_equal(np.asarray(read_image(path)), RAMP[:4])
     np.testing.assert_array_equal(read_indices(path), RAMP[:4])
+
+
+def test_an_orientation_in_a_png_is_told(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    Image.fromarray(RAMP[:4]).save(tmp_path / "x.png", exif=exif)
+    assert read_header(tmp_path / "x.png") == Header((4, 8), 1, 8)
+    np.testing.assert_array_equal(np.asarray(read_image(tmp_path / "x.png")), RAMP[:4])
+
+
+@pytest.mark.parametrize(
+    ("orientation", "expected", "said"), [(6, (8, 4), True), (3, (8, 4), False), (6, (8, 5), False), (1, (8, 4), False)]
+)
+def test_sizes_that_fit_turned_pixels_alone_are_told(orientation: int, expected: tuple[int, int], said: bool) -> None:
+    assert bool(turned_hint(Header((4, 8), 3, orientation), expected)) == said
 
 
 def test_a_damaged_orientation_is_none(tmp_path: Path) -> None:

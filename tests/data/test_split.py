@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fewpairs.data.split import Split, held_out_units, random_subset
+from fewpairs.data.split import Split, held_out_units, part_names, part_of, parts_in, random_subset
 from fewpairs.errors import InputError
 
 
@@ -62,3 +62,22 @@ def test_fields_that_a_kind_does_not_have_are_refused() -> None:
     Split(fold=1).refuse_others("detection", ("fold",))
     with pytest.raises(InputError, match=r"data\.split\.cases=\['a'\]: detection has no such setting; leave it out"):
         Split(cases=("a",)).refuse_others("detection", ("fold",))
+
+
+@pytest.mark.parametrize(
+    ("names", "part"),
+    [
+        ("train Training TRAIN training_set train-set TrainSet seg_train train2017 train_images trainval", "train"),
+        ("val Val valid Validation val2017 dev valset", "validation"),
+        ("test Testing test_set seg_test TestData test1", "test"),
+        ("cat seg_pred train_station testament validity holdout train_test images 2017", None),
+    ],
+)
+def test_names_of_folders_that_mean_a_part(names: str, part: str | None) -> None:
+    assert {name: part_of(name) for name in names.split()} == dict.fromkeys(names.split(), part)
+    assert part_names(names.split()) == ({part: sorted(names.split())} if part else {})
+
+
+@given(st.text(max_size=20))
+def test_any_name_means_one_part_or_none(name: str) -> None:
+    assert part_of(name) in (None, *parts_in(name))

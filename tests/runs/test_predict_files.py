@@ -86,6 +86,23 @@ def save(folder: Path, widths: Sequence[int | None]) -> list[Path]:
     return paths
 
 
+def test_orientations_and_files_that_are_not_predicted_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inputs, exif = tmp_path / "in", Image.Exif()
+    exif[0x0112] = 6
+    inputs.mkdir()
+    Image.new("L", (4, 3)).save(inputs / "a.png")
+    Image.new("L", (4, 3)).save(inputs / "b.JPG", exif=exif)
+    (inputs / "c.heic").touch()
+    written = predict_files(Widths(), [inputs], OutputFolder(tmp_path / "out"), progress=False)
+    assert [one.width for one in written] == [4, 4]
+    assert capsys.readouterr().err.splitlines() == [
+        f"note: left out files in {inputs} that are not predicted: 1 x .heic (c.heic)",
+        "note: 1 images with an EXIF orientation, read as stored: the tag is not followed: b.JPG (orientation 6)",
+    ]
+
+
 @settings(max_examples=25, deadline=None)
 @given(widths=st.lists(st.none() | st.integers(1, 20), min_size=1, max_size=9), at_once=st.integers(1, 4))
 def test_every_picture_is_written_or_a_failure_whatever_the_batches(

@@ -94,7 +94,7 @@ def check(
     if json:
         typer.echo(json_format.dumps(found.content, indent=2))
     else:
-        _show(found)
+        _show(found, experiment)
     if found.failure is not None:
         raise DataError(found.failure)
 
@@ -115,8 +115,10 @@ def prepare(
 
     Example: `fewpairs data prepare uw-madison-gi-tract --cache /scratch/me/fewpairs`
     """
-    from fewpairs.kinds.segmentation.experiment import SegmentationDataConfig, cache_folder
+    from fewpairs.data.progress import remark
+    from fewpairs.kinds.segmentation.experiment import SegmentationDataConfig
     from fewpairs.kinds.segmentation.layouts.open import open_source
+    from fewpairs.kinds.segmentation.open_store import cache_folder
     from fewpairs.kinds.segmentation.preparation import prepare as prepare_store
 
     layout: Any = _layout(str(root), kind, "segmentation")[1]
@@ -126,6 +128,7 @@ def prepare(
         kind=layout, root=str(root), source=options, cache=None if cache is None else str(cache)
     )
     store = prepare_store(source, cache_folder(config), progress=not quiet, verify=True if verify else None)
+    remark(source.notes)
     typer.echo(f"{store.path}: {len(store.scans)} scans of {len(store.cases)} cases, {store.slices} slices")
 
 
@@ -231,20 +234,42 @@ def _layout(root: str, kind: str | None, experiment: str | None) -> tuple[str, s
         if scans != "folder":
             return "segmentation", scans
     for name in (experiment,) if experiment else ("detection", "classification"):
+        if name == "classification" and (beside := _beside_images(Path(root))) is not None:
+            raise InputError(
+                f"{root} holds images beside {beside}, which are no classes; give --for segmentation or --kind "
+                "label-maps for masks, --kind nuclei-masks for numbered objects, and COCO JSON or VOC's XML for boxes"
+            )
         if (found := _load(_DETECT[name])(root)) is not None:
             return name, found
     layouts = LAYOUTS[experiment] if experiment else dict.fromkeys(sum(LAYOUTS.values(), ()))
     raise InputError(f"{root} shows no layout by the names in it; give --kind ({', '.join(layouts)})")
 
 
-def _show(found: DataOverview) -> None:
+def _beside_images(root: Path) -> str | None:
+    """Return the name of a folder of masks or labels beside one of images, in `root` or in the folder of a part."""
+    from fewpairs.data.files import visible_folders
+    from fewpairs.data.split import part_of
+
+    if not root.is_dir():
+        return None
+    for folder in (root, *(root / name for name in visible_folders(root) if part_of(name))):
+        names = {name.lower(): name for name in visible_folders(folder)}
+        if "images" in names and (beside := names.keys() & {"masks", "labels", "annotations"}):
+            return names[min(beside)]
+    return None
+
+
+def _show(found: DataOverview, experiment: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
     from fewpairs.terminal import print_table
 
+    counted = ", ".join(f"{name} {count:,}" for name, count in found.parts.items())
+    parts = f": {counted}" if counted else ""
     console = Console(highlight=False)
     console.print(f"{found.name} ({found.kind}): {found.summary}", markup=False, soft_wrap=True)
+    console.print(f"read as {experiment} in the layout {found.kind}{parts}", markup=False, soft_wrap=True)
     for name, fact in found.facts.items():
         console.print(f"{name}: {fact}", markup=False, soft_wrap=True)
     table = Table("class" if found.classes else "", *found.columns, box=None)

@@ -58,6 +58,26 @@ def visible_files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     return sorted(path for path in files if path.name.lower().endswith(tuple(suffixes)))
 
 
+def other_files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    """Return the sorted files of `folder` that end with none of `suffixes` and are not hidden; no reader takes them."""
+    files = (path for path in folder.iterdir() if not is_hidden(path.name) and path.is_file())
+    return sorted(path for path in files if not path.name.lower().endswith(tuple(suffixes)))
+
+
+def left_out_notes(files: Sequence[Path | str], what: str = "files that no reader takes") -> tuple[str, ...]:
+    """Count the left-out files by suffix in one sentence with an example of each; an empty tuple if there are none."""
+    return (f"left out {what}: {counted_suffixes(files, examples=True)}",) if files else ()
+
+
+def counted_suffixes(files: Iterable[Path | str], *, examples: bool = False) -> str:
+    """Count files by suffix, as in `3 x .txt, 1 x .heic`; `examples` adds the name of one."""
+    found: dict[str, list[str]] = {}
+    for path in map(Path, files):
+        found.setdefault(path.suffix.lower() or path.name, []).append(path.name)
+    order = sorted(found.items(), key=lambda item: -len(item[1]))
+    return listed([f"{len(names)} x {suffix}{f' ({names[0]})' * examples}" for suffix, names in order])
+
+
 def visible_folders(folder: Path) -> list[str]:
     """Return the sorted names of the folders in `folder` that are not hidden.
 

@@ -16,6 +16,8 @@ class DataOverview:
     """Name of the layout."""
     summary: str
     """Contents in a few words."""
+    parts: Mapping[str, int] = field(default_factory=dict)
+    """Number of images by part; empty for scans."""
     facts: Mapping[str, str] = field(default_factory=dict)
     """Further facts by topic."""
     columns: Sequence[str] = ()

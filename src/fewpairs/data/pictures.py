@@ -1,7 +1,9 @@
 """Reading of pictures: 8 bits for networks, or the stored depth for scans and masks; damage is reported by file.
 
-- Pixels are read as they are stored. EXIF orientations are ignored, as in torchvision and timm; `Header` reports them.
+- Pixels are read as they are stored, for every kind of experiment, in training and in prediction. EXIF orientations are
+  never followed, as in torchvision and timm; `Header` reports them, and `turned_notes` tells of them.
   Only the first page or frame of a file is read.
+- Masks are read from lossless files only. A grey mask that is stored in three equal channels is grey.
 - Alpha is dropped; palettes and CMYK become RGB. In 8 bits, 16-bit values keep their high byte, and floating-point
   values are read from 0 to 1.
 """
@@ -9,7 +11,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,21 +23,19 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
-from fewpairs.data.files import is_hidden
+from fewpairs.data.files import files_by_stem, is_hidden, visible_files
 from fewpairs.errors import DataError, FewpairsError, InputError
 from fewpairs.types import Size
 
-LOSSLESS = (".png", ".tif", ".tiff", ".bmp")
-"""Suffixes of masks: other formats change pixels or cannot hold label numbers."""
-SCANS = (*LOSSLESS, ".jpg", ".jpeg")
-"""Suffixes of slices of scans, and of images with masks."""
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
-"""Suffixes of photographs: formats of published data sets that Pillow reads."""
+"""Suffixes of pictures and masks, in lower case: formats of published data sets that Pillow reads."""
 
 _NUMBERS = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 _GREY = {"1", "L", "LA", "La", *_NUMBERS}
 _ORIENTATION = 0x0112
 _WITH_EXIF = ("JPEG", "MPO", "TIFF", "WEBP")
+_LOSSY = {"JPEG": "JPEG", "MPO": "JPEG"}
+_LOSSY_TIFF = ("jpeg", "tiff_jpeg", "webp")
 _JPEG, _PNG, _GIF, _BMP, _RIFF = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"RIFF"
 _ENDS = {_JPEG: b"\xff\xd9", _PNG: b"IEND\xaeB`\x82", _GIF: b";"}
 
@@ -63,6 +62,17 @@ def read_header(path: Path) -> Header:
         return Header((picture.height, picture.width), 1 if picture.mode in _GREY else 3, _orientation(picture))
 
 
+def read_mask_header(path: Path) -> Header:
+    """Read the header of a mask file.
+
+    Raises:
+        DataError: as `read_header`, or its format changes pixel values.
+    """
+    with _opened(path, str(path)) as picture:
+        _refuse_lossy(picture, path)
+    return read_header(path)
+
+
 def check_file(path: Path, *, decode: bool) -> Header:
     """Check that `path` is a complete picture, and return its header.
 
@@ -75,6 +85,16 @@ def check_file(path: Path, *, decode: bool) -> Header:
     if decode or not _ends_well(path):
         read_image(path)
     return read_header(path)
+
+
+def turned_hint(header: Header, expected: Size) -> str:
+    """Return a clause for messages about a picture that has the size `expected` only when its orientation turns it.
+
+    Such a size proves that an annotation or mask was made on the turned picture. Otherwise the clause is empty.
+    """
+    if header.orientation < 5 or header.size != expected[::-1]:
+        return ""
+    return ", annotated as its EXIF orientation turns it: store the pixels upright, without the tag"
 
 
 def turned_notes(turned: Mapping[str, int], shown: int = 20) -> tuple[str, ...]:
@@ -116,18 +136,62 @@ def read_picture(path: Path) -> NDArray[Any]:
 
 
 def read_indices(path: Path) -> NDArray[Any]:
-    """Read the stored numbers `[H W]` of a grey or palette picture; palettes give indices, not colours.
+    """Read the stored numbers `[H W]` of a grey or palette mask; palettes give indices, not colours.
+
+    A picture with three equal channels is grey, and so is a GIF with a palette of greys, whose indices mean nothing.
 
     Raises:
-        DataError: as `read_image`, or the picture is in colour.
+        DataError: as `read_image`, or the picture is in colour or its format changes pixels.
     """
     with _opened(path, str(path)) as picture:
-        if picture.mode not in _GREY and picture.mode != "P":
-            raise DataError(
-                f"{path} is in colour ({picture.mode}) but is read as label numbers; "
-                "name the colour of each class (colours=) to read colour-coded masks"
-            )
-        return _stored_numbers(picture)
+        _refuse_lossy(picture, path)
+        if picture.mode in _GREY or (picture.mode == "P" and picture.format != "GIF"):
+            return _stored_numbers(picture)
+        mode = picture.mode
+    pixels = read_picture(path)
+    if mode in ("RGB", "RGBA", "RGBX", "P") and (pixels == pixels[:1]).all():
+        return pixels[0]
+    raise DataError(
+        f"{path} is in colour ({mode}) but is read as label numbers; "
+        "name the colour of each class (colours=) to read colour-coded masks"
+    )
+
+
+def read_colours(path: Path) -> NDArray[np.uint8]:
+    """Read the colours `[3 H W]` of a colour-coded mask.
+
+    Raises:
+        DataError: as `read_image`, or the mask has more than 8 bits per channel or its format changes pixels.
+    """
+    with _opened(path, str(path)) as picture:
+        _refuse_lossy(picture, path)
+    pixels = read_picture(path)
+    if pixels.dtype != np.uint8:
+        raise DataError(f"{path} has {8 * pixels.dtype.itemsize} bits per channel; colour-coded masks have 8")
+    return np.broadcast_to(pixels, (3, *pixels.shape[1:]))
+
+
+def _refuse_lossy(picture: Image.Image, path: Path) -> None:
+    """Raise DataError if the format of a mask changes pixel values; the content tells it and not the suffix."""
+    form = _LOSSY.get(picture.format or "")
+    if picture.format == "TIFF" and picture.info.get("compression") in _LOSSY_TIFF:
+        form = f"TIFF with {picture.info['compression']} compression"
+    if picture.format == "WEBP" and not _is_lossless_webp(path):
+        form = "lossy WebP"
+    if form is not None:
+        raise DataError(f"{path}: {form} changes pixel values, so it cannot hold masks; use PNG, TIFF or BMP")
+
+
+def _is_lossless_webp(path: Path) -> bool:
+    """Return whether the first image of a WebP file is in a lossless chunk (`VP8L`)."""
+    content = path.read_bytes()
+    place = 12
+    while place + 8 <= len(content):
+        name, length = content[place : place + 4], int.from_bytes(content[place + 4 : place + 8], "little")
+        if name in (b"VP8L", b"VP8 "):
+            return name == b"VP8L"
+        place += 8 + (16 if name == b"ANMF" else length + length % 2)
+    return False
 
 
 def as_channels(image: Image.Image, channels: int) -> Image.Image:
@@ -166,7 +230,7 @@ def _opened(content: Path | bytes, name: str) -> Iterator[Image.Image]:
 
 
 def _orientation(picture: Image.Image) -> int:
-    if picture.format not in _WITH_EXIF:
+    if picture.format not in _WITH_EXIF and "exif" not in picture.info:  # of a PNG, that it is there before its pixels
         return 1
     try:
         tags = picture.tag_v2 if isinstance(picture, TiffImageFile) else picture.getexif()
@@ -241,19 +305,33 @@ def _ends_well(path: Path) -> bool:
 
 
 @dataclass(frozen=True)
-class ClassFolder:
-    """Contents of the folder of one class."""
+class PictureTree:
+    """Files at any depth below a folder, as sorted paths relative to it."""
 
     images: list[str]
-    """Paths relative to the folder, sorted."""
-    others: Counter[str]
-    """Number of files of other formats, by suffix."""
+    others: list[str]
+    """Files of other formats."""
 
 
-def list_images(folder: Path) -> ClassFolder:
+def mask_files(folder: Path) -> dict[str, Path]:
+    """Map the masks in a folder by their names without suffix.
+
+    Raises:
+        DataError: `folder` is not a folder, two masks have the same name, or some have a suffix of JPEG.
+    """
+    masks = visible_files(folder, SUFFIXES)
+    lossy = [path for path in masks if path.suffix.lower() in (".jpg", ".jpeg")]
+    if lossy:
+        raise DataError(
+            f"{lossy[0]}: JPEG changes pixel values, so it cannot hold masks ({len(lossy)} such); use PNG, TIFF or BMP"
+        )
+    return files_by_stem(masks)
+
+
+def list_images(folder: Path) -> PictureTree:
     """List all images at any depth below `folder`; links are followed, hidden files and folders are skipped."""
     images: list[str] = []
-    others: Counter[str] = Counter()
+    others: list[str] = []
     seen: set[tuple[int, int]] = set()
     for place, folders, files in os.walk(folder, followlinks=True):
         status = os.stat(place)
@@ -266,11 +344,8 @@ def list_images(folder: Path) -> ClassFolder:
         for name in files:
             if is_hidden(name):
                 continue
-            if is_image(name):
-                images.append(name if prefix == "." else f"{prefix}/{name}")
-            else:
-                others[Path(name).suffix.lower() or name] += 1
-    return ClassFolder(sorted(images), others)
+            (images if is_image(name) else others).append(name if prefix == "." else f"{prefix}/{name}")
+    return PictureTree(sorted(images), sorted(others))
 
 
 def is_image(name: str) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from typing import Literal, get_args
@@ -16,8 +17,46 @@ Part = Literal["train", "validation", "test"]
 Validation = Literal["auto", "train", "validation", "test"]
 PARTS: tuple[str, ...] = get_args(Part)
 
+_PART_WORDS: dict[str, tuple[str, ...]] = {
+    "train": ("train", "training", "trainset", "trn", "trainval"),
+    "validation": ("val", "valid", "validation", "valset", "dev"),
+    "test": ("test", "testing", "testset", "tst"),
+}
+"""Words for each part in the names of folders and files, and in tables, in any case."""
+_BESIDE = {"set", "data", "dataset", "seg", "split", "part", "image", "images", "img", "imgs", "masks", "labels"}
+"""Words that may stand beside that of a part in the name of its folder."""
+
 SMALLEST = 1e-4
 """Smallest share that can be held out, and smallest share that can remain."""
+
+
+def parts_in(name: str) -> set[str]:
+    """Return the parts that the words of `name` mean: `train2017` has the training part, and `a_test` has the test."""
+    words = _words(name)
+    return {part for part, known in _PART_WORDS.items() if any(word in known for word in words)}
+
+
+def part_of(name: str) -> str | None:
+    """Return the part that a folder or a cell of a table is named after, such as `Training`, `valid` or `test_set`.
+
+    A name with any other word, such as `train_station`, is that of no part.
+    """
+    found, known = parts_in(name), {word for words in _PART_WORDS.values() for word in words} | _BESIDE
+    return next(iter(found)) if len(found) == 1 and all(word in known for word in _words(name)) else None
+
+
+def part_names(names: Iterable[str]) -> dict[str, list[str]]:
+    """Group names by their part; those of no part are left out."""
+    found: dict[str, list[str]] = {}
+    for name in sorted(names):
+        if (part := part_of(name)) is not None:
+            found.setdefault(part, []).append(name)
+    return {part: found[part] for part in PARTS if part in found}
+
+
+def _words(name: str) -> list[str]:
+    """Return the words of a name in lower case: `TrainSet` and `train_set2` are `train` and `set`."""
+    return re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,6 +43,8 @@ class Built:
     description: DataDescription
     identity: Callable[[], DataIdentity]
     """Digests of names and labels, which may read label files; see `runs.same_data`."""
+    notices: Sequence[str] = ()
+    """Sentences on what was found in the files, such as files that were left out; training prints them."""
     costed: nn.Module | None = None
     """Part of the model whose cost reports show because it is used after training; None is the whole model."""
 

@@ -14,11 +14,12 @@ from typing import Any, cast
 import torch
 
 from fewpairs.cost import CostBreakdown
+from fewpairs.data.progress import remark
 from fewpairs.errors import InputError
 from fewpairs.kinds.kind import Built, Experiment
 from fewpairs.report import Comparison, Difference, Estimate, Row, StepTime
 from fewpairs.runs.config import load_experiment, to_dict, to_yaml
-from fewpairs.runs.provenance import WEIGHTS_NOTE, attention_name, model_cost, score_curve
+from fewpairs.runs.provenance import WEIGHTS_NOTE, attention_name, data_notes, model_cost, score_curve
 from fewpairs.runs.same_data import check_same_data, write_data_note
 from fewpairs.runs.step_cost import peak_bytes, time_steps, training_step
 from fewpairs.runs.training import evaluate, train
@@ -113,6 +114,8 @@ def compare(
             built = seeded.build(progress=progress)
             if RunFolder(folder).last.is_file():
                 check_same_data(folder, built, remedy="restore them, or name another --out, where all runs train anew")
+            if not done:
+                remark(data_notes(seeded, built))
             try:
                 records[name].append(_run(seeded, folder, plan.weights, built, progress=progress))
             except Interrupted as stop:

@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from fewpairs.data.progress import track
+from fewpairs.data.files import left_out_notes
+from fewpairs.data.pictures import is_image, list_images, read_header, turned_notes
+from fewpairs.data.progress import remark, track
 from fewpairs.errors import DataError, FewpairsError, InputError
 from fewpairs.kinds.predictor import Failure, OutputFolder, Prediction, Predictor, Source
 
@@ -48,6 +50,7 @@ def predict_files(
     """
     sources = predictor.find(inputs)
     _check(predictor, sources, output)
+    _tell_left_out(inputs, sources)
     written: list[P] = []
     failures: list[Failure] = []
     size = predictor.read_at_once
@@ -61,6 +64,7 @@ def predict_files(
         for (source, image), result in zip(read, results, strict=True):
             with _collected(failures, source):
                 written.append(predictor.write(source, image, result, output))
+    remark(turned_notes(_turned(sources, failures), shown=1))
     predictor.finish(written, failures, output)
     if failures:
         raise PredictionError(failures, written, noun=predictor.noun, kept=predictor.kept)
@@ -74,6 +78,23 @@ def _collected(failures: list[Failure], source: Source) -> Iterator[None]:
         yield
     except DataError as error:
         failures.append(Failure(source.files, str(error), source.id))
+
+
+def _turned(sources: Sequence[Source], failures: Sequence[Failure]) -> dict[str, int]:
+    """Return the EXIF orientation of each picture that has one."""
+    broken = {file for failure in failures for file in failure.inputs}
+    files = [file for source in sources for file in source.files if file not in broken and is_image(file.name)]
+    tags = ((file.name, read_header(file).orientation) for file in files)
+    return {name: tag for name, tag in tags if tag != 1}
+
+
+def _tell_left_out(inputs: Sequence[Path | str], sources: Sequence[Source]) -> None:
+    """Name the files in input folders that are no source."""
+    taken = {file.resolve() for source in sources for file in source.files}
+    for folder in (Path(given) for given in inputs if Path(given).is_dir()):
+        tree = list_images(folder)
+        others = [name for name in (*tree.images, *tree.others) if (folder / name).resolve() not in taken]
+        remark(left_out_notes(others, f"files in {folder} that are not predicted"))
 
 
 def _check(predictor: Predictor[S, T, R, P], sources: Sequence[S], output: OutputFolder) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from fewpairs.attention import Attention, Variant, variant_name
 from fewpairs.cost import CostBreakdown, cost_breakdown
-from fewpairs.kinds.kind import Built
+from fewpairs.kinds.kind import Built, Experiment
 from fewpairs.report import Curve
 from fewpairs.train import History
 from fewpairs.train.run_folder import Weights
@@ -18,6 +18,13 @@ WEIGHTS_NOTE: dict[Weights, str] = {
     "best": "Scored with the weights that did best on these very cases during training, so the scores flatter; "
     "`fewpairs compare` scores the last weights unless told otherwise.",
 }
+
+
+def data_notes(experiment: Experiment, built: Built) -> tuple[str, ...]:
+    """Return what the data of an experiment was read as, and what was found in its files, one sentence each."""
+    parts = ", ".join(f"{name} {count}" for name, count in built.description.cases.items())
+    data: Any = experiment.data  # type: ignore[attr-defined]  # every kind has this section
+    return (f"{data.root} is read as {experiment.kind} in the layout {data.kind}: {parts}", *built.notices)
 
 
 def model_cost(built: Built) -> CostBreakdown:

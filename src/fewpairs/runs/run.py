@@ -11,13 +11,14 @@ from typing import Any
 
 from torch import nn
 
+from fewpairs.data.progress import remark
 from fewpairs.errors import InputError
 from fewpairs.kinds import PREDICTIONS
 from fewpairs.kinds.kind import Built, Experiment
 from fewpairs.kinds.predictor import Predictor
 from fewpairs.report import Comparison, Estimate, Row, write_run
 from fewpairs.runs.config import load_experiment, merge, parse_override, to_dict, to_yaml, validate
-from fewpairs.runs.provenance import WEIGHTS_NOTE, attention_name, model_cost, score_curve
+from fewpairs.runs.provenance import WEIGHTS_NOTE, attention_name, data_notes, model_cost, score_curve
 from fewpairs.runs.same_data import check_same_data, damaged_note, read_data_note, write_data_note
 from fewpairs.runs.training import PRETRAINED_NOTE, evaluate, train
 from fewpairs.train import History, RunFolder, describe_environment, leave_processes, load_weights
@@ -93,6 +94,8 @@ def train_run(experiment: Experiment, folder: Path, *, resume: bool, overwrite: 
     built = experiment.build(progress=progress and first_process())
     if resume:
         check_same_data(folder, built, remedy="restore them, or train a new run; data.json has the run's digests")
+    if first_process():
+        remark(data_notes(experiment, built))
     if first_process() and not resume:
         run.create(to_yaml(experiment), overwrite=overwrite)
         for stale in (*folder.glob("records-*.jsonl"), folder / "report.html", folder / PRETRAINED_NOTE):

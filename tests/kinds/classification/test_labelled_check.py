@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,18 @@ def damaged(pictures: Path) -> Path:
 
 def opened(root: Path) -> LabelledSource:
     return open_labelled("folder", root)
+
+
+def test_orientations_are_told_also_of_files_that_were_checked_before(
+    pictures: Path, write_picture: Callable[..., Path], tmp_path: Path
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    write_picture(pictures / "train" / "ant" / "turned.jpg", exif=exif)
+    for _ in range(2):
+        (note,) = check_images(opened(pictures), cache=tmp_path / "cache", progress=False)
+        assert note.startswith("1 images with an EXIF orientation, read as stored")
+        assert note.endswith("train/ant/turned.jpg (orientation 6)")
 
 
 def test_all_are_named_at_once(damaged: Path) -> None:

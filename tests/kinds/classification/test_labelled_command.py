@@ -61,7 +61,7 @@ def test_options_of_the_layout(tmp_path: Path, write_idx: Callable[..., Path], p
     write_idx(tmp_path, [0, 1, 2], prefix="b-")
     assert json.loads(call(tmp_path, "name=b", "classes=x,y,z", "--json"))["classes"] == ["x", "y", "z"]
     (pictures / "val").rename(pictures / "held")
-    assert "held" not in call(pictures)
+    assert "note: left out folders that are no part: held" in call(pictures)
     assert json.loads(call(pictures, "validation=held", "--json"))["images"] == 21
 
 

@@ -48,6 +48,53 @@ def test_other_names_of_the_parts(pictures: Path, names: str, parts: str) -> Non
     assert list(opened(pictures).parts) == ["train", *parts.split()]
 
 
+@pytest.mark.parametrize(
+    ("train", "held", "part"),
+    [
+        ("Training", "Testing", "test"),
+        ("Train", "Val", "validation"),
+        ("training_set", "test_set", "test"),
+        ("seg_train/seg_train", "seg_test/seg_test", "test"),
+        ("images/train", "images/valid", "validation"),
+        ("archive/data/TRAIN", "archive/data/dev", "validation"),
+    ],
+)
+def test_folders_that_say_their_part_in_other_words(pictures: Path, train: str, held: str, part: str) -> None:
+    root = pictures.parent / "other"
+    for old, new in (("train", train), ("val", held)):
+        (root / new).parent.mkdir(parents=True, exist_ok=True)
+        (pictures / old).rename(root / new)
+    assert detect_labelled(root) == "folder"
+    source = opened(root)
+    assert source.classes == ("ant", "bee", "cat")
+    assert {name: len(source.indices(name)) for name in source.parts} == {"train": 15, part: 6}
+    assert (source.notes, source.id(15).rpartition("/")[0]) == ((), f"{held}/ant/more" if part else "")
+
+
+def test_folders_of_images_named_after_parts_are_no_classes(tmp_path: Path, write_picture: Callable[..., Path]) -> None:
+    for name in ("train", "Test", "valid"):
+        write_picture(tmp_path / "flat" / name / "a.jpg")
+    with pytest.raises(DataError, match=r"the folders Test, train, valid|train, valid, Test hold images in no class"):
+        opened(tmp_path / "flat")
+    for name in ("cat", "dog", "test"):
+        write_picture(tmp_path / "beside" / name / "a.jpg")
+    with pytest.raises(DataError, match=r"the folder test holds images in no class folder .* say train=\."):
+        opened(tmp_path / "beside")
+    assert opened(tmp_path / "beside", train=".").classes == ("cat", "dog", "test")
+
+
+def test_two_folders_of_one_part_are_refused(pictures: Path) -> None:
+    (pictures / "Training" / "ant").mkdir(parents=True)
+    with pytest.raises(InputError, match="several folders for train: Training, train; name one with train="):
+        opened(pictures)
+    assert len(opened(pictures, train="train").indices("train")) == 15
+
+
+def test_folders_of_no_part_are_named(pictures: Path, write_picture: Callable[..., Path]) -> None:
+    write_picture(pictures / "seg_pred" / "a.jpg")
+    assert opened(pictures).notes == ("left out folders that are no part: seg_pred",)
+
+
 def test_one_folder_without_parts(pictures: Path) -> None:
     source = opened(pictures / "train")
     assert list(source.parts) == ["train"]
@@ -110,7 +157,7 @@ def test_what_is_left_out_is_told(pictures: Path) -> None:
     source = opened(pictures)
     assert source.counts("train")["ant"] == 6
     assert source.notes[0] == f"{pictures / 'test'} has no class folders and is left out"
-    assert sorted(source.notes[1].split(": ")[1].split(", ")) == ["1 x .heic", "1 x .txt"]
+    assert sorted(source.notes[1].split(": ")[1].split(", ")) == ["1 x .heic (photo.HEIC)", "1 x .txt (notes.txt)"]
 
 
 def test_all_empty_class_folders_at_once(pictures: Path) -> None:

@@ -93,6 +93,60 @@ def test_roboflows_layout_and_other_folders(tmp_path: Path) -> None:
     assert detect_detection(tmp_path) == "coco"
 
 
+def test_an_export_with_parts_in_other_words(tmp_path: Path) -> None:
+    for part in ("Training", "Val", "test_set"):
+        content = coco_content()
+        for entry in content["images"]:
+            picture(tmp_path / part / entry["file_name"])
+        (tmp_path / part / "_annotations.coco.json").write_text(json.dumps(content))
+    assert detect_detection(tmp_path) == "coco"
+    assert opened(tmp_path).parts == ("train", "validation", "test")
+    (tmp_path / "Training").rename(tmp_path / "Val" / "inner")
+    alone = opened(tmp_path / "Val" / "inner")
+    assert (alone.parts, len(alone)) == (("train",), 3)
+
+
+def test_names_of_parts_and_suffixes_in_capitals(tmp_path: Path) -> None:
+    make_coco(tmp_path)
+    old = tmp_path / "annotations" / "instances_train2017.json"
+    old.rename(old.with_name("Instances_Train2017.JSON"))
+    (tmp_path / "train2017").rename(tmp_path / "Train2017")
+    assert opened(tmp_path).parts == ("train",)
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        [[1, 2, 3, 4]],
+        [[5, 6, 15, 6, 15, 14], [1, 2]],
+        [[1, 2, 3, 4, 5, float("nan")]],
+        "x",
+        {"size": [9, 9], "counts": "1"},
+    ],
+)
+def test_an_object_with_a_bad_mask_keeps_its_box_where_no_mask_is_needed(mask: object, tmp_path: Path) -> None:
+    make_coco(tmp_path, annotation(0, segmentation=mask))
+    with pytest.raises(DamagedAnnotationsError, match=r"annotation 1 \(id 1\) in 0\.png"):
+        opened(tmp_path)
+    source = opened(tmp_path, on_error="skip")
+    assert source.check.count("bad-mask") == 1
+    assert source.has_masks
+    boxes, masks = source.records[0].objects(), source.records[0].objects(masks=True)
+    assert boxes.boxes.tolist() == [[5, 6, 15, 14], [10, 0, 12, 5]]
+    assert boxes.labels.tolist() == [0, 1]
+    assert masks.boxes.tolist() == [[10, 0, 12, 5]]
+    assert masks.labels.tolist() == [1]
+    assert masks.masks is not None
+    assert masks.masks.sum() == 10
+
+    def without_box(content: Content) -> None:
+        annotation(0, segmentation=mask)(content)
+        del content["annotations"][0]["bbox"]
+
+    make_coco(tmp_path, without_box)
+    assert len(opened(tmp_path, on_error="skip").records[0].objects()) == 1
+
+
 def test_files_and_folders_can_be_named(tmp_path: Path) -> None:
     make_coco(tmp_path)
     (tmp_path / "train2017").rename(tmp_path / "pictures")

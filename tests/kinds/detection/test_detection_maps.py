@@ -76,7 +76,7 @@ def test_parts_can_be_named(tmp_path: Path) -> None:
 def test_contradictions_are_all_named(tmp_path: Path) -> None:
     make_maps(tmp_path)
     Image.fromarray(np.zeros((5, 5), np.uint16)).save(tmp_path / "masks" / "train.png")
-    Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(tmp_path / "masks" / "val.png")
+    Image.fromarray(np.full((*SIZE, 3), (0, 0, 9), np.uint8)).save(tmp_path / "masks" / "val.png")
     (tmp_path / "images" / "test.png").unlink()
     with (tmp_path / "index.csv").open("a") as file:
         file.write("more,60,40,train\nval,60,40,train\n")
@@ -97,6 +97,39 @@ def test_what_cannot_be_a_label_map_is_refused(tmp_path: Path) -> None:
         opened(tmp_path, classes=("a", "b"))
     (tmp_path / "index.csv").write_bytes(b"\xff\xfe\xff")
     with pytest.raises(DataError, match="cannot be read as CSV"):
+        opened(tmp_path)
+
+
+@pytest.mark.parametrize("value", [1, 255])
+def test_masks_that_do_not_number_their_objects_are_an_error(value: int, tmp_path: Path) -> None:
+    make_maps(tmp_path)
+    for path in (tmp_path / "masks").iterdir():
+        labels = np.asarray(Image.open(path))
+        Image.fromarray(np.where(labels > 0, value, 0).astype(np.uint8)).save(path)
+    said = rf"all have one number: the number {value} in all, with objects apart from each other in test\.png"
+    with pytest.raises(DamagedAnnotationsError, match=said):
+        opened(tmp_path)
+    assert opened(tmp_path, on_error="skip").counts("train") == {"nucleus": 1}
+    for path in (tmp_path / "masks").iterdir():
+        labels = np.zeros(SIZE, np.uint8)
+        labels[4:9, 4:9] = value
+        Image.fromarray(labels).save(path)
+    assert opened(tmp_path).check.found == {}
+
+
+def test_files_that_no_reader_takes_are_named_and_other_suffixes_read(tmp_path: Path) -> None:
+    make_maps(tmp_path)
+    (tmp_path / "images" / "a.heic").touch()
+    path = tmp_path / "masks" / "val.png"
+    Image.open(path).convert("I;16").save(path.with_suffix(".TIF"))
+    path.unlink()
+    index = tmp_path / "index.csv"
+    index.write_text(index.read_text().replace(",val", ",Valid").replace("test,", " test ,"))
+    source = opened(tmp_path)
+    assert source.parts == ("train", "validation", "test")
+    assert source.check.found == {"other-file": ["images/a.heic"]}
+    path.with_suffix(".jpg").touch()
+    with pytest.raises(DataError, match="JPEG changes pixel values"):
         opened(tmp_path)
 
 

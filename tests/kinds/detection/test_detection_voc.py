@@ -157,7 +157,7 @@ def test_a_folder_without_voc_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="JPEGImages is not a folder; name it with images="):
         opened(tmp_path)
     voc_file(tmp_path, "a")
-    with pytest.raises(DataError, match="no file holds an object"):
+    with pytest.raises(DataError, match="no annotation holds an object"):
         opened(tmp_path)
 
 
@@ -185,3 +185,97 @@ def test_blood_cells_are_counted_as_their_readme_does(real_data: Path) -> None:
     assert counts == {"Platelets": 361, "RBC": 4155 - 2, "WBC": 372}
     assert sorted(place[:16] for place in source.check.found["no-area"]) == ["BloodImage_00338", "BloodImage_00343"]
     assert set(source.check.found) == {"no-area"}
+
+
+@pytest.mark.parametrize("names", [("train", "valid", "test"), ("Training", "Val", "test_set")])
+def test_xml_files_beside_the_images_of_each_part(names: tuple[str, ...], tmp_path: Path) -> None:
+    for number, name in enumerate(names):
+        for place in range(number + 1):
+            voc_file(tmp_path / "made", f"{name} {place}", voc_object("cat", (1, 1, 3, 3)))
+        (tmp_path / "made" / "JPEGImages").rename(
+            tmp_path / "root" / name if number else _made(tmp_path / "root") / name
+        )
+        for path in (tmp_path / "made" / "Annotations").iterdir():
+            path.rename(tmp_path / "root" / name / path.name)
+    picture(tmp_path / "root" / names[0] / "more.png")
+    (tmp_path / "root" / names[0] / "README.roboflow.txt").touch()
+    assert detect_detection(tmp_path / "root") == "voc"
+    source = opened(tmp_path / "root")
+    assert [len(source.part(part)) for part in ("train", "validation", "test")] == [1, 2, 3]
+    first = source.part("validation")[1]
+    assert (first.id, first.file) == (f"{names[1]} 1.png", tmp_path / "root" / names[1] / f"{names[1]} 1.png")
+    assert source.check.found == {
+        "no-annotation": ["more.png"],
+        "other-file": [f"{names[0]}/README.roboflow.txt"],
+    }
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def test_annotations_beside_images_and_suffixes_in_capitals(tmp_path: Path) -> None:
+    make_voc(tmp_path)
+    (tmp_path / "JPEGImages").rename(tmp_path / "images")
+    (tmp_path / "Annotations").rename(tmp_path / "annotations")
+    (tmp_path / "annotations" / "a.xml").rename(tmp_path / "annotations" / "a.XML")
+    (tmp_path / "images" / "a.png").rename(tmp_path / "images" / "a.PNG")
+    assert detect_detection(tmp_path) == "voc"
+    assert [one.id for one in opened(tmp_path).part("train")] == ["a.PNG", "b.png", "c.png"]
+
+
+def test_ids_in_lists_may_hold_blanks_and_suffixes(tmp_path: Path) -> None:
+    for name in ("my cat 1", "my cat", "b", "c.d"):
+        voc_file(tmp_path, name, voc_object("cat", (1, 1, 3, 3)))
+    voc_list(tmp_path, "train", "my cat 1", "my cat  -1", "b.png", "c.d 1", "not there 1")
+    with pytest.raises(DamagedAnnotationsError) as caught:
+        opened(tmp_path)
+    assert caught.value.issues == {"missing-annotation": ("not there",)}
+    source = opened(tmp_path, on_error="skip", split=Split(fraction=0.0))
+    assert [one.id for one in source.records] == ["my cat 1.png", "my cat.png", "b.png", "c.d.png"]
+
+
+def test_lists_in_other_words_and_two_of_one_part(tmp_path: Path) -> None:
+    make_voc(tmp_path)
+    lists = tmp_path / "ImageSets" / "Main"
+    (lists / "val.txt").rename(lists / "Validation.txt")
+    voc_list(tmp_path, "cat_train", "a 1")
+    assert opened(tmp_path).parts == ("train", "validation", "test")
+    voc_list(tmp_path, "valid", "d")
+    with pytest.raises(InputError, match="several lists for validation: Validation, valid; name one"):
+        opened(tmp_path)
+
+
+def test_a_class_that_no_object_has_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no object has the class 'Dog'; did you mean 'dog'"):
+        opened(make_voc(tmp_path), classes=("cat", "Dog"))
+
+
+@pytest.mark.parametrize("value", ["nan", "a few", "", "inf"])
+def test_boxes_of_text_or_nan_are_skipped_and_named(value: str, tmp_path: Path) -> None:
+    make_voc(tmp_path)
+    bad = voc_object("cat", (1, 1, 3, 3)).replace("<xmax>3<", f"<xmax>{value}<")
+    voc_file(tmp_path, "a", voc_object("cat", (5, 5, 9, 9)), bad)
+    with pytest.raises(DamagedAnnotationsError, match=r"a\.xml object 2 \(cat\) has a box that is not four numbers"):
+        opened(tmp_path)
+    source = opened(tmp_path, on_error="skip")
+    assert source.records[0].objects().boxes.tolist() == [[5, 5, 9, 9]]
+    assert source.check.count("bad-object") == 1
+
+
+def test_an_annotation_of_the_turned_picture_is_told(tmp_path: Path) -> None:
+    from PIL import Image
+
+    make_voc(tmp_path)
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    (tmp_path / "JPEGImages" / "a.png").unlink()
+    picture(tmp_path / "JPEGImages" / "a.jpg", exif=exif)
+    assert opened(tmp_path).check.found["turned"] == ["a.jpg (orientation 8)"]
+    path = tmp_path / "Annotations" / "a.xml"
+    path.write_text(path.read_text().replace("<width>60</width><height>40", "<width>40</width><height>60"))
+    with pytest.raises(
+        DamagedAnnotationsError, match=r"annotated as 60 x 40, annotated as its EXIF orientation turns it"
+    ):
+        opened(tmp_path)

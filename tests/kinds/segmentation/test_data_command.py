@@ -95,7 +95,7 @@ def test_prepare_takes_the_same_fields(command: ModuleType, decathlon: Path, tmp
 def test_the_layout_folder_is_that_of_the_kind_asked_for(command: ModuleType, tmp_path: Path) -> None:
     for folder in ("images", "masks"):
         (tmp_path / folder).mkdir()
-        Image.fromarray(np.zeros((3, 4), np.uint8)).save(tmp_path / folder / "a.png")
+        Image.fromarray(np.ones((3, 4), np.uint8)).save(tmp_path / folder / "a.png")
     words = ["--json", "-q", "classes=a"]
     for more in ([], ["--kind", "folder"]):
         found = json.loads(call(command, "check", tmp_path, "--for", "segmentation", *more, *words))

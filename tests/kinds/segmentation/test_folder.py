@@ -35,6 +35,39 @@ def test_label_numbers(pictures: Path) -> None:
     np.testing.assert_array_equal(unpack(mask, 2)[0], [labels == 1, labels == 2])
 
 
+def test_a_class_without_a_pixel_is_an_error_in_the_check_and_in_training(pictures: Path, tmp_path: Path) -> None:
+    from fewpairs.kinds.segmentation.experiment import SegmentationDataConfig
+    from fewpairs.kinds.segmentation.layouts.open import SourceOptions
+    from fewpairs.kinds.segmentation.open_store import open_store
+    from fewpairs.kinds.segmentation.overview import overview
+
+    options = SourceOptions(classes=("a", "b", "c"))
+    config = SegmentationDataConfig(kind="folder", root=str(pictures), source=options, cache=str(tmp_path / "cache"))
+    said = r"no label holds a voxel of c; correct the stored numbers, or name only classes that occur"
+    with pytest.raises(DataError, match=said):
+        open_store(config, progress=False)
+    found = overview("folder", pictures, options, decode=False, progress=False)
+    assert found.failure is not None
+    assert found.failure.startswith(f"{pictures}: no label holds a voxel of c")
+    assert overview("folder", pictures, SourceOptions(classes=("a", "b")), decode=False, progress=False).failure is None
+
+
+@pytest.mark.parametrize(("suffix", "lossless"), [("webp", {"lossless": True}), ("TIF", {}), ("gif", {})])
+def test_pictures_and_masks_of_other_formats(pictures: Path, suffix: str, lossless: dict[str, bool]) -> None:
+    before = [folder(pictures).read(scan)[1] for scan in folder(pictures).scans()]
+    (pictures / "images" / "more.heic").touch()
+    for side in ("images", "masks"):
+        for path in sorted((pictures / side).glob("*.png")):
+            with Image.open(path) as image:
+                image.convert("L").save(path.with_suffix(f".{suffix}"), **lossless)
+            path.unlink()
+    source = folder(pictures)
+    scans = source.scans()
+    assert source.notes == ("left out files that no reader takes: 1 x .heic (more.heic)",)
+    for scan, mask in zip(scans, before, strict=True):
+        np.testing.assert_array_equal(source.read(scan)[1], mask)
+
+
 def test_colours(pictures: Path) -> None:
     colours = {"b": (255, 0, 0), "a": (1, 2, 3)}
     for path in (pictures / "masks").iterdir():

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from fewpairs.data.split import Split
 from fewpairs.errors import CheckpointError, InputError
-from fewpairs.kinds.segmentation.experiment import cache_folder, open_store
+from fewpairs.kinds.segmentation.open_store import cache_folder, open_store
 from fewpairs.kinds.segmentation.split import split_fraction, split_scans
 from fewpairs.runs.config import load_experiment, to_yaml
 from fewpairs.runs.training import evaluate, train
@@ -43,7 +43,7 @@ def test_the_seed_decides_the_first_weights(tiny: list[str]) -> None:
 
 def test_cases_may_be_named_or_limited(tiny: list[str]) -> None:
     experiment = load_experiment("setr_kv_small", tiny)
-    store = open_store(experiment.data, progress=False)
+    store, _ = open_store(experiment.data, progress=False)
     names = list(dict.fromkeys(scan.case for scan in store.scans))
     chosen = split_scans(store.scans, Split(cases=(names[1],)))
     assert chosen.validation == (names[1],)

@@ -46,8 +46,10 @@ def check_images(
     decode: bool = False,
     cache: Path | None = None,
     progress: bool = True,
-) -> None:
+) -> tuple[str, ...]:
     """Check the images of a source, or those of `indices`, and name all damaged ones in one error.
+
+    The result are notes on harmless oddities.
 
     By default headers and ends of files are read, which finds files that are empty, truncated or no pictures; `decode`
     decodes every pixel. Data sets that keep all images in one file are checked when they are opened, and their images
@@ -60,15 +62,16 @@ def check_images(
         DamagedImagesError: images cannot be read.
     """
     numbers = np.arange(len(source), dtype=np.int64) if indices is None else indices
-    problems, _ = find_damage(source, numbers, decode=decode, cache=cache, progress=progress)
+    problems, turned = find_damage(source, numbers, decode=decode, cache=cache, progress=progress)
     if problems:
         raise DamagedImagesError(problems, len(numbers), source.name)
+    return turned_notes(turned, shown=1)
 
 
 def find_damage(
     source: LabelledSource, indices: Indices, *, decode: bool, cache: Path | None, progress: bool
-) -> tuple[list[str], tuple[str, ...]]:
-    """Return a sentence for each damaged image, and notes on harmless oddities. See `check_images`."""
+) -> tuple[list[str], dict[str, int]]:
+    """Return a sentence for each damaged image, and the EXIF orientation of each turned one. See `check_images`."""
     known = {whole: _load(cache, whole) for whole in (True, False)}
     enough = known[True] if decode else np.union1d(known[True], known[False])
     work = _Work(source, decode, enough)
@@ -85,11 +88,11 @@ def find_damage(
     good = np.concatenate([np.empty(0, np.uint64), *whole])
     if cache is not None and not np.isin(good, enough).all():
         _save(cache, decode, np.union1d(known[decode], good))
-    return problems, turned_notes(turned)
+    return problems, turned
 
 
 class _Looked(NamedTuple):
-    """Error of an image, its EXIF orientation, and the fingerprint of its own complete file, else 0."""
+    """Error of an image, its EXIF orientation, and the fingerprint of its own complete file without one, else 0."""
 
     problem: str | None = None
     orientation: int = 1
@@ -113,7 +116,8 @@ class _Work:
             fingerprint = _fingerprint(path)
             place = np.searchsorted(self.known, np.uint64(fingerprint))
             if place == len(self.known) or int(self.known[place]) != fingerprint:
-                return _Looked(None, check_file(path, decode=self.decode).orientation, fingerprint)
+                orientation = check_file(path, decode=self.decode).orientation
+                return _Looked(None, orientation, fingerprint if orientation == 1 else 0)  # turned ones are told again
         except DataError as error:
             return _Looked(str(error))
         return _Looked(None, 1, fingerprint)

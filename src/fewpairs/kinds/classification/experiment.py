@@ -125,7 +125,7 @@ class ClassificationExperiment(Experiment):
         return {"data.*": self.data, "view.size": self.view.size}
 
     def build(self, *, progress: bool = True) -> Built:
-        source, split = open_split(self.data, progress=progress)
+        source, split, notices = open_split(self.data, progress=progress)
         view, task = self.view.with_channels(source.channels), self._task(source.classes)
         training = ClassificationDataset(source, split.train, view, augment=self.augment, seed=self.fit.seed)
         return Built(
@@ -145,6 +145,7 @@ class ClassificationExperiment(Experiment):
             },
             description=describe(self.data, split),
             identity=lambda: identity(source, split),
+            notices=notices,
         )
 
     def restore(self, note: Mapping[str, Any]) -> tuple[nn.Module, Classification]:
@@ -182,8 +183,10 @@ class ClassificationExperiment(Experiment):
         return LinearProbe(classifier, len(task.classes), blocks=self.model.probe_blocks)
 
 
-def open_split(data: ClassificationDataConfig, *, progress: bool = True) -> tuple[LabelledSource, LabelledSplit]:
-    """Open the data set, split it and check the images of both sides.
+def open_split(
+    data: ClassificationDataConfig, *, progress: bool = True
+) -> tuple[LabelledSource, LabelledSplit, tuple[str, ...]]:
+    """Open the data set, split it and check the images of both sides; the last are notes on files.
 
     Raises:
         InputError: files or options are wrong.
@@ -192,10 +195,11 @@ def open_split(data: ClassificationDataConfig, *, progress: bool = True) -> tupl
     cache = cache_folder(data)
     source = open_labelled(data.kind, data.root, data.source, cache=cache)
     split = split_labelled(source, data.split)
+    notices = source.notes
     if data.check != "none":
         seen = np.concatenate([split.train, split.validation])
-        check_images(source, seen, decode=data.check == "decode", cache=cache, progress=progress)
-    return source, split
+        notices += check_images(source, seen, decode=data.check == "decode", cache=cache, progress=progress)
+    return source, split, notices
 
 
 def cache_folder(data: ClassificationDataConfig) -> Path:

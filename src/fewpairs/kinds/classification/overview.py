@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from fewpairs.data.overview import DataOverview
+from fewpairs.data.pictures import turned_notes
 from fewpairs.kinds.classification.check import find_damage
 from fewpairs.kinds.classification.layouts.open import LabelledOptions, open_labelled
 from fewpairs.kinds.classification.source import LabelledSource
@@ -48,9 +49,11 @@ class Overview:
 def look_over(source: LabelledSource, *, decode: bool = False, progress: bool = True) -> Overview:
     """Count and check the images of `source`; see `check.check_images` for what `decode` adds."""
     everything = np.arange(len(source), dtype=np.int64)
-    problems, notes = find_damage(source, everything, decode=decode, cache=None, progress=progress)
+    problems, turned = find_damage(source, everything, decode=decode, cache=None, progress=progress)
     counts = {part: source.counts(part) for part in source.parts}
-    return Overview(source.name, source.classes, source.channels, counts, (*source.notes, *notes), tuple(problems))
+    return Overview(
+        source.name, source.classes, source.channels, counts, (*source.notes, *turned_notes(turned)), tuple(problems)
+    )
 
 
 def overview(kind: str, root: Path | str, options: LabelledOptions, *, decode: bool, progress: bool) -> DataOverview:
@@ -62,6 +65,7 @@ def overview(kind: str, root: Path | str, options: LabelledOptions, *, decode: b
         name=found.name,
         kind=kind,
         summary=f"{found.images:,} images of {len(found.classes)} classes, {colour}",
+        parts={name: sum(part.values()) for name, part in found.counts.items()},
         columns=tuple(found.counts),
         classes={name: [f"{part[name]:,}" for part in found.counts.values()] for name in found.classes},
         totals={"together": [f"{sum(part.values()):,}" for part in found.counts.values()]},

@@ -34,6 +34,8 @@ ISSUES: Mapping[str, Issue] = {
     "empty-mask": Issue("note", "masks without a single pixel", "kept with their boxes"),
     "other-class": Issue("note", "objects of classes that were not asked for", "left out"),
     "difficult": Issue("note", "objects marked as difficult", "see the option difficult"),
+    "other-file": Issue("note", "files that no reader takes", "left out"),
+    "no-annotation": Issue("note", "images without an annotation file", "left out"),
     "unlisted": Issue("note", "annotated images in none of the lists of parts", "left out"),
     "no-size": Issue("note", "annotations without the image's size", "taken from the image file"),
     "turned": Issue("note", "images with an EXIF orientation", "read as stored: the tag is not followed"),
@@ -48,7 +50,8 @@ ISSUES: Mapping[str, Issue] = {
     "unknown-class": Issue("error", "objects of unknown category ids or classes", "left out"),
     "missing-image": Issue("error", "objects of images that are not listed", "left out"),
     "bad-object": Issue("error", "object entries that cannot be used", "left out"),
-    "bad-mask": Issue("error", "masks that cannot be used", "the objects left out"),
+    "bad-mask": Issue("error", "masks that cannot be used", "their boxes kept where no mask is needed"),
+    "one-number": Issue("error", "label maps whose objects all have one number", "read as one object each"),
 }
 """Every issue by name, notes first, in the order in which they are shown."""
 
@@ -83,10 +86,10 @@ class DetectionCheck:
         """Return the number of places with an issue."""
         return len(self.found.get(kind, ()))
 
-    def sentences(self, *, errors: bool = True) -> tuple[str, ...]:
+    def sentences(self, *, errors: bool = True, shown: int = SHOWN) -> tuple[str, ...]:
         """Return a sentence for each issue with its first places; `errors` includes the skipped errors."""
-        shown = (kind for kind in ISSUES if kind in self.found and (errors or not is_error(kind)))
-        return tuple(sentence(kind, self.found[kind]) for kind in shown)
+        kinds = (kind for kind in ISSUES if kind in self.found and (errors or not is_error(kind)))
+        return tuple(sentence(kind, self.found[kind], shown=shown) for kind in kinds)
 
     def errors(self) -> tuple[str, ...]:
         """Return a sentence for each single place with an error."""
@@ -121,9 +124,9 @@ def is_error(kind: str) -> bool:
     return ISSUES[kind].severity == "error"
 
 
-def sentence(kind: str, places: Sequence[str], *, done: bool = True) -> str:
+def sentence(kind: str, places: Sequence[str], *, done: bool = True, shown: int = SHOWN) -> str:
     """Describe an issue: `2 boxes without area, left out: a.jpg object 3; b.jpg object 1`."""
     finding = ISSUES[kind]
-    more = f"; and {len(places) - SHOWN} more" if len(places) > SHOWN else ""
+    more = f"; and {len(places) - shown} more" if len(places) > shown else ""
     did = f", {finding.done}" if done else ""
-    return f"{len(places)} {finding.what}{did}: {'; '.join(places[:SHOWN])}{more}"
+    return f"{len(places)} {finding.what}{did}: {'; '.join(places[:shown])}{more}"

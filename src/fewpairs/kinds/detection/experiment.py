@@ -189,6 +189,7 @@ class DetectionExperiment(Experiment):
             note=note,
             description=describe(self.data, source, training, validation),
             identity=lambda: DataIdentity(*(PartIdentity.of(side.entries()) for side in (training, validation))),
+            notices=source.check.sentences(shown=1),
             costed=CountedDetector(model),
         )
 

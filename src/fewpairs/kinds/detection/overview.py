@@ -23,6 +23,7 @@ def overview(kind: str, root: Path | str, options: DetectionOptions, *, decode: 
         name=source.name,
         kind=kind,
         summary=f"{len(source):,} images, {objects:,} objects of {len(source.classes)} classes, {masks}",
+        parts={part: len(source.part(part)) for part in source.parts},
         facts={"parts": source.split},
         columns=source.parts,
         classes={name: [f"{part[name]:,}" for part in counts.values()] for name in source.classes},

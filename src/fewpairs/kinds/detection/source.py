@@ -33,7 +33,7 @@ class ObjectTable:
     area: NDArray[np.float32]
     """px^2."""
     masks: Names | None
-    """Packed runs of each object; None if the data set has boxes alone."""
+    """Packed runs of each object, empty for a damaged mask; None if the data set has boxes alone."""
 
     def rows(self, image: int) -> slice:
         """Return the rows of the objects of an image."""
@@ -72,7 +72,7 @@ class AnnotatedImage:
         return self.table.labels[self.table.rows(self.row)]
 
     def runs(self) -> list[str]:
-        """Return the packed runs of its objects' masks.
+        """Return the packed runs of its objects' masks, empty text for a damaged one.
 
         Raises:
             InputError: the data set has no masks.
@@ -83,16 +83,22 @@ class AnnotatedImage:
         return [self.table.masks[index] for index in range(rows.start, rows.stop)]
 
     def objects(self, *, masks: bool = False) -> Objects:
-        """Return its objects, in pixels of the stored image; `masks=True` includes masks `[o H W]` bool.
+        """Return its objects, in pixels of the stored image.
+
+        `masks=True` includes masks `[o H W]` bool, and leaves out objects whose mask is damaged.
 
         Raises:
             InputError: `masks` is true and the data set has none.
         """
-        rows = self.table.rows(self.row)
+        found = self.table.rows(self.row)
+        rows = np.arange(found.start, found.stop)
+        runs = self.runs() if masks else []
+        if masks:
+            rows, runs = rows[[bool(one) for one in runs]], [one for one in runs if one]
         return Objects(
             torch.from_numpy(self.table.boxes[rows].copy()),
             torch.from_numpy(self.table.labels[rows].copy()),
-            torch.from_numpy(decode_masks(self.runs(), self.size)) if masks else None,
+            torch.from_numpy(decode_masks(runs, self.size)) if masks else None,
             torch.from_numpy(self.table.crowd[rows].copy()),
             torch.from_numpy(self.table.area[rows].copy()),
         )

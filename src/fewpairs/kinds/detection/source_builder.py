@@ -12,7 +12,7 @@ import numpy as np
 
 from fewpairs.data.description import Check
 from fewpairs.data.names import Names
-from fewpairs.data.pictures import Header, check_file
+from fewpairs.data.pictures import Header, check_file, turned_hint
 from fewpairs.data.split import PARTS, Split
 from fewpairs.errors import DataError
 from fewpairs.kinds.detection.annotation_issues import DetectionCheck
@@ -42,6 +42,8 @@ class RawObject:
     crowd: bool = False
     mask: str | None = None
     """The mask in COCO's packed run-length encoding."""
+    damaged: bool = False
+    """Whether it has a mask that cannot be used: the object is used only where no masks are needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,10 +153,8 @@ def _usable_images(
 
 def _sizes(image: RawImage, fact: Header) -> str:
     stated = image.size or (0, 0)
-    hint = ""
-    if fact.orientation >= 5 and fact.size == stated[::-1]:
-        hint = ", annotated as its EXIF orientation turns it: store the pixels upright, without the tag"
-    return f"{image.id} ({fact.size[0]} x {fact.size[1]} pixels, annotated as {stated[0]} x {stated[1]}{hint})"
+    sizes = f"{fact.size[0]} x {fact.size[1]} pixels, annotated as {stated[0]} x {stated[1]}"
+    return f"{image.id} ({sizes}{turned_hint(fact, stated)})"
 
 
 def _usable_objects(image: RawImage, check: DetectionCheck) -> list[RawObject]:
@@ -191,11 +191,11 @@ def _numbers(box: Box) -> str:
 
 def _table(images: Sequence[RawImage], check: DetectionCheck) -> ObjectTable:
     objects = [one for image in images for one in image.objects]
-    without = [one.place for one in objects if one.mask is None]
-    masks = None
-    if objects and not without:
+    without = [one.place for one in objects if one.mask is None and not one.damaged]
+    masks, masked = None, any(one.mask is not None for one in objects)
+    if masked and not without:
         masks = Names(one.mask or "" for one in objects)
-    elif len(without) < len(objects):
+    elif masked:
         for place in without:
             check.add("no-mask", place)
     return ObjectTable(

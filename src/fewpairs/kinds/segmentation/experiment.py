@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,12 +18,11 @@ from fewpairs.kinds.kind import Built, Experiment
 from fewpairs.kinds.segmentation.augment import SegmentationAugment
 from fewpairs.kinds.segmentation.dataset import SegmentationDataset, SegmentationItems, collate_segmentation
 from fewpairs.kinds.segmentation.empty import EmptyRule
-from fewpairs.kinds.segmentation.layouts.open import SourceOptions, open_source
+from fewpairs.kinds.segmentation.layouts.open import SourceOptions
+from fewpairs.kinds.segmentation.open_store import open_store
 from fewpairs.kinds.segmentation.pictures import show_cases
-from fewpairs.kinds.segmentation.preparation import prepare
 from fewpairs.kinds.segmentation.scoring import SegmentationScoring
 from fewpairs.kinds.segmentation.split import SPLIT_FIELDS, CaseSplit, split_scans
-from fewpairs.kinds.segmentation.store import Store
 from fewpairs.kinds.segmentation.task import Segmentation
 from fewpairs.kinds.segmentation.view import SegmentationView
 from fewpairs.models import Segmenter, create_segmenter, load_segmenter
@@ -116,7 +113,7 @@ class SegmentationExperiment(Experiment):
         return {"data.*": self.data, "view.size": self.view.size, "task.empty_rule": self.task.empty_rule}
 
     def build(self, *, progress: bool = True) -> Built:
-        store = open_store(self.data, progress=progress)
+        store, notices = open_store(self.data, progress=progress)
         cases = split_scans(store.scans, self.data.split)
         task = build_task(self.task, store.classes, ignores=store.ignores)
         training = SegmentationDataset(
@@ -145,6 +142,7 @@ class SegmentationExperiment(Experiment):
             identity=lambda: DataIdentity(
                 *(PartIdentity.of(store.entries(c)) for c in (cases.train, cases.validation))
             ),
+            notices=notices,
         )
 
     def restore(self, note: Mapping[str, Any]) -> tuple[Segmenter, Segmentation]:
@@ -183,21 +181,6 @@ class SegmentationExperiment(Experiment):
             auxiliary=self.task.auxiliary,
             drop_path=self.model.drop_path,
         )
-
-
-def open_store(config: SegmentationDataConfig, *, progress: bool = True) -> Store:
-    """Open the decoded data of `config`; build it at first use and after its files have changed."""
-    return prepare(open_source(config.kind, config.root, config.source), cache_folder(config), progress=progress)
-
-
-def cache_folder(config: SegmentationDataConfig) -> Path:
-    """The folder of the decoded data of `config`: `data.cache`, or one in the user's cache."""
-    if config.cache is not None:
-        return Path(config.cache)
-    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    root = Path(config.root).resolve()
-    key = hashlib.sha256(repr((config.kind, str(root), config.source)).encode()).hexdigest()
-    return user / "fewpairs" / f"{root.name}-{key[:12]}"
 
 
 def build_task(

@@ -16,6 +16,7 @@ from fewpairs.errors import DataError
 from fewpairs.kinds.segmentation.label_values import class_bits, ignored_voxels
 from fewpairs.kinds.segmentation.layouts.open import SourceOptions, open_source
 from fewpairs.kinds.segmentation.source import Source
+from fewpairs.kinds.segmentation.store import Store
 
 
 @dataclass
@@ -118,12 +119,15 @@ def summarize_scans(source: Source, *, progress: bool = True) -> ScanOverview:
 def overview(kind: str, root: Path | str, options: SourceOptions, *, decode: bool, progress: bool) -> DataOverview:
     """Build the output of `fewpairs data check` for scans. Every voxel is read; `decode` changes nothing."""
     found = summarize_scans(open_source(kind, root, options), progress=progress)
+    voxels = dict(zip(found.classes, found.voxels, strict=True))
+    if (absent := absent_classes(kind, root, voxels)) is not None and not found.errors:
+        found.errors.append(absent)
     notes = (
         *found.notes,
-        *empty_notes(dict(zip(found.classes, found.voxels, strict=True)), found.unlabelled, found.scans),
+        *empty_notes(voxels, found.unlabelled, found.scans),
     )
     counts = zip(found.classes, found.voxels, found.class_slices, strict=True)
-    failure = f"{len(found.errors)} scans of {root} cannot be read; the first: "
+    failure = "" if absent in found.errors else f"{len(found.errors)} scans of {root} cannot be read; the first: "
     return DataOverview(
         name=str(root),
         kind=kind,
@@ -144,6 +148,29 @@ def overview(kind: str, root: Path | str, options: SourceOptions, *, decode: boo
         errors=found.errors,
         failure=failure + found.errors[0] if found.errors else None,
         content={"root": str(root), "kind": kind, **found.as_dict(), "notes": list(notes)},
+    )
+
+
+def label_notes(kind: str, root: Path | str, store: Store) -> tuple[str, ...]:
+    """Return sentences on classes without a voxel and on scans without a class.
+
+    Raises:
+        DataError: `absent_classes` has something to say.
+    """
+    voxels = {name: sum(scan.voxels[j] for scan in store.scans) for j, name in enumerate(store.classes)}
+    if (absent := absent_classes(kind, root, voxels)) is not None:
+        raise DataError(absent)
+    return empty_notes(voxels, [scan.id for scan in store.scans if not any(scan.voxels)], len(store.scans))
+
+
+def absent_classes(kind: str, root: Path | str, voxels: Mapping[str, int]) -> str | None:
+    """Return a sentence if a class of pictures with masks has no pixel, or if no class of any scans has a voxel."""
+    never = [name for name, count in voxels.items() if not count]
+    if not never or (kind != "folder" and len(never) < len(voxels)):
+        return None
+    return (
+        f"{root}: no label holds a voxel of {listed(never)}; correct the stored numbers, or name only classes that "
+        "occur, with their values (data.source.classes={a: 85, b: 170})"
     )
 
 

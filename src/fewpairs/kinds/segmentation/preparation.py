@@ -16,7 +16,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from fewpairs.data.progress import remark, track
+from fewpairs.data.progress import track
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.segmentation.bitmask import BitMask
 from fewpairs.kinds.segmentation.intensity import intensity_statistics
@@ -37,7 +37,7 @@ def prepare(source: Source, cache_dir: Path | str, *, progress: bool = True, ver
     renamed, so several processes may call this at once, and an interrupted build leaves no incomplete store.
 
     Args:
-        progress: report on standard error, with the notes of the source.
+        progress: report on standard error.
         verify: compare the checksums of all pixels of an existing store; by default only if it has at most 512 MiB
             (the files of larger ones are only checked for their size).
 
@@ -49,9 +49,7 @@ def prepare(source: Source, cache_dir: Path | str, *, progress: bool = True, ver
     _check_unique(scans)
     identity, state = _fingerprint(source, scans)
     path = cache_dir / f"{identity}-{state}"
-    store = _open_intact(path, verify) or _built(source, scans, path, identity, verify, progress)
-    remark(source.notes, enabled=progress)
-    return store
+    return _open_intact(path, verify) or _built(source, scans, path, identity, verify, progress)
 
 
 def _built(

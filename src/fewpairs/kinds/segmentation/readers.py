@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fewpairs.data.pictures import SCANS, read_picture
+from fewpairs.data.pictures import SUFFIXES as PICTURES
+from fewpairs.data.pictures import read_picture
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.segmentation.layouts.uw_madison import SLICE_THICKNESS, SliceName, slice_id, slice_numbers
 from fewpairs.kinds.segmentation.source import SUFFIXES, volume_stem
@@ -72,10 +73,10 @@ def find_inputs(paths: Iterable[Path | str]) -> list[InputFiles]:
         if not path.exists():
             raise InputError(f"{path} does not exist")
         if not found:
-            raise InputError(f"{path} holds no images ({', '.join((*SUFFIXES, *SCANS))})")
+            raise InputError(f"{path} holds no images ({', '.join((*SUFFIXES, *PICTURES))})")
         for file in found:
-            if not file.name.lower().endswith((*SUFFIXES, *SCANS)):
-                raise InputError(f"{file} is not a readable image ({', '.join((*SUFFIXES, *SCANS))})")
+            if not file.name.lower().endswith((*SUFFIXES, *PICTURES)):
+                raise InputError(f"{file} is not a readable image ({', '.join((*SUFFIXES, *PICTURES))})")
             files[file.absolute()] = None
     if not files:
         raise InputError("no images given")
@@ -144,7 +145,7 @@ def _read_pictures(paths: tuple[Path, ...]) -> NDArray[Any]:
 
 
 def _below(folder: Path) -> list[Path]:
-    files = [p for p in folder.iterdir() if p.is_file() and p.name.lower().endswith((*SUFFIXES, *SCANS))]
+    files = [p for p in folder.iterdir() if p.is_file() and p.name.lower().endswith((*SUFFIXES, *PICTURES))]
     slices = [path for path in folder.rglob("slice_*.png") if slice_id(path) is not None]
     return sorted(path for path in {*files, *slices} if not path.name.startswith("."))
 

@@ -114,7 +114,7 @@ class SelfDistillationExperiment(Experiment):
         }
 
     def build(self, *, progress: bool = True) -> Built:
-        source, split = open_split(self.data, progress=progress)
+        source, split, notices = open_split(self.data, progress=progress)
         view, task = self.view.with_channels(source.channels), self._task(source.classes)
         training = MultiCropDataset(source, split.train, view, self.crops, seed=self.fit.seed)
         bank = _limited(split.train, self.task.bank, self.data.split.seed)
@@ -138,6 +138,7 @@ class SelfDistillationExperiment(Experiment):
             },
             description=describe(self.data, split),
             identity=lambda: identity(source, split),
+            notices=notices,
             costed=pair.teacher.encoder,
         )
 

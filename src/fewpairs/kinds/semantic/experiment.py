@@ -15,7 +15,7 @@ from fewpairs.data.description import Check, DataDescription
 from fewpairs.data.split import Split
 from fewpairs.kinds.kind import Built, Experiment
 from fewpairs.kinds.semantic.augment import SemanticAugment
-from fewpairs.kinds.semantic.check import check_images
+from fewpairs.kinds.semantic.check import check_classes, check_images
 from fewpairs.kinds.semantic.dataset import SemanticDataset, SemanticItems, collate_semantic
 from fewpairs.kinds.semantic.layouts.open import SemanticKind, SemanticOptions, open_semantic
 from fewpairs.kinds.semantic.pictures import show_images
@@ -108,7 +108,7 @@ class SemanticExperiment(Experiment):
         }
 
     def build(self, *, progress: bool = True) -> Built:
-        source, split = open_split(self.data, progress=progress)
+        source, split, notices = open_split(self.data, progress=progress)
         view, task = self.view.with_channels(source.channels), self._task(source.classes)
         channels = view.channels or 3
         return Built(
@@ -128,6 +128,7 @@ class SemanticExperiment(Experiment):
             },
             description=describe(self.data, split),
             identity=lambda: identity(split),
+            notices=notices,
         )
 
     def restore(self, note: Mapping[str, Any]) -> tuple[nn.Module, Semantic]:
@@ -172,18 +173,23 @@ class SemanticExperiment(Experiment):
         )
 
 
-def open_split(data: SemanticDataConfig, *, progress: bool = True) -> tuple[SemanticSource, SemanticSplit]:
-    """Open the data set, split its images into training and validation, and check them.
+def open_split(
+    data: SemanticDataConfig, *, progress: bool = True
+) -> tuple[SemanticSource, SemanticSplit, tuple[str, ...]]:
+    """Open the data set, split its images into training and validation, and check them; the last are notes on files.
 
     Raises:
         InputError: files or options are wrong.
-        DataError: files cannot be read or do not fit together; the message names them.
+        DataError: files cannot be read or do not fit together, or no mask has a class; the message names them.
     """
     source = open_semantic(data.kind, data.root, data.source)
     split = split_semantic(source, data.split)
+    notices = source.notes
     if data.check != "none":
-        check_images(source, (*split.train, *split.validation), decode=data.check == "decode", progress=progress)
-    return source, split
+        seen = (*split.train, *split.validation)
+        notices += check_images(source, seen, decode=data.check == "decode", progress=progress)
+        notices += check_classes(source, progress=progress)
+    return source, split, notices
 
 
 def describe(data: SemanticDataConfig, split: SemanticSplit) -> DataDescription:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fewpairs.data.pictures import read_indices, read_picture
+from fewpairs.data.pictures import read_colours, read_indices
 from fewpairs.errors import DataError
 from fewpairs.kinds.semantic.names import Colour
 from fewpairs.types import IGNORE
@@ -31,6 +31,12 @@ class NumberReading:
 
     table: Mapping[int, int]
     classes: Sequence[str]
+
+    @classmethod
+    def named(cls, numbers: Mapping[str, Sequence[int]], *, ignore: int | None = IGNORE) -> NumberReading:
+        """Read the stored numbers of each class; one that is also `ignore` is that of the class."""
+        table = {number: label for label, mine in enumerate(numbers.values()) for number in mine}
+        return cls(table if ignore is None else {ignore: IGNORE} | table, tuple(numbers))
 
     @classmethod
     def plain(cls, classes: Sequence[str], *, ignore: int | None = IGNORE, shift: bool = False) -> NumberReading:
@@ -59,14 +65,18 @@ class NumberReading:
         return labels.astype(np.uint8)
 
     def _refuse(self, path: Path, unknown: NDArray[Any]) -> None:
-        listed = ", ".join(str(int(value)) for value in unknown[:_SHOWN]) + (" ..." if len(unknown) > _SHOWN else "")
         known = sorted(number for number, label in self.table.items() if label != IGNORE)
         others = sorted(number for number, label in self.table.items() if label == IGNORE)
         unscored = f", and {', '.join(map(str, others[:_SHOWN]))} for pixels that are not scored" if others else ""
+        in_a_row = known == list(range(known[0], known[0] + len(known)))
+        labels = f"{known[0]} to {known[-1]}" if in_a_row else _numbers(known)
+        hint = ""
+        if known[0] == 0 and in_a_row and unknown.tolist() == [len(known)]:
+            hint = "; if 0 is unlabelled and classes count from 1, set data.source.zero_is_ignored=true"
         raise DataError(
-            f"{path} holds the label {listed}, but the {len(self.classes)} classes have the labels "
-            f"{known[0]} to {known[-1]}{unscored}; name all classes (data.source.classes), or the number that is not "
-            "scored (data.source.ignore)"
+            f"{path} holds the label {_numbers(unknown)}, but the {len(self.classes)} classes have the labels "
+            f"{labels}{unscored}; name all classes (data.source.classes), or the number that is not "
+            f"scored (data.source.ignore){hint}"
         )
 
 
@@ -86,10 +96,7 @@ class ColourReading:
         Raises:
             DataError: the file is damaged or has a colour without a class; the message names file and colours.
         """
-        pixels = read_picture(path)
-        if pixels.dtype != np.uint8:
-            raise DataError(f"{path} has {8 * pixels.dtype.itemsize} bits per channel; colour-coded masks have 8")
-        red, green, blue = (pixels[min(place, len(pixels) - 1)].astype(np.int32) for place in range(3))
+        red, green, blue = read_colours(path).astype(np.int32)
         codes = red << 16 | green << 8 | blue
         table = {_code(colour): index for index, colour in enumerate(self.colours)}
         known = np.array(sorted(table), np.int32)
@@ -112,6 +119,10 @@ class NonzeroReading:
     def __call__(self, path: Path) -> Labels:
         """Read labels `[H W]` uint8, 0 or 1. Raises DataError if the file is damaged or in colour."""
         return (read_indices(path) != 0).astype(np.uint8)
+
+
+def _numbers(values: Sequence[Any] | NDArray[Any]) -> str:
+    return ", ".join(str(int(value)) for value in values[:_SHOWN]) + (" ..." if len(values) > _SHOWN else "")
 
 
 Reading = NumberReading | ColourReading | NonzeroReading

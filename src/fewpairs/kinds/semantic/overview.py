@@ -30,6 +30,7 @@ def overview(kind: str, root: Path | str, options: SemanticOptions, *, decode: b
         name=source.name,
         kind=kind,
         summary=f"{sum(found.images.values()):,} images with label maps of {len(source.classes)} classes, {colour}",
+        parts=found.images,
         columns=tuple(found.images),
         classes=classes,
         totals=totals,

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fewpairs.data.pictures import read_header, read_image
+from fewpairs.data.pictures import Header, read_header, read_image, turned_hint
 from fewpairs.data.split import PARTS
 from fewpairs.errors import DataError, InputError, nearest
 from fewpairs.kinds.semantic.labels import Labels, Reading
 from fewpairs.kinds.semantic.names import Colour, check_names, palette
+from fewpairs.types import Size
 
 _LOOKED_AT = 64
 
@@ -39,6 +40,8 @@ class SemanticSource:
         parts: the images of `train` and, if they exist, of `validation` and `test`.
         reading: converts a mask file to labels.
         colours: colours of the classes in label maps; None uses those of `palette`.
+        named: whether the user named the classes, so that each of them must occur.
+        notes: sentences on files that were left out.
 
     Raises:
         InputError: the class names are invalid.
@@ -53,8 +56,11 @@ class SemanticSource:
         reading: Reading,
         *,
         colours: Sequence[Colour] | None = None,
+        named: bool = True,
+        notes: Sequence[str] = (),
     ) -> None:
         self.name, self.classes, self.reading = name, check_names(classes, name), reading
+        self.named, self.notes = named, tuple(notes)
         self.parts = {part: tuple(parts[part]) for part in PARTS if parts.get(part)}
         self.colours = tuple(colours) if colours is not None else palette(len(self.classes))
         if "train" not in self.parts:
@@ -88,13 +94,13 @@ class SemanticSource:
         """
         image, labels = read_image(files.image), self.reading(files.mask)
         if (image.height, image.width) != labels.shape:
-            raise size_mismatch(files, (image.height, image.width), (labels.shape[0], labels.shape[1]))
+            raise size_mismatch(files, read_header(files.image), (labels.shape[0], labels.shape[1]))
         return image, labels
 
 
-def size_mismatch(files: ImageFiles, size: tuple[int, int], mask: tuple[int, int]) -> DataError:
-    """Create the error for an image and a mask of different sizes (h, w)."""
+def size_mismatch(files: ImageFiles, header: Header, mask: Size) -> DataError:
+    """Create the error for an image with this header and a mask of another size (h, w)."""
     return DataError(
-        f"{files.image} has {size[0]} rows of {size[1]} pixels, but its mask {files.mask} has {mask[0]} of {mask[1]}; "
-        "both must have the same size"
+        f"{files.image} has {header.size[0]} rows of {header.size[1]} pixels, but its mask {files.mask} has {mask[0]} "
+        f"of {mask[1]}{turned_hint(header, mask)}; both must have the same size"
     )

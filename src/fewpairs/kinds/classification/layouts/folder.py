@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from fewpairs.data.files import listed, visible_folders
+from fewpairs.data.files import counted_suffixes, left_out_notes, listed, visible_folders
 from fewpairs.data.names import Names
 from fewpairs.data.pictures import SUFFIXES, is_image, list_images, read_header, read_image
+from fewpairs.data.split import part_names, part_of
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.classification.source import Indices, LabelledSource
 
-FOLDERS = {
-    "train": ("train", "training"),
-    "validation": ("val", "valid", "validation"),
-    "test": ("test", "testing"),
-}
-"""Names of the folders of each part, in order of preference."""
 _LOOKED_AT = 64
+_WRAPPED = 3
+"""Number of folders with nothing else in them that may lie around the folders of the parts."""
 
 
 class FilesPart:
@@ -48,21 +44,20 @@ def open_folder(
     """Open images in one folder for each class, at any depth; classes are the sorted names of the folders.
 
     Args:
-        train, validation, test: folders of the parts below `root`; by default those of `FOLDERS` that hold class
-            folders, and `root` itself if there is no training folder. `train="."` takes `root` itself.
+        train, validation, test: folders of the parts below `root`; by default those named after a part (`part_of`) that
+            hold class folders, and `root` itself if there is no training folder. `train="."` takes `root` itself.
 
     Raises:
         InputError: a named folder does not exist.
-        DataError: a class folder is empty, images are outside of class folders, a class is missing in training, or
-            there are fewer than two classes.
+        DataError: a class folder is empty, images are outside of class folders, a class is missing in training, there
+            are fewer than two classes, or folders can be parts as well as classes.
     """
     found, notes = part_folders(root, {"train": train, "validation": validation, "test": test})
     folders = {part: class_folders(folder, found) for part, folder in found.items()}
     classes = folders["train"]
     parts = {part: read_part(root, found[part], names, classes) for part, names in folders.items()}
-    others = sum((counted for _, counted in parts.values()), Counter[str]())
-    if others:
-        notes = [*notes, f"left out files that are not pictures: {_suffixes(others)}"]
+    others = [file for _, left in parts.values() for file in left]
+    notes = [*notes, *stray_folders(root, found), *left_out_notes(others, "files that are not pictures")]
     files = {name: part for name, (part, _) in parts.items()}
     return LabelledSource(str(root), classes, files, channels=channels_of(files["train"]), notes=notes)
 
@@ -70,10 +65,16 @@ def open_folder(
 def part_folders(root: Path, named: Mapping[str, str | None]) -> tuple[dict[str, Path], list[str]]:
     """Return the folder of each existing part, and notes on folders that were left out.
 
+    Folders are those in `root`, or in its only folder if this has a training folder. A part in a folder of its own name
+    (`seg_train/seg_train`) is found too.
+
     Raises:
-        InputError: a named folder does not exist.
-        DataError: there are folders of other parts but none for training.
+        InputError: a named folder does not exist, or two folders have the name of one part.
+        DataError: there are folders of other parts but none for training, or folders without class folders, which can
+            be parts as well as classes.
     """
+    base = _folder_of_parts(root)
+    there = part_names(visible_folders(base))
     found: dict[str, Path] = {}
     unlabelled: list[Path] = []
     for part, name in named.items():
@@ -82,20 +83,81 @@ def part_folders(root: Path, named: Mapping[str, str | None]) -> tuple[dict[str,
             if not found[part].is_dir():
                 raise InputError(f"{part}={name!r}: {found[part]} is not a folder")
             continue
-        there = [root / known for known in FOLDERS[part] if (root / known).is_dir()]
-        labelled = [folder for folder in there if visible_folders(folder)]
+        folders = [_innermost(base / known, part) for known in there.get(part, ())]
+        labelled = [folder for folder in folders if visible_folders(folder)]
+        unlabelled += [folder for folder in folders if folder not in labelled]
+        if len(labelled) > 1:
+            shown = listed([str(folder.relative_to(root)) for folder in labelled])
+            raise InputError(f"{root} has several folders for {part}: {shown}; name one with {part}=")
         if labelled:
             found[part] = labelled[0]
-        elif there:
-            unlabelled.append(there[0])
     stray = [found[part].name for part in found if named[part] is None]
     if "train" not in found and stray:
         raise DataError(
             f"{root} has {listed(stray)} but no training folder with class folders in it "
-            f"({' or '.join(FOLDERS['train'])}); name it with train="
+            "(train, training, training_set, ...); name it with train="
         )
-    notes = [f"{folder} has no class folders and is left out" for folder in unlabelled if "train" in found]
-    return {"train": found.get("train", root)} | {part: found[part] for part in named if part in found}, notes
+    if "train" not in found:
+        _check_no_flat_part(base, unlabelled)
+        return {"train": root}, []
+    notes = [f"{folder} has no class folders and is left out" for folder in unlabelled if named["train"] != "."]
+    return {"train": found["train"]} | found, notes
+
+
+def _folder_of_parts(root: Path) -> Path:
+    """Return `root`, or the only folder in it if this one holds a training folder."""
+    base = root
+    for _ in range(_WRAPPED):
+        names = visible_folders(base)
+        if "train" in part_names(names):
+            return base
+        if len(names) != 1:
+            break
+        base = base / names[0]
+    return root
+
+
+def _innermost(folder: Path, part: str) -> Path:
+    """Return the folder of a part, which may be the only content of a folder of the same part's name."""
+    for _ in range(_WRAPPED):
+        inside = visible_folders(folder)
+        if len(inside) != 1 or part_of(inside[0]) != part or any(map(is_image, os.listdir(folder))):
+            break
+        folder = folder / inside[0]
+    return folder
+
+
+def stray_folders(root: Path, found: Mapping[str, Path]) -> tuple[str, ...]:
+    """Return a sentence on the folders beside those of the parts that belong to none; empty if there are none."""
+    base = _folder_of_parts(root)
+    if found["train"] in (root, base):
+        return ()
+    known = {folder.relative_to(base).parts[0] for folder in found.values() if base in folder.parents}
+    others = [name for name in visible_folders(base) if name not in known and part_of(name) is None]
+    return (f"left out folders that are no part: {listed(others)}",) if others else ()
+
+
+def _check_no_flat_part(root: Path, unlabelled: Sequence[Path]) -> None:
+    """Raise DataError if folders of images are named after parts, so that they would be taken for classes.
+
+    A class may be called `train`, and then also `test`, if there are other classes.
+    """
+    flat = [folder.name for folder in unlabelled if any(map(is_image, os.listdir(folder)))]
+    classes = [name for name in visible_folders(root) if name not in flat]
+    if flat and (not classes or not any(part_of(name) == "train" for name in flat)):
+        raise DataError(
+            f"{root}: the folder{'s' * (len(flat) > 1)} {listed(flat)} {'hold' if len(flat) > 1 else 'holds'} images "
+            f"in no class folder and would be taken for {'classes' if len(flat) > 1 else 'a class'}; sort the images "
+            "into a folder for each class, move the folder away, or, if it is a class, say train=. (annotations beside "
+            "the images are those of detection: data.kind=coco or voc)"
+        )
+
+
+def training_folder(root: Path) -> Path:
+    """Return the folder named after the training part, or `root` if there is none."""
+    base = _folder_of_parts(root)
+    names = part_names(visible_folders(base)).get("train")
+    return _innermost(base / names[0], "train") if names else root
 
 
 def class_folders(folder: Path, parts: Mapping[str, Path]) -> list[str]:
@@ -110,8 +172,8 @@ def class_folders(folder: Path, parts: Mapping[str, Path]) -> list[str]:
     return names
 
 
-def read_part(root: Path, folder: Path, names: Sequence[str], classes: Sequence[str]) -> tuple[FilesPart, Counter[str]]:
-    """Read the images of the class folders `names` in `folder`, and count the other files by suffix.
+def read_part(root: Path, folder: Path, names: Sequence[str], classes: Sequence[str]) -> tuple[FilesPart, list[str]]:
+    """Read the images of the class folders `names` in `folder`, and return the other files too.
 
     Raises:
         DataError: class folders are empty, images are outside of them, or names are not in `classes` (all are listed).
@@ -128,12 +190,12 @@ def read_part(root: Path, folder: Path, names: Sequence[str], classes: Sequence[
         raise DataError(f"{folder} holds {len(loose)} images that are in no class folder: {listed(loose, 3)}")
     files: list[str] = []
     labels: list[int] = []
-    others: Counter[str] = Counter()
+    others: list[str] = []
     empty: list[str] = []
     for name in names:
         inside = list_images(folder / name)
         if not inside.images:
-            held = f" (it has {_suffixes(inside.others)})" if inside.others else ""
+            held = f" (it has {counted_suffixes(inside.others)})" if inside.others else ""
             empty.append(f"{folder / name}{held}")
         prefix = (folder / name).relative_to(root).as_posix()
         files += [f"{prefix}/{image}" for image in inside.images]
@@ -153,7 +215,3 @@ def channels_of(part: FilesPart) -> int:
         except DataError:
             continue
     return 1
-
-
-def _suffixes(counted: Counter[str]) -> str:
-    return listed([f"{count} x {suffix}" for suffix, count in counted.most_common()])

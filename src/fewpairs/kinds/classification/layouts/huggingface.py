@@ -11,11 +11,9 @@ from PIL import Image
 
 from fewpairs.data.files import listed
 from fewpairs.data.pictures import read_image
+from fewpairs.data.split import PARTS, part_names
 from fewpairs.errors import DataError, FewpairsError, InputError, nearest
 from fewpairs.kinds.classification.source import Indices, LabelledSource, seen_channels
-
-SPLITS = {"train": ("train",), "validation": ("validation", "val", "valid", "dev"), "test": ("test",)}
-"""Names of the splits of each part, in order of preference."""
 
 _SAVED = ("dataset_dict.json", "state.json")
 _INSTALL = "the package `datasets` is not installed; get it with: pip install datasets"
@@ -58,7 +56,7 @@ def open_huggingface(
     Args:
         root: a folder, or a name on the hub such as `uoft-cs/cifar10`, which is downloaded at first use.
         name: configuration, if there are several.
-        train, validation, test: splits of the parts; by default those of `SPLITS` that exist.
+        train, validation, test: splits of the parts; by default those named after a part.
         image_column, label_column: by default the only columns of images and of class labels.
 
     Raises:
@@ -103,13 +101,16 @@ def _load(root: str, name: str | None) -> Any:
 def _parts(root: str, loaded: Any, splits: Mapping[str, str | None]) -> dict[str, Any]:
     there = dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
     found = {}
-    for part, usual in SPLITS.items():
+    usual = part_names(there)
+    for part in PARTS:
         wanted = splits.get(part)
         if wanted is not None and wanted not in there:
             raise InputError(f"{root} has no split {part}={wanted!r}; {nearest(wanted, there)}")
-        name = wanted or next((known for known in usual if known in there), None)
-        if name is not None:
-            found[part] = there[name]
+        names = [wanted] if wanted is not None else usual.get(part, [])
+        if len(names) > 1:
+            raise InputError(f"{root} has several splits for {part}: {', '.join(names)}; name one with {part}=")
+        if names:
+            found[part] = there[names[0]]
     if "train" not in found:
         raise InputError(f"{root} has no split for training; name it with train=; known: {', '.join(there)}")
     return found

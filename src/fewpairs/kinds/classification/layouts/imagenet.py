@@ -16,6 +16,7 @@ import numpy as np
 
 from fewpairs.data.files import listed, visible_folders
 from fewpairs.data.pictures import is_image
+from fewpairs.data.split import part_names
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.classification.layouts.folder import (
     FilesPart,
@@ -79,7 +80,7 @@ def open_imagenet(
 
 def _flat(root: Path, validation: str | None) -> Path | None:
     """Return the validation folder if it holds images and no class folders."""
-    for name in [validation] if validation else ["val", "valid", "validation"]:
+    for name in [validation] if validation else part_names(visible_folders(root)).get("validation", ()):
         folder = root / name
         if folder.is_dir() and not visible_folders(folder) and any(map(is_image, os.listdir(folder))):
             return folder

@@ -77,7 +77,7 @@ def detect_labelled(root: Path | str) -> str | None:
 
     A torchvision data set is not recognised: its name must be given.
     """
-    from fewpairs.kinds.classification.layouts.folder import FOLDERS
+    from fewpairs.kinds.classification.layouts.folder import training_folder
     from fewpairs.kinds.classification.layouts.idx import holds_idx
     from fewpairs.kinds.classification.layouts.imagenet import WNID
 
@@ -88,7 +88,7 @@ def detect_labelled(root: Path | str) -> str | None:
         return "huggingface"
     if holds_idx(root):
         return "idx"
-    training = next((root / name for name in FOLDERS["train"] if (root / name).is_dir()), root)
+    training = training_folder(root)
     folders = visible_folders(training)
     if training != root and folders and all(WNID.fullmatch(name) for name in folders):
         return "imagenet"

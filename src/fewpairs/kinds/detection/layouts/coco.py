@@ -119,6 +119,7 @@ def _images(one: _Opened, folder: str, label_of: Mapping[int, int], check: Detec
                 found = read_object(entry, image.size or (0, 0), label_of[category], f"{image.id} {where}")
             except BadObjectError as error:
                 check.add(error.kind, f"{where} in {image.id}: {error}")
+                objects[number] += [error.kept] if error.kept is not None else []
             else:
                 objects[number].append(found)
     return [

@@ -8,14 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from fewpairs.data.split import PARTS
+from fewpairs.data.files import visible_files, visible_folders
+from fewpairs.data.split import PARTS, part_names, parts_in
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.detection.options import DetectionOptions
 
-NAME = re.compile(r"instances?_(?P<tail>.+)\.json")
+NAME = re.compile(r"instances?_(?P<tail>.+)\.json", re.IGNORECASE)
 """`tail` names the part, and often the folder of its images."""
-_PART_OF = {"train": "train", "training": "train", "test": "test"}
-_PART_OF |= dict.fromkeys(("val", "valid", "validation"), "validation")
 ROBOFLOW = "_annotations.coco.json"
 
 
@@ -33,12 +32,14 @@ def coco_files(root: Path, options: DetectionOptions) -> dict[str, Path]:
         return named
     found: dict[str, list[Path]] = {}
     for folder in (root / "annotations", root):
-        for path in sorted(folder.glob("instance*_*.json")) if not found else ():
+        for path in visible_files(folder, (".json",)) if not found and folder.is_dir() else ():
             if match := NAME.fullmatch(path.name):
-                found.setdefault(part_of(match["tail"]), []).append(path)
-    for folder in sorted(root.iterdir()) if not found else ():
-        if folder.name in _PART_OF and (folder / ROBOFLOW).is_file():
-            found.setdefault(_PART_OF[folder.name], []).append(folder / ROBOFLOW)
+                found.setdefault(_part_of_file(match["tail"]), []).append(path)
+    for part, names in part_names(visible_folders(root)).items() if not found else ():
+        if exports := [root / name / ROBOFLOW for name in names if (root / name / ROBOFLOW).is_file()]:
+            found[part] = exports
+    if not found and (root / ROBOFLOW).is_file():
+        found["train"] = [root / ROBOFLOW]
     for part, paths in found.items():
         if len(paths) > 1:
             shown = ", ".join(str(path.relative_to(root)) for path in paths)
@@ -46,10 +47,10 @@ def coco_files(root: Path, options: DetectionOptions) -> dict[str, Path]:
     return {part: found[part][0] for part in PARTS if part in found}
 
 
-def part_of(tail: str) -> str:
+def _part_of_file(tail: str) -> str:
     """Return the part of a name: `train2017` is `train`, `valid` is `validation`; names without a part are `train`."""
-    words = re.split(r"[^a-z]+", tail.lower())
-    return next((_PART_OF[word] for word in words if word in _PART_OF), "train")
+    meant = parts_in(tail)
+    return next((part for part in PARTS if part in meant), "train")
 
 
 def parse_coco(path: Path) -> Mapping[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from fewpairs.errors import DataError
@@ -14,10 +15,10 @@ _LARGE = 1e30
 
 
 class BadObjectError(DataError):
-    """An entry that cannot be used; `kind` is the name of the issue."""
+    """An entry that cannot be used; `kind` is the name of the issue, and `kept` is the object without its bad mask."""
 
-    def __init__(self, kind: str, message: str) -> None:
-        self.kind = kind
+    def __init__(self, kind: str, message: str, kept: RawObject | None = None) -> None:
+        self.kind, self.kept = kind, kept
         super().__init__(message)
 
 
@@ -27,7 +28,13 @@ def read_object(entry: Mapping[str, Any], size: Size, label: int, place: str) ->
     Raises:
         BadObjectError: the entry has neither box nor mask, or one of them is damaged.
     """
-    mask = _mask(entry.get("segmentation"), size)
+    try:
+        mask = _mask(entry.get("segmentation"), size)
+    except DataError as error:
+        rest = {name: value for name, value in entry.items() if name != "segmentation"}
+        box = rest.get("bbox")
+        kept = None if box is None else replace(read_object(rest, size, label, place), damaged=True)
+        raise BadObjectError("bad-mask", str(error), kept) from None
     box = entry.get("bbox")
     if box is None and mask is not None:
         left, top, right, bottom = (float(value) for value in coco_masks.mask_boxes([mask], size)[0])
@@ -54,14 +61,11 @@ def _mask(found: object, size: Size) -> str | None:
     """Return the packed runs; None if there is no mask."""
     if found is None or found == []:
         return None
-    try:
-        if isinstance(found, list):
-            return coco_masks.from_polygons(found, size)
-        if isinstance(found, dict):
-            return _runs(found, size)
-    except DataError as error:
-        raise BadObjectError("bad-mask", str(error)) from None
-    raise BadObjectError("bad-mask", f"its segmentation is neither polygons nor run lengths: {str(found)[:60]}")
+    if isinstance(found, list):
+        return coco_masks.from_polygons(found, size)
+    if isinstance(found, dict):
+        return _runs(found, size)
+    raise DataError(f"its segmentation is neither polygons nor run lengths: {str(found)[:60]}")
 
 
 def _runs(found: Mapping[str, Any], size: Size) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import itertools
-import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewpairs.data.description import Check
-from fewpairs.data.pictures import LOSSLESS, is_image, read_indices
-from fewpairs.data.split import PARTS, Split
+from fewpairs.data.files import files_by_stem, listed, other_files, visible_files
+from fewpairs.data.pictures import SUFFIXES, mask_files, read_indices
+from fewpairs.data.split import PARTS, Split, part_of
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.detection.annotation_issues import DetectionCheck
 from fewpairs.kinds.detection.masks import from_runs
@@ -25,7 +25,6 @@ from fewpairs.kinds.detection.source_builder import RawImage, RawObject, build_s
 
 IMAGES, MASKS, INDEX = "images", "masks", "index.csv"
 _CLASSES = ("nucleus",)
-_PART_OF = {"train": "train"} | dict.fromkeys(("val", "valid", "validation"), "validation") | {"test": "test"}
 _THREADS = 2
 _TABLE = 2**20
 """Object numbers below this are counted in a table."""
@@ -45,9 +44,13 @@ def open_label_maps(root: Path, options: DetectionOptions, split: Split, look: C
     for path, option in ((folder, "images"), (maps, "annotations")):
         if not path.is_dir():
             raise InputError(f"{path} is not a folder; name it with {option}=")
+    from scipy.ndimage import label
+
     check = DetectionCheck(str(root))
-    images = {Path(name).stem: name for name in sorted(os.listdir(folder)) if is_image(name)}
-    masks = {Path(name).stem: name for name in sorted(os.listdir(maps)) if name.lower().endswith(LOSSLESS)}
+    images = {stem: path.name for stem, path in files_by_stem(visible_files(folder, SUFFIXES)).items()}
+    masks = mask_files(maps)
+    for path in (*other_files(folder, SUFFIXES), *other_files(maps, SUFFIXES)):
+        check.add("other-file", path.relative_to(root).as_posix())
     if not images:
         raise DataError(f"{folder} holds no images")
     parts = _parts(root / INDEX, images, options, check)
@@ -57,11 +60,13 @@ def open_label_maps(root: Path, options: DetectionOptions, split: Split, look: C
 
     def read(name: str) -> NDArray[Any] | str:
         try:
-            return _label_map(maps / masks[name])
+            return _label_map(masks[name])
         except DataError as error:
             return str(error)
 
     raw: list[RawImage] = []
+    numbers: set[int] = set()
+    scattered: list[str] = []
     with ThreadPoolExecutor(_THREADS) as pool:
         for name, found in zip(order, pool.map(read, order), strict=True):
             if isinstance(found, str):
@@ -71,6 +76,12 @@ def open_label_maps(root: Path, options: DetectionOptions, split: Split, look: C
             size = (found.shape[0], found.shape[1])
             objects = objects_of(found, images.get(name, name))
             raw.append(RawImage(images.get(name, name), file, size, parts[name], len(raw) + 1, objects))
+            if len(numbers) < 2:  # else the maps do number their objects
+                numbers |= set(np.unique(found[found > 0]).tolist())
+                scattered += [masks[name].name] if label(found, np.ones((3, 3)))[1] > 1 else []
+    if len(numbers) == 1 and scattered:
+        places = f"the number {numbers.pop()} in all, with objects apart from each other in {listed(scattered, 3)}"
+        check.add("one-number", f"{places}; number each object, or segment pixels instead (kind: semantic)")
     return build_source(str(root), root, raw, classes, check=check, options=options, split=split, look=look)
 
 
@@ -126,19 +137,21 @@ def _parts(index: Path, images: Mapping[str, str], options: DetectionOptions, ch
     if not rows or "split" not in rows[0] or "id" not in rows[0]:
         return dict.fromkeys(images, "train")
     named = {value: part for part in PARTS if (value := getattr(options, part)) is not None}
-    meant = named or _PART_OF
     parts: dict[str, str] = {}
+    listed_ids: set[str] = set()
     for number, row in enumerate(rows, start=2):
-        name, value = row["id"], row["split"]
+        name, value = row["id"] if row["id"] in images else row["id"].strip(), row["split"]
+        part = named.get(value) if named else part_of(value)
+        listed_ids.add(name)
         if name in parts:
             check.add("repeated-image", f"{index.name} line {number}: {name}")
-        elif value in meant:
-            parts[name] = meant[value]
+        elif part is not None:
+            parts[name] = part
         elif named:
             check.add("unlisted", f"{name} ({value})")
         else:
-            check.add("bad-image", f"{index.name} line {number}: split {value!r} is none of {', '.join(meant)}")
-    for name in sorted(set(images) - {row["id"] for row in rows}):
+            check.add("bad-image", f"{index.name} line {number}: split {value!r} is none of train, val, test")
+    for name in sorted(set(images) - listed_ids):
         check.add("unlisted", name)
     return parts
 

@@ -57,9 +57,12 @@ def detect_detection(root: Path | str) -> DetectionKind | None:
     root = Path(root)
     if not root.is_dir():
         return None
-    if (root / voc.ANNOTATIONS).is_dir() and (root / voc.IMAGES).is_dir():
-        return "voc"
     folders = label_maps.IMAGES, label_maps.MASKS
     if all((root / name).is_dir() for name in folders) and (root / label_maps.INDEX).is_file():
         return "nuclei-masks"
-    return "coco" if coco_files.coco_files(root, DetectionOptions()) else None
+    if coco_files.coco_files(root, DetectionOptions()):
+        return "coco"
+    try:
+        return "voc" if voc.voc_folders(root, DetectionOptions()) else None
+    except InputError:
+        return None

@@ -1,19 +1,24 @@
-"""Pascal VOC: `Annotations/ID.xml`, `JPEGImages/ID.jpg`, and the ids of each part in `ImageSets/Main/PART.txt`."""
+"""Pascal VOC: `Annotations/ID.xml`, `JPEGImages/ID.jpg`, and the ids of each part in `ImageSets/Main/PART.txt`.
+
+Exports of other programs are read too: `images` beside `annotations`, and XML files beside the images, in one folder or
+in one for each part (Roboflow).
+"""
 
 from __future__ import annotations
 
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from fewpairs.data.description import Check
-from fewpairs.data.pictures import is_image
-from fewpairs.data.split import PARTS, Split
-from fewpairs.errors import DataError, InputError
+from fewpairs.data.files import files_by_stem, other_files, visible_files, visible_folders
+from fewpairs.data.pictures import SUFFIXES, is_image
+from fewpairs.data.split import PARTS, Split, part_names
+from fewpairs.errors import DataError, InputError, nearest
 from fewpairs.kinds.detection.annotation_issues import DetectionCheck
 from fewpairs.kinds.detection.options import DetectionOptions
 from fewpairs.kinds.detection.source import DetectionSource
@@ -21,6 +26,8 @@ from fewpairs.kinds.detection.source_builder import Box, RawImage, RawObject, bu
 from fewpairs.types import Size
 
 IMAGES, ANNOTATIONS, LISTS = "JPEGImages", "Annotations", "ImageSets/Main"
+_PAIRS = ((IMAGES, ANNOTATIONS), ("images", "annotations"), ("images", ANNOTATIONS))
+_FLAGS = ("-1", "0", "1")
 _EDGES = ("xmin", "ymin", "xmax", "ymax")
 _CHALLENGE = re.compile(r"VOC\s*20[0-9]{2}")
 
@@ -54,28 +61,73 @@ def open_voc(root: Path, options: DetectionOptions, split: Split, look: Check) -
         InputError: a folder or list does not exist.
         DataError: files contradict one another.
     """
+    check = DetectionCheck(str(root))
+    found: list[tuple[str, str, VocFile]] = []
+    for folder, xml_folder, own in voc_folders(root, options):
+        there, images = files_by_stem(visible_files(xml_folder, (".xml",))), _image_files(folder)
+        parts = {own: sorted(there)} if own else _parts(root, options, check, {**images, **there}, there)
+        files = _files(parts, there, options, check)
+        for part, ids in parts.items():
+            for name in ids:
+                if name in files:
+                    place = os.path.relpath(folder / _image_of(files[name], images), root)
+                    found.append((part, Path(place).as_posix(), files[name]))
+        _note_others(root, folder, xml_folder, check)
+        for name in sorted(set(images) - set(there) - {name for ids in parts.values() for name in ids}):
+            check.add("no-annotation", images[name][0])
+    names = sorted({one.name for _, _, file in found for one in file.objects})
+    classes = list(options.classes or names)
+    if not classes:
+        raise DataError(f"{root}: no annotation holds an object with a name")
+    if lost := [name for name in classes if name not in names]:
+        raise InputError(f"classes: no object has the class {lost[0]!r}; {nearest(lost[0], names)}")
+    label_of = {name: index for index, name in enumerate(classes)}
+    raw = [
+        RawImage(Path(place).name, place, file.size, part, number, _objects(file, label_of, options, check))
+        for number, (part, place, file) in enumerate(found, start=1)
+    ]
+    return build_source(str(root), root, raw, classes, check=check, options=options, split=split, look=look)
+
+
+def voc_folders(root: Path, options: DetectionOptions) -> list[tuple[Path, Path, str | None]]:
+    """Return folders of images and of annotations, with their part; None for parts that lists name.
+
+    Raises:
+        InputError: there are no such folders.
+    """
+    if options.images is None and options.annotations is None:
+        for names in _PAIRS:
+            if all((root / name).is_dir() for name in names) and visible_files(root / names[1], (".xml",)):
+                return [(root / names[0], root / names[1], None)]
+        parts = part_names(visible_folders(root))
+        if any(getattr(options, part) is not None for part in PARTS):
+            parts = {part: [name] for part in PARTS if (name := getattr(options, part)) is not None}
+        beside = [(part, root / name) for part, names in parts.items() for name in names if _has_xml(root / name)]
+        if len(dict(beside)) < len(beside):
+            raise InputError(
+                f"{root} has several folders of one part; name one of each with train=, validation=, test="
+            )
+        if beside:
+            return [(folder, folder, part) for part, folder in beside]
+        if _has_xml(root):
+            return [(root, root, "train")]
     folder, annotations = root / (options.images or IMAGES), root / (options.annotations or ANNOTATIONS)
     for path, option in ((folder, "images"), (annotations, "annotations")):
         if not path.is_dir():
             raise InputError(f"{path} is not a folder; name it with {option}=")
-    check = DetectionCheck(str(root))
-    there = {path.stem: path for path in sorted(annotations.glob("*.xml"))}
-    parts = _parts(root, options, check, there)
-    files = _files(parts, there, options, check)
-    names = sorted({one.name for file in files.values() for one in file.objects})
-    classes = list(options.classes or names)
-    if not classes:
-        raise DataError(f"{annotations}: no file holds an object with a name")
-    images, label_of = _image_files(folder), {name: index for index, name in enumerate(classes)}
-    raw: list[RawImage] = []
-    for part, ids in parts.items():
-        for name in ids:
-            if name in files:
-                file = _image_of(files[name], images)
-                objects = _objects(files[name], label_of, options, check)
-                place = os.path.relpath(folder / file, root)
-                raw.append(RawImage(file, Path(place).as_posix(), files[name].size, part, len(raw) + 1, objects))
-    return build_source(str(root), root, raw, classes, check=check, options=options, split=split, look=look)
+    return [(folder, annotations, None)]
+
+
+def _has_xml(folder: Path) -> bool:
+    return folder.is_dir() and bool(visible_files(folder, (".xml",)))
+
+
+def _note_others(root: Path, folder: Path, annotations: Path, check: DetectionCheck) -> None:
+    """Record the files that are neither images nor annotations."""
+    beside = folder == annotations
+    others = other_files(folder, (*SUFFIXES, ".xml") if beside else SUFFIXES)
+    for path in (*others, *(() if beside else other_files(annotations, (".xml",)))):
+        check.add("other-file", Path(os.path.relpath(path, root)).as_posix())
 
 
 def read_voc(path: Path, first_pixel: int | None = None) -> VocFile:
@@ -136,42 +188,54 @@ def _size(tree: ET.Element) -> Size | None:
 
 
 def _parts(
-    root: Path, options: DetectionOptions, check: DetectionCheck, there: Mapping[str, Path]
+    root: Path, options: DetectionOptions, check: DetectionCheck, known: Collection[str], there: Mapping[str, Path]
 ) -> dict[str, list[str]]:
-    """Return the ids of each part; without a list `train`, `trainval` is used for training."""
-    lists = root / LISTS
+    """Return the ids of each part; without a list `train`, `trainval` is used for training.
+
+    `known` are the ids of images and annotations, and `there` are the annotations.
+    """
+    lists = root / LISTS if (root / LISTS).is_dir() else (root / LISTS).parent
     named = {part: getattr(options, part) for part in PARTS if getattr(options, part) is not None}
     for part, name in named.items():
         if not (lists / f"{name}.txt").is_file():
             raise InputError(f"{part}={name!r}: {lists / f'{name}.txt'} is not a file")
-    if not named:
-        known = {"train": ("train", "trainval"), "validation": ("val",), "test": ("test",)}
-        for part, names in known.items():
-            found = [name for name in names if (lists / f"{name}.txt").is_file()]
-            if found:
-                named[part] = found[0]
+    if not named and lists.is_dir():
+        for part, names in part_names(path.stem for path in visible_files(lists, (".txt",))).items():
+            several = [name for name in names if name != "trainval"] or names
+            if len(several) > 1:
+                raise InputError(f"{lists} has several lists for {part}: {', '.join(several)}; name one with {part}=")
+            named[part] = several[0]
     if not named:
         return {"train": sorted(there)}
-    parts = {part: _listed(lists / f"{name}.txt", part, check) for part, name in named.items()}
+    parts = {part: _listed(lists / f"{name}.txt", part, check, known) for part, name in named.items()}
     listed = {name for ids in parts.values() for name in ids}
     for name in sorted(set(there) - listed):
         check.add("unlisted", name)
     return parts
 
 
-def _listed(path: Path, part: str, check: DetectionCheck) -> list[str]:
+def _listed(path: Path, part: str, check: DetectionCheck, known: Collection[str]) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read as text ({error})") from None
     names: dict[str, None] = {}
     for number, line in enumerate(lines, start=1):
-        words = line.split()
-        if words and words[0] in names:
-            check.add("repeated-image", f"{path.name} line {number}: {words[0]} ({part})")
-        elif words:
-            names[words[0]] = None
+        name = _id_in(line, known)
+        if name in names:
+            check.add("repeated-image", f"{path.name} line {number}: {name} ({part})")
+        elif name:
+            names[name] = None
     return list(names)
+
+
+def _id_in(line: str, known: Collection[str]) -> str:
+    """Return the id in a line of a list: it may hold blanks, and 1, 0 or -1 may follow it."""
+    whole = line.strip()
+    bare, _, last = whole.rpartition(" ")
+    bare = bare.strip() if last in _FLAGS else whole
+    ids = (whole, bare, Path(bare).stem if is_image(bare) else bare)
+    return next((name for name in ids if name in known), bare)
 
 
 def _files(

@@ -9,8 +9,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fewpairs.data.files import CasePattern, fail_on, files_by_stem, pair_files, visible_files
-from fewpairs.data.pictures import LOSSLESS, SCANS, read_header, read_indices, read_picture, turned_notes
+from fewpairs.data.files import (
+    CasePattern,
+    fail_on,
+    files_by_stem,
+    left_out_notes,
+    other_files,
+    pair_files,
+    visible_files,
+)
+from fewpairs.data.pictures import (
+    SUFFIXES,
+    mask_files,
+    read_colours,
+    read_header,
+    read_indices,
+    read_mask_header,
+    read_picture,
+    turned_hint,
+    turned_notes,
+)
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.segmentation.bitmask import BitMask, from_labels
 from fewpairs.kinds.segmentation.label_values import Labels, LabelValues, Values
@@ -96,11 +114,11 @@ class ImageFolder:
         turned: dict[str, int] = {}
         for image, mask in self._pairs():
             try:
-                header, mask_size = read_header(image), read_header(mask).size
+                header, mask_size = read_header(image), read_mask_header(mask).size
                 if mask_size != (size := header.size):
                     raise DataError(
                         f"{image} has {size[0]} rows of {size[1]} pixels, but its mask "
-                        f"{mask} has {mask_size[0]} of {mask_size[1]}"
+                        f"{mask} has {mask_size[0]} of {mask_size[1]}{turned_hint(header, mask_size)}"
                     )
                 scans.append(
                     ScanFiles(image.stem, self._case(image.stem), (image, mask), (image.stem,), size, (1.0,) * 3)
@@ -111,7 +129,8 @@ class ImageFolder:
             except DataError as error:
                 problems.append(str(error))
         fail_on(problems, "fix these files, or remove each image together with its mask")
-        self._channels, self.notes = most, turned_notes(turned)
+        others = [path for folder in (self.images, self.masks) for path in other_files(folder, SUFFIXES)]
+        self._channels, self.notes = most, (*turned_notes(turned), *left_out_notes(others))
         return scans
 
     def read(self, scan: ScanFiles) -> tuple[NDArray[Any], BitMask]:
@@ -136,10 +155,7 @@ class ImageFolder:
         )
 
     def _read_colours(self, path: Path) -> BitMask:
-        pixels = read_picture(path)
-        if pixels.dtype != np.uint8:
-            raise DataError(f"{path} has {8 * pixels.dtype.itemsize} bits per channel; colour-coded masks have 8")
-        red, green, blue = np.broadcast_to(pixels, (3, *pixels.shape[1:])).astype(np.uint32)
+        red, green, blue = read_colours(path).astype(np.uint32)
         codes = (red << 16) | (green << 8) | blue
         colours = [(r << 16) | (g << 8) | b for r, g, b in (self.colours or {}).values()]
         unknown = [int(code) for code in np.unique(codes) if code and int(code) not in colours]
@@ -152,13 +168,10 @@ class ImageFolder:
         return from_labels(codes, tuple((code,) for code in colours))
 
     def _pairs(self) -> list[tuple[Path, Path]]:
-        images = files_by_stem(visible_files(self.images, SCANS))
-        masks = visible_files(self.masks, SCANS)
-        if lossy := [path for path in masks if path.suffix.lower() not in LOSSLESS]:
-            raise DataError(f"{lossy[0]}: JPEG changes pixel values, so it cannot hold masks; use PNG, TIFF or BMP")
+        images, masks = files_by_stem(visible_files(self.images, SUFFIXES)), mask_files(self.masks)
         if not images:
-            raise DataError(f"{self.images} holds no pictures (*{', *'.join(SCANS)})")
-        return pair_files((self.images, images), (self.masks, files_by_stem(masks)), "mask")
+            raise DataError(f"{self.images} holds no pictures (*{', *'.join(SUFFIXES)}) directly in it")
+        return pair_files((self.images, images), (self.masks, masks), "mask")
 
 
 def _check_colours(colours: Mapping[str, Sequence[int]], classes: tuple[str, ...]) -> dict[str, Colour]:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
+from fewpairs.data import pictures
 from fewpairs.data.files import Layout, choose_layout, visible_files
-from fewpairs.data.pictures import SCANS
 from fewpairs.errors import InputError
 from fewpairs.kinds.segmentation.source import SUFFIXES, Source
 
@@ -81,6 +81,6 @@ def detect_kind(root: Path | str) -> str:
         return "msd"
     if (root / "images").is_dir() and visible_files(root / "images", SUFFIXES):
         return "nifti"
-    if (root / "images").is_dir() and visible_files(root / "images", SCANS):
+    if (root / "images").is_dir() and visible_files(root / "images", pictures.SUFFIXES):
         return "folder"
     raise InputError(f"{root} is in none of the known layouts ({', '.join(KINDS)}); name the layout and its folders")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fewpairs.data.files import fail_on, visible_files, visible_folders
+from fewpairs.data.files import fail_on, left_out_notes, other_files, visible_files, visible_folders
 from fewpairs.errors import DataError
 from fewpairs.kinds.semantic.labels import NumberReading
 from fewpairs.kinds.semantic.layouts.open import SemanticOptions
 from fewpairs.kinds.semantic.names import CITYSCAPES
 from fewpairs.kinds.semantic.source import ImageFiles, SemanticSource
 from fewpairs.types import IGNORE
+
+_IMAGE = "_leftImg8bit.png"
 
 
 def open_cityscapes(root: Path, options: SemanticOptions) -> SemanticSource:
@@ -20,6 +22,7 @@ def open_cityscapes(root: Path, options: SemanticOptions) -> SemanticSource:
         DataError: files are missing or have no partner.
     """
     parts: dict[str, list[ImageFiles]] = {}
+    others: list[Path] = []
     trained = True
     for part, on_disk in (("train", "train"), ("validation", "val")):
         folder = root / "leftImg8bit" / on_disk
@@ -27,8 +30,9 @@ def open_cityscapes(root: Path, options: SemanticOptions) -> SemanticSource:
             continue
         files = []
         for city in visible_folders(folder):
-            for image in visible_files(folder / city, ("_leftimg8bit.png",)):
-                stem = image.name[: -len("_leftImg8bit.png")]
+            others += other_files(folder / city, (_IMAGE.lower(),))
+            for image in visible_files(folder / city, (_IMAGE.lower(),)):
+                stem = image.name[: -len(_IMAGE)]
                 mask = root / "gtFine" / on_disk / city / f"{stem}_gtFine_labelTrainIds.png"
                 if not mask.is_file() and mask.with_name(f"{stem}_gtFine_labelIds.png").is_file():
                     mask, trained = mask.with_name(f"{stem}_gtFine_labelIds.png"), False
@@ -47,4 +51,5 @@ def open_cityscapes(root: Path, options: SemanticOptions) -> SemanticSource:
     else:
         ids = {label: index for index, (label, _) in enumerate(CITYSCAPES.values())}
         reading = NumberReading({number: ids.get(number, IGNORE) for number in range(256)}, names)
-    return SemanticSource(root.name, names, parts, reading, colours=[colour for _, colour in CITYSCAPES.values()])
+    colours = [colour for _, colour in CITYSCAPES.values()]
+    return SemanticSource(root.name, names, parts, reading, colours=colours, named=False, notes=left_out_notes(others))
