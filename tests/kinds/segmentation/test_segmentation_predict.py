@@ -241,7 +241,7 @@ def test_damaged_files_are_named_and_the_others_kept(tmp_path: Path) -> None:
     assert message.startswith("2 of 4 scans failed; the masks of the other 2 are written:\n")
     assert str(tmp_path / "in" / "cut.png") in message
     assert str(tmp_path / "in" / "torn.nii.gz") in message
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"good.png", "volume.nii.gz"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"good.png", "volume.nii.gz", "labels.json"}
     assert {failure.id for failure in caught.value.failures} == {"cut", "torn"}
     assert {item.id for item in caught.value.written} == {"good", "volume"}
 
@@ -321,6 +321,6 @@ def test_the_plan_of_files_is_what_is_written(tmp_path: Path, tree: Path) -> Non
     output, predict = OutputFolder(tmp_path / "out"), predictor(SegmentationView((8, 8), fit="pad"), separate=True)
     sources = predict.find(inputs)
     planned = {path for source in sources for path in predict.outputs(source, output)}
-    planned.update(predict.shared_outputs(sources, output))
+    planned.update([*predict.shared_outputs(sources, output), predict.labels(output).path])
     predict_files(predict, inputs, output, progress=False)
     assert {path for path in (tmp_path / "out").rglob("*") if path.is_file()} == planned

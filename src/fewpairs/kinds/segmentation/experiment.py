@@ -18,6 +18,7 @@ from fewpairs.kinds.kind import Built, Experiment
 from fewpairs.kinds.segmentation.augment import SegmentationAugment
 from fewpairs.kinds.segmentation.dataset import SegmentationDataset, SegmentationItems, collate_segmentation
 from fewpairs.kinds.segmentation.empty import EmptyRule
+from fewpairs.kinds.segmentation.label_values import in_order
 from fewpairs.kinds.segmentation.layouts.open import SourceOptions
 from fewpairs.kinds.segmentation.open_store import open_store
 from fewpairs.kinds.segmentation.pictures import show_cases
@@ -137,7 +138,8 @@ class SegmentationExperiment(Experiment):
                 "channels": store.channels,
                 "train": cases.train,
                 "validation": cases.validation,
-            },
+            }
+            | ({} if store.values is None or in_order(store.values) else {"values": store.values}),
             description=describe(self.data, cases, slices=len(training)),
             identity=lambda: DataIdentity(
                 *(PartIdentity.of(store.entries(c)) for c in (cases.train, cases.validation))
@@ -166,6 +168,8 @@ class SegmentationExperiment(Experiment):
         source = self.data.source
         trained = {name: getattr(source, name) for name in ("axis", "thickness") if getattr(source, name) is not None}
         options = trained | flags
+        if "values" in note:
+            options["values"] = tuple(map(tuple, note["values"]))
         return SegmentationPredictor(cast(Segmenter, model), task, self.view, **options)
 
     def _segmenter(self, task: Segmentation, channels: int) -> Segmenter:

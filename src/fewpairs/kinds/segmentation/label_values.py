@@ -51,11 +51,6 @@ class LabelValues:
             raise InputError(f"class {shared!r} and {IGNORED!r} share a label value; give each its own")
         return cls(check_classes(kept), tuple(kept.values()), ignored)
 
-    @property
-    def in_order(self) -> bool:
-        """Whether the classes have the labels 1, 2, ... in this order."""
-        return self.values == tuple((label,) for label in range(1, len(self.classes) + 1))
-
     def __str__(self) -> str:
         named = dict(zip(self.classes, self.values, strict=True)) | ({IGNORED: self.ignored} if self.ignored else {})
         shown = (f"{name}={values[0] if len(values) == 1 else list(values)}" for name, values in named.items())
@@ -78,6 +73,11 @@ class LabelValues:
             several = "s" if len(unknown) > 1 else ""
             raise DataError(f"{where} holds the label{several} {shown} outside the classes ({self}); {remedy}")
         return from_labels(labels, (*self.values, self.ignored) if self.ignored else self.values)
+
+
+def in_order(values: Values) -> bool:
+    """Return whether the classes have the labels 1, 2, ... in this order."""
+    return values == tuple((label,) for label in range(1, len(values) + 1))
 
 
 def class_bits(mask: BitMask, classes: int) -> BitMask:

@@ -17,8 +17,10 @@ from torch import Tensor
 
 from fewpairs.data.atomic import atomic_path
 from fewpairs.errors import DataError, InputError
+from fewpairs.kinds.label_numbers import LABELS, LabelsFile, written_numbers
 from fewpairs.kinds.predictor import Failure, OutputFolder, Prediction, Predictor
 from fewpairs.kinds.segmentation.intensity import intensity_statistics
+from fewpairs.kinds.segmentation.label_values import Values
 from fewpairs.kinds.segmentation.layouts.uw_madison import SLICE_THICKNESS
 from fewpairs.kinds.segmentation.readers import InputFiles, InputImage, find_inputs, read_input
 from fewpairs.kinds.segmentation.sheet import contact_sheet
@@ -101,6 +103,8 @@ class SegmentationPredictor(Predictor[InputFiles, InputImage, NDArray[np.bool_],
     """Format of the masks; None: NIfTI for NIfTI, PNG for pictures, one CSV for slices in the UW-Madison layout."""
     separate: bool = False
     """Whether each class also has a file of its own, which keeps overlaps (see `writers.write_masks`)."""
+    values: Values | None = None
+    """Label values of each class in the training data; masks hold them where each class has one of its own."""
     device: str = "auto"
     """A torch device; "auto" uses a CUDA device if there is one."""
 
@@ -116,6 +120,19 @@ class SegmentationPredictor(Predictor[InputFiles, InputImage, NDArray[np.bool_],
             )
         if self.roi_size is not None and min(self.roi_size) < 1:
             raise InputError(f"roi_size={self.roi_size}: give height and width, each at least 1 pixel")
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The number of each class in written masks."""
+        return written_numbers(self.values, len(self.task.classes), first=1)
+
+    def labels(self, output: OutputFolder) -> LabelsFile:
+        """Return the file beside the masks that names their numbers, and the values in the data if they differ."""
+        classes, numbers = self.task.classes, self.numbers
+        content: dict[str, Any] = {"labels": {"background": 0, **dict(zip(classes, numbers, strict=True))}}
+        if self.values is not None and self.values != tuple((number,) for number in numbers):
+            content["data_set_values"] = dict(zip(classes, self.values, strict=True))
+        return LabelsFile(output.folder / LABELS, content)
 
     @property
     def channels(self) -> int:
@@ -183,7 +200,9 @@ class SegmentationPredictor(Predictor[InputFiles, InputImage, NDArray[np.bool_],
         return self.format
 
     def shared_outputs(self, sources: Sequence[InputFiles], output: OutputFolder) -> list[Path]:
-        return [output.folder / SUBMISSION] if any(self.format_of(scan) == "csv" for scan in sources) else []
+        forms = {self.format_of(scan) for scan in sources}
+        submission = [output.folder / SUBMISSION] if "csv" in forms else []
+        return submission + (self.labels(output).replaced if forms - {"csv"} else [])
 
     def outputs(self, source: InputFiles, output: OutputFolder) -> list[Path]:
         pictures = [_overlay(source, output)] if output.overlays else []
@@ -209,7 +228,7 @@ class SegmentationPredictor(Predictor[InputFiles, InputImage, NDArray[np.bool_],
         if self.format_of(source) == "csv":
             files, rows = [output.folder / SUBMISSION], submission_rows(image.slice_ids, result)
         else:
-            files = write_masks(image, result, output.folder, classes, separate=self.separate)
+            files = write_masks(image, result, output.folder, classes, separate=self.separate, numbers=self.numbers)
         overlay = _overlay(source, output) if output.overlays else None
         if overlay is not None:
             with atomic_path(overlay) as temporary:
@@ -231,7 +250,12 @@ class SegmentationPredictor(Predictor[InputFiles, InputImage, NDArray[np.bool_],
         )
 
     def finish(self, written: list[PredictedMasks], failures: list[Failure], output: OutputFolder) -> None:
-        """Write the submission table; scans that failed have no rows, and a table without rows is not written."""
+        """Write `labels.json` beside masks, and the submission table.
+
+        Scans that failed have no rows, and a table without rows is not written.
+        """
+        if any(not item.rows for item in written):
+            self.labels(output).write()
         listed = [item for item in written if item.rows]
         if not listed:
             return

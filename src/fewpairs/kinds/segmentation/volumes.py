@@ -146,18 +146,18 @@ class Volume:
 
 
 def write_nifti_labels(path: Path, labels: NDArray[np.unsignedinteger[Any]], volume: Volume) -> None:
-    """Write label numbers `[s H W]` as 8-bit NIfTI with the affine, spacing, axis order and shape of `volume`.
+    """Write labels `[s H W]` as NIfTI of their type with the affine, spacing, axis order and shape of `volume`.
 
     Raises:
         DataError: the file cannot be written.
     """
     header = volume.header.copy()
     header.extensions.clear()
-    header.set_data_dtype(np.uint8)
+    header.set_data_dtype(labels.dtype)
     header.set_slope_inter(1, 0)
     header["cal_min"] = header["cal_max"] = 0
     second = isinstance(header, nibabel.nifti2.Nifti2Header)
     kind = nibabel.nifti2.Nifti2Image if second else nibabel.nifti1.Nifti1Image
-    voxels = volume.from_slices(np.asarray(labels, np.uint8))
+    voxels = volume.from_slices(labels)
     with atomic_path(path) as temporary:
         nibabel.save(kind(voxels, header.get_best_affine(), header), temporary)

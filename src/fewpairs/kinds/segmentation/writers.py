@@ -21,10 +21,11 @@ from fewpairs.kinds.segmentation.volumes import write_nifti_labels
 MAX_INDEX = 255
 
 
-def label_map(masks: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Convert masks `[s k H W]` to label numbers `[s H W]`: 0 is background, 1 to k are the classes in order.
+def label_map(masks: NDArray[np.bool_], numbers: Sequence[int] | None = None) -> NDArray[np.unsignedinteger[Any]]:
+    """Convert masks `[s k H W]` to labels `[s H W]`: 0 is background, the classes have `numbers`, or else 1 to k.
 
-    Where classes overlap, the *last* one wins, as in training with exclusive classes.
+    Where classes overlap, the *last* one wins, as in training with exclusive classes. Labels are 8-bit, or 16-bit if a
+    number needs it.
 
     Raises:
         InputError: there are more than 255 classes.
@@ -32,20 +33,28 @@ def label_map(masks: NDArray[np.bool_]) -> NDArray[np.uint8]:
     classes = masks.shape[1]
     if classes > MAX_INDEX:
         raise InputError(f"{classes} classes do not fit into one label map, which holds at most {MAX_INDEX}")
-    labels = np.zeros((masks.shape[0], *masks.shape[2:]), np.uint8)
-    for j in range(classes):
-        labels[masks[:, j]] = j + 1
+    numbers = numbers or range(1, classes + 1)
+    wide = max(numbers, default=0) > MAX_INDEX
+    labels = np.zeros((masks.shape[0], *masks.shape[2:]), np.uint16 if wide else np.uint8)
+    for j, number in enumerate(numbers):
+        labels[masks[:, j]] = number
     return labels
 
 
 def write_masks(
-    source: InputImage, masks: NDArray[np.bool_], folder: Path, classes: Sequence[str], *, separate: bool = False
+    source: InputImage,
+    masks: NDArray[np.bool_],
+    folder: Path,
+    classes: Sequence[str],
+    *,
+    separate: bool = False,
+    numbers: Sequence[int] | None = None,
 ) -> list[Path]:
     """Write the masks `[s k H W]` of `source` to `folder` and return the files.
 
     A NIfTI volume gives one label volume of the same name with its affine, spacing, axis order and shape; pictures give
-    one palette PNG each. Both hold label numbers (see `label_map`). `separate` adds a file NAME_CLASS of 0 and 1 for
-    every class, which keeps overlaps.
+    one palette PNG each. Both hold the `numbers` of classes (see `label_map`). `separate` adds a file NAME_CLASS of
+    0 and 1 for every class, which keeps overlaps.
 
     Raises:
         InputError: masks and image differ in shape.
@@ -54,7 +63,8 @@ def write_masks(
     expected = (source.image.shape[0], len(classes), *source.size)
     if masks.shape != expected:
         raise InputError(f"masks of {source.id} have the shape {masks.shape} instead of {expected}")
-    maps = [("", label_map(masks))]
+    numbers = tuple(numbers or range(1, len(classes) + 1))
+    maps: list[tuple[str, NDArray[np.unsignedinteger[Any]]]] = [("", label_map(masks, numbers))]
     if separate:
         maps += [(f"_{name}", masks[:, j].astype(np.uint8)) for j, name in enumerate(classes)]
     written = []
@@ -66,19 +76,22 @@ def write_masks(
             continue
         for name, plane in zip(source.slice_ids, labels, strict=True):
             path = folder / f"{name}{suffix}.png"
-            write_index_png(path, plane, len(classes))
+            write_index_png(path, plane, (1,) if suffix else numbers)
             written.append(path)
     return written
 
 
-def write_index_png(path: Path, labels: NDArray[np.unsignedinteger[Any]], classes: int) -> None:
-    """Write label numbers `[H W]` as a palette PNG: its indices are the numbers, and each class has its own colour.
+def write_index_png(path: Path, labels: NDArray[np.unsignedinteger[Any]], numbers: Sequence[int]) -> None:
+    """Write labels `[H W]` as a palette PNG: its indices are the labels, and each of `numbers` has its own colour.
+
+    Labels above 255 become a grey PNG of 16 bits.
 
     Raises:
         DataError: the file cannot be written.
     """
-    picture = Image.fromarray(np.ascontiguousarray(labels, np.uint8))
-    picture.putpalette(_palette(classes))
+    picture = Image.fromarray(np.ascontiguousarray(labels))
+    if labels.dtype == np.uint8:
+        picture.putpalette(_palette(numbers))
     with atomic_path(path) as temporary:
         picture.save(temporary, format="PNG")
 
@@ -112,10 +125,10 @@ def write_submission(path: Path, rows: Iterable[SubmissionRow], classes: Sequenc
             table.writerows([name, label, runs] for label, runs in zip(classes, masks, strict=True))
 
 
-def _palette(classes: int) -> list[int]:
-    """Return black and one distinct colour for each class in Pillow's format: red, green, blue, red, ..."""
-    colours = [0, 0, 0]
-    for j in range(classes):
+def _palette(numbers: Sequence[int]) -> list[int]:
+    """Return black and one distinct colour for each number in Pillow's format: red, green, blue, red, ..."""
+    colours = [0] * (3 * (max(numbers) + 1))
+    for j, number in enumerate(numbers):
         rgb = colorsys.hsv_to_rgb((j * 0.618034) % 1.0, 0.75 if j % 2 else 0.95, 0.95)
-        colours += [round(255 * part) for part in rgb]
+        colours[3 * number : 3 * number + 3] = [round(255 * part) for part in rgb]
     return colours

@@ -14,6 +14,7 @@ from fewpairs.attention import Attention
 from fewpairs.data.description import Check, DataDescription
 from fewpairs.data.split import Split
 from fewpairs.kinds.kind import Built, Experiment
+from fewpairs.kinds.label_numbers import written_numbers
 from fewpairs.kinds.semantic.augment import SemanticAugment
 from fewpairs.kinds.semantic.check import check_classes, check_images
 from fewpairs.kinds.semantic.dataset import SemanticDataset, SemanticItems, collate_semantic
@@ -110,7 +111,10 @@ class SemanticExperiment(Experiment):
     def build(self, *, progress: bool = True) -> Built:
         source, split, notices = open_split(self.data, progress=progress)
         view, task = self.view.with_channels(source.channels), self._task(source.classes)
-        channels = view.channels or 3
+        channels, numbers = (
+            view.channels or 3,
+            written_numbers(source.values, len(source.classes), first=0, largest=255),
+        )
         return Built(
             model=self._segmenter(task, channels),
             task=task,
@@ -125,7 +129,8 @@ class SemanticExperiment(Experiment):
                 "channels": channels,
                 "train": len(split.train),
                 "validation": len(split.validation),
-            },
+            }
+            | ({} if numbers == tuple(range(len(numbers))) else {"numbers": numbers}),
             description=describe(self.data, split),
             identity=lambda: identity(split),
             notices=notices,
@@ -152,6 +157,7 @@ class SemanticExperiment(Experiment):
             task,
             self.view.with_channels(int(note["channels"])),
             tuple((red, green, blue) for red, green, blue in note["colours"]),
+            numbers=tuple(note.get("numbers", range(len(task.classes)))),
             **flags,
         )
 

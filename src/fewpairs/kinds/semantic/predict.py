@@ -19,6 +19,7 @@ from torch import nn
 from fewpairs.data.atomic import atomic_path
 from fewpairs.data.pictures import read_image
 from fewpairs.errors import InputError
+from fewpairs.kinds.label_numbers import LABELS, LabelsFile
 from fewpairs.kinds.predictor import Failure, OutputFolder, PictureFile, PicturePredictor, Prediction, write_records
 from fewpairs.kinds.semantic.names import Colour
 from fewpairs.kinds.semantic.overlays import label_overlay, paletted
@@ -61,12 +62,25 @@ class SemanticPredictor(PicturePredictor[Image.Image, NDArray[np.uint8], Predict
     """The view of the training, with its channels: `view.with_channels(3)`."""
     colours: tuple[Colour, ...]
     """Colours of the classes in label maps."""
+    numbers: tuple[int, ...] = ()
+    """The number of each class in label maps: that of the training data, or 0, 1, ... if there are none."""
     device: str = "auto"
     """A torch device; "auto" uses a CUDA device if there is one."""
 
     def __post_init__(self) -> None:
         if len(self.colours) != len(self.task.classes):
             raise InputError(f"{len(self.colours)} colours for {len(self.task.classes)} classes; give one for each")
+        object.__setattr__(self, "numbers", self.numbers or tuple(range(len(self.task.classes))))
+
+    @property
+    def unclassified(self) -> int:
+        """The number in label maps of pixels without a class: 255, or the largest that is no class."""
+        return max(set(range(IGNORE + 1)) - set(self.numbers))
+
+    def labels(self, output: OutputFolder) -> LabelsFile:
+        """Return the file beside the label maps that names their numbers."""
+        content = {"labels": dict(zip(self.task.classes, self.numbers, strict=True)), "no_class": self.unclassified}
+        return LabelsFile(output.folder / LABELS, content)
 
     def __call__(self, picture: Image.Image) -> NDArray[np.uint8]:
         """Predict the labels `[H W]` of an image in mode L or RGB at its own size; `IGNORE` marks non-finite outputs.
@@ -80,7 +94,7 @@ class SemanticPredictor(PicturePredictor[Image.Image, NDArray[np.uint8], Predict
         return labels.cpu().numpy()
 
     def shared_outputs(self, sources: Sequence[PictureFile], output: OutputFolder) -> list[Path]:
-        return [output.folder / RECORDS]
+        return [output.folder / RECORDS, *self.labels(output).replaced]
 
     def outputs(self, source: PictureFile, output: OutputFolder) -> list[Path]:
         """Return the files of the label map and, unless switched off, of the overlay."""
@@ -98,8 +112,11 @@ class SemanticPredictor(PicturePredictor[Image.Image, NDArray[np.uint8], Predict
     ) -> PredictedLabels:
         classes = self.task.classes
         target, *overlays = self.outputs(source, output)
+        table, colours = np.full(IGNORE + 1, self.unclassified, np.uint8), [(0, 0, 0)] * (max(self.numbers) + 1)
+        for place, number in enumerate(self.numbers):
+            table[place], colours[number] = number, self.colours[place]
         with atomic_path(target) as temporary:
-            paletted(result, self.colours).save(temporary, format="PNG", optimize=True)
+            paletted(table[result], colours).save(temporary, format="PNG", optimize=True)
         for overlay in overlays:
             drawn = label_overlay(np.asarray(image), result, classes, self.colours, title=source.path.name)
             with atomic_path(overlay) as temporary:
@@ -110,6 +127,8 @@ class SemanticPredictor(PicturePredictor[Image.Image, NDArray[np.uint8], Predict
         return PredictedLabels(source.path, target, overlays[0] if overlays else None, pixels)
 
     def finish(self, written: list[PredictedLabels], failures: list[Failure], output: OutputFolder) -> None:
+        if written:
+            self.labels(output).write()
         content = {
             "classes": self.task.classes,
             "colours": self.colours,

@@ -12,7 +12,7 @@ from PIL import Image
 from fewpairs.data.pictures import Header, read_header, read_image, turned_hint
 from fewpairs.data.split import PARTS
 from fewpairs.errors import DataError, InputError, nearest
-from fewpairs.kinds.semantic.labels import Labels, Reading
+from fewpairs.kinds.semantic.labels import Labels, NumberReading, Reading
 from fewpairs.kinds.semantic.names import Colour, check_names, palette
 from fewpairs.types import Size
 
@@ -66,6 +66,14 @@ class SemanticSource:
         if "train" not in self.parts:
             raise DataError(f"{name} holds no training images")
         self._channels: int | None = None
+
+    @property
+    def values(self) -> tuple[tuple[int, ...], ...] | None:
+        """The numbers of each class in the masks; None if they are read by colours or as zero and anything else."""
+        if not isinstance(self.reading, NumberReading):
+            return None
+        table = self.reading.table.items()
+        return tuple(tuple(number for number, label in table if label == place) for place in range(len(self.classes)))
 
     @property
     def channels(self) -> int:

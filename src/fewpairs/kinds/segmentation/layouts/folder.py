@@ -31,7 +31,7 @@ from fewpairs.data.pictures import (
 )
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.segmentation.bitmask import BitMask, from_labels
-from fewpairs.kinds.segmentation.label_values import Labels, LabelValues, Values
+from fewpairs.kinds.segmentation.label_values import Labels, LabelValues, Values, in_order
 from fewpairs.kinds.segmentation.source import Json, ScanFiles
 
 Colour = tuple[int, int, int]
@@ -68,7 +68,7 @@ class ImageFolder:
         self.root = self.images.parent
         self._labels = LabelValues.of(classes)
         self.classes, self.ignores = self._labels.classes, bool(self._labels.ignored)
-        if (nonzero or colours is not None) and (self.ignores or not self._labels.in_order):
+        if (nonzero or colours is not None) and (self.ignores or not in_order(self._labels.values)):
             raise InputError(
                 f"classes: masks that are read by colours= or nonzero=True have no label numbers ({self._labels}); "
                 "give names alone"
@@ -98,7 +98,7 @@ class ImageFolder:
         colours: Json = None if self.colours is None else {name: list(rgb) for name, rgb in self.colours.items()}
         return {
             "kind": "folder",
-            "classes": list(self.classes) if self._labels.in_order and not self.ignores else str(self._labels),
+            "classes": list(self.classes) if in_order(self._labels.values) and not self.ignores else str(self._labels),
             "colours": colours,
             "nonzero": self.nonzero,
             "case_pattern": self._case.pattern,
