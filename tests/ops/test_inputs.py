@@ -18,7 +18,14 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from fewpairs import KNN
 from fewpairs.errors import InputError
-from fewpairs.ops import global_key_attention, key_only_attention, knn_attention, kv_attention, softmax_attention
+from fewpairs.ops import (
+    global_key_attention,
+    inputs,
+    key_only_attention,
+    knn_attention,
+    kv_attention,
+    softmax_attention,
+)
 
 B, H, N, D = 2, 4, 6, 8
 Call = Callable[..., Tensor]
@@ -125,6 +132,17 @@ def test_key_biases_by_image_and_by_head(shape: tuple[int, ...], kind: str) -> N
     torch.testing.assert_close(
         *(torch.autograd.grad(x.square().sum(), key_bias, retain_graph=True) for x in (out, expected))
     )
+
+
+@pytest.mark.parametrize(
+    ("shape", "row"), [((N,), (N,)), ((1, N), (N,)), ((1, 1, N), (N,)), ((H, N), (H, N)), ((1, H, N), (H, N))]
+)
+def test_a_shared_key_bias_reaches_kernels_as_one_row(shape: tuple[int, ...], row: tuple[int, ...]) -> None:
+    """A kernel steps from head to head where there are two dimensions."""
+    found, bias = inputs.key_bias(torch.zeros(shape), None, torch.zeros(B, H, N, D))
+    assert found is not None
+    assert found.shape == row
+    assert bias is None
 
 
 def test_a_key_bias_that_could_be_of_images_or_heads_is_refused() -> None:

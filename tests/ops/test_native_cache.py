@@ -85,3 +85,91 @@ def test_a_lock_that_nobody_gives_back(folder: Path) -> None:
         pytest.raises(Unavailable, match=r"has held .*toy-0.lock for more than 0.1 s"),
     ):
         cache.build_once(folder / "toy-0.so", build, 0.1)
+
+
+def kept(folder: Path, content: bytes = CONTENT, name: str = "toy-0.so") -> Path:
+    """A binary with its checksum, as the cache keeps it."""
+    path = folder / name
+    cache.build_once(path, lambda made: made.write_bytes(content) and None, 5.0)
+    assert cache.find(path)
+    return path
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o702])
+def test_a_folder_that_others_can_write_is_refused(mode: int, folder: Path) -> None:
+    path = kept(folder)
+    folder.chmod(mode)
+    assert not cache.find(path)
+    with pytest.raises(
+        OSError, match=f"can be written by other users \\(mode {mode:o}\\), and what it holds would run"
+    ):
+        cache.build_once(path, lambda _: pytest.fail("built into it"), 5.0)
+    folder.chmod(0o755)
+    assert cache.find(path)
+
+
+def test_a_folder_of_another_user_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, other = kept(folder), os.geteuid() + 1
+    monkeypatch.setattr(os, "geteuid", lambda: other)
+    assert not cache.find(path)
+    with pytest.raises(OSError, match=f"belongs to another user \\(uid {other - 1}, not {other}\\)"):
+        cache.build_once(path, lambda _: pytest.fail("built into it"), 5.0)
+
+
+@pytest.mark.parametrize("suffix", [".so", ".sha256"])
+@pytest.mark.parametrize("mode", [0o666, 0o620])
+def test_a_file_that_others_can_write_is_built_anew(suffix: str, mode: int, folder: Path) -> None:
+    path = kept(folder)
+    path.with_suffix(suffix).chmod(mode)
+    assert not cache.find(path)
+    kept(folder)
+    assert path.with_suffix(suffix).stat().st_mode & 0o077 == 0
+
+
+def test_what_is_made_is_for_its_user_alone_whatever_the_mask_says(folder: Path) -> None:
+    before = os.umask(0)
+    try:
+        path = kept(folder)
+    finally:
+        os.umask(before)
+    assert [file.stat().st_mode & 0o777 for file in (folder, path, path.with_suffix(".sha256"))] == [
+        0o700,
+        0o700,
+        0o600,
+    ]
+
+
+@pytest.mark.parametrize("suffix", [".so", ".sha256"])
+def test_a_link_in_a_binarys_place_is_replaced(suffix: str, folder: Path, tmp_path: Path) -> None:
+    path = kept(folder)
+    elsewhere = tmp_path / "elsewhere"
+    path.with_suffix(suffix).rename(elsewhere)
+    path.with_suffix(suffix).symlink_to(elsewhere)
+    assert not cache.find(path)
+    content = elsewhere.read_bytes()
+    kept(folder)
+    assert not path.with_suffix(suffix).is_symlink()
+    assert elsewhere.read_bytes() == content
+
+
+def test_a_folder_behind_a_link_is_the_users_own(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(folder)
+    folder.mkdir(mode=0o700)
+    path = kept(tmp_path / "link")
+    folder.chmod(0o777)
+    assert not cache.find(path)
+
+
+def test_a_pipe_in_a_binarys_place_does_not_hang(folder: Path) -> None:
+    path = kept(folder)
+    path.with_suffix(".sha256").unlink()
+    os.mkfifo(path.with_suffix(".sha256"))
+    assert not cache.find(path)
+
+
+def test_the_binary_of_another_source_does_not_pass(folder: Path) -> None:
+    """Its checksum is right under its own name, which holds the key of its source."""
+    mine, other = kept(folder), kept(folder, b"another", "toy-1.so")
+    for suffix in (".so", ".sha256"):
+        mine.with_suffix(suffix).write_bytes(other.with_suffix(suffix).read_bytes())
+    assert not cache.find(mine)

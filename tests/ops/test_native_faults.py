@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import sys
 import tempfile
@@ -145,7 +144,7 @@ def test_a_binary_that_the_system_does_not_load(
     path = folder / toy.plan().file
     folder.mkdir()
     path.write_bytes(CONTENT)
-    path.with_suffix(".sha256").write_text(hashlib.sha256(CONTENT).hexdigest())
+    path.with_suffix(".sha256").write_text(cache.checksum(path, CONTENT))
     assert works(toy)
     assert "file too short), so every process compiles its own" in caplog.text
     monkeypatch.setattr(machine, "pool_of_torch", lambda: (Path("/nowhere/libgomp.so"), 1))
@@ -188,3 +187,41 @@ def test_no_home_falls_to_a_folder_of_the_process(
         cache.folder()
     assert works(Library("toy", SOURCE))
     assert "every process compiles its own" in caplog.text
+
+
+@needs_compiler
+@pytest.mark.parametrize("share", [0.0005, 0.05, 0.3, 0.6, 0.9, 0.999])
+def test_a_binary_cut_off_with_a_checksum_of_its_own_is_built_anew(share: float, folder: Path, tmp_path: Path) -> None:
+    """The system's loader would map what is missing, and end the process with a bus error."""
+    assert works(Library("toy", SOURCE))
+    path = folder / Library("toy", SOURCE).plan().file
+    whole = path.read_bytes()
+    cut = whole[: int(len(whole) * share) + 5]
+    replacement = tmp_path / "cut"  # the process has mapped the first one
+    replacement.write_bytes(cut)
+    replacement.chmod(0o700)
+    replacement.replace(path)
+    path.with_suffix(".sha256").write_text(cache.checksum(path, cut))
+    assert not cache.find(path)
+    assert works(Library("toy", SOURCE))
+    assert path.read_bytes()[:4] == b"\x7fELF"
+    assert len(path.read_bytes()) == len(whole)
+
+
+@needs_compiler
+def test_a_folder_that_others_can_write_is_not_used(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder.mkdir()
+    folder.chmod(0o777)
+    assert works(Library("toy", SOURCE))
+    assert not list(folder.iterdir())
+    assert (
+        "can be written by other users (mode 777), and what it holds would run as you), so every process" in caplog.text
+    )
+
+
+@needs_compiler
+def test_two_libraries_of_the_cache_are_two() -> None:
+    """They are loaded by descriptors, and the system knows a library by its name."""
+    toys = [Library("toy", SOURCE), Library("toy", SOURCE, ("FEWPAIRS_POISON",))]
+    assert all(works(toy) for toy in toys)
+    assert len({toy._loaded._handle for toy in toys if toy._loaded is not None}) == 2

@@ -143,8 +143,13 @@ def kernels() -> Iterator[Finding]:
             raise Unavailable(refused)
         plans = [library.plan() for library in libraries.values()]
         folder = cache.folder()
+        reason = cache.distrust(folder) if folder.exists() else None
     except (Unavailable, OSError) as error:
         yield Finding("kernels", "note", f"none in C++: {error}", remedy)
+        return
+    if reason is not None:
+        remedy = f"chmod go-w {folder}, or set FEWPAIRS_CACHE to a folder that you, and nobody else, can write"
+        yield Finding("kernels", "bad", f"{folder} {reason}, so every process compiles its own C++ kernels", remedy)
         return
     compiled = sum(cache.find(folder / plan.file) for plan in plans)
     how = f"{plans[0].version.splitlines()[1]}, for {plans[0].level}"

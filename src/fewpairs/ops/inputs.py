@@ -134,10 +134,10 @@ def key_bias(key_bias: Tensor | None, bias: Tensor | None, k: Tensor) -> tuple[T
             "bias [b 1 1 n]"
         )
     _check_device("key_bias", key_bias, k)
+    if key_bias.ndim == 3 and shape[0] == 1:
+        key_bias = key_bias[0]
     if key_bias.ndim < 3:
-        return key_bias, bias
-    if shape[0] == 1:
-        return key_bias[0], bias
+        return (key_bias[0] if key_bias.ndim == 2 and key_bias.shape[0] == 1 else key_bias), bias
     rows = key_bias.unsqueeze(-2).expand(-1, -1, n, -1)
     if bias is None:
         return None, rows

@@ -140,12 +140,12 @@ class Library:
         try:
             path = cache.folder() / plan.file
             cache.build_once(path, build, 2 * seconds + 30)
-            return load(path), path
+            return self._load_kept(path), path
         except OSError as error:
             wrong = " ".join(str(error.strerror or error).split())
         notify(
             f"the cache of C++ kernels cannot be used ({wrong}), so every process compiles its own; set FEWPAIRS_CACHE "
-            "to a folder that can be written"
+            "to a folder that you, and nobody else, can write"
         )
         try:
             with tempfile.TemporaryDirectory(prefix="fewpairs-", ignore_cleanup_errors=True) as work:
@@ -155,8 +155,25 @@ class Library:
         except OSError as error:
             raise Unavailable(f"the compiled code cannot be loaded: {' '.join(str(error).split())}") from error
 
+    def _load_kept(self, path: Path) -> ctypes.CDLL:
+        """Load a binary of the cache by the descriptor through which it was checked.
 
-def load(path: Path) -> ctypes.CDLL:
+        The descriptor stays open: the system's loader knows a library by its name, which the next would have too.
+        """
+        binary = cache.opened(path)
+        if binary is None:
+            raise OSError(f"{path} was changed while it was loaded")
+        if not Path("/proc/self/fd").is_dir():
+            os.close(binary)
+            return load(path)
+        try:
+            return load(f"/proc/self/fd/{binary}")
+        except OSError as error:
+            os.close(binary)
+            raise OSError(str(error).replace(f"/proc/self/fd/{binary}", str(path))) from error
+
+
+def load(path: Path | str) -> ctypes.CDLL:
     """Load the library at `path`, which runs on PyTorch's threads.
 
     Raises:
