@@ -23,7 +23,7 @@ def status(field: str) -> int:
         NotMeasurable: the system has no such file (it is not Linux).
     """
     try:
-        for line in Path("/proc/self/status").read_text().splitlines():
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
             if line.startswith(field):
                 return int(line.split()[1]) * 1024
     except OSError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import subprocess
 import sys
 from types import TracebackType
@@ -57,6 +58,8 @@ class PeakMemory:
                 return _on_cuda(one, pass_)
             except torch.OutOfMemoryError as error:
                 raise MemoryNotMeasured(failure_reason(error)) from None
+        if not hasattr(os, "fork"):
+            raise MemoryNotMeasured("the peak memory of a process is available only on Linux")
         server = self._started()
         request = {"case": case.name, "contender": one.name, "pass": pass_, "threads": self.threads}
         try:

@@ -120,7 +120,10 @@ def run(arguments: Sequence[str], seconds: float) -> str:
     try:
         output = process.communicate(timeout=seconds)[0].decode(errors="replace")
     except BaseException as error:
-        os.killpg(process.pid, signal.SIGKILL)
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
         process.communicate()
         if isinstance(error, subprocess.TimeoutExpired):
             raise Unavailable(
