@@ -16,9 +16,8 @@ from torch import nn
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from fewpairs import KNN, swap_attention
+from fewpairs import swap_attention
 from fewpairs.errors import InputError
-from fewpairs.swap import describe
 
 pytestmark = pytest.mark.usefixtures("uncounted")
 
@@ -96,16 +95,6 @@ def test_a_layer_alone_has_nothing_to_be_exchanged_in() -> None:
 def test_a_model_must_be_one() -> None:
     with pytest.raises(InputError, match="str is not a module"):
         swap_attention("vit_tiny_patch16_224", "knn")  # type: ignore[arg-type]
-
-
-def test_no_layer_is_swapped_twice() -> None:
-    model, _ = tiny("vit")
-    swap_attention(model, KNN(3), where=0)
-    refused(model, r"blocks.0.attn was swapped before, and now has KNN\(topk=3.*where=")
-    receipt = swap_attention(model, "kv", where=1)
-    assert [left.reason for left in receipt.left] == ["has KNN(topk=3, metric='dot', scale_by='head') already"]
-    refused(model, "blocks.0.attn was swapped before.*1 more as well")
-    assert [str(layer.variant)[:3] for layer in describe(model)] == ["KNN", "KV("]
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,9 @@ from fewpairs.attention.variant import Variant, check_kernel, has_pairs, logit_s
 from fewpairs.errors import InputError
 from fewpairs.types import Grid
 
+_FIXED = ("variant", "heads", "dim_head", "scale")
+"""The attributes of a core from which its computation was built."""
+
 
 class Core(nn.Module):
     """Applies a variant to the heads: it takes one `[b h n d]` for each role and returns `[b h n d]`.
@@ -52,6 +55,27 @@ class Core(nn.Module):
     def kernel(self, name: str | None) -> None:
         check_kernel(self.variant, name)
         self._kernel = name
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _FIXED and name in self.__dict__:
+            raise InputError(
+                f"core.{name} is fixed: setting it would not change what the layer computes; "
+                "fewpairs.swap_attention(model, variant) puts another variant in place"
+            )
+        super().__setattr__(name, value)
+
+    def exchange(self, variant: Variant, mix: Callable[..., Tensor] | None = None) -> Callable[..., Tensor]:
+        """Compute another variant of the same roles, with `mix` if it was built before; return what computed so far.
+
+        The kernel is the operator's choice again.
+        """
+        former = self.mix
+        del self.mix
+        self.kernel = None
+        scale = logit_scale(getattr(variant, "scale_by", "head"), self.heads, self.dim_head)
+        self.__dict__.update(variant=variant, scale=scale)
+        self.mix = variant.build(self.heads, self.dim_head) if mix is None else mix
+        return former
 
     def forward(self, *roles: Tensor, bias: Tensor | None = None, grid: Grid | None = None) -> Tensor:
         """Mix the heads. `bias` `[#b #h n m]` is added to the scores, or is a boolean mask of the pairs to keep.

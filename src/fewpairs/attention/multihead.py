@@ -47,7 +47,7 @@ class MultiHead(nn.Module):
             raise InputError(f"heads={heads} must divide the width dim={dim}")
         if bias is not None and not variant.takes_bias:
             raise InputError(f"{variant} takes no [h n m] bias on its scores; leave bias=None or use Softmax()")
-        self.dim, self.heads, self.dim_head, self.variant = dim, heads, dim // heads, variant
+        self.dim, self.heads, self.dim_head = dim, heads, dim // heads
         self.project = project(dim, heads, variant.roles)
         if variant.keys_are_queries and self.project.key_stride != 1:
             raise InputError(
@@ -58,6 +58,11 @@ class MultiHead(nn.Module):
         self.core, self.bias = Core(variant, heads, self.dim_head), bias
         self.out = nn.Linear(dim, dim, bias=out_bias)
         self.dropout = nn.Dropout(dropout)
+
+    @property
+    def variant(self) -> Variant:
+        """The attention that the layer computes."""
+        return self.core.variant
 
     def forward(self, x: Float[Tensor, "b n c"], grid: Grid) -> Float[Tensor, "b n c"]:
         bias = None if self.bias is None else self.bias(grid).unsqueeze(0)

@@ -51,7 +51,13 @@ def meta_copy(model: nn.Module) -> nn.Module:
 
     Kernels that layers name are forgotten, since few of them run there.
     """
-    memo: dict[int, Any] = {}
+    # Results of other weights, such as the product that pruning or a weight norm leaves, have no copies of their own.
+    memo: dict[int, Any] = {
+        id(value): torch.empty_like(value, device="meta")
+        for module in model.modules()
+        for value in vars(module).values()
+        if isinstance(value, Tensor) and value.grad_fn is not None
+    }
     for tensor in chain(model.parameters(), model.buffers()):
         twin = tensor if tensor.is_meta else torch.empty_like(tensor, device="meta")
         is_weight = isinstance(tensor, nn.Parameter) and not tensor.is_meta

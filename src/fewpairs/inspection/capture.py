@@ -171,16 +171,13 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def dense(cores: dict[str, Core]) -> Iterator[None]:
     """Makes the model its dense twin for a while: k-NN attention becomes softmax attention over all keys."""
-    changed = [(core, core.variant, core.mix, core.kernel) for core in cores.values() if isinstance(core.variant, KNN)]
+    changed = [(core, core.variant, core.kernel) for core in cores.values() if isinstance(core.variant, KNN)]
+    formers = [core.exchange(Softmax(scale_by=variant.scale_by)) for core, variant, _ in changed]
     try:
-        for core, variant, _, _ in changed:
-            core.kernel = None
-            core.variant = Softmax(scale_by=variant.scale_by)
-            core.mix = core.variant.build(core.heads, core.dim_head)
         yield
     finally:
-        for core, variant, mix, kernel in changed:
-            core.variant, core.mix = variant, mix
+        for (core, variant, kernel), mix in zip(changed, formers, strict=True):
+            core.exchange(variant, mix)
             core.kernel = kernel
 
 

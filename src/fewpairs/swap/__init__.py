@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
@@ -15,10 +16,11 @@ from fewpairs.swap.adapter import Adapter, Unsupported, type_name
 from fewpairs.swap.guard import check_swappable
 from fewpairs.swap.interface import register_transformers
 from fewpairs.swap.layers import Found, Layer, describe, find_layers
-from fewpairs.swap.module import SwappedModule
+from fewpairs.swap.module import SwappedModule, shared_rows
 from fewpairs.swap.receipt import LeftAlone, Receipt, SwappedLayer
 from fewpairs.swap.registry import families, register_adapter, unregister_adapter
 from fewpairs.swap.selectors import Variants, Where, assign, select
+from fewpairs.swap.undo import Exchanged, Replaced, Undo, kept_bytes, put_in_place
 
 
 def swap_attention(
@@ -28,6 +30,8 @@ def swap_attention(
 
     Weights that the variant uses stay, under the same names unless they are split; each layer keeps its own scale
     of the logits, whatever `scale_by` says. Create the optimiser, compile and wrap the model after the swap.
+    A swapped layer may be swapped again; with the same roles its parameters stay the same objects. `receipt.undo()`
+    takes the swap back.
 
     Args:
         variant: one variant for all layers, or a sequence with one per stage or per layer, counting the selected layers
@@ -40,8 +44,8 @@ def swap_attention(
 
     Raises:
         InputError: the model has no layer of a known family, or is compiled or wrapped; `where` selects nothing; a
-            selected layer was swapped before, or cannot be swapped (if named, or if no other layer can be); a variant
-            has no kernel of that name.
+            selected layer cannot be swapped (if named, or if no other layer can be); a variant has no kernel of that
+            name; a weight that would lose rows is tied to another part of the model.
     """
     check_swappable(model)
     found = find_layers(model)
@@ -52,7 +56,7 @@ def swap_attention(
     twin = meta_copy(model)
     size = model_cost.input_size(twin)
     before, run_before, keys_before = model_cost.parameters(twin), model_cost.trace(twin, size), list(twin.state_dict())
-    _replace_layers(twin, plan.chosen)
+    undo_bytes = kept_bytes(_replace_layers(twin, plan.chosen))
     run = None if run_before is None else model_cost.trace(twin, size)
     keys = list(twin.state_dict())
     key_map = _key_map(keys_before, keys, plan)
@@ -68,11 +72,13 @@ def swap_attention(
         macs_after=None if run is None else run.macs.total(),
         input_size=None if run is None else size,
         kernel=kernel,
+        undo_bytes=undo_bytes,
         dry_run=dry_run,
     )
-    if not dry_run:
-        _replace_layers(model, plan.chosen, kernel)
-    return receipt
+    if dry_run:
+        return receipt
+    changes = _replace_layers(model, plan.chosen, kernel)
+    return replace(receipt, changes=Undo(weakref.ref(model), tuple(changes)))
 
 
 @dataclass(frozen=True)
@@ -90,9 +96,10 @@ def _check_known(model: nn.Module, found: list[Found]) -> None:
         )
     if not any(one.adapter or isinstance(one.module, SwappedModule) for one in found):
         why = _named_reasons([(one, str(one.layer.reason_left_alone)) for one in found])
+        known = any(one.layer.family in families() for one in found)
+        supported = "" if known else f"; supported families: {', '.join(families())}"
         raise InputError(
-            f"{type(model).__name__} has no attention layer that can be swapped{f' ({why})' if why else ''}; supported "
-            f"families: {', '.join(families())}"
+            f"{type(model).__name__} has no attention layer that can be swapped{f' ({why})' if why else ''}{supported}"
         )
 
 
@@ -100,20 +107,14 @@ def _plan(found: list[Found], variant: Variants, where: Where) -> _Plan:
     layers = [one.layer for one in found]
     selection = select(layers, where)
     selected = [one for one in found if one.layer.index in selection.chosen]
-    twice = [one.layer for one in selected if isinstance(one.module, SwappedModule)]
-    if twice:
-        raise InputError(
-            f"{twice[0].name} was swapped before, and now has {twice[0].variant}"
-            f"{f' ({len(twice) - 1} more as well)' if len(twice) > 1 else ''}; create the model again, or select other "
-            "layers with where="
-        )
     variants = assign(variant, [one.layer for one in selected])
     chosen: dict[str, tuple[Adapter, Variant]] = {}
     left: list[LeftAlone] = []
     for one in found:
         reason = one.layer.reason_left_alone
         if one.layer.index not in selection.chosen:
-            reason = f"has {one.layer.variant} already" if isinstance(one.module, SwappedModule) else "not selected"
+            has = isinstance(one.module, SwappedModule)
+            reason = f"not selected; it has {one.layer.variant}" if has else "not selected"
         elif one.adapter is not None:
             its = variants[one.layer.index]
             reason = one.adapter.refuse(one.module, its)
@@ -145,18 +146,35 @@ def _named_reasons(reasons: list[tuple[Found, str]]) -> str:
     )
 
 
-def _replace_layers(model: nn.Module, chosen: Mapping[str, tuple[Adapter, Variant]], kernel: str | None = None) -> None:
-    """Build all new layers, then replace every reference to the old ones."""
-    new: dict[nn.Module, SwappedModule] = {}
-    for name, (adapter, variant) in chosen.items():
-        old = model.get_submodule(name)
-        new[old] = adapter.replace(old, variant)
-        new[old].family = adapter.family
-        new[old].core.kernel = kernel
-    for module in list(model.modules()):
-        for name, child in list(module._modules.items()):
-            if child in new:
-                setattr(module, name, new[child])
+def _replace_layers(
+    model: nn.Module, chosen: Mapping[str, tuple[Adapter, Variant]], kernel: str | None = None
+) -> list[Replaced | Exchanged]:
+    """Build all new layers, then replace every reference to the old ones.
+
+    Raises:
+        InputError: a weight that loses rows is used outside of the layers too; nothing was changed.
+    """
+    changes: list[Replaced | Exchanged] = []
+    new: dict[nn.Module, nn.Module] = {}
+    with shared_rows() as lost:
+        for name, (adapter, variant) in chosen.items():
+            old = model.get_submodule(name)
+            if isinstance(old, SwappedModule) and old.queries == ("q" in variant.roles):
+                back = old.exchange(variant, kernel)
+                changes.append(Exchanged(name, old, back, old.core.mix))
+                continue
+            made = adapter.replace(old, variant)
+            made.family, made.core.kernel = adapter.family, kernel
+            new[old] = made
+            changes.append(Replaced(name, old, made))
+    put_in_place(model, new)
+    tied = [name for name, parameter in model.named_parameters(remove_duplicate=False) if parameter in lost]
+    if tied:
+        raise InputError(
+            f"{tied[0]} shares its weights with a layer that would lose its query rows, and would no longer be tied; "
+            "exclude that layer with where=, or untie them first (give one of them a copy)"
+        )
+    return changes
 
 
 def _swapped(layer: Layer, twin: nn.Module, run: Trace | None) -> SwappedLayer:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from fewpairs.attention import Variant, has_pairs, needs_grid
-from fewpairs.swap.module import SwappedModule, swapped_class
+from fewpairs.swap.module import SwappedModule, original_class, swapped_class
 
 
 def always_none(_layer: nn.Module) -> str | None:
@@ -54,18 +54,25 @@ class Adapter:
     def replace(self, layer: nn.Module, variant: Variant) -> SwappedModule:
         """Build the replacement of `layer`; it is an instance of the layer's class too."""
         build: Any = self.build
-        if isinstance(build, type) and issubclass(build, SwappedModule) and not issubclass(build, type(layer)):
-            build = swapped_class(build, type(layer))
+        original = original_class(layer)
+        if isinstance(build, type) and issubclass(build, SwappedModule) and not issubclass(build, original):
+            build = swapped_class(build, original)
         new: SwappedModule = build(layer, variant)
         return new
 
     def refuse(self, layer: nn.Module, variant: Variant) -> str | None:
         """Return the reason why `variant` cannot replace this layer's attention, or None."""
+        has_queries = layer.queries if isinstance(layer, SwappedModule) else True
+        if "q" in variant.roles and not has_queries:
+            return (
+                f"its query weights went when it was swapped, and {variant} needs them; undo that swap "
+                "(receipt.undo()), or create the model again"
+            )
         if not variant.takes_bias and (what := self.bias(layer)):
             return f"it adds {what} to its scores, and {variant} accepts no bias there"
         if variant.keys_are_queries and (why := self.strided(layer)):
             return f"{variant} uses keys as queries, and here {why}"
-        if "q" not in variant.roles and (why := self.queries(layer)):
+        if "q" not in variant.roles and has_queries and (why := self.queries(layer)):
             return f"{variant} has no queries, and {why}"
         if needs_grid(variant) and not self.knows_grid:
             return f"{variant} has a convolution over the image, and the layer gets no positions of its tokens"

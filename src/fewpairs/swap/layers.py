@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from torch import nn
 
 from fewpairs.attention import Variant
-from fewpairs.swap.adapter import Adapter, Unsupported, type_name
+from fewpairs.swap.adapter import Adapter, Unsupported
+from fewpairs.swap.condition import refuse_condition, unknown_type, wrapped_by
 from fewpairs.swap.interface import BY_NAME, calls_interface
-from fewpairs.swap.module import SwappedModule
+from fewpairs.swap.module import SwappedModule, original_class
 from fewpairs.swap.registry import adapter_of
 
 
@@ -50,7 +51,8 @@ def find_layers(model: nn.Module) -> list[Found]:
     found: list[Found] = []
     for name, module, kind in _attention_modules(model):
         stage = stages.setdefault(_stage_of(name), len(stages))
-        found.append(_found(name, len(found), stage, module, kind))
+        wrapped = wrapped_by(model.get_submodule(name.rpartition(".")[0]), name)
+        found.append(_found(name, len(found), stage, module, kind, wrapped))
     return found
 
 
@@ -90,17 +92,28 @@ def _stage_of(name: str) -> str:
     return name[: numbered[-1].start()] if numbered else ""
 
 
-def _found(name: str, index: int, stage: int, module: nn.Module, kind: Adapter | Unsupported | None) -> Found:
+def _found(
+    name: str, index: int, stage: int, module: nn.Module, kind: Adapter | Unsupported | None, wrapped: str | None
+) -> Found:
+    reason = wrapped or refuse_condition(module)
     if isinstance(module, SwappedModule):
         core = module.core
-        layer = Layer(name, index, stage, module.family, core.heads, core.dim_head, variant=core.variant)
-        return Found(layer, module, None)
+        layer = Layer(name, index, stage, module.family, core.heads, core.dim_head, reason, core.variant)
+        adapter = adapter_of(original_class(module))
+        return Found(layer, module, adapter if reason is None and isinstance(adapter, Adapter) else None)
     if isinstance(kind, Adapter):
         variant = getattr(getattr(module, "core", None), "variant", None)
-        return Found(Layer(name, index, stage, kind.family, *kind.heads(module), variant=variant), module, kind)
+        if reason is None:
+            try:
+                sizes = kind.heads(module)
+            except AttributeError as error:  # somebody put another module in the place of one of its own
+                reason = f"it was changed, so that the numbers of its heads cannot be read ({error})"
+        if reason is not None:
+            return Found(Layer(name, index, stage, kind.family, None, None, reason, variant), module, None)
+        return Found(Layer(name, index, stage, kind.family, *sizes, variant=variant), module, kind)
     if isinstance(kind, Unsupported):
         return Found(Layer(name, index, stage, kind.family, None, None, kind.reason), module, None)
-    reason = f"there is no adapter for {type_name(type(module))}"
+    reason = unknown_type(module)
     if calls_interface(module):
         reason += f"; k-NN attention serves it without a swap: {BY_NAME}"
     return Found(Layer(name, index, stage, type(module).__name__, None, None, reason), module, None)

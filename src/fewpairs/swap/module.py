@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import fields, is_dataclass, replace
+from types import MethodType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from timm.layers import register_notrace_module
 from torch import Tensor, nn
+from torch.nn.modules.module import _WrappedHook
 
 from fewpairs.attention import Core, Variant, has_pairs, logit_scale
 from fewpairs.errors import InputError
@@ -48,16 +53,18 @@ class SwappedModule(nn.Module):
         nn.Module.__init__(self)
         for name, value in vars(old).items():
             own = name in ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
-            self.__dict__[name] = value.copy() if own else value
-        self.__dict__.pop("fused_attn", None)
+            bound = isinstance(value, MethodType) and value.__self__ is old
+            self.__dict__[name] = value.copy() if own else MethodType(value.__func__, self) if bound else value
+        rebind_hooks(self, old)
+        for name in ("forward", "fused_attn"):
+            self.__dict__.pop(name, None)
         scale = logit_scale("head", heads, dim_head) if scale is None else scale
+        self.logit_factor = scale
         self.core = Core(_with_scale(variant, scale, heads, dim_head), heads, dim_head, fused=fused)
         if isinstance(drop := self._modules.get("attn_drop"), nn.Dropout):
             self.core.attn_drop = drop
         self.queries = "q" in variant.roles
-        self.role_scale = (scale / self.core.scale) ** 0.5 if has_pairs(variant) else 1.0
-        like = next(old.parameters())
-        self.core.to(like.device, like.dtype).train(old.training)
+        self.core.to(*place(old)).train(old.training)
 
     if TYPE_CHECKING:  # only the subclasses know the attributes of the layer
 
@@ -71,6 +78,30 @@ class SwappedModule(nn.Module):
     @fused_attn.setter
     def fused_attn(self, fused: bool) -> None:
         self.core.fused_attn = fused
+
+    @property
+    def role_scale(self) -> float:
+        """The factor of queries and keys that gives the variant's logits the layer's own scale."""
+        return (self.logit_factor / self.core.scale) ** 0.5 if has_pairs(self.core.variant) else 1.0
+
+    def exchange(self, variant: Variant, kernel: str | None = None) -> Callable[[], None]:
+        """Compute another variant of the same roles; weights of the core that fit stay. Return how to undo that."""
+        core = self.core
+        former, named, weights = core.variant, core.kernel, dict(core.named_parameters())
+        mix = core.exchange(_with_scale(variant, self.logit_factor, core.heads, core.dim_head))
+        core.to(*place(self)).train(self.training)
+        for name, parameter in list(core.named_parameters()):
+            if name in weights and weights[name].shape == parameter.shape:
+                owner, _, last = name.rpartition(".")
+                core.get_submodule(owner)._parameters[last] = weights[name]
+        core.kernel = kernel
+
+        def undo() -> None:
+            core.exchange(former, mix)
+            core.to(*place(self)).train(self.training)
+            core.kernel = named
+
+        return undo
 
     def mix(self, *roles: Tensor, bias: Tensor | None = None, grid: Grid | None = None) -> Tensor:
         """Mix the heads with the layer's own scale, from one `[b h n d]` for each role to `[b h n d]`.
@@ -108,6 +139,12 @@ def swapped_class(kind: type[SwappedModule], original: type[nn.Module]) -> type[
     return _CLASSES[kind, original]
 
 
+def original_class(layer: nn.Module) -> type[nn.Module]:
+    """Return the class of a layer, or of the layer that a swapped one replaced."""
+    kinds: tuple[type[nn.Module], ...] = type(layer).__mro__
+    return next(kind for kind in kinds if not issubclass(kind, SwappedModule))
+
+
 _CLASSES: dict[tuple[type, type], type[SwappedModule]] = {}
 """The classes that `swapped_class` created."""
 
@@ -116,6 +153,23 @@ def _blank(kind: type[SwappedModule], original: type[nn.Module]) -> SwappedModul
     """Create an instance without attributes, for pickle and `copy.deepcopy` to fill."""
     both = swapped_class(kind, original)
     return both.__new__(both)
+
+
+def place(layer: nn.Module) -> tuple[torch.device, torch.dtype]:
+    """Return the device of a layer, and the dtype that it computes in, whatever quantised weights are stored as."""
+    tensors = [*layer.parameters(), *layer.buffers()]
+    floats = [tensor for tensor in tensors if tensor.is_floating_point() and tensor.element_size() > 1]
+    device = tensors[0].device if tensors else torch.device("cpu")
+    return (floats[0].device, floats[0].dtype) if floats else (device, torch.get_default_dtype())
+
+
+def rebind_hooks(new: nn.Module, old: nn.Module) -> None:
+    """Call hooks that get their module with `new` instead of `old`."""
+    for name, hooks in vars(new).items():
+        if name.endswith("_hooks") and isinstance(hooks, dict):
+            for key, hook in hooks.items():
+                if isinstance(hook, _WrappedHook) and hook.with_module and hook.module() is old:
+                    hooks[key] = _WrappedHook(hook.hook, new)
 
 
 def _with_scale(variant: Variant, scale: float, heads: int, dim_head: int) -> Variant:
@@ -132,7 +186,10 @@ def without_rows(layer: Map, count: int, blocks: int = 1) -> Map:
     The weights are new tensors. More blocks than one serve maps in which the roles of each head stand together.
     """
     kept = copy.copy(layer)
-    kept._parameters = {name: p if p is None else _rest(p, count, blocks) for name, p in layer._parameters.items()}
+    vars(kept).pop("forward", None)  # the class's own, bound to `layer`
+    kept._parameters = {
+        name: p if p is None else without_first(p, count, blocks) for name, p in layer._parameters.items()
+    }
     if isinstance(kept, nn.Linear):
         kept.out_features -= count * blocks
     else:
@@ -140,15 +197,31 @@ def without_rows(layer: Map, count: int, blocks: int = 1) -> Map:
     return kept
 
 
-def _rest(parameter: nn.Parameter, count: int, blocks: int) -> nn.Parameter:
+def without_first(parameter: nn.Parameter, count: int, blocks: int = 1) -> nn.Parameter:
+    """Copy a parameter without the first `count` rows of each of its equal blocks of rows.
+
+    Within `shared_rows`, layers that share a parameter share the copy.
+    """
+    shared = _SHARED.get({})
+    if (known := shared.get((parameter, count, blocks))) is not None:
+        return known
     with torch.no_grad():
         rest = parameter.reshape(blocks, -1, *parameter.shape[1:])[:, count:].flatten(0, 1)
-        return nn.Parameter(rest.clone(), parameter.requires_grad)
+        kept = nn.Parameter(rest.clone(), parameter.requires_grad)
+    shared[parameter, count, blocks] = kept
+    return kept
 
 
-def refuse_slicing(layer: nn.Module, name: str) -> str | None:
-    """Return the reason why rows of the linear map or convolution `name` cannot be removed, or None."""
-    found: Any = getattr(layer, name, None)
-    if found is None or type(found) in (nn.Linear, nn.Conv2d):
-        return None
-    return f"its projection {name!r} is a {type(found).__name__}, whose rows cannot be separated; swap before adding it"
+_SHARED: ContextVar[dict[tuple[nn.Parameter, int, int], nn.Parameter]] = ContextVar("shared")
+
+
+@contextmanager
+def shared_rows() -> Iterator[set[nn.Parameter]]:
+    """Keep weights tied that lose the same rows; the set gets the parameters that lost some."""
+    token = _SHARED.set({})
+    lost: set[nn.Parameter] = set()
+    try:
+        yield lost
+    finally:
+        lost |= {parameter for parameter, *_ in _SHARED.get()}
+        _SHARED.reset(token)

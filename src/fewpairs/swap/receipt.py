@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from fewpairs.attention import Variant, variant_name
+from fewpairs.errors import InputError
+from fewpairs.swap.undo import Undo
 from fewpairs.types import Size
 
 
@@ -57,7 +59,32 @@ class Receipt:
     input_size: Size | None = None
     kernel: str | None = None
     """The kernel that was asked for; None if each call chooses."""
+    undo_bytes: int = 0
+    """The memory of removed or split weights that the receipt of a swap keeps for `undo`, which go with it."""
     dry_run: bool = field(default=False)
+    changes: Undo | None = field(default=None, repr=False, compare=False)
+    """What `undo` needs; None after a dry run, and in copies and stored receipts."""
+
+    def undo(self) -> None:
+        """Give the model its former layers back; call it for the last swap first.
+
+        Weights that the swap kept have what they have learnt since. Those that it removed or split are as they were
+        when it was made; the receipt holds them (`undo_bytes`), and the model does not.
+
+        Raises:
+            InputError: the receipt is a copy or of a dry run; the model is gone, compiled or wrapped; a layer was
+                changed since.
+        """
+        if self.changes is None:
+            raise InputError(
+                "this receipt is of a dry run, a copy or already undone, and holds no layers; only the receipt that "
+                "swap_attention returned can undo its swap"
+            )
+        self.changes.run()
+        object.__setattr__(self, "changes", None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "changes": None}
 
     @property
     def family(self) -> str:
@@ -92,6 +119,8 @@ class Receipt:
             yield f"kernel: {self.kernel}"
         yield ""
         yield self._keys()
+        if self.undo_bytes:
+            yield f"undo: the receipt keeps {self.undo_bytes:,} bytes of weights that the model has no more"
 
     def _keys(self) -> str:
         renamed = sum(new is not None and new != old for old, new in self.key_map.items())
@@ -102,7 +131,8 @@ class Receipt:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the receipt as plain data."""
-        content = asdict(self)
+        content = asdict(replace(self, changes=None))
+        del content["changes"]
         for layer, plain in zip(self.swapped, content["swapped"], strict=True):
             options: dict[str, Any] = asdict(layer.variant) if is_dataclass(layer.variant) else {}
             plain["variant"] = {"name": variant_name(layer.variant), **options}

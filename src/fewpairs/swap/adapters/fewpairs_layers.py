@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from fewpairs.attention import LinearProjection, MultiHead, ReducedProjection, Variant
 from fewpairs.swap.adapter import Adapter
-from fewpairs.swap.module import SwappedModule, refuse_slicing, without_rows
+from fewpairs.swap.condition import refuse_slicing
+from fewpairs.swap.module import SwappedModule, without_rows
 from fewpairs.types import Grid
 
 
@@ -18,9 +19,9 @@ class SwappedMultiHead(SwappedModule, MultiHead):
     """Maps `[b n c], Grid -> [b n c]`; a variant without queries removes their part of the projection."""
 
     def __init__(self, old: Any, variant: Variant) -> None:
-        super().__init__(old, variant, old.heads, old.dim_head, scale=old.core.scale, fused=old.core.fused_attn)
+        scale = getattr(old, "logit_factor", old.core.scale)
+        super().__init__(old, variant, old.heads, old.dim_head, scale=scale, fused=old.core.fused_attn)
         self.core.attn_drop = old.core.attn_drop
-        self.variant = self.core.variant
         if not self.queries and "q" in old.variant.roles:
             self.project = _without_queries(old.project)
 

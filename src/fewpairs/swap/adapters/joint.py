@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from fewpairs.attention import Variant
 from fewpairs.errors import InputError
 from fewpairs.swap.adapter import Adapter, always_none
-from fewpairs.swap.module import SwappedModule, refuse_slicing, without_rows
+from fewpairs.swap.condition import refuse_slicing
+from fewpairs.swap.module import SwappedModule, without_rows
 
 
 class JointAttention(SwappedModule):
@@ -61,7 +62,9 @@ def split_heads(projected: Tensor, heads: int, roles: int) -> tuple[Tensor, ...]
 def heads(layer: Any) -> tuple[int, int]:
     """Return the number of heads of a layer with a projection `qkv`, and the width of one head."""
     count = layer.heads if hasattr(layer, "heads") else layer.num_heads
-    return count, layer.qkv.out_features // 3 // count
+    if hasattr(layer.qkv, "out_features"):
+        return count, layer.qkv.out_features // 3 // count
+    return count, layer.head_dim  # somebody put another module in the place of the projection
 
 
 def joint_adapter(

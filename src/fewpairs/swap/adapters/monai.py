@@ -16,7 +16,8 @@ from fewpairs.errors import InputError
 from fewpairs.swap.adapter import Adapter, Unsupported
 from fewpairs.swap.adapters.joint import JointAttention, joint_adapter, split_heads
 from fewpairs.swap.adapters.windowed import with_shift
-from fewpairs.swap.module import SwappedModule, refuse_slicing, without_rows
+from fewpairs.swap.condition import refuse_slicing
+from fewpairs.swap.module import SwappedModule, without_rows
 
 
 class _Block(SwappedModule):

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from fewpairs.attention import Variant
 from fewpairs.swap.adapter import Adapter
 from fewpairs.swap.adapters.joint import split_heads
-from fewpairs.swap.adapters.torch_multihead import SwappedMultihead, without_first
+from fewpairs.swap.adapters.torch_multihead import SwappedMultihead
 from fewpairs.swap.adapters.windowed import cosines
-from fewpairs.swap.module import SwappedModule
+from fewpairs.swap.module import SwappedModule, without_first
 
 
 class SwappedClipAttention(SwappedModule):
@@ -32,7 +32,8 @@ class SwappedClipAttention(SwappedModule):
         if not self.queries:
             for name in ("weight", "bias"):
                 whole = self._parameters.pop(f"in_proj_{name}")
-                self.register_parameter(f"kv_proj_{name}", without_first(whole, old.num_heads * old.head_dim))
+                kept = None if whole is None else without_first(whole, old.num_heads * old.head_dim)
+                self.register_parameter(f"kv_proj_{name}", kept)
             del self.ln_q
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None) -> Tensor:

@@ -18,7 +18,8 @@ from torch import Tensor
 from fewpairs.attention import Variant
 from fewpairs.swap.adapter import Adapter
 from fewpairs.swap.adapters.joint import JointAttention, experimental_fused, joint_adapter, split_heads
-from fewpairs.swap.module import SwappedModule, refuse_slicing, without_rows
+from fewpairs.swap.condition import refuse_slicing
+from fewpairs.swap.module import SwappedModule, without_rows
 
 
 class SwappedTntAttention(SwappedModule, TntAttention):

@@ -15,7 +15,8 @@ from fewpairs.attention import Variant
 from fewpairs.swap.adapter import Adapter
 from fewpairs.swap.adapters.joint import scores_mask, split_heads
 from fewpairs.swap.adapters.vit import gated_out
-from fewpairs.swap.module import SwappedModule, refuse_slicing, without_rows
+from fewpairs.swap.condition import refuse_slicing
+from fewpairs.swap.module import SwappedModule, without_rows
 
 
 class _Rotary(SwappedModule):

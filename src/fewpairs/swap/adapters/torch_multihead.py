@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from fewpairs.attention import Variant
 from fewpairs.errors import InputError
 from fewpairs.swap.adapter import Adapter
+from fewpairs.swap.condition import unplain_parameters
 from fewpairs.swap.explicit import mix_and_weights
-from fewpairs.swap.module import SwappedModule
+from fewpairs.swap.module import SwappedModule, without_first
 
 
 class SwappedMultihead(SwappedModule, nn.MultiheadAttention):
@@ -32,7 +33,8 @@ class SwappedMultihead(SwappedModule, nn.MultiheadAttention):
         if not self.queries:
             for name in ("weight", "bias"):
                 whole = self._parameters.pop(f"in_proj_{name}")
-                self.register_parameter(f"kv_proj_{name}", without_first(whole, old.embed_dim))
+                kept = None if whole is None else without_first(whole, old.embed_dim)
+                self.register_parameter(f"kv_proj_{name}", kept)
             self._parameters["q_proj_weight"] = None
 
     @property
@@ -163,14 +165,6 @@ def _numbers(mask: Tensor) -> Tensor:
     return torch.zeros(mask.shape, device=mask.device).masked_fill(mask, -torch.inf)
 
 
-def without_first(parameter: nn.Parameter | None, count: int) -> nn.Parameter | None:
-    """Return a new parameter without the first `count` rows."""
-    if parameter is None:
-        return None
-    with torch.no_grad():
-        return nn.Parameter(parameter[count:].clone(), parameter.requires_grad)
-
-
 @dataclass(frozen=True)
 class MultiheadAdapter(Adapter):
     """An adapter that refuses layers with an extra learned key and value, or with an extra key of zeros."""
@@ -200,6 +194,7 @@ ADAPTERS = (
         heads=_heads,
         build=SwappedMultihead,
         strided=_apart,
+        queries=unplain_parameters,
         renames={"in_proj_weight": "kv_proj_weight", "in_proj_bias": "kv_proj_bias"},
     ),
 )

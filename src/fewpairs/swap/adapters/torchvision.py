@@ -14,7 +14,8 @@ from torchvision.models.swin_transformer import ShiftedWindowAttention, ShiftedW
 from fewpairs.attention import Variant
 from fewpairs.swap.adapter import Adapter
 from fewpairs.swap.adapters.joint import heads, split_heads
-from fewpairs.swap.module import SwappedModule, refuse_slicing, without_rows
+from fewpairs.swap.condition import refuse_slicing
+from fewpairs.swap.module import SwappedModule, without_rows
 
 UNRELATED = -100.0
 """The number that torchvision adds to the scores of tokens that share a window only because of the shift."""

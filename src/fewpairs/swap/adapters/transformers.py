@@ -137,7 +137,7 @@ def _heads(layer: Any, names: Names) -> tuple[int, int]:
 
 
 def _build(old: nn.Module, variant: Variant) -> SwappedModule:
-    return swapped_class(type(old).__name__)(old, variant)
+    return swapped_class(type(old).__name__.removeprefix("Swapped"))(old, variant)
 
 
 def _table(_layer: Any) -> str:

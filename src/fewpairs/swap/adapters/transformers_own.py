@@ -16,9 +16,10 @@ from fewpairs.attention import Variant
 from fewpairs.swap.adapter import Adapter
 from fewpairs.swap.adapters.joint import split_heads
 from fewpairs.swap.adapters.windowed import cosines, with_shift
+from fewpairs.swap.condition import refuse_slicing
 from fewpairs.swap.explicit import mix_and_weights
 from fewpairs.swap.interface import wants_weights
-from fewpairs.swap.module import SwappedModule, refuse_slicing, without_rows
+from fewpairs.swap.module import SwappedModule, without_rows
 
 Output = tuple[Tensor] | tuple[Tensor, Tensor]
 
