@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fewpairs import KV, KVPos
-from fewpairs.errors import InputError
+from fewpairs.errors import InputError, nearest
 from fewpairs.models import CLASSIFIERS, DETECTORS, MODELS
 from fewpairs.recipes import RECIPES
 from fewpairs.runs.config import load_experiment, merge, parse_override, to_dict, to_yaml, validate
@@ -75,7 +75,11 @@ def test_yaml_may_start_from_a_recipe(tmp_path: Path) -> None:
         ("setr_kv_small", ["fit.steps='3'"], "fit.steps='3'"),
         ("setr_kv_small", ["fit.steps=2.5"], "fit.steps=2.5"),
         ("setr_kv_small", ["fit.steps=0"], "fit.steps is 0"),
-        ("setr_kv_small", ["fit.steps=9"], "schedule.warmup is 66 steps, but training lasts only 9"),
+        (
+            "setr_kv_small",
+            ["fit.steps=9", "schedule.warmup=66"],
+            "schedule.warmup is 66 steps, but training lasts only 9",
+        ),
         ("setr_kv_small", ["fit.monitor=hd95_mm"], "set fit.maximise=false"),
         ("setr_kv_small", ["task.empty_rule=lenient"], "task.empty_rule='lenient'"),
         ("setr_kv_small", ["fit=3"], "fit=3 is a section; set one of its fields: steps"),
@@ -135,3 +139,66 @@ def test_merge_leaves_its_input_alone() -> None:
 def test_validate_knows_no_field_by_accident() -> None:
     with pytest.raises(InputError, match=r"'model\.attn' is not known"):
         validate({"model": {"attn": "kv"}})
+
+
+def test_one_mistake_does_not_hide_the_others() -> None:
+    with pytest.raises(InputError) as error:
+        load_experiment(
+            "setr_kv_small",
+            ["fit.stepps=3", "optimizer.lr=-1", "view.fit=crop", "model.attention=kw", "fitt.a=1", "fit.batch_size=0"],
+        )
+    said = str(error.value).splitlines()
+    assert len(said) == 6
+    for part in (
+        "'fit.stepps' is not known",
+        "'fitt'",
+        "optimizer.lr is -1",
+        "view.fit='crop'",
+        "'kw'",
+        "batch_size is 0",
+    ):
+        assert any(part in line for line in said), part
+    with pytest.raises(InputError) as error:
+        load_experiment("setr_kv_small", ["fit.steps", "=3"])
+    assert len(str(error.value).splitlines()) == 2
+
+
+def test_warm_up_follows_the_number_of_steps(capsys: pytest.CaptureFixture[str]) -> None:
+    assert load_experiment("setr_kv_small").schedule.warmup == 66
+    assert load_experiment("setr_kv_small", ["fit.steps=503"]).schedule.warmup == 33
+    assert "schedule.warmup follows fit.steps: 33 (66 of 1000 steps before)" in capsys.readouterr().err
+    assert load_experiment("setr_kv_small", ["fit.steps=2"]).schedule.warmup == 1
+    assert load_experiment("setr_kv_small", ["fit.steps=1"]).schedule.warmup == 0
+    assert load_experiment("setr_kv_small", ["fit.steps=500", "schedule.warmup=7"]).schedule.warmup == 7
+    assert load_experiment("setr_kv_small", ["schedule={name: constant}", "fit.steps=500"]).schedule.warmup == 0
+
+
+def test_milestones_and_the_teacher_follow_too() -> None:
+    for name, make in RECIPES.items():
+        before = make()
+        if before.fit.steps < 200:
+            continue
+        after = load_experiment(name, [f"fit.steps={before.fit.steps // 2}"])
+        assert after.schedule.warmup == pytest.approx(before.schedule.warmup / 2, abs=1), name
+        assert after.schedule.milestones == pytest.approx([at / 2 for at in before.schedule.milestones], abs=1)
+        if before.kind == "self-distillation":
+            assert after.teacher.warmup == pytest.approx(before.teacher.warmup / 2, abs=1)
+            assert after.teacher.freeze == pytest.approx(before.teacher.freeze / 2, abs=1)
+
+
+def test_a_file_that_starts_from_a_recipe_scales_its_warm_up(tmp_path: Path) -> None:
+    file = tmp_path / "short.yaml"
+    file.write_text("recipe: setr_kv_small\nfit: {steps: 500}\n")
+    assert load_experiment(file).schedule.warmup == 33
+    assert load_experiment(file, ["fit.steps=250"]).schedule.warmup == 16
+
+
+@pytest.mark.parametrize("count", [3, 60])
+def test_unknown_names_get_the_nearest_and_no_wall(count: int) -> None:
+    names = [f"model_{index:02d}" for index in range(count)]
+    text = nearest("modle_01", names, "fewpairs models")
+    assert text.startswith("did you mean 'model_01'")
+    assert len(text) < 120
+    assert ("`fewpairs models` lists them" in text) == (count == 60)
+    if count == 60:
+        assert nearest("zzz", names) == "60 are known, such as model_00, model_01, model_02, model_03, model_04"

@@ -33,7 +33,8 @@ def check_name(case: ModelCase) -> None:
     from fewpairs.models import MODELS
 
     if case.model not in MODELS and not timm.is_model(case.model):
-        raise InputError(f"{case.model!r} is not a model of fewpairs or timm; {nearest(case.model, MODELS)}")
+        close = nearest(case.model, MODELS, "fewpairs models")
+        raise InputError(f"{case.model!r} is not a model of fewpairs or timm; {close}")
 
 
 def build(case: ModelCase, attention: Variant | None) -> nn.Module:

@@ -9,7 +9,7 @@ from itertools import product
 from typing import Any, Literal
 
 from fewpairs.bench.cases import Case, ModelCase, OperatorCase, Pass, parse_case
-from fewpairs.errors import InputError, nearest
+from fewpairs.errors import InputError, did_you_mean
 
 Quantity = Literal["time", "speed", "memory", "growth"]
 
@@ -180,7 +180,7 @@ def select(names: Iterable[str], ops: Iterable[str] = ()) -> Selection:
         else:
             known = [*SETS, *everything]
             raise InputError(
-                f"{name!r} is neither a set nor a case; {nearest(name, known).partition('known: ')[0]}"
+                f"{name!r} is neither a set nor a case; {did_you_mean(name, known)}"
                 "`fewpairs bench --list` lists them, and any shape has a name, such as knn-b8-h6-n197-d64-k100"
             )
         cases |= {case.name: case for case in found if not ops or case.op in ops}

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fewpairs.cli.evaluate import Weights
+
+if TYPE_CHECKING:
+    from fewpairs.kinds.kind import Experiment
 
 
 def compare(
@@ -45,7 +49,6 @@ def compare(
     from fewpairs.report import print_comparison, write_comparison
     from fewpairs.runs.compare import ComparisonPlan
     from fewpairs.runs.compare import compare as run
-    from fewpairs.runs.config import load_experiment
 
     sources = [text for text in recipes if "=" not in text]
     overrides = [text for text in recipes if "=" in text]
@@ -57,7 +60,7 @@ def compare(
             f"two configuration files have the same name, so the report could not distinguish them: {' '.join(sources)}"
         )
     plan = ComparisonPlan(
-        experiments={stem: load_experiment(source, overrides) for stem, source in zip(stems, sources, strict=True)},
+        experiments=dict(zip(stems, _load(sources, overrides), strict=True)),
         seeds=tuple(range(seeds)),
         margin=margin,
         headline=headline,
@@ -75,3 +78,17 @@ def compare(
     written = write_comparison(found, out, name=name)
     print_comparison(found, Console())
     typer.echo(f"report: {written.html}")
+
+
+def _load(sources: list[str], overrides: list[str]) -> list[Experiment]:
+    """Load every recipe; the errors of all of them, each with the recipe's name, are one error."""
+    from fewpairs.errors import InputError
+    from fewpairs.runs.config import gathered, load_experiment
+
+    def load(source: str) -> Experiment:
+        try:
+            return load_experiment(source, overrides)
+        except InputError as error:
+            raise InputError("\n".join(f"{source}: {line}" for line in str(error).splitlines())) from None
+
+    return gathered([partial(load, source) for source in sources])

@@ -171,7 +171,8 @@ def _own(name: str, wish: _Request) -> tuple[nn.Module, Size]:
 def _from_timm(name: str, wish: _Request, pretrained: bool) -> tuple[nn.Module, Size]:
     if not timm.is_model(name):
         known = [*CLASSIFIERS, *ENCODERS, *MODELS, *timm.list_models()]
-        raise InputError(f"model {name!r} is neither one of fewpairs nor of timm; {_few(nearest(name, known))}")
+        close = nearest(name, known, "fewpairs models")
+        raise InputError(f"model {name!r} is neither one of fewpairs nor of timm; {close}")
     options: dict[str, Any] = {"in_chans": wish.channels, "pretrained": pretrained}
     options |= {} if wish.classes is None else {"num_classes": wish.classes}
     try:
@@ -215,9 +216,3 @@ def _fill(model: nn.Module, file: Path) -> list[str]:
 
 def _some(texts: Sequence[str]) -> str:
     return "; ".join(texts[:4]) + (f"; and {len(texts) - 4} more" if len(texts) > 4 else "")
-
-
-def _few(text: str) -> str:
-    """The hint of `nearest` without the list of timm's names."""
-    hint, _, _ = text.partition("known:")
-    return f"{hint}see `fewpairs models`, or timm.list_models()"

@@ -65,7 +65,7 @@ def find_models(pattern: str) -> list[ModelEntry]:
     """
     found = [entry for name, entry in CATALOGUE.items() if fnmatchcase(name, pattern)]
     if not found:
-        raise InputError(f"no model's name matches {pattern!r}; {nearest(pattern, CATALOGUE)}")
+        raise InputError(f"no model's name matches {pattern!r}; {nearest(pattern, CATALOGUE, 'fewpairs models')}")
     return found
 
 
@@ -181,7 +181,7 @@ def compare_attentions(
             on images of this size.
     """
     if model not in CATALOGUE:
-        raise InputError(f"model {model!r} is not known; {nearest(model, CATALOGUE)}")
+        raise InputError(f"model {model!r} is not known; {nearest(model, CATALOGUE, 'fewpairs models')}")
     entry = CATALOGUE[model]
     size = size or entry.image_size
     if min(*size, channels) < 1:

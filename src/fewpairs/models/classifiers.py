@@ -245,7 +245,7 @@ def classifier_spec(name: str) -> ClassifierSpec:
         InputError: there is no such classifier; the message offers the nearest name.
     """
     if name not in CLASSIFIERS:
-        raise InputError(f"classifier {name!r} is not known; {nearest(name, CLASSIFIERS)}")
+        raise InputError(f"classifier {name!r} is not known; {nearest(name, CLASSIFIERS, 'fewpairs models')}")
     return CLASSIFIERS[name]
 
 

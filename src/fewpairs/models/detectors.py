@@ -198,7 +198,7 @@ def detector_spec(name: str) -> DetectorSpec:
         InputError: there is no such detector; the message offers the nearest name.
     """
     if name not in DETECTORS:
-        raise InputError(f"detector {name!r} is not known; {nearest(name, DETECTORS)}")
+        raise InputError(f"detector {name!r} is not known; {nearest(name, DETECTORS, 'fewpairs models')}")
     return DETECTORS[name]
 
 

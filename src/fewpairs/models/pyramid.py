@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fewpairs.attention import Attention, Softmax, Variant, parse_attention
 from fewpairs.cost.tracing import meta_copy
-from fewpairs.errors import CheckpointError, InputError, nearest
+from fewpairs.errors import CheckpointError, InputError, did_you_mean
 from fewpairs.models.architectures import swap_every_layer
 from fewpairs.models.encoders.base import Encoder
 from fewpairs.models.pretrained import LoadReport, load_pretrained
@@ -233,5 +233,5 @@ def _check_levels(name: str, body: nn.Module) -> None:
 
 
 def _hint(name: str) -> str:
-    close = nearest(name, timm.list_models()).partition("known: ")[0]
+    close = did_you_mean(name, timm.list_models())
     return f"{close}encoders with a pyramid are such as {', '.join(EXAMPLES)}, and timm.list_models() names all"

@@ -273,7 +273,7 @@ def model_spec(name: str) -> ModelSpec:
         InputError: there is no such model; the message offers the nearest name.
     """
     if name not in MODELS:
-        raise InputError(f"model {name!r} is not known; {nearest(name, MODELS)}")
+        raise InputError(f"model {name!r} is not known; {nearest(name, MODELS, 'fewpairs models')}")
     return MODELS[name]
 
 

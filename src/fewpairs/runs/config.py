@@ -7,10 +7,10 @@ import json
 import re
 import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -20,7 +20,10 @@ from fewpairs.errors import InputError, nearest
 from fewpairs.kinds import DEFAULT_KIND, experiment_kind
 from fewpairs.kinds.kind import Experiment
 from fewpairs.recipes import RECIPES
+from fewpairs.runs.following_steps import following_steps
 from fewpairs.runs.former_settings import renamed
+
+Result = TypeVar("Result")
 
 
 class _Loader(yaml.SafeLoader):
@@ -40,14 +43,31 @@ def load_experiment(source: str | Path, overrides: Sequence[str] = ()) -> Experi
     """Return the experiment of a recipe or a YAML file, changed by `a.b=c` overrides.
 
     A YAML file may start from a recipe with `recipe: NAME` and change its fields. Former names of settings are read
-    everywhere, see `former_settings`.
+    everywhere, see `former_settings`; what is counted in steps follows `fit.steps`, see `following_steps`.
 
     Raises:
         InputError: the recipe, a field or a value is wrong; the text names it, what is allowed and the nearest name.
     """
     content = _read(str(source))
-    changes = [parse_override(text) for text in overrides]
-    return validate(merge(content, renamed(content["kind"], changes, content)))
+    changes = gathered([partial(parse_override, text) for text in overrides])
+    return validate(_changed(content, content["kind"], changes))
+
+
+def _changed(start: Mapping[str, Any], kind: str, leaves: Iterable[tuple[tuple[str, ...], Any]]) -> dict[str, Any]:
+    return merge(start, following_steps(start, renamed(kind, leaves, start)))
+
+
+def gathered(calls: Iterable[Callable[[], Result]]) -> list[Result]:
+    """Return the results of all calls. Raises InputError with the messages of all that raise it."""
+    found, problems = [], []
+    for call in calls:
+        try:
+            found.append(call())
+        except InputError as error:
+            problems.append(str(error))
+    if problems:
+        raise InputError("\n".join(problems))
+    return found
 
 
 def _read(source: str) -> dict[str, Any]:
@@ -65,7 +85,7 @@ def _read(source: str) -> dict[str, Any]:
     recipe = content.pop("recipe", None)
     start = to_dict(_defaults(content.get("kind")) if recipe is None else _recipe(str(recipe)))
     kind = str(content.get("kind", start["kind"]))
-    return merge(start, renamed(kind, _leaves(content), start))
+    return _changed(start, kind, _leaves(content))
 
 
 def _defaults(kind: Any) -> Experiment:
@@ -76,7 +96,8 @@ def _defaults(kind: Any) -> Experiment:
 def _recipe(name: str) -> Experiment:
     if name not in RECIPES:
         raise InputError(
-            f"recipe {name!r} is not known; {nearest(name, RECIPES)}. A configuration file must end in .yaml or .yml"
+            f"recipe {name!r} is not known; {nearest(name, RECIPES, 'fewpairs train --list')}. A configuration file "
+            "must end in .yaml or .yml"
         )
     return RECIPES[name]()
 
@@ -121,22 +142,38 @@ def merge(content: Mapping[str, Any], changes: Iterable[tuple[tuple[str, ...], A
 
 
 def validate(content: Mapping[str, Any]) -> Experiment:
-    """Make an experiment from plain data; errors are those of `load_experiment`."""
+    """Make an experiment from plain data; errors are those of `load_experiment`, all mistakes in one."""
     plain = json.loads(json.dumps(content))
     kind = experiment_kind(plain.pop("kind", DEFAULT_KIND))
-    _check_names(kind, plain, ())
+    problems = _wrong_names(kind, plain, ())
     changes: dict[str, Any] = {}
     if isinstance(plain.get("model"), dict) and "attention" in plain["model"]:
         asked = plain["model"].pop("attention")
-        changes["attention"] = None if asked is None and _may_be_own(kind) else parse_attention(asked)
-    try:
-        experiment = _adapter(kind).validate_json(json.dumps(plain), strict=True)
-    except ValidationError as error:
-        raise InputError("; ".join(_sentence(dict(problem)) for problem in error.errors())) from None
+        try:
+            changes["attention"] = None if asked is None and _may_be_own(kind) else parse_attention(asked)
+        except InputError as error:
+            problems.append(str(error))
+    hints = typing.get_type_hints(kind)
+    problems += [text for name, value in plain.items() for text in _wrong_values(name, hints[name], value)]
+    if problems:
+        raise InputError("\n".join(problems))
+    experiment = _adapter(kind).validate_json(json.dumps(plain), strict=True)
     if not changes:
         return experiment
     model = dataclasses.replace(experiment.model, **changes)
-    return dataclasses.replace(experiment, model=model)  # type: ignore[type-var]  # every kind is a dataclass
+    changed: Experiment = dataclasses.replace(experiment, model=model)
+    return changed
+
+
+def _wrong_values(name: str, hint: Any, value: Any) -> list[str]:
+    """Return a sentence for each value of a section, or of one setting, that is wrong."""
+    try:
+        _adapter(hint).validate_json(json.dumps(value), strict=True)
+    except ValidationError as error:
+        return [_sentence(name, dict(problem)) for problem in error.errors()]
+    except InputError as error:
+        return [str(error)]
+    return []
 
 
 def _may_be_own(kind: type[Experiment]) -> bool:
@@ -148,35 +185,37 @@ def _may_be_own(kind: type[Experiment]) -> bool:
 
 
 @cache
-def _adapter(kind: type[Experiment]) -> TypeAdapter[Experiment]:
-    return TypeAdapter(kind)
+def _adapter(what: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(what)
 
 
-def _sentence(problem: Mapping[str, Any]) -> str:
-    path = ".".join(str(part) for part in problem["loc"] if not str(part).startswith("function-"))
+def _sentence(name: str, problem: Mapping[str, Any]) -> str:
+    parts = (name, *(str(part) for part in problem["loc"] if not str(part).startswith("function-")))
     message = str(problem["msg"])
-    return f"{path}={problem['input']!r}: {message[0].lower()}{message[1:]}"
+    return f"{'.'.join(parts)}={problem['input']!r}: {message[0].lower()}{message[1:]}"
 
 
-def _check_names(kind: type, content: Any, path: tuple[str, ...]) -> None:
-    """Raise InputError unless every key of `content` is a field of the dataclass `kind`, also in sections."""
-    if not isinstance(content, dict):
-        return
+def _wrong_names(kind: type, content: dict[str, Any], path: tuple[str, ...]) -> list[str]:
+    """Take every key that is no field of the dataclass `kind` out of `content`, also in sections; say what is wrong."""
     hints = typing.get_type_hints(kind)
     known = {field.name: hints[field.name] for field in dataclasses.fields(kind)}
-    for key, value in content.items():
+    problems = []
+    for key, value in list(content.items()):
+        inner = next((part for part in _options(known.get(key)) if dataclasses.is_dataclass(part)), None)
         if key not in known:
             section = ".".join(path)
             where = f"in {section!r} " if section else ""
-            raise InputError(f"field {'.'.join((*path, key))!r} is not known; {where}{nearest(key, known)}")
-        inner = next((part for part in _options(known[key]) if dataclasses.is_dataclass(part)), None)
-        if isinstance(inner, type) and key != "attention":
-            if value is not None and not isinstance(value, dict):
-                raise InputError(
-                    f"{'.'.join((*path, key))}={value!r} is a section; set one of its fields: "
-                    f"{', '.join(field.name for field in dataclasses.fields(inner))}"
-                )
-            _check_names(inner, value, (*path, key))
+            problems.append(f"field {'.'.join((*path, key))!r} is not known; {where}{nearest(key, known)}")
+        elif not isinstance(inner, type) or key == "attention" or value is None:
+            continue
+        elif isinstance(value, dict):
+            problems += _wrong_names(inner, value, (*path, key))
+            continue
+        else:
+            fields = ", ".join(field.name for field in dataclasses.fields(inner))
+            problems.append(f"{'.'.join((*path, key))}={value!r} is a section; set one of its fields: {fields}")
+        del content[key]
+    return problems
 
 
 def _options(hint: Any) -> tuple[Any, ...]:

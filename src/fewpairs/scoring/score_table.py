@@ -128,8 +128,8 @@ SCORES: dict[str, Score] = (
 )
 """All scores; no two tasks share a name."""
 
-_LISTED = 30
-"""Maximum number of classes in a message."""
+_LISTED = 16
+"""Maximum number of scores in a message; beyond it `<class>` stands for the classes."""
 
 
 def find_score(name: str, classes: Sequence[str], scores: Mapping[str, Score] = SEGMENTATION_SCORES) -> Score:
@@ -141,6 +141,7 @@ def find_score(name: str, classes: Sequence[str], scores: Mapping[str, Score] = 
         if exists:
             return score
     known = [s.name for s in scores.values() if s.overall and len(classes) >= s.least_classes]
-    labels = classes if len(classes) <= _LISTED else ["<class>"]
+    per_class = sum(s.per_class for s in scores.values())
+    labels = classes if len(known) + per_class * len(classes) <= _LISTED else ["<class>"]
     known += [f"{s.name}/{c}" for s in scores.values() if s.per_class for c in labels]
     raise InputError(f"unknown score {name!r}; {nearest(name, known)}")

@@ -50,7 +50,7 @@ def check_split(split: CaseSplit, known: Iterable[str] | None = None) -> None:
     if unknown:
         raise InputError(
             f"the split names the case {unknown[0]!r}, which the data set does not have; "
-            f"{nearest(unknown[0], (known or [])[:20])}"
+            f"{nearest(unknown[0], known or [])}"
         )
     both = sorted(set(train) & set(validation))
     if both:

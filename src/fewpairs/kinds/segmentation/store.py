@@ -127,7 +127,7 @@ class Store:
         """
         for case in cases:
             if case not in self.cases:
-                raise InputError(f"the data set has no case {case!r}; {nearest(case, self.cases[:20])}")
+                raise InputError(f"the data set has no case {case!r}; {nearest(case, self.cases)}")
         if not cases:
             raise InputError("no cases given; a data set needs at least one")
         wanted = set(cases)

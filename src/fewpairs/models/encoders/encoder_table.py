@@ -100,7 +100,7 @@ def create_encoder(
             of the published CvT.
     """
     if name not in ENCODERS:
-        raise InputError(f"encoder {name!r} is not known; {nearest(name, ENCODERS)}")
+        raise InputError(f"encoder {name!r} is not known; {nearest(name, ENCODERS, 'fewpairs models')}")
     spec = ENCODERS[name]
     classes = spec.classes if classes is None else classes
     return spec.build(
