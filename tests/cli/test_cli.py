@@ -62,6 +62,7 @@ def test_train_lists_recipes_and_prints_settings(call: Call) -> None:
     ("arguments", "message"),
     [
         (["train"], "name a recipe or a YAML file"),
+        (["compare", "setr_qkv_small", "setr_kv_small", "view.fit=crop"], "\nsetr_kv_small: view.fit='crop'"),
         (["train", "setr_kv_smol"], "did you mean 'setr_kv_small'"),
         (["train", "setr_kv_small", "fit.stepz=3"], "did you mean 'steps'"),
         (["train", "setr_kv_small", "data.root=nowhere"], "nowhere is not a folder"),
