@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from second_derivatives import compare_second_derivatives
 from torch import Tensor
 
 from fewpairs.errors import InputError
@@ -167,13 +171,10 @@ def test_the_operators_are_what_pytorch_expects(saliency: str, unchecked: None) 
     torch.library.opcheck(torch.ops.fewpairs.saliency_gate.default, gate)
 
 
-def test_a_second_derivative_is_refused_with_the_remedy() -> None:
-    k, v, w = [t.requires_grad_() for t in heads(5)]
-    (grad,) = torch.autograd.grad(key_only_attention(k, v, w).sum(), k, create_graph=True)
-    with pytest.raises(InputError, match="kernel='reference'"):
-        grad.sum().backward()
-    (grad,) = torch.autograd.grad(key_only_attention(k, v, w, kernel="reference").sum(), k, create_graph=True)
-    grad.sum().backward()
+@pytest.mark.parametrize("operator", [key_only_attention, global_key_attention])
+def test_a_second_derivative_is_the_references(operator: Callable[..., Tensor]) -> None:
+    by_parts, written_out = (partial(operator, kernel=kernel) for kernel in ("streaming", "reference"))
+    compare_second_derivatives(by_parts, written_out, *heads(5))
 
 
 def test_autocast_sums_in_single_precision(unchecked: None) -> None:

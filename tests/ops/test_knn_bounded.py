@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
+from second_derivatives import compare_second_derivatives
 from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fewpairs.errors import InputError
 from fewpairs.ops import knn_attention
 from fewpairs.ops.dispatch import explain
 from fewpairs.ops.knn import KERNELS, blocks, run_masked
@@ -100,13 +101,14 @@ def test_registration_is_sound() -> None:
     torch.library.opcheck(torch.ops.fewpairs.knn_forward, (q, k, v, bias, 3, 0.5, "dot"))
 
 
-def test_a_second_derivative_is_refused_with_the_kernel_that_has_one() -> None:
-    q, k, v = heads(5, 7, 7)
-    (first,) = torch.autograd.grad(knn_attention(q, k, v, topk=3, kernel="bounded").sum(), q, create_graph=True)
-    with pytest.raises(InputError, match="call knn_attention with kernel='masked'"):
-        first.sum().backward()
+@pytest.mark.parametrize("metric", ["dot", "euclidean"])
+def test_a_second_derivative_is_the_references(metric: str) -> None:
+    by_blocks, written_out = (
+        partial(knn_attention, topk=3, metric=metric, kernel=kernel) for kernel in ("bounded", "reference")
+    )
+    compare_second_derivatives(by_blocks, written_out, *heads(5, 7, 7))
     assert torch.autograd.gradgradcheck(
-        lambda *t: knn_attention(*t, topk=3, kernel="masked"), (q, k, v), fast_mode=True
+        lambda *t: knn_attention(*t, topk=3, kernel="masked"), heads(5, 7, 7), fast_mode=True
     )
 
 

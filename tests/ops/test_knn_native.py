@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from second_derivatives import compare_second_derivatives
 from torch import Tensor
 
-from fewpairs.errors import InputError
 from fewpairs.ops import knn_attention
 from fewpairs.ops.knn import kept, native, reference
 
@@ -242,11 +243,9 @@ def test_compiled_without_a_graph_break() -> None:
     torch.testing.assert_close(ours, theirs)
 
 
-def test_a_second_derivative_is_refused() -> None:
-    q, k, v = (torch.randn(1, 1, 6, 8, requires_grad=True) for _ in range(3))
-    (first,) = torch.autograd.grad(knn_attention(q, k, v, topk=3, kernel="native").sum(), q, create_graph=True)
-    with pytest.raises(InputError, match="no second derivative; call knn_attention with kernel='masked'"):
-        first.sum().backward()
+def test_a_second_derivative_is_the_references() -> None:
+    ours, truth = (partial(knn_attention, topk=3, kernel=kernel) for kernel in ("native", "reference"))
+    compare_second_derivatives(ours, truth, *torch.randn(3, 1, 2, 6, 8))
 
 
 def test_inputs_that_need_no_gradient_get_none() -> None:

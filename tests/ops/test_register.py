@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from fewpairs.errors import InputError
 from fewpairs.ops.register import Operator, lazy_function, register
 
 CALLS: list[tuple[Any, ...]] = []
@@ -37,7 +36,7 @@ register(
         back,
         lambda grad, *_rest: (torch.empty_like(grad), torch.empty_like(grad)),
     ),
-    refusal="the toy has no second derivative",
+    reference=lambda x, y, factor: scaled(x, y, factor)[0],
 )
 
 
@@ -65,11 +64,16 @@ def test_an_optional_tensor_may_be_missing() -> None:
     assert gradient.tolist() == [3.0, 3.0, 3.0]
 
 
-def test_the_second_derivative_is_refused() -> None:
-    x = torch.ones(3, requires_grad=True)
+def test_the_second_derivative_is_the_references() -> None:
+    """f = sum (2 x + x)^2 has the gradient 18 x, of one tensor that is two arguments, and the second derivative 18."""
+    CALLS.clear()
+    x = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)
     (gradient,) = torch.autograd.grad((run(x, x, 2.0)[0] ** 2).sum(), x, create_graph=True)
-    with pytest.raises(InputError, match="the toy has no second derivative"):
-        gradient.sum().backward()
+    assert gradient.tolist() == [18.0, 36.0, 54.0]
+    assert CALLS == []
+    gradient.sum().backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [18.0] * 3
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # PyTorch's own

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
+from second_derivatives import compare_second_derivatives
 from torch import Tensor
 from triton_cases import DEVICES, DTYPES, assert_as_exact_as_its_dtype, named
 
-from fewpairs.errors import InputError
 from fewpairs.ops import knn_attention
 from fewpairs.ops.knn import KERNELS, kept, reference, triton
 from fewpairs.ops.knn.selection import Cut, inside
@@ -148,11 +149,9 @@ def test_registration_is_sound(device: str) -> None:
     torch.library.opcheck(torch.ops.fewpairs.knn_triton_forward, (*inputs, bias, 2, 0.5))
 
 
-def test_a_second_derivative_is_refused_with_the_kernel_that_has_one(device: str) -> None:
-    q, k, v = (t.float().to(device).requires_grad_() for t in case(3, 5, 16, 2, "plain", b=1, h=1)[0])
-    (first,) = torch.autograd.grad(knn_attention(q, k, v, topk=2, kernel="triton").sum(), q, create_graph=True)
-    with pytest.raises(InputError, match="call knn_attention with kernel='masked'"):
-        first.sum().backward()
+def test_a_second_derivative_is_the_references(device: str) -> None:
+    ours, truth = (partial(knn_attention, topk=2, kernel=kernel) for kernel in ("triton", "reference"))
+    compare_second_derivatives(ours, truth, *[t.to(device) for t in case(3, 5, 16, 2, "plain", b=1, h=1)[0]])
 
 
 def test_no_work_is_no_launch(device: str) -> None:

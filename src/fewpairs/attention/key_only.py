@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from fewpairs.errors import InputError
 from fewpairs.ops import global_key_attention, key_only_attention
-from fewpairs.ops.dispatch import names_of, readable
+from fewpairs.ops.dispatch import names_of
 from fewpairs.ops.key_only import GLOBAL_KERNELS, KERNELS, saliency_weights
+from fewpairs.ops.transforms import readable
 from fewpairs.types import Grid
 
 Form = Literal["R1", "R1c", "R2", "R3", "R3-R2"]

@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
 
 from fewpairs.errors import InputError, nearest
+from fewpairs.ops.transforms import refuse_transforms
 
 
 class Kernel(NamedTuple):
@@ -22,6 +21,13 @@ class Kernel(NamedTuple):
     refuse: Callable[..., str | None]
     """None when the kernel can run these arguments, else one sentence that says why it cannot."""
     run: Callable[..., Tensor]
+    plain: bool = False
+    """Whether it consists of PyTorch's own operators alone, so that every transformation of PyTorch understands it."""
+
+    def reason(self, *args: Any, **options: Any) -> str | None:
+        """Return why the kernel cannot run these arguments where and how they are called, or None."""
+        transformed = None if self.plain else refuse_transforms(*args, *options.values())
+        return transformed or self.refuse(*args, **options)
 
 
 class KernelRefused(InputError):  # noqa: N818  (the name reads as the sentence it carries)
@@ -45,11 +51,11 @@ def choose(kernels: Sequence[Kernel], wanted: str | None, *args: Any, **options:
         InputError: no kernel has the name `wanted`.
     """
     if wanted is None:
-        return next(kernel for kernel in kernels if kernel.refuse(*args, **options) is None)
+        return next(kernel for kernel in kernels if kernel.reason(*args, **options) is None)
     named = {kernel.name: kernel for kernel in kernels}
     if wanted not in named:
         raise InputError(f"kernel={wanted!r} does not exist; {nearest(wanted, named)}")
-    reason = named[wanted].refuse(*args, **options)
+    reason = named[wanted].reason(*args, **options)
     if reason is not None:
         raise KernelRefused(f"kernel {wanted!r} refuses: {reason}; use kernel=None to choose one that can run")
     return named[wanted]
@@ -59,28 +65,10 @@ def explain(kernels: Sequence[Kernel], *args: Any, **options: Any) -> list[tuple
     """Return (name, sentence) for each kernel, in order: chosen, able but not needed, or the refusal."""
     lines, chosen = [], False
     for kernel in kernels:
-        reason = kernel.refuse(*args, **options)
+        reason = kernel.reason(*args, **options)
         if reason is not None:
             lines.append((kernel.name, f"refuses: {reason}"))
         else:
             lines.append((kernel.name, "could run, but one before it is chosen" if chosen else "chosen"))
             chosen = True
     return lines
-
-
-def refuse_export() -> str | None:
-    """Return the reason why only PyTorch's own operators may run (a graph is being exported), or None."""
-    if torch.compiler.is_exporting() or _is_tracing():
-        return "an exported graph may hold only PyTorch's own operators"
-    return None
-
-
-def readable(tensor: Tensor) -> bool:
-    """Whether the values of `tensor` can be read: it has values, and no graph is being recorded."""
-    if tensor.is_meta or isinstance(tensor, FakeTensor) or torch.compiler.is_compiling() or _is_tracing():
-        return False
-    return not (tensor.is_cuda and torch.cuda.is_current_stream_capturing())
-
-
-def _is_tracing() -> bool:
-    return bool(torch.jit.is_tracing())  # type: ignore[no-untyped-call]  # PyTorch's own gap

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fewpairs.errors import InputError
-from fewpairs.ops.dispatch import readable
+from fewpairs.ops.transforms import readable
 
 REMEDY = "unset FEWPAIRS_STRICT to let them give zeros"
 

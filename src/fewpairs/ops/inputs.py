@@ -15,12 +15,14 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Sequence
-from typing import NamedTuple
+from fractions import Fraction
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from fewpairs.errors import InputError
+from fewpairs.ops.transforms import recorded
 
 METRICS = ("dot", "euclidean")
 
@@ -117,7 +119,7 @@ def key_bias(key_bias: Tensor | None, bias: Tensor | None, k: Tensor) -> tuple[T
     if not isinstance(key_bias, Tensor):
         raise InputError(f"key_bias must be a tensor [n], [h n] or [b h n], not {type(key_bias).__name__}")
     shape = key_bias.shape
-    if shape == (b, n) and b == h and b > 1:
+    if key_bias.ndim == 2 and shape == (b, n) and b == h and b > 1:
         raise InputError(
             f"key_bias {list(shape)} could be one per image or one per head, of which there are {b} each; write "
             f"[1 h n] for one per head, or [b 1 n] for one per image"
@@ -206,7 +208,22 @@ def effective_topk(topk: int | float, m: int) -> int:
         InputError: see `check_topk`.
     """
     topk = check_topk(topk)
+    if recorded():
+        count: int = _symbolic_topk(topk, m)
+        return count
     return min(topk, m) if isinstance(topk, int) else max(1, int(topk * m + 0.5))
+
+
+def _symbolic_topk(topk: int | float, m: Any) -> Any:
+    """Do as `effective_topk` for a graph that is being recorded, in which it stays a function of m.
+
+    `torch.jit.trace` gives the size as a tensor, the other recorders as an integer or a symbol.
+    """
+    if isinstance(topk, float):
+        share = Fraction(topk).limit_denominator(10**6)
+        count = (2 * share.numerator * m + share.denominator) // (2 * share.denominator)
+        return count.clamp(min=1) if isinstance(m, Tensor) else torch.sym_max(1, count)
+    return m.clamp(max=topk) if isinstance(m, Tensor) else torch.sym_min(topk, m)
 
 
 def check_metric(metric: str) -> None:
@@ -225,7 +242,7 @@ def saliency(saliency: Tensor, k: Tensor) -> None:
     if not isinstance(saliency, Tensor):
         raise InputError(f"saliency must be a tensor [h d], [b h n] or [b h n d], not {type(saliency).__name__}")
     shape = saliency.shape
-    if not (shape == (h, d) or shape == (b, h, n) or shape == k.shape) or not saliency.is_floating_point():
+    if shape != {2: (h, d), 3: (b, h, n), 4: (b, h, n, d)}.get(saliency.ndim) or not saliency.is_floating_point():
         raise InputError(
             f"saliency must be a vector per head [h d] = [{h} {d}], or logits [b h n] = [{b} {h} {n}] or [b h n d], of "
             f"floating-point numbers; its shape is {list(shape)}, its dtype {saliency.dtype}"

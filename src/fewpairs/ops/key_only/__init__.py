@@ -16,19 +16,21 @@ from torch import Tensor
 from fewpairs.ops import empty_rows, inputs
 from fewpairs.ops.dispatch import Kernel, choose, never
 from fewpairs.ops.key_only import native, reference, streaming, triton
+from fewpairs.ops.transforms import overridable
 
 KERNELS = (
     Kernel("native", native.refuse_native, native.key_only_attention),
     Kernel("triton", triton.refuse_triton, triton.key_only_attention),
     Kernel("streaming", streaming.refuse_streaming, streaming.key_only_attention),
-    Kernel("reference", never, reference.key_only_attention),
+    Kernel("reference", never, reference.key_only_attention, plain=True),
 )
 GLOBAL_KERNELS = (
     Kernel("streaming", streaming.refuse_streaming, streaming.global_key_attention),
-    Kernel("reference", never, reference.global_key_attention),
+    Kernel("reference", never, reference.global_key_attention, plain=True),
 )
 
 
+@overridable
 def key_only_attention(
     k: Tensor,
     v: Tensor,
@@ -59,6 +61,7 @@ def key_only_attention(
     return choose(KERNELS, kernel, k, v, saliency, mask=mask, gate=gate).run(k, v, saliency, mask=mask, gate=gate)
 
 
+@overridable
 def global_key_attention(
     k: Tensor,
     v: Tensor,

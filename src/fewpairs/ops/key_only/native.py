@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from fewpairs.ops import native
-from fewpairs.ops.dispatch import refuse_export
+from fewpairs.ops.key_only import reference
 from fewpairs.ops.native.layout import TensorArgument, address, argument, empty_heads_last, rows
 from fewpairs.ops.register import Operator, register
+from fewpairs.ops.transforms import refuse_export
 
 LIBRARY = native.Library("key_only", Path(__file__).parent / "csrc" / "key_only.cpp")
 DTYPES = (torch.float32, torch.bfloat16)
@@ -42,7 +43,7 @@ class _Gradients(ctypes.Structure):
     )
 
 
-def refuse_native(k: Tensor, v: Tensor, saliency: Tensor, **_options: Any) -> str | None:
+def refuse_native(k: Tensor, v: Tensor, saliency: Tensor, **options: Any) -> str | None:
     """Return the reason why the C++ kernel cannot run these arguments, or None."""
     if k.device.type != "cpu":
         return f"it runs on a CPU, and the tensors are on {k.device}"
@@ -50,7 +51,7 @@ def refuse_native(k: Tensor, v: Tensor, saliency: Tensor, **_options: Any) -> st
         return f"it takes float32 and bfloat16, not {k.dtype}"
     if not all(k.shape):
         return "a dimension is of size zero"
-    return refuse_export() or LIBRARY.unavailable()
+    return refuse_export(k, v, saliency, *options.values()) or LIBRARY.unavailable()
 
 
 def key_only_attention(
@@ -130,8 +131,9 @@ register(
         _backward,
         _backward_shapes,
     ),
-    refusal="key-only attention in C++ has no second derivative; call key_only_attention with kernel='reference', "
-    "which has",
+    reference=lambda k, v, saliency, mask, gate: reference.key_only_attention(
+        v if k is None else k, v, saliency, mask=mask, gate=gate
+    ),
     device="cpu",
 )
 

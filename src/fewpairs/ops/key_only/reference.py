@@ -29,12 +29,16 @@ def saliency_pool(k: Tensor, v: Tensor, saliency: Tensor, *, mask: Tensor | None
     return (weights * v.to(weights.dtype)).sum(dim=-2)
 
 
+def apply_gate(gate: Tensor, pooled: Tensor) -> Tensor:
+    """Return `[b h n d]`: the pooled value of each head times the sigmoid of each position's gate."""
+    return (torch.sigmoid(gate.to(pooled.dtype)) * pooled.unsqueeze(-2)).to(gate.dtype)
+
+
 def key_only_attention(
     k: Tensor, v: Tensor, saliency: Tensor, *, mask: Tensor | None = None, gate: Tensor | None = None
 ) -> Tensor:
     """Return `[b h n d]`: one pooled value per head, multiplied by the gate of each position."""
-    pooled = saliency_pool(k, v, saliency, mask=mask).unsqueeze(-2)
-    return (torch.sigmoid((k if gate is None else gate).to(pooled.dtype)) * pooled).to(v.dtype)
+    return apply_gate(k if gate is None else gate, saliency_pool(k, v, saliency, mask=mask))
 
 
 def global_key_attention(

@@ -12,15 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fewpairs.ops.dispatch import refuse_export
-from fewpairs.ops.key_only import passes
+from fewpairs.ops.key_only import passes, reference
 from fewpairs.ops.key_only.reference import close_empty_heads
 from fewpairs.ops.register import Operator, register
+from fewpairs.ops.transforms import refuse_export
 
 
-def refuse_streaming(k: Tensor, v: Tensor, saliency: Tensor, **_options: Any) -> str | None:
+def refuse_streaming(k: Tensor, v: Tensor, saliency: Tensor, **options: Any) -> str | None:
     """Return the reason why this kernel cannot run these arguments, or None."""
-    return refuse_export()
+    return refuse_export(k, v, saliency, *options.values())
 
 
 def pool(k: Tensor, v: Tensor, saliency: Tensor, *, mask: Tensor | None) -> Tensor:
@@ -50,10 +50,6 @@ def global_key_attention(
         return close_empty_heads(torch.sigmoid(agreement).to(v.dtype) * v, mask)
 
 
-SECOND_DERIVATIVE = (
-    "key-only attention in a stream has no second derivative; call key_only_attention with kernel='reference', "
-    "which has"
-)
 register(
     Operator(
         "saliency_pool(Tensor? keys, Tensor values, Tensor saliency, Tensor? mask) -> (Tensor pooled, Tensor log_sum)",
@@ -66,7 +62,9 @@ register(
         passes.pool_backward,
         lambda _grad, keys, values, saliency, *_rest: passes.empty_pool_gradients(keys, values, saliency),
     ),
-    refusal=SECOND_DERIVATIVE,
+    reference=lambda keys, values, saliency, mask: reference.saliency_pool(
+        values if keys is None else keys, values, saliency, mask=mask
+    ),
 )
 register(
     Operator(
@@ -79,5 +77,5 @@ register(
         passes.apply_gate_backward,
         lambda _grad, gate, pooled: (torch.empty_like(gate), torch.empty_like(pooled)),
     ),
-    refusal=SECOND_DERIVATIVE,
+    reference=reference.apply_gate,
 )

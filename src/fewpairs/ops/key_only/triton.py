@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fewpairs.ops.key_only import reference
 from fewpairs.ops.key_only.triton_shapes import empty_gradients, empty_results
 from fewpairs.ops.register import Operator, lazy_function, register
 from fewpairs.ops.triton.refusal import refuse_arguments
@@ -21,7 +22,7 @@ def refuse_triton(
     """Return the reason why the GPU kernels cannot run these arguments, or None."""
     if any(term is not None and term.device != k.device for term in (saliency, mask, gate)):
         return "saliency, mask and gate must be on the device of the keys"
-    return refuse_arguments((k, v), (k.shape[3],))
+    return refuse_arguments((k, v), (k.shape[3],), saliency, mask, gate)
 
 
 def key_only_attention(
@@ -45,6 +46,5 @@ register(
         lazy_function(LAUNCH, "backward"),
         empty_gradients,
     ),
-    refusal="key-only attention by Triton has no second derivative; call key_only_attention with kernel='reference', "
-    "which has",
+    reference=reference.key_only_attention,
 )

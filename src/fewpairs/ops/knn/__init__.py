@@ -26,6 +26,7 @@ from fewpairs.ops.knn.masked import run_masked
 from fewpairs.ops.knn.native import refuse_native, run_native
 from fewpairs.ops.knn.selection import Cut, inside, kept, ranking, select
 from fewpairs.ops.knn.triton import refuse_triton, run_triton
+from fewpairs.ops.transforms import overridable
 
 Metric = Literal["dot", "euclidean"]
 
@@ -34,12 +35,13 @@ KERNELS = (
     Kernel("native", refuse_native, run_native),
     Kernel("triton", refuse_triton, run_triton),
     Kernel("bounded", refuse_bounded, run_bounded),
-    Kernel("masked", never, run_masked),
-    Kernel("gathered", never, reference.gathered),
-    Kernel("reference", never, reference.masked),
+    Kernel("masked", never, run_masked, plain=True),
+    Kernel("gathered", never, reference.gathered, plain=True),
+    Kernel("reference", never, reference.masked, plain=True),
 )
 
 
+@overridable
 def knn_attention(
     q: Tensor,
     k: Tensor,

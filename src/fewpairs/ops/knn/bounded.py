@@ -9,16 +9,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fewpairs.ops.dispatch import refuse_export
 from fewpairs.ops.knn import blocks
+from fewpairs.ops.knn.masked import run_masked
 from fewpairs.ops.register import Operator, register
+from fewpairs.ops.transforms import refuse_export
 
 
 def refuse_bounded(
     q: Tensor, k: Tensor, v: Tensor, *, topk: int, bias: Tensor | None, scale: float, metric: str
 ) -> str | None:
     """Return the reason why this kernel cannot run these arguments, or None."""
-    return refuse_export()
+    return refuse_export(q, k, v, bias)
 
 
 def run_bounded(
@@ -43,6 +44,7 @@ register(
         blocks.backward,
         lambda _grad, q, k, v, bias, *options: blocks.empty_gradients(q, k, v, bias if options[-1] else None),
     ),
-    refusal="k-NN attention in bounded memory has no second derivative; call knn_attention with kernel='masked', "
-    "which has",
+    reference=lambda q, k, v, bias, topk, scale, metric: run_masked(
+        q, k, v, topk=topk, bias=bias, scale=scale, metric=metric
+    ),
 )

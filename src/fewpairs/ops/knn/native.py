@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from fewpairs.ops import native
-from fewpairs.ops.dispatch import refuse_export
+from fewpairs.ops.knn.masked import run_masked
 from fewpairs.ops.native.layout import TensorArgument, address, argument, empty_heads_last, rows
 from fewpairs.ops.register import Operator, register
+from fewpairs.ops.transforms import refuse_export
 
 LIBRARY = native.Library("knn", Path(__file__).parent / "csrc" / "knn.cpp")
 DTYPES = (torch.float32, torch.bfloat16)
@@ -63,7 +64,7 @@ def refuse_native(
         return f"it takes float32 and bfloat16, not {q.dtype}"
     if metric != "dot":
         return f"it selects keys by score (metric='dot'), not by metric={metric!r}"
-    return refuse_export() or LIBRARY.unavailable()
+    return refuse_export(q, k, v, bias) or LIBRARY.unavailable()
 
 
 def run_native(q: Tensor, k: Tensor, v: Tensor, *, topk: int, bias: Tensor | None, scale: float, metric: str) -> Tensor:
@@ -136,7 +137,9 @@ register(
         _backward,
         _backward_shapes,
     ),
-    refusal="k-NN attention in C++ has no second derivative; call knn_attention with kernel='masked', which has",
+    reference=lambda q, k, v, bias, topk, scale, keep: run_masked(
+        q, k, v, topk=topk, bias=bias, scale=scale, metric="dot"
+    ),
     device="cpu",
 )
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fewpairs.ops.dispatch import readable
+from fewpairs.ops.transforms import readable, recorded
 
 
 class Cut(NamedTuple):
@@ -39,7 +39,7 @@ def ranking(scores: Tensor, k: Tensor, scale: float, metric: str) -> Tensor:
 def select(scores: Tensor, topk: int) -> tuple[Cut, Tensor]:
     """Return the cut of each row of `[.. n m]`, for `topk` from 1 to m, and the kept keys, `[.. n m]` bool."""
     m, lowest = scores.shape[-1], torch.finfo(scores.dtype).min
-    if topk == m:
+    if not recorded() and topk == m:
         where = Cut(torch.full_like(scores[..., :1], lowest), _no_last(scores))
         return where, inside(scores, where)
     best = scores.topk(topk, dim=-1, sorted=False).values

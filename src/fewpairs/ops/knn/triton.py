@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fewpairs.ops.knn.masked import run_masked
 from fewpairs.ops.knn.triton_shapes import empty_gradients, empty_results
 from fewpairs.ops.register import Operator, lazy_function, register
 from fewpairs.ops.triton.refusal import refuse_arguments
@@ -23,7 +24,7 @@ def refuse_triton(
     """Return the reason why the GPU kernels cannot run these arguments, or None."""
     if metric != "dot":
         return f"it selects keys by score, not by metric={metric!r}"
-    return refuse_arguments((q, k, v), (q.shape[3], v.shape[3]))
+    return refuse_arguments((q, k, v), (q.shape[3], v.shape[3]), bias)
 
 
 def run_triton(q: Tensor, k: Tensor, v: Tensor, *, topk: int, bias: Tensor | None, scale: float, metric: str) -> Tensor:
@@ -46,5 +47,5 @@ register(
         lazy_function(LAUNCH, "backward"),
         empty_gradients,
     ),
-    refusal="k-NN attention by Triton has no second derivative; call knn_attention with kernel='masked', which has",
+    reference=lambda q, k, v, bias, topk, scale: run_masked(q, k, v, topk=topk, bias=bias, scale=scale, metric="dot"),
 )

@@ -19,6 +19,8 @@ from torch import Tensor
 from fewpairs.ops import empty_rows, inputs
 from fewpairs.ops.dispatch import Kernel, choose, never
 from fewpairs.ops.kv import native, reference, triton
+from fewpairs.ops.softmax.fused import fused_attention
+from fewpairs.ops.transforms import overridable
 
 
 def refuse_fused(
@@ -51,7 +53,7 @@ def run_fused(
             mask = row.expand(b, h, n, n)
         else:
             mask = row.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else mask + row
-    return F.scaled_dot_product_attention(scale_keys(k, gain), k, v, attn_mask=mask, scale=scale)
+    return fused_attention(scale_keys(k, gain), k, v, mask, scale)
 
 
 def pair_mask(bias: Tensor | None, k: Tensor) -> Tensor | None:
@@ -89,7 +91,7 @@ def run_folded(
     queries = F.pad(torch.cat([scale_keys(k, gain), one], dim=-1), (0, width - d - 1))
     keys = F.pad(torch.cat([k, row], dim=-1), (0, width - d - 1))
     values = F.pad(v, (0, width - v.shape[-1]))
-    mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=pair_mask(bias, k), scale=scale)
+    mixed = fused_attention(queries, keys, values, pair_mask(bias, k), scale)
     return mixed[..., : v.shape[-1]]
 
 
@@ -98,10 +100,11 @@ KERNELS = (
     Kernel("triton", triton.refuse_triton, triton.run_triton),
     Kernel("fused", refuse_fused, run_fused),
     Kernel("folded", refuse_folded, run_folded),
-    Kernel("reference", never, reference.kv_attention),
+    Kernel("reference", never, reference.kv_attention, plain=True),
 )
 
 
+@overridable
 def kv_attention(
     k: Tensor,
     v: Tensor,

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from fewpairs.ops import native
-from fewpairs.ops.dispatch import refuse_export
+from fewpairs.ops.kv import reference
 from fewpairs.ops.native.layout import TensorArgument, address, argument, empty_heads_last, rows
 from fewpairs.ops.register import Operator, register
+from fewpairs.ops.transforms import refuse_export
 
 LIBRARY = native.Library("kv", Path(__file__).parent / "csrc" / "kv.cpp")
 DTYPES = (torch.float32, torch.bfloat16)
@@ -54,7 +55,7 @@ def refuse_native(
         return f"it takes k and v both in float32 or both in bfloat16, not in {k.dtype} and {v.dtype}"
     if not all((*k.shape, v.shape[-1])):
         return "a dimension is of size zero"
-    return refuse_export() or LIBRARY.unavailable()
+    return refuse_export(k, v, gain, key_bias, bias) or LIBRARY.unavailable()
 
 
 def run_native(
@@ -147,7 +148,7 @@ register(
         _backward,
         _backward_shapes,
     ),
-    refusal="key-value attention in C++ has no second derivative; call kv_attention with kernel='reference', which has",
+    reference=reference.kv_attention,
     device="cpu",
 )
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fewpairs.ops.kv import reference
 from fewpairs.ops.kv.triton_shapes import empty_gradients, empty_results
 from fewpairs.ops.register import Operator, lazy_function, register
 from fewpairs.ops.triton.refusal import refuse_arguments
@@ -26,7 +27,7 @@ def refuse_triton(
         return "there are no keys"
     if any(term is not None and term.device != k.device for term in (gain, key_bias, bias)):
         return "gain and biases must be on the device of the keys"
-    return refuse_arguments((k, v), (k.shape[3], v.shape[3]))
+    return refuse_arguments((k, v), (k.shape[3], v.shape[3]), gain, key_bias, bias)
 
 
 def run_triton(
@@ -54,6 +55,5 @@ register(
         lazy_function(LAUNCH, "backward"),
         empty_gradients,
     ),
-    refusal="key-value attention by Triton has no second derivative; call kv_attention with kernel='reference', "
-    "which has",
+    reference=reference.kv_attention,
 )

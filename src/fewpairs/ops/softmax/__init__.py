@@ -7,12 +7,13 @@ Source: Vaswani et al., Attention Is All You Need (arXiv 1706.03762), equation 1
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from fewpairs.ops import empty_rows, inputs
 from fewpairs.ops.dispatch import Kernel, choose, never
 from fewpairs.ops.softmax import reference
+from fewpairs.ops.softmax.fused import fused_attention
+from fewpairs.ops.transforms import overridable
 
 
 def refuse_fused(q: Tensor, k: Tensor, v: Tensor, *, bias: Tensor | None, scale: float) -> str | None:
@@ -28,12 +29,16 @@ def run_fused(q: Tensor, k: Tensor, v: Tensor, *, bias: Tensor | None, scale: fl
     """Run PyTorch's fused attention."""
     if bias is not None and bias.is_floating_point():
         bias = bias.to(q.dtype)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
+    return fused_attention(q, k, v, bias, scale)
 
 
-KERNELS = (Kernel("fused", refuse_fused, run_fused), Kernel("reference", never, reference.softmax_attention))
+KERNELS = (
+    Kernel("fused", refuse_fused, run_fused),
+    Kernel("reference", never, reference.softmax_attention, plain=True),
+)
 
 
+@overridable
 def softmax_attention(
     q: Tensor,
     k: Tensor,

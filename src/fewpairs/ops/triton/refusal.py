@@ -8,7 +8,7 @@ import os
 import torch
 from torch import Tensor
 
-from fewpairs.ops.dispatch import refuse_export
+from fewpairs.ops.transforms import refuse_export
 
 MISSING = importlib.util.find_spec("triton") is None
 INTERPRETED = os.environ.get("TRITON_INTERPRET", "") not in ("", "0")
@@ -20,10 +20,10 @@ OLDEST = 8
 """The compute capability from which tensor cores multiply bfloat16."""
 
 
-def refuse_arguments(tensors: tuple[Tensor, ...], widths: tuple[int, ...]) -> str | None:
-    """Return the reason why Triton kernels cannot run tensors with heads of these widths, or None."""
+def refuse_arguments(tensors: tuple[Tensor, ...], widths: tuple[int, ...], *others: Tensor | None) -> str | None:
+    """Return the reason why Triton kernels cannot run tensors with heads of these widths beside others, or None."""
     first = tensors[0]
-    if (reason := refuse_export()) is not None:
+    if (reason := refuse_export(*tensors, *others)) is not None:
         return reason
     if MISSING:
         return "Triton is not installed"
