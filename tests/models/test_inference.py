@@ -8,7 +8,7 @@ from torch import nn
 
 from fewpairs.errors import InputError
 from fewpairs.models import InferenceConfig, InferenceSegmenter
-from fewpairs.models.inference import _starts
+from fewpairs.models.large_images import starts
 
 
 class Pointwise(nn.Module):
@@ -52,7 +52,7 @@ def test_sliding_a_pointwise_model_is_the_model_itself(height, width, window, sh
 @given(length=st.integers(1, 200), window=st.integers(1, 200), step=st.integers(1, 200))
 def test_windows_cover_a_side_and_stay_inside(length, window, step):
     window, step = min(length, window), min(step, window)
-    covered = {place for start in _starts(length, window, step) for place in range(start, start + window)}
+    covered = {place for start in starts(length, window, step) for place in range(start, start + window)}
     assert covered == set(range(length))
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import product
 from typing import Literal, get_args
 
 import torch
@@ -13,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fewpairs.errors import InputError
+from fewpairs.models.large_images import slide
 from fewpairs.types import Size
 
 Mode = Literal["whole", "slide"]
@@ -110,22 +110,24 @@ class InferenceSegmenter(nn.Module):
         if self.config.mode == "whole":
             logits: Tensor = self.segmenter(image)
             return logits
-        sides = [min(side, window) for side, window in zip(image.shape[-2:], self.config.window, strict=True)]
-        corners = list(product(*map(_starts, image.shape[-2:], sides, self.config.step)))
         total: Tensor | None = None
-        times = torch.zeros(image.shape[-2:], device=image.device)
-        for start in range(0, len(corners), self.config.windows):
-            batch = corners[start : start + self.config.windows]
-            crops = torch.cat([image[..., top : top + sides[0], left : left + sides[1]] for top, left in batch])
-            for (top, left), logits in zip(batch, self.segmenter(crops).float().split(len(image)), strict=True):
-                if total is None:
-                    total = logits.new_zeros((len(image), logits.shape[1], *image.shape[-2:]))
-                total[..., top : top + sides[0], left : left + sides[1]] += logits
-                times[top : top + sides[0], left : left + sides[1]] += 1
+        height, width = image.shape[-2:]
+        for top, logits in self.bands(lambda y, x, size: image[..., y : y + size[0], x : x + size[1]], (height, width)):
+            if total is None:
+                total = logits.new_empty((*logits.shape[:2], *image.shape[-2:]))
+            total[..., top : top + logits.shape[-2], :] = logits
         assert total is not None  # there is at least one window
-        return total.div_(times)
+        return total
 
+    def bands(self, read: Callable[[int, int, Size], Tensor], size: Size) -> Iterator[tuple[int, Tensor]]:
+        """Yield bands of logits in `slide` mode (see `large_images.slide`) of an image of `size` at its own scale.
 
-def _starts(length: int, window: int, step: int) -> list[int]:
-    """Return where windows begin along one side; the last one ends at the side's end."""
-    return sorted({*range(0, length - window, step), length - window})
+        `read(top, left, (h, w))` returns a window of the normalised image `[b c h w]`.
+        """
+        sides = min(size[0], self.config.window[0]), min(size[1], self.config.window[1])
+
+        def segment(corners: list[tuple[int, int]]) -> Tensor:
+            logits: Tensor = self.segmenter(torch.cat([read(top, left, sides) for top, left in corners]))
+            return logits
+
+        yield from slide(segment, size, sides, self.config.step, at_once=self.config.windows)
