@@ -119,6 +119,11 @@ class InferenceSegmenter(nn.Module):
         assert total is not None  # there is at least one window
         return total
 
+    @property
+    def windowed(self) -> bool:
+        """Whether windows of the image at its own scale are all that the model sees."""
+        return self.config.plain and self.config.mode == "slide"
+
     def bands(self, read: Callable[[int, int, Size], Tensor], size: Size) -> Iterator[tuple[int, Tensor]]:
         """Yield bands of logits in `slide` mode (see `large_images.slide`) of an image of `size` at its own scale.
 

@@ -53,17 +53,29 @@ def _channel(voxels: NDArray[Any]) -> tuple[float, float, float, float]:
     return float(low), float(high), float(clipped.mean()), deviation if deviation > 0 else 1.0
 
 
-def normalise(image: NDArray[Any], statistics: IntensityStatistics, how: Normalise) -> NDArray[np.float32]:
+def largest_magnitudes(image: NDArray[Any]) -> NDArray[np.float32]:
+    """Compute the largest magnitude of each slice and channel of `[s c H W]`, `[s c 1 1]`."""
+    low, high = (end(axis=(-2, -1), keepdims=True).astype(np.float32) for end in (image.min, image.max))
+    return np.maximum(np.abs(low), np.abs(high))
+
+
+def normalise(
+    image: NDArray[Any],
+    statistics: IntensityStatistics,
+    how: Normalise,
+    largest: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
     """Normalise slices `[s c H W]` of a scan to float32 of the same shape.
 
     - `max` divides every slice and channel by its largest magnitude (an all-zero slice stays zero). This is the usual
-      choice for UW-Madison, whose slices differ widely in gain. The range is 0 to 1 without negative values.
+      choice for UW-Madison, whose slices differ widely in gain. The range is 0 to 1 without negative values. For parts
+      of slices, `largest` gives the `largest_magnitudes` of the whole ones.
     - `percentile` clips to the 1st and 99th percentile of the whole *scan*, then scales to 0 to 1.
     - `zscore` subtracts the mean of the scan's foreground and divides by its deviation (see `intensity_statistics`).
     """
     values = image.astype(np.float32)
     if how == "max":
-        largest = np.abs(values).max(axis=(-2, -1), keepdims=True)
+        largest = largest_magnitudes(image) if largest is None else largest
         values /= np.where(largest > 0, largest, np.float32(1))
         return values
     if how == "percentile":

@@ -5,8 +5,9 @@ files -> scan [s c H W] -> SegmentationPredictor -> masks [s k H W] -> files in 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -19,7 +20,7 @@ from fewpairs.data.atomic import atomic_path
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.label_numbers import LABELS, LabelsFile, written_numbers
 from fewpairs.kinds.predictor import Failure, OutputFolder, Prediction, Predictor
-from fewpairs.kinds.segmentation.intensity import intensity_statistics
+from fewpairs.kinds.segmentation.intensity import IntensityStatistics, intensity_statistics, largest_magnitudes
 from fewpairs.kinds.segmentation.label_values import Values
 from fewpairs.kinds.segmentation.layouts.uw_madison import SLICE_THICKNESS
 from fewpairs.kinds.segmentation.readers import InputFiles, InputImage, find_inputs, read_input
@@ -29,6 +30,7 @@ from fewpairs.kinds.segmentation.task import Segmentation
 from fewpairs.kinds.segmentation.view import SegmentationView
 from fewpairs.kinds.segmentation.writers import SubmissionRow, submission_rows, write_masks, write_submission
 from fewpairs.models import Segmenter
+from fewpairs.models.large_images import is_large, slide
 from fewpairs.train.processes import evaluation_mode
 from fewpairs.types import Size
 
@@ -74,12 +76,38 @@ class PredictedMasks(Prediction):
 
 
 @dataclass(frozen=True)
+class _Slices:
+    """The slices of a scan, of which windows are read."""
+
+    image: NDArray[Any]
+    statistics: IntensityStatistics
+    numbers: Sequence[int] | None
+    view: SegmentationView
+    """Of the size of a window."""
+
+    @property
+    def size(self) -> Size:
+        return int(self.image.shape[2]), int(self.image.shape[3])
+
+    @cached_property
+    def largest(self) -> NDArray[np.float32] | None:
+        return largest_magnitudes(self.image) if self.view.normalise == "max" else None
+
+    def window(self, corner: tuple[int, int], size: Size, chosen: Sequence[int]) -> Tensor:
+        """Return the model inputs of a window of `size` of the slices `chosen`, padded to the view's size."""
+        (top, left), (height, width) = corner, size
+        part = self.image[:, :, top : top + height, left : left + width]
+        return self.view.apply(part, self.statistics, chosen, numbers=self.numbers, largest=self.largest)[0]
+
+
+@dataclass(frozen=True)
 class SegmentationPredictor(Predictor[InputFiles, InputImage, NDArray[np.bool_], PredictedMasks]):
     """Predicts the masks of new scans.
 
     Slices that fit the view's size, and all slices of a view with fit="resize", are processed as in evaluation. With
     fit="pad", larger slices are covered by overlapping windows of that size, whose logits are averaged with Gaussian
-    weights (MONAI's sliding window; Isensee et al. 2021 for the weights).
+    weights (as MONAI's sliding window; Isensee et al. 2021 for the weights). Memory holds the image, the masks, and
+    what a band of rows needs.
     """
 
     noun: ClassVar[str] = "scan"
@@ -153,27 +181,38 @@ class SegmentationPredictor(Predictor[InputFiles, InputImage, NDArray[np.bool_],
         native = (int(image.shape[2]), int(image.shape[3]))
         window = self.roi_size or self.view.size
         fits = self.view.fit == "resize" or (native[0] <= window[0] and native[1] <= window[1])
-        view = replace(self.view, size=window if fits else native)
-        parts = []
+        at_once = 1 if is_large(native) else self.batch_size
+        result = np.empty((len(image), len(self.task.classes), *native), np.bool_)
+        scan = _Slices(image, statistics, numbers, replace(self.view, size=window))
         with evaluation_mode(self.model, self.device) as device, torch.inference_mode():
-            for start in range(0, len(image), self.batch_size):
-                chosen = range(start, min(start + self.batch_size, len(image)))
-                slices, geometry = view.apply(image, statistics, chosen, numbers=numbers)
-                logits = self._logits(slices.to(device), None if fits else window)
-                parts.append(self.task.masks(logits.float(), geometry).cpu())
-        return torch.cat(parts).numpy()
+            for start in range(0, len(image), at_once):
+                chosen = range(start, min(start + at_once, len(image)))
+                if fits:
+                    slices, geometry = scan.view.apply(image, statistics, chosen, numbers=numbers)
+                    masks = self.task.masks(self.model(slices.to(device)).float(), geometry)
+                    result[start : chosen.stop] = masks.cpu().numpy()
+                    continue
+                for top, logits in self._windows(scan, chosen, device):
+                    masks = self.task.decided(logits)
+                    result[start : chosen.stop, :, top : top + masks.shape[2]] = masks.cpu().numpy()
+        return result
 
-    def _logits(self, slices: Tensor, window: Size | None) -> Tensor:
-        if window is None:
-            return self.model(slices)
-        from monai.inferers import sliding_window_inference
+    def _windows(self, scan: _Slices, chosen: range, device: torch.device) -> Iterator[tuple[int, Tensor]]:
+        """Yield the logits of the slices `chosen` in bands of rows, averaged over windows of the view's size."""
+        from monai.data.utils import compute_importance_map
 
-        logits = sliding_window_inference(
-            slices, window, self.batch_size, self.model, overlap=self.overlap, mode="gaussian"
-        )
-        if not isinstance(logits, Tensor):
-            raise TypeError(f"the sliding window returned {type(logits).__name__} instead of one tensor")
-        return logits
+        window, native = scan.view.size, scan.size
+        geometry = scan.view.geometry((min(native[0], window[0]), min(native[1], window[1])))
+
+        def segment(corners: Sequence[tuple[int, int]]) -> Tensor:
+            seen = torch.cat([scan.window(corner, geometry.native, chosen) for corner in corners])
+            return geometry.invert(self.model(seen.to(device)))
+
+        step = [max(1, int(side * (1 - self.overlap))) for side in window]
+        weight = compute_importance_map(window, mode="gaussian", sigma_scale=0.125, device=device)
+        at_once = max(1, self.batch_size // len(chosen))
+        weight = geometry.invert(weight[None, None])[0, 0]
+        return slide(segment, native, window, (step[0], step[1]), at_once=at_once, weight=weight)
 
     def find(self, inputs: Sequence[Path | str]) -> list[InputFiles]:
         """List the scans in order of their names, those of the submission table last (see `readers.find_inputs`)."""
@@ -243,7 +282,7 @@ class SegmentationPredictor(Predictor[InputFiles, InputImage, NDArray[np.bool_],
             overlay=overlay,
             voxels=voxels,
             millilitres={name: count * millilitre for name, count in voxels.items()} if known else None,
-            overlapping=int((result.sum(axis=1) > 1).sum()),
+            overlapping=int(np.count_nonzero(result.sum(axis=1, dtype=np.uint8) > 1)),
             notes=image.notes,
             separate=self.separate,
             rows=rows,

@@ -18,6 +18,8 @@ SLICES = 6
 _COLUMNS = 3
 _GAP = 4
 _SHORT_SIDE = 192
+_LONG_SIDE = 2048
+"""Slices that are longer are shown by every second, third, ... row and column."""
 
 
 def contact_sheet(
@@ -28,6 +30,8 @@ def contact_sheet(
     Slices are spread evenly over those with a predicted class, or over the scan if there are none. Each is shown from
     its 0.5th to its 99.5th percentile: its first channel, or its colours if it is unsigned and has three channels.
     """
+    thinned = math.ceil(max(image.shape[2:]) / _LONG_SIDE)
+    image, masks = image[:, :, ::thinned, ::thinned], masks[:, :, ::thinned, ::thinned]
     if len(image) == 1:
         return overlay_strip(_shown(image[0]), None, masks[0], classes, title=title)
     factor = math.ceil(_SHORT_SIDE / min(image.shape[2:]))

@@ -11,6 +11,7 @@ from fewpairs.errors import InputError
 from fewpairs.kinds.segmentation.empty import EmptyRule
 from fewpairs.kinds.segmentation.losses import SegmentationLoss, exclusive_target
 from fewpairs.kinds.segmentation.scoring import SegmentationMetric
+from fewpairs.models.large_images import bands, is_large, resized_rows
 from fewpairs.types import Geometry, Scan, SegmentationBatch
 
 Outputs = Tensor | Mapping[str, Tensor | Sequence[Tensor]]
@@ -114,13 +115,22 @@ class Segmentation:
                 f"logits are {logits.shape[-2]}x{logits.shape[-1]} pixels, but the slices were given to the model at "
                 f"{geometry.model[0]}x{geometry.model[1]}"
             )
-        return torch.cat([self._decide(geometry.invert(part.float())) for part in logits.split(_SLICES)])
+        at_once = 1 if is_large(geometry.native) else _SLICES
+        return torch.cat([self._masks(part.float(), geometry) for part in logits.split(at_once)])
+
+    def _masks(self, logits: Tensor, geometry: Geometry) -> Tensor:
+        """Invert the geometry and decide, in bands of rows where the slices are large."""
+        if geometry.fit == "pad" or geometry.native == geometry.model or not is_large(geometry.native):
+            return self.decided(geometry.invert(logits))
+        rows = (resized_rows(logits, geometry.native, *band) for band in bands(geometry.native))
+        return torch.cat([self.decided(one) for one in rows], dim=-2)
 
     def metric(self) -> SegmentationMetric:
         """Create a new metric for one evaluation."""
         return SegmentationMetric(self.classes, rule=self.rule, surface=self.surface)
 
-    def _decide(self, logits: Tensor) -> Tensor:
+    def decided(self, logits: Tensor) -> Tensor:
+        """Convert logits `[s C H W]` at native size to bool masks `[s k H W]`."""
         probabilities = self.probabilities(logits)
         if not self.exclusive:
             return probabilities > self.threshold

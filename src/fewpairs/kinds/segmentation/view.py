@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fewpairs.errors import InputError
-from fewpairs.kinds.segmentation.intensity import NORMALISATIONS, IntensityStatistics, Normalise, normalise
+from fewpairs.kinds.segmentation.intensity import (
+    NORMALISATIONS,
+    IntensityStatistics,
+    Normalise,
+    largest_magnitudes,
+    normalise,
+)
+from fewpairs.models.large_images import is_large, shrunk
 from fewpairs.types import Fit, Geometry, Size
 
 
@@ -90,22 +97,47 @@ class SegmentationView:
         indices: Sequence[int] | None = None,
         *,
         numbers: Sequence[int] | None = None,
+        largest: NDArray[np.float32] | None = None,
     ) -> tuple[Tensor, Geometry]:
         """Convert a scan `[s c H W]` in its stored dtype to float32 inputs `[s stack*c H W]` at model size.
 
         Returns the inputs and their geometry. Channels are ordered by slice, then by channel. `indices` selects slices;
-        by default all are converted. `numbers` are those of the slices, if some between them are missing.
+        by default all are converted. `numbers` are those of the slices, if some between them are missing. `largest` are
+        the `intensity.largest_magnitudes` of the slices, needed where `image` is a window of them.
         """
         slices, channels = image.shape[:2]
         geometry = self.geometry((image.shape[2], image.shape[3]))
         if self.stack == 1:
-            chosen = np.asarray(image if indices is None else image[list(indices)])
-            return geometry.apply(torch.from_numpy(normalise(chosen, statistics, self.normalise))), geometry
+            return self._read(image, range(slices) if indices is None else indices, statistics, largest), geometry
         wanted = np.stack(
             [self.neighbours(i, slices, numbers) for i in (range(slices) if indices is None else indices)]
         )
         needed, place = np.unique(wanted, return_inverse=True)
-        chosen = np.asarray(image[needed[0] : needed[-1] + 1])[needed - needed[0]]
-        flat = geometry.apply(torch.from_numpy(normalise(chosen, statistics, self.normalise)))
+        flat = self._read(image, needed.tolist(), statistics, largest)
         stacked = flat[torch.from_numpy(place.reshape(-1))]
         return stacked.reshape(len(wanted), self.stack * channels, *self.size), geometry
+
+    def _read(
+        self,
+        image: NDArray[Any],
+        indices: Sequence[int],
+        statistics: IntensityStatistics,
+        largest: NDArray[np.float32] | None,
+    ) -> Tensor:
+        """Convert the slices `indices` (ascending) to `[s c H W]` at model size; large ones in bands of rows."""
+        native = (image.shape[2], image.shape[3])
+        first = indices[0]
+        chosen = np.asarray(image[first : indices[-1] + 1])
+        if len(indices) < len(chosen):
+            chosen = chosen[[index - first for index in indices]]
+        if largest is not None:
+            largest = largest[list(indices)]
+        elif self.normalise == "max" and is_large(native):
+            largest = largest_magnitudes(chosen)
+
+        def read(top: int, bottom: int) -> Tensor:
+            return torch.from_numpy(normalise(chosen[:, :, top:bottom], statistics, self.normalise, largest))
+
+        if self.fit == "resize" and is_large(native) and not is_large(self.size):
+            return shrunk(read, native, self.size)
+        return self.geometry(native).apply(read(0, native[0]))

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 from fewpairs.data.atomic import atomic_path
+from fewpairs.data.memory import check_memory
 from fewpairs.data.pictures import read_image
 from fewpairs.errors import InputError
 from fewpairs.kinds.label_numbers import LABELS, LabelsFile
@@ -25,8 +26,10 @@ from fewpairs.kinds.semantic.names import Colour
 from fewpairs.kinds.semantic.overlays import label_overlay, paletted
 from fewpairs.kinds.semantic.task import Semantic
 from fewpairs.kinds.semantic.view import SemanticView
+from fewpairs.models.inference import InferenceSegmenter
+from fewpairs.models.large_images import is_large
 from fewpairs.train.processes import evaluation_mode
-from fewpairs.types import IGNORE
+from fewpairs.types import Size
 
 RECORDS, OVERLAYS = "predictions.json", "overlays"
 
@@ -88,10 +91,32 @@ class SemanticPredictor(PicturePredictor[Image.Image, NDArray[np.uint8], Predict
         Raises:
             InputError: the device does not exist.
         """
+        size = (picture.height, picture.width)
         with evaluation_mode(self.model, self.device) as device, torch.inference_mode():
+            if self._in_bands(size):
+                return self._labels_in_bands(picture, device)
             logits = self.model(self.view.apply(picture)[None].to(device))
-            labels = self.task.labels(logits, (picture.height, picture.width))[0]
+            labels = self.task.labels(logits, size)[0]
         return labels.cpu().numpy()
+
+    def _in_bands(self, size: Size) -> bool:
+        """Return whether logits of an image of `size` are held in bands of rows: it is large and read in windows."""
+        windowed = isinstance(self.model, InferenceSegmenter) and self.model.windowed
+        return windowed and is_large(size) and self.view.resized(size) == size
+
+    def _labels_in_bands(self, picture: Image.Image, device: torch.device) -> NDArray[np.uint8]:
+        size = (picture.height, picture.width)
+        assert isinstance(self.model, InferenceSegmenter)
+        labels = np.empty(size, np.uint8)
+
+        def read(top: int, left: int, window: Size) -> Tensor:
+            part = picture.crop((left, top, left + window[1], top + window[0]))
+            return self.view.normalise(self.view.pixels(part))[None].to(device)
+
+        for top, logits in self.model.bands(read, size):
+            rows = (logits.shape[-2], size[1])
+            labels[top : top + rows[0]] = self.task.labels(logits, rows)[0].cpu().numpy()
+        return labels
 
     def shared_outputs(self, sources: Sequence[PictureFile], output: OutputFolder) -> list[Path]:
         return [output.folder / RECORDS, *self.labels(output).replaced]
@@ -102,7 +127,19 @@ class SemanticPredictor(PicturePredictor[Image.Image, NDArray[np.uint8], Predict
         return [output.folder / name, *([output.folder / OVERLAYS / name] if output.overlays else [])]
 
     def read(self, source: PictureFile) -> Image.Image:
-        return read_image(source.path)
+        """Read an image in mode L or RGB.
+
+        Raises:
+            DataError: it is damaged, or the model's input and logits need more memory than there is.
+        """
+        picture = read_image(source.path)
+        size = (picture.height, picture.width)
+        height, width = self.view.resized(size)
+        if is_large((height, width)) and not self._in_bands(size):
+            floats = height * width * (2 * len(self.task.classes) + 4 * len(picture.getbands()))
+            remedy = "read it in windows (inference.mode=slide at its own size, without ratios and flip), or shrink it"
+            check_memory(4 * floats, f"{source.path} ({height} x {width} pixels for the model)", remedy)
+        return picture
 
     def predict(self, images: Sequence[Image.Image]) -> list[NDArray[np.uint8]]:
         return [self(picture) for picture in images]
@@ -121,7 +158,7 @@ class SemanticPredictor(PicturePredictor[Image.Image, NDArray[np.uint8], Predict
             drawn = label_overlay(np.asarray(image), result, classes, self.colours, title=source.path.name)
             with atomic_path(overlay) as temporary:
                 drawn.save(temporary, format="PNG")
-        counts = np.bincount(result[result != IGNORE], minlength=len(classes))
+        counts = np.sum([np.bincount(row, minlength=256) for row in result], axis=0)[: len(classes)]
         order = sorted(np.flatnonzero(counts).tolist(), key=lambda place: -counts[place])
         pixels = {classes[place]: int(counts[place]) for place in order}
         return PredictedLabels(source.path, target, overlays[0] if overlays else None, pixels)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fewpairs.errors import InputError
 from fewpairs.kinds.semantic.scoring import SemanticMetric
+from fewpairs.models.large_images import bands, resized_rows
 from fewpairs.types import IGNORE, Scene, SemanticBatch, Size
 
 _CLASSES = 16
@@ -73,16 +74,21 @@ class Semantic:
         """Convert logits `[s k h w]` to uint8 labels `[s H W]` of `size`: the most probable class, the first of equals.
 
         Logits are resized before the class is chosen, so that edges are smooth, a few classes at a time. Pixels with a
-        non-finite output get the label `IGNORE`.
+        non-finite output get the label `IGNORE`. Large images are labelled in bands of rows.
         """
         self._check(logits)
+        rows = [self._labels(logits, size, *band) for band in bands(size)]
+        return rows[0] if len(rows) == 1 else torch.cat(rows, dim=-2)
+
+    def _labels(self, logits: Tensor, size: Size, top: int, bottom: int) -> Tensor:
+        """Compute the rows of the labels from `top` to before `bottom`."""
         best: Tensor | None = None
-        label = torch.zeros((len(logits), *size), dtype=torch.uint8, device=logits.device)
-        broken = torch.zeros((len(logits), *size), dtype=torch.bool, device=logits.device)
+        label = torch.zeros((len(logits), bottom - top, size[1]), dtype=torch.uint8, device=logits.device)
+        broken = torch.zeros_like(label, dtype=torch.bool)
         for start in range(0, self.channels, _CLASSES):
             part = logits[:, start : start + _CLASSES].float()
-            if part.shape[-2:] != size:
-                part = F.interpolate(part, size=size, mode="bilinear", align_corners=False)
+            whole = part.shape[-2:] == size
+            part = part[..., top:bottom, :] if whole else resized_rows(part, size, top, bottom)
             broken |= ~part.isfinite().all(dim=1)
             value, place = part.max(dim=1)
             if best is None:
