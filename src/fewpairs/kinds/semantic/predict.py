@@ -29,7 +29,7 @@ from fewpairs.kinds.semantic.view import SemanticView
 from fewpairs.models.inference import InferenceSegmenter
 from fewpairs.models.large_images import is_large
 from fewpairs.train.processes import evaluation_mode
-from fewpairs.types import Size
+from fewpairs.types import IGNORE, Size
 
 RECORDS, OVERLAYS = "predictions.json", "overlays"
 
