@@ -102,6 +102,8 @@ def test_the_layout_folder_is_that_of_the_kind_asked_for(command: ModuleType, tm
         assert (found["kind"], found["slices"]) == ("folder", 1)
     pictures = json.loads(call(command, "check", tmp_path, "--kind", "folder", "--json", "-q"))
     assert pictures["classes"] == ["images", "masks"]
+    with pytest.raises(InputError, match=r"holds images beside masks, which are no classes; give --for segmentation"):
+        call(command, "check", tmp_path, "-q")
 
 
 def test_the_layouts_are_those_of_each_kind(command: ModuleType) -> None:

@@ -56,6 +56,7 @@ def test_a_class_without_a_pixel_is_an_error_in_the_check_and_in_training(pictur
 def test_pictures_and_masks_of_other_formats(pictures: Path, suffix: str, lossless: dict[str, bool]) -> None:
     before = [folder(pictures).read(scan)[1] for scan in folder(pictures).scans()]
     (pictures / "images" / "more.heic").touch()
+    (pictures / "images" / "train").mkdir()
     for side in ("images", "masks"):
         for path in sorted((pictures / side).glob("*.png")):
             with Image.open(path) as image:
@@ -63,7 +64,10 @@ def test_pictures_and_masks_of_other_formats(pictures: Path, suffix: str, lossle
             path.unlink()
     source = folder(pictures)
     scans = source.scans()
-    assert source.notes == ("left out files that no reader takes: 1 x .heic (more.heic)",)
+    assert source.notes == (
+        "left out files that no reader takes: 1 x .heic (more.heic)",
+        "left out folders, of which no pictures are read: images/train",
+    )
     for scan, mask in zip(scans, before, strict=True):
         np.testing.assert_array_equal(source.read(scan)[1], mask)
 

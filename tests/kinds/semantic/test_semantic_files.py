@@ -376,6 +376,16 @@ def test_stored_numbers_of_classes_are_read_as_they_are_named(tmp_path_factory, 
             NumberReading.named(named)(path)
 
 
+def test_numbers_called_ignore_are_not_scored_and_no_class(tmp_path):
+    save(tmp_path / "images" / "x.png", np.zeros((1, 5, 3), np.uint8))
+    save(tmp_path / "masks" / "x.png", np.array([[0, 85, 170, 7, 255]], np.uint8))
+    options = SemanticOptions(classes={"Ignore": (7, 0), "a": 85, "b": 170})
+    source = open_semantic("label-maps", tmp_path, options)
+    assert source.classes == ("a", "b")
+    assert source.read(source.part("train")[0])[1].tolist() == [[IGNORE, 0, 1, IGNORE, IGNORE]]
+    assert check_classes(source, progress=False) == ()
+
+
 def test_zero_that_is_not_scored_leaves_255_unscored_too(tmp_path):
     path = tmp_path / "x.png"
     Image.fromarray(np.array([[0, 1, 2, 255]], np.uint8)).save(path)

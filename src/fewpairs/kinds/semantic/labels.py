@@ -33,10 +33,10 @@ class NumberReading:
     classes: Sequence[str]
 
     @classmethod
-    def named(cls, numbers: Mapping[str, Sequence[int]], *, ignore: int | None = IGNORE) -> NumberReading:
-        """Read the stored numbers of each class; one that is also `ignore` is that of the class."""
+    def named(cls, numbers: Mapping[str, Sequence[int]], *, ignore: Sequence[int] = (IGNORE,)) -> NumberReading:
+        """Read the stored numbers of each class; one that is also in `ignore` is that of the class."""
         table = {number: label for label, mine in enumerate(numbers.values()) for number in mine}
-        return cls(table if ignore is None else {ignore: IGNORE} | table, tuple(numbers))
+        return cls(dict.fromkeys(ignore, IGNORE) | table, tuple(numbers))
 
     @classmethod
     def plain(cls, classes: Sequence[str], *, ignore: int | None = IGNORE, shift: bool = False) -> NumberReading:

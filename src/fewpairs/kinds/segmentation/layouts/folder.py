@@ -14,9 +14,11 @@ from fewpairs.data.files import (
     fail_on,
     files_by_stem,
     left_out_notes,
+    listed,
     other_files,
     pair_files,
     visible_files,
+    visible_folders,
 )
 from fewpairs.data.pictures import (
     SUFFIXES,
@@ -130,7 +132,9 @@ class ImageFolder:
                 problems.append(str(error))
         fail_on(problems, "fix these files, or remove each image together with its mask")
         others = [path for folder in (self.images, self.masks) for path in other_files(folder, SUFFIXES)]
-        self._channels, self.notes = most, (*turned_notes(turned), *left_out_notes(others))
+        inside = [f"{folder.name}/{name}" for folder in (self.images, self.masks) for name in visible_folders(folder)]
+        folders = (f"left out folders, of which no pictures are read: {listed(inside)}",) if inside else ()
+        self._channels, self.notes = most, (*turned_notes(turned), *left_out_notes(others), *folders)
         return scans
 
     def read(self, scan: ScanFiles) -> tuple[NDArray[Any], BitMask]:

@@ -120,7 +120,10 @@ def _classes_and_reading(options: SemanticOptions) -> tuple[tuple[str, ...], Rea
             )
         return tuple(classes), NonzeroReading()
     if isinstance(options.classes, Mapping):
-        return tuple(classes), NumberReading.named(numbers_of(options.classes), ignore=options.ignore)
+        numbers = numbers_of(options.classes)
+        unscored = [options.ignore] if options.ignore is not None else []
+        unscored += [number for name in [*numbers] if name not in classes for number in numbers.pop(name)]
+        return tuple(classes), NumberReading.named(numbers, ignore=unscored)
     return tuple(classes), NumberReading.plain(classes, ignore=options.ignore, shift=options.zero_is_ignored)
 
 

@@ -22,7 +22,8 @@ class SemanticOptions:
 
     Attributes:
         classes: names in the order of the labels, including the background if there is one; or the stored number of
-            each class, or several, as in `{background: 0, nucleus: 255}`.
+            each class, or several, as in `{background: 0, nucleus: 255}`, where `ignore` names pixels that are not
+            scored.
         classes_file: a text file with these names, one in each line, as an alternative to `classes`.
         ignore: the stored number that is not scored, unless it is a class; only for label numbers.
         zero_is_ignored: 0 is not scored and 1 is the first class, as in ADE20K (`reduce_zero_label` of mmsegmentation).
@@ -59,6 +60,9 @@ class SemanticOptions:
             if len(colour) != 3 or not all(0 <= value <= 255 for value in colour):
                 raise InputError(f"data.source.colours.{name}={list(colour)}: give red, green and blue, 0 to 255")
 
+    def _is_ignored(self, name: str) -> bool:
+        return isinstance(self.classes, Mapping) and name.lower() == IGNORED
+
     def _check_numbers(self, classes: Mapping[str, int | tuple[int, ...]]) -> None:
         seen: dict[int, str] = {}
         for name, numbers in numbers_of(classes).items():
@@ -73,7 +77,11 @@ class SemanticOptions:
         """The names of the classes in the order of the labels; None if they are not given."""
         if self.classes_file is not None:
             return read_names(Path(self.classes_file))
-        return None if self.classes is None else tuple(self.classes)
+        return None if self.classes is None else tuple(n for n in self.classes if not self._is_ignored(n))
+
+
+IGNORED = "ignore"
+"""Name of the stored numbers that are not scored, among those of the classes; it is no class."""
 
 
 def numbers_of(classes: Mapping[str, int | tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
