@@ -1,6 +1,6 @@
 """The nine models of the KV-attention study at paper scale on the UW-Madison GI Tract data (arXiv 2503.18862).
 
-The paper's training settings were not published, so these are ours, shared by all nine: 256 x 256 pixels, three
+The paper's training settings could not be obtained, so these are ours, shared by all nine: 256 x 256 pixels, three
 neighbouring slices as channels (2.5-D), BCE + Dice, AdamW at 1e-4 with weight decay 0.05, cosine, five folds by case.
 The models start without pretrained weights; `model.pretrained=FILE` loads some, in all models alike.
 

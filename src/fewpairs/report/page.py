@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -61,6 +61,7 @@ def comparison_report(comparison: Comparison, *, folder: Path | None = None) -> 
             "score": _chart(_score, comparison, "score", "Validation score in the course of training"),
         },
         overlays=_by_rank(comparison, folder),
+        same=_same_cases(rows),
     )
 
 
@@ -158,6 +159,12 @@ def _by_rank(comparison: Comparison, folder: Path | None) -> dict[str, list[tupl
         for overlay in row.overlays:
             found.setdefault(overlay.rank, []).append((row.label, _picture(comparison, row, overlay, folder)))
     return found
+
+
+def _same_cases(rows: Sequence[Row]) -> bool:
+    """Whether several rows show the same cases, by the captions' text before the colon; older reports need not."""
+    shown = [[overlay.caption.partition(":")[0] for overlay in row.overlays] for row in rows if row.overlays]
+    return len(shown) > 1 and all(one == shown[0] for one in shown)
 
 
 def _ranked(overlay: Overlay) -> str:

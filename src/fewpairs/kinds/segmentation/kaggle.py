@@ -4,7 +4,7 @@ The competition's text gives the two weights and says that Dice is a mean over s
 dimensional, takes the distance between slices as 1 and normalises positions by the image's size, so that it lies
 between 0 and 1.
 
-The scoring code itself was not published. Three assumptions replace it:
+The scoring code itself could not be obtained. Three assumptions replace it:
 
 - Slices that lack the class in both truth and prediction are skipped, as a comment of the host says. The text says they
   score 0, but about 70 % of all slice-class pairs are empty, which limits such scores to about 0.72; 0.88 won.
