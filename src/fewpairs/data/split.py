@@ -76,6 +76,8 @@ class Split:
         validation_limit: maximum number of validation images.
         images_per_class: maximum number of training images of each class.
         cases: names of the validation cases, instead of a fold.
+        case_pattern: regular expression for whole names of files without suffix, whose one group is the case (patient);
+            a held-out share never divides a case.
     """
 
     validation: Validation = "auto"
@@ -89,6 +91,7 @@ class Split:
     validation_limit: int | None = None
     images_per_class: int | None = None
     cases: tuple[str, ...] = ()
+    case_pattern: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("train", "cases"):

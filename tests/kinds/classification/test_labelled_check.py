@@ -152,5 +152,5 @@ def test_pictures_with_an_orientation_are_noted(pictures: Path) -> None:
     note = "1 images with an EXIF orientation, read as stored: the tag is not followed: train/bee/train3.JPEG (orient"
     for decode in (False, True):
         found = look_over(opened(pictures), decode=decode, progress=False)
-        assert [text[: len(note)] for text in found.notes] == [note]
+        assert [text[: len(note)] for text in found.notes if "EXIF" in text] == [note]
         assert found.problems == ()

@@ -23,7 +23,7 @@ from fewpairs.kinds.classification.layouts.open import LabelledKind, LabelledOpt
 from fewpairs.kinds.classification.pictures import show_mistakes
 from fewpairs.kinds.classification.scoring import ClassificationScoring
 from fewpairs.kinds.classification.source import LabelledSource
-from fewpairs.kinds.classification.split import SPLIT_FIELDS, LabelledSplit, identity, split_labelled
+from fewpairs.kinds.classification.split import SPLIT_FIELDS, LabelledSplit, identity, leaks, split_labelled
 from fewpairs.kinds.classification.task import Classification
 from fewpairs.kinds.classification.view import LabelledView
 from fewpairs.kinds.kind import Built, Experiment
@@ -195,7 +195,7 @@ def open_split(
     cache = cache_folder(data)
     source = open_labelled(data.kind, data.root, data.source, cache=cache)
     split = split_labelled(source, data.split)
-    notices = source.notes
+    notices = (*source.notes, *leaks(source, split, data.split.case_pattern))
     if data.check != "none":
         seen = np.concatenate([split.train, split.validation])
         notices += check_images(source, seen, decode=data.check == "decode", cache=cache, progress=progress)

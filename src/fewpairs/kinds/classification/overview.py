@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
+from fewpairs.data.duplicates import duplicate_notes
 from fewpairs.data.overview import DataOverview
+from fewpairs.data.patients import patient_notes
 from fewpairs.data.pictures import turned_notes
 from fewpairs.kinds.classification.check import find_damage
 from fewpairs.kinds.classification.layouts.open import LabelledOptions, open_labelled
 from fewpairs.kinds.classification.source import LabelledSource
+from fewpairs.kinds.classification.split import image_stems
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +54,15 @@ def look_over(source: LabelledSource, *, decode: bool = False, progress: bool = 
     everything = np.arange(len(source), dtype=np.int64)
     problems, turned = find_damage(source, everything, decode=decode, cache=None, progress=progress)
     counts = {part: source.counts(part) for part in source.parts}
-    return Overview(
-        source.name, source.classes, source.channels, counts, (*source.notes, *turned_notes(turned)), tuple(problems)
-    )
+    notes = [*source.notes, *turned_notes(turned)]
+    if source.file(0) is not None:
+        named = {part: image_stems(source, source.indices(part)) for part in source.parts}
+        notes += patient_notes(named, "data.split.case_pattern")
+        files = (
+            (f"{source.id(i)}", source.file(i), part) for part in source.parts for i in source.indices(part).tolist()
+        )
+        notes += duplicate_notes([(name, path, part) for name, path, part in files if path is not None])
+    return Overview(source.name, source.classes, source.channels, counts, tuple(notes), tuple(problems))
 
 
 def overview(kind: str, root: Path | str, options: LabelledOptions, *, decode: bool, progress: bool) -> DataOverview:

@@ -7,12 +7,24 @@ from fractions import Fraction
 
 import numpy as np
 
+from fewpairs.data.files import CasePattern
 from fewpairs.data.identity import DataIdentity, PartIdentity
+from fewpairs.data.patients import patient_notes, stems_of
 from fewpairs.data.split import Split
 from fewpairs.errors import InputError
 from fewpairs.kinds.classification.source import Indices, LabelledSource, listed
 
-SPLIT_FIELDS = ("validation", "folds", "fold", "fraction", "seed", "limit", "validation_limit", "images_per_class")
+SPLIT_FIELDS = (
+    "validation",
+    "folds",
+    "fold",
+    "fraction",
+    "seed",
+    "limit",
+    "validation_limit",
+    "images_per_class",
+    "case_pattern",
+)
 """The fields of `data.split` that classification has."""
 
 
@@ -34,6 +46,14 @@ def identity(source: LabelledSource, split: LabelledSplit) -> DataIdentity:
     return DataIdentity(*(PartIdentity.of(entries) for entries in both))
 
 
+def leaks(source: LabelledSource, split: LabelledSplit, pattern: str | None) -> tuple[str, ...]:
+    """Return a sentence if names say that one patient has images on both sides."""
+    if not len(split.train) or source.file(int(split.train[0])) is None:
+        return ()
+    sides = {"training": image_stems(source, split.train), "validation": image_stems(source, split.validation)}
+    return patient_notes(sides, "data.split.case_pattern", pattern=pattern, drawn=True)
+
+
 def split_labelled(source: LabelledSource, split: Split | None = None) -> LabelledSplit:
     """Return training, validation and test images of `source`; the same arguments give the same images.
 
@@ -48,7 +68,10 @@ def split_labelled(source: LabelledSource, split: Split | None = None) -> Labell
     if part == "train":
         if split.ratio:
             split.check_fold(int(1 / split.ratio))
-        chosen = _stratified(source, _shuffled(source, train, rng), split.ratio, split.fold)
+        if split.case_pattern is None:
+            chosen = _stratified(source, _shuffled(source, train, rng), split.ratio, split.fold)
+        else:
+            chosen = _held_out_cases(source, train, split, rng)
         train, validation = train[~chosen[train]], train[chosen[train]]
         if not len(validation):
             raise InputError(
@@ -86,6 +109,35 @@ def _stratified(source: LabelledSource, ordered: Indices, share: Fraction, fold:
     chosen = np.zeros(len(source), bool)
     chosen[ordered[inside]] = True
     return chosen
+
+
+def _held_out_cases(source: LabelledSource, train: Indices, split: Split, rng: np.random.Generator) -> np.ndarray:
+    """Return the mask of the images in the cases of this fold, which are stratified by their main class."""
+    case_of = CasePattern(split.case_pattern)
+    cases, case = np.unique([case_of(stem) for stem in image_stems(source, train)], return_inverse=True)
+    if len(cases) < 2:
+        raise InputError(f"data.split.case_pattern={split.case_pattern!r} finds a single case, {str(cases[0])!r}")
+    images = np.zeros((len(cases), len(source.classes)), np.int64)
+    np.add.at(images, (case, source.labels[train]), 1)
+    mixed = rng.permutation(len(cases))
+    ordered = mixed[np.argsort(images.argmax(axis=1)[mixed], kind="stable")]
+    count = min(len(cases) - 1, max(1, round(split.share * len(cases))))
+    split.check_fold(len(cases) // count)
+    start = np.arange(count) * (len(cases) // count) + split.fold
+    chosen = np.zeros(len(source), bool)
+    chosen[train[np.isin(case, ordered[start])]] = True
+    lost = np.setdiff1d(source.labels[train], source.labels[train][~chosen[train]])
+    if len(lost):
+        raise InputError(
+            f"data.split.case_pattern={split.case_pattern!r} and fold {split.fold} leave no training image of "
+            f"{listed([source.classes[label] for label in lost])}; choose another fold or seed"
+        )
+    return chosen
+
+
+def image_stems(source: LabelledSource, indices: Indices) -> list[str]:
+    """Return the names of images without folders and suffix."""
+    return stems_of([source.id(index) for index in indices.tolist()])
 
 
 def _limited(source: LabelledSource, train: Indices, split: Split, rng: np.random.Generator) -> Indices:

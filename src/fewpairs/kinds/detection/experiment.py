@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -13,7 +13,9 @@ from torch import nn
 
 from fewpairs.attention import Attention
 from fewpairs.data.description import Check, DataDescription
+from fewpairs.data.files import CasePattern
 from fewpairs.data.identity import DataIdentity, PartIdentity
+from fewpairs.data.patients import patient_notes, stems_of
 from fewpairs.data.split import Split, held_out_units, random_subset
 from fewpairs.errors import InputError
 from fewpairs.kinds.detection.dataset import DetectionDataset, DetectionItems, collate_detection
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 SPLIT_FIELDS = (
     "validation", "train", "folds", "fold", "fraction", "test_fraction", "seed", "limit", "validation_limit",
+    "case_pattern",
 )  # fmt: skip
 """The fields of `data.split` that apply to detection."""
 
@@ -189,7 +192,7 @@ class DetectionExperiment(Experiment):
             note=note,
             description=describe(self.data, source, training, validation),
             identity=lambda: DataIdentity(*(PartIdentity.of(side.entries()) for side in (training, validation))),
-            notices=source.check.sentences(shown=1),
+            notices=(*source.check.sentences(shown=1), *leaks(training, validation, data.split.case_pattern)),
             costed=CountedDetector(model),
         )
 
@@ -242,7 +245,7 @@ def split_detection(data: DetectionDataConfig, source: DetectionSource) -> tuple
     rows = np.concatenate([source.part(part).rows for part in split.train])
     on = split.validated(source.parts, source.name)
     if on == "train":
-        held = held_out_units(len(rows), split)
+        held = held_out_rows([source.images.ids[row] for row in rows.tolist()], split)
         training = AnnotatedImages(source, np.delete(rows, held))
         validation = AnnotatedImages(source, rows[np.sort(held)])
     else:
@@ -255,6 +258,22 @@ def split_detection(data: DetectionDataConfig, source: DetectionSource) -> tuple
         training.take(random_subset(len(training), split.limit, split.seed)),
         validation.take(random_subset(len(validation), split.validation_limit, split.seed)),
     )
+
+
+def held_out_rows(names: Sequence[str], split: Split) -> np.ndarray:
+    """Draw the places of the images that are held out; with a `case_pattern`, those of whole cases."""
+    if split.case_pattern is None:
+        return held_out_units(len(names), split)
+    case_of = CasePattern(split.case_pattern)
+    cases, case = np.unique([case_of(stem) for stem in stems_of(names)], return_inverse=True)
+    return np.flatnonzero(np.isin(case, held_out_units(len(cases), split)))
+
+
+def leaks(training: AnnotatedImages, validation: AnnotatedImages, pattern: str | None) -> tuple[str, ...]:
+    """Return a sentence if names say that one patient has images on both sides."""
+    sides = {"training": training, "validation": validation}
+    stems = {name: stems_of([one.id for one in images]) for name, images in sides.items()}
+    return patient_notes(stems, "data.split.case_pattern", pattern=pattern, drawn=True)
 
 
 def describe(

@@ -6,7 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from fewpairs.data.description import Check
+from fewpairs.data.duplicates import duplicate_notes
 from fewpairs.data.overview import DataOverview
+from fewpairs.data.patients import patient_notes, stems_of
 from fewpairs.kinds.detection.layouts.open import open_detection
 from fewpairs.kinds.detection.options import DetectionOptions
 
@@ -18,6 +20,9 @@ def overview(kind: str, root: Path | str, options: DetectionOptions, *, decode: 
     wrong = source.check.errors()
     counts = {part: source.counts(part) for part in source.parts}
     objects, masks = len(source.table.labels), "with masks" if source.has_masks else "boxes alone"
+    named = {part: stems_of([one.id for one in source.part(part)]) for part in source.parts}
+    files = [(f"{part}/{one.id}", one.file, part) for part in source.parts for one in source.part(part)]
+    notes = (*patient_notes(named, "data.split.case_pattern"), *duplicate_notes(files))
     failure = f"{source.name} has {len(wrong)} errors; the first: "
     return DataOverview(
         name=source.name,
@@ -32,7 +37,7 @@ def overview(kind: str, root: Path | str, options: DetectionOptions, *, decode: 
             "crowds": [f"{source.crowds(part):,}" for part in counts],
             "images": [f"{len(source.part(part)):,}" for part in counts],
         },
-        notes=source.check.sentences(errors=False),
+        notes=(*source.check.sentences(errors=False), *notes),
         errors=wrong,
         failure=failure + wrong[0] if wrong and options.on_error == "stop" else None,
         content={
@@ -45,5 +50,6 @@ def overview(kind: str, root: Path | str, options: DetectionOptions, *, decode: 
             "counts": {part: {"images": len(source.part(part)), "objects": counts[part]} for part in counts},
             "findings": source.check.as_dict(),
             "errors": list(wrong),
+            "notes": list(notes),
         },
     )

@@ -23,7 +23,7 @@ from fewpairs.kinds.segmentation.layouts.open import SourceOptions
 from fewpairs.kinds.segmentation.open_store import open_store
 from fewpairs.kinds.segmentation.pictures import show_cases
 from fewpairs.kinds.segmentation.scoring import SegmentationScoring
-from fewpairs.kinds.segmentation.split import SPLIT_FIELDS, CaseSplit, split_scans
+from fewpairs.kinds.segmentation.split import SPLIT_FIELDS, CaseSplit, leaks, split_scans
 from fewpairs.kinds.segmentation.task import Segmentation
 from fewpairs.kinds.segmentation.view import SegmentationView
 from fewpairs.models import Segmenter, create_segmenter, load_segmenter
@@ -144,7 +144,7 @@ class SegmentationExperiment(Experiment):
             identity=lambda: DataIdentity(
                 *(PartIdentity.of(store.entries(c)) for c in (cases.train, cases.validation))
             ),
-            notices=notices,
+            notices=(*notices, *leaks(store.scans, cases)),
         )
 
     def restore(self, note: Mapping[str, Any]) -> tuple[Segmenter, Segmentation]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from fewpairs.data.duplicates import equal_notes
 from fewpairs.data.files import listed
 from fewpairs.data.overview import DataOverview
+from fewpairs.data.patients import patient_notes
 from fewpairs.data.progress import track
 from fewpairs.errors import DataError
 from fewpairs.kinds.segmentation.label_values import class_bits, ignored_voxels
@@ -48,6 +51,8 @@ class ScanOverview:
     """Voxels that are neither trained on nor scored."""
     unlabelled: list[str] = field(default_factory=list)
     """Scans without a voxel of any class."""
+    pixels: dict[str, list[str]] = field(default_factory=dict)
+    """Scans by a digest of their image."""
     notes: tuple[str, ...] = ()
     """Oddities that do no harm."""
     errors: list[str] = field(default_factory=list)
@@ -94,6 +99,7 @@ def summarize_scans(source: Source, *, progress: bool = True) -> ScanOverview:
             found.errors.append(f"{scan.id}: {error}")
             continue
         found.scans += 1
+        found.pixels.setdefault(hashlib.sha256(np.ascontiguousarray(image).data).hexdigest(), []).append(scan.id)
         found.cases.add(scan.case)
         found.slices += len(scan.slice_ids)
         found.sizes[f"{scan.size[0]} x {scan.size[1]}"] += len(scan.slice_ids)
@@ -125,6 +131,8 @@ def overview(kind: str, root: Path | str, options: SourceOptions, *, decode: boo
     notes = (
         *found.notes,
         *empty_notes(voxels, found.unlabelled, found.scans),
+        *equal_notes([names for names in found.pixels.values() if len(names) > 1], "scans"),
+        *(patient_notes({"scans": sorted(found.cases)}, "case_pattern") if len(found.cases) == found.scans else ()),
     )
     counts = zip(found.classes, found.voxels, found.class_slices, strict=True)
     failure = "" if absent in found.errors else f"{len(found.errors)} scans of {root} cannot be read; the first: "

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fewpairs.data.patients import patient_notes
 from fewpairs.data.split import Split
 from fewpairs.errors import InputError, nearest
 
@@ -21,6 +22,8 @@ SPLIT_FIELDS = ("validation", "folds", "fold", "fraction", "seed", "limit", "cas
 class ScanInfo(Protocol):
     """The attributes of a scan that a split uses, as `fewpairs.kinds.segmentation.store.StoredScan` has them."""
 
+    @property
+    def id(self) -> str: ...
     @property
     def case(self) -> str: ...
     @property
@@ -40,6 +43,16 @@ class CaseSplit:
 
     def __post_init__(self) -> None:
         check_split(self)
+
+
+def leaks(scans: Iterable[ScanInfo], split: CaseSplit) -> tuple[str, ...]:
+    """Return a sentence if every scan is a case of its own, but names say that a patient has scans on both sides."""
+    scans = list(scans)
+    if any(scan.case != scan.id for scan in scans):
+        return ()
+    return patient_notes(
+        {"training": split.train, "validation": split.validation}, "data.source.case_pattern", drawn=True
+    )
 
 
 def check_split(split: CaseSplit, known: Iterable[str] | None = None) -> None:

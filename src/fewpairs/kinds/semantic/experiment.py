@@ -22,7 +22,7 @@ from fewpairs.kinds.semantic.layouts.open import SemanticKind, SemanticOptions, 
 from fewpairs.kinds.semantic.pictures import show_images
 from fewpairs.kinds.semantic.scoring import SemanticScoring
 from fewpairs.kinds.semantic.source import SemanticSource
-from fewpairs.kinds.semantic.split import SPLIT_FIELDS, SemanticSplit, identity, split_semantic
+from fewpairs.kinds.semantic.split import SPLIT_FIELDS, SemanticSplit, identity, leaks, split_semantic
 from fewpairs.kinds.semantic.task import Semantic
 from fewpairs.kinds.semantic.view import SemanticView
 from fewpairs.models import InferenceConfig, InferenceSegmenter, Segmenter, create_segmenter, load_segmenter
@@ -190,7 +190,7 @@ def open_split(
     """
     source = open_semantic(data.kind, data.root, data.source)
     split = split_semantic(source, data.split)
-    notices = source.notes
+    notices = (*source.notes, *leaks(split, data.source.case_pattern))
     if data.check != "none":
         seen = (*split.train, *split.validation)
         notices += check_images(source, seen, decode=data.check == "decode", progress=progress)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fewpairs.data.duplicates import duplicate_notes
 from fewpairs.data.overview import DataOverview
+from fewpairs.data.patients import patient_notes, stems_of
 from fewpairs.kinds.semantic.check import summarize_images
 from fewpairs.kinds.semantic.layouts.open import SemanticOptions, open_semantic
 
@@ -24,6 +26,9 @@ def overview(kind: str, root: Path | str, options: SemanticOptions, *, decode: b
         }
         totals["(not scored)"], classes = cells.pop("(not scored)"), cells
     totals["images"] = [f"{count:,}" for count in found.images.values()]
+    named = {part: stems_of([one.image.name for one in files]) for part, files in source.parts.items()}
+    notes += patient_notes(named, "data.source.case_pattern", pattern=options.case_pattern)
+    notes += duplicate_notes([(one.id, one.image, part) for part, files in source.parts.items() for one in files])
     colour = "grey" if source.channels == 1 else "colour"
     failure = f"{source.name} has {len(found.problems)} problems; the first: "
     return DataOverview(
@@ -37,5 +42,5 @@ def overview(kind: str, root: Path | str, options: SemanticOptions, *, decode: b
         notes=notes,
         errors=found.problems,
         failure=failure + found.problems[0] if found.problems else None,
-        content={"kind": kind, "name": source.name, "classes": list(source.classes), **found.as_dict()},
+        content={"kind": kind, "name": source.name, "classes": list(source.classes), **found.as_dict(), "notes": notes},
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fewpairs.data.identity import DataIdentity, PartIdentity
+from fewpairs.data.patients import patient_notes, stems_of
 from fewpairs.data.split import Split, held_out_units, random_subset
 from fewpairs.errors import InputError
 from fewpairs.kinds.semantic.source import ImageFiles, SemanticSource
@@ -26,6 +27,13 @@ def identity(split: SemanticSplit) -> DataIdentity:
     """Return the identity of the images of both sides and of the bytes of their masks."""
     both = (((one.id, one.mask.read_bytes()) for one in side) for side in (split.train, split.validation))
     return DataIdentity(*(PartIdentity.of(entries) for entries in both))
+
+
+def leaks(split: SemanticSplit, pattern: str | None) -> tuple[str, ...]:
+    """Return a sentence if names say that one patient has images on both sides."""
+    sides = {"training": split.train, "validation": split.validation}
+    stems = {name: stems_of([one.image.name for one in files]) for name, files in sides.items()}
+    return patient_notes(stems, "data.source.case_pattern", pattern=pattern, drawn=True)
 
 
 def split_semantic(source: SemanticSource, split: Split) -> SemanticSplit:

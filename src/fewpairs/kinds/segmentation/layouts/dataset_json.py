@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fewpairs.data.files import listed
 from fewpairs.errors import DataError
 from fewpairs.kinds.segmentation.label_values import Labels
 
@@ -37,12 +38,17 @@ def read_labels(table: Path) -> Labels:
     return found
 
 
-def listed_files(table: Path) -> tuple[str, ...]:
-    """Return the training images and labels that the table lists, as it writes them; empty if it lists none."""
-    listed = _content(table).get("training") or []
-    pairs = listed if isinstance(listed, list) else []
-    names = [value for pair in pairs for value in (pair.values() if isinstance(pair, dict) else [pair])]
-    return tuple(name for name in names if isinstance(name, str))
+def missing_notes(table: Path) -> tuple[str, ...]:
+    """Return a sentence if training images or labels that the table lists are not there, as in a partial download."""
+    pairs = _content(table).get("training")
+    listing = [pair for pair in pairs if isinstance(pair, dict)] if isinstance(pairs, list) else []
+    names = [pair[key] for pair in listing for key in ("image", "label") if isinstance(pair.get(key), str)]
+    missing = [name for name in names if not (table.parent / name).exists()]
+    if not missing:
+        return ()
+    return (
+        f"{len(missing)} of the {len(names)} training files that {table.name} lists are missing: {listed(missing, 4)}",
+    )
 
 
 def _content(table: Path) -> dict[str, Any]:

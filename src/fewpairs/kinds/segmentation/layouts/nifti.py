@@ -13,7 +13,7 @@ from fewpairs.data.notes import Note, gathered
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.segmentation.bitmask import BitMask
 from fewpairs.kinds.segmentation.label_values import Labels, LabelValues
-from fewpairs.kinds.segmentation.layouts.dataset_json import read_labels
+from fewpairs.kinds.segmentation.layouts.dataset_json import missing_notes, read_labels
 from fewpairs.kinds.segmentation.source import SUFFIXES, Json, ScanFiles, volume_stem
 from fewpairs.kinds.segmentation.volumes import AXES, Volume
 
@@ -63,7 +63,7 @@ class Nifti:
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences on the volumes that were listed and read."""
-        return gathered(self._notes)
+        return (*gathered(self._notes), *(missing_notes(self._table) if self._table else ()))
 
     @property
     def channels(self) -> int:
