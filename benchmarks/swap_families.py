@@ -13,10 +13,12 @@ from fewpairs import Softmax
 from fewpairs.models.encoders import CvT, CvTStage
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "swap"))
+import libraries_zoo
 import timm_zoo
 import torchvision_zoo
+import transformers_dense
 import transformers_zoo
-from swapping import tie
+from swapping import are_rows_of, tie
 
 Model = Callable[[int], tuple[nn.Module, Tensor]]
 """The tiny model of a family for its first (0) or second (1) image size, and images."""
@@ -28,10 +30,32 @@ def families() -> Iterator[tuple[str, str, Model]]:
         yield "timm", name, lambda which, name=name: timm_zoo.tiny(name, which)
     for name in transformers_zoo.FAMILIES:
         yield "transformers", name, lambda which, name=name: transformers_zoo.tiny(name, which)
+    for name in transformers_dense.FAMILIES:
+        yield "transformers", name, lambda which, name=name: scaled(*transformers_dense.tiny(name, which))
+    for name in libraries_zoo.FAMILIES:
+        library = {"monai": "MONAI", "smp": "segmentation_models_pytorch", "clip": "open_clip"}[name.split("-")[0]]
+        yield library, name, lambda which, name=name: scaled(*libraries_zoo.tiny(name, which))
     for name in torchvision_zoo.FAMILIES:
         yield "torchvision", name, lambda which, name=name: torchvision_zoo.tiny(name, which)
     yield "torch", "nn.TransformerEncoder", encoder
     yield "fewpairs", "CvT", cvt
+
+
+class Scaled(nn.Module):
+    """A model whose outputs are divided by a number, so that differences are parts of the largest output."""
+
+    def __init__(self, model: nn.Module, largest: float) -> None:
+        super().__init__()
+        self.model, self.largest = model, largest
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.model(image) / self.largest
+
+
+@torch.no_grad()
+def scaled(model: nn.Module, image: Tensor) -> tuple[nn.Module, Tensor]:
+    """The model with outputs of one at most, and its images."""
+    return Scaled(model, max(1.0, float(model(image).abs().max()))), image
 
 
 def encoder(which: int) -> tuple[nn.Module, Tensor]:
@@ -52,4 +76,4 @@ def cvt(which: int) -> tuple[nn.Module, Tensor]:
     return model.eval(), torch.randn(2, 3, *((48, 48), (48, 64))[which])
 
 
-__all__ = ["Model", "families", "tie"]
+__all__ = ["Model", "are_rows_of", "families", "tie"]

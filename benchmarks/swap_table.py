@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from swap_families import Model, families, tie
+from swap_families import Model, are_rows_of, families, tie
 from torch import nn
 
 from fewpairs import KNN, KV, KeyOnly, KVPos, swap_attention
@@ -42,10 +42,13 @@ VARIANTS: dict[str, tuple[Variant, Variant]] = {
 """Name -> the variant that must equal the original, and the one that is compiled."""
 
 
+PACKAGES = ("torch", "timm", "transformers", "torchvision", "monai", "segmentation_models_pytorch", "open_clip_torch")
+
 INTRODUCTION = """# Which models can be swapped, and what holds afterwards
 
 Made by `python benchmarks/swap_table.py`, which runs every row: tiny models with random weights, two sizes each, on one
-thread of a CPU. {versions}. The tests hold the same.
+thread of a CPU. {versions}. The tests hold the same. Every model of timm's registry, without running it:
+[swap-timm.md](swap-timm.md).
 
 - *equal*: the largest difference of a logit to the original's, over both sizes; within 1e-5, absolute or relative, it
   is a yes. For k-NN attention with all keys kept; for KV and KV+Pos in a model whose query projections were given the
@@ -53,7 +56,7 @@ thread of a CPU. {versions}. The tests hold the same.
 - *weights kept*: share of the swapped layers' weights that are there, unchanged, after the swap.
 - *keys*: what became of the swapped layers' entries in the `state_dict`.
 - *graph*: whether `torch.compile(fullgraph=True)` takes the swapped model as one graph and gives the same answer; k-NN
-  attention with 3 keys kept."""
+  attention with 3 keys kept. Where it does not, whether it takes the original."""
 
 
 @dataclass(frozen=True)
@@ -75,14 +78,16 @@ class Row:
     difference: float
     """Largest difference of a logit to the original's, over both sizes."""
     equal: bool
-    compiled: bool
+    compiled: bool | None
+    """Whether the swapped model is one graph; None if the original is not one either."""
 
     @property
     def good(self) -> bool:
         """Whether all holds that the documentation promises."""
         identical = self.attention != "k-NN" or (self.weights_kept == 1 and self.keys == "identical")
         # A mask that a graph is told row by row may differ from row to row, which key-only attention must refuse.
-        return self.equal and (self.compiled or (self.attention, self.family) == ("key-only", "siglip2")) and identical
+        graph = self.compiled is not False or (self.attention, self.family) == ("key-only", "siglip2")
+        return self.equal and graph and identical
 
 
 @torch.no_grad()
@@ -107,7 +112,7 @@ def examine(library: str, family: str, model: Model, attention: str) -> Row | st
         differences.append(float((got - wanted).abs().max()))
         comparable = has_pairs(same)
         equal = equal and (torch.allclose(got, wanted, atol=TOLERANCE, rtol=TOLERANCE) if comparable else finite(got))
-        sizes.append(tuple(image.shape[2:] if image.ndim == 4 else image.shape[1:2]))
+        sizes.append(tuple(image.shape[2:] if image.ndim > 3 else image.shape[1:2]))
     return Row(
         library=library,
         family=family,
@@ -147,7 +152,7 @@ def kept(model: nn.Module, variant: Variant, where: Any) -> float:
     for old, new in receipt.key_map.items():
         if old in before:
             total += before[old].numel()
-            if new is not None and torch.equal(after[new], before[old][-len(after[new]) :]):
+            if new is not None and are_rows_of(after[new], before[old]):
                 there += after[new].numel()
     return there / total
 
@@ -164,15 +169,22 @@ def keys(receipt: Receipt) -> str:
     return ", ".join(options) or "identical"
 
 
-def compiles(model: Model, variant: Variant, where: Any) -> bool:
-    """Whether the swapped model is one graph for `torch.compile`, and answers as it does without."""
+def compiles(model: Model, variant: Variant, where: Any) -> bool | None:
+    """Whether the swapped model is one graph for `torch.compile`, and answers as it does without.
+
+    None if it is not, and the original is not either.
+    """
     new, image = model(0)
     swap_attention(new, variant, where=where)
+    return is_one_graph(new, image) or (False if is_one_graph(*model(0)) else None)
+
+
+def is_one_graph(new: nn.Module, image: torch.Tensor) -> bool:
     torch.compiler.reset()
     wanted = new(image)
     try:
         got = torch.compile(new, backend="eager", fullgraph=True)(image)
-    except torch._dynamo.exc.TorchDynamoException as error:
+    except Exception as error:  # whatever a model of somebody else's raises in a graph
         print(error, file=sys.stderr)
         return False
     return torch.allclose(got, wanted, atol=TOLERANCE, rtol=TOLERANCE)
@@ -180,7 +192,7 @@ def compiles(model: Model, variant: Variant, where: Any) -> bool:
 
 def report(rows: list[Row], refused: dict[tuple[str, str, str], str]) -> str:
     """The tables in Markdown."""
-    made = ", ".join(f"{name} {version(name)}" for name in ("torch", "timm", "transformers", "torchvision"))
+    made = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     lines = [INTRODUCTION.format(versions=f"Python {platform.python_version()}, {made}")]
     for attention in VARIANTS:
         lines += [
@@ -216,7 +228,7 @@ def _line(row: Row) -> str:
         agreement(row),
         f"{row.weights_kept:.0%}",
         row.keys,
-        "one" if row.compiled else "**breaks**",
+        "one" if row.compiled else "**breaks**" if row.compiled is False else "breaks, as the original",
         sizes,
     )
     return f"| {' | '.join(cells)} |"
@@ -231,7 +243,8 @@ def agreement(row: Row) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("docs/results/swap-table"), help="without .md and .json")
-    parser.add_argument("--only", default="", help="families with this in their name")
+    parser.add_argument("--only", default="", help="families with one of these words, joined by commas, in their name")
+    parser.add_argument("--keep", action="store_true", help="keep the rows of other families from the table at --out")
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", message="enable_nested_tensor")
@@ -239,7 +252,7 @@ def main() -> int:
     refused: dict[tuple[str, str, str], str] = {}
     for library, family, model in families():
         for attention in VARIANTS:
-            if options.only not in family:
+            if not any(word in family for word in options.only.split(",")):
                 continue
             row = examine(library, family, model, attention)
             if isinstance(row, Row):
@@ -247,6 +260,12 @@ def main() -> int:
                 print(_line(row), "" if row.good else "FAILED", flush=True)
             else:
                 refused[library, family, attention] = row
+    if options.keep:
+        there = json.loads(options.out.with_suffix(".json").read_text(encoding="utf-8"))
+        made = {(row.library, row.family) for row in rows} | {key[:2] for key in refused}
+        kept_rows = [Row(**row) for row in there["rows"] if (row["library"], row["family"]) not in made]
+        rows = kept_rows + rows
+        refused = {tuple(key): why for *key, why in there["refused"] if tuple(key[:2]) not in made} | refused
     options.out.with_suffix(".md").write_text(report(rows, refused), encoding="utf-8")
     content = {"rows": [asdict(row) for row in rows], "refused": [[*key, why] for key, why in refused.items()]}
     options.out.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -54,6 +54,11 @@ def tie(model: nn.Module, names: Iterable[str]) -> None:
     with torch.no_grad():
         for layer in map(model.get_submodule, names):
             packed = [(p, roles) for name, roles in PACKED.items() for p in _parameters(layer, name)]
+            if (width := _key_width(layer)) is not None:
+                for parameter, _ in packed:
+                    heads = parameter.unflatten(0, (layer.num_heads, -1))
+                    heads[:, :width] = heads[:, width : 2 * width]
+                packed = []
             if isinstance(getattr(layer, "in_proj_weight", None), nn.Parameter):  # PyTorch's, and open_clip's
                 packed += [(p, 3) for p in (layer.in_proj_weight, layer.in_proj_bias) if p is not None]
             elif isinstance(layer, MultiHead) and isinstance(layer.project, LinearProjection):
@@ -67,8 +72,11 @@ def tie(model: nn.Module, names: Iterable[str]) -> None:
                 ("to_q", "to_k"),
                 ("q_norm", "k_norm"),
                 ("ln_q", "ln_k"),
+                ("q", "k"),
+                ("pool_q", "pool_k"),
+                ("norm_q", "norm_k"),
             ):
-                if isinstance(getattr(layer, query, None), nn.Module):
+                if isinstance(getattr(layer, query, None), nn.Module) and hasattr(layer, key):
                     _copy(getattr(layer, query), getattr(layer, key))
             if isinstance(layer, nn.MultiheadAttention) and layer.q_proj_weight is not None:
                 layer.q_proj_weight.copy_(layer.k_proj_weight)
@@ -81,6 +89,19 @@ def tie(model: nn.Module, names: Iterable[str]) -> None:
                 layer.q_bias.zero_()
             if isinstance(layer, ShiftedWindowAttentionV2):  # its keys have no bias, whatever stands in its place
                 layer.qkv.bias[: len(layer.qkv.bias) // 3] = 0
+
+
+def are_rows_of(few: Tensor, many: Tensor) -> bool:
+    """Whether the first tensor has rows of the second, in their order."""
+    rows = iter(many)
+    return all(any(torch.equal(row, other) for other in rows) for row in few)
+
+
+def _key_width(layer: Any) -> int | None:
+    """The width of a head's keys, if the roles of each head stand together in the projection `qkv`."""
+    if getattr(layer, "head_first", False):
+        return layer.dim_head
+    return getattr(layer, "key_dim", None)
 
 
 def _parameters(layer: nn.Module, name: str) -> list[nn.Parameter]:

@@ -8,6 +8,7 @@ import pickle
 import pytest
 import timm
 import torch
+from timm_zoo import tiny
 from torch import nn
 
 from fewpairs import KeyOnly, swap_attention
@@ -46,6 +47,25 @@ def test_a_vit_loses_its_queries_and_keeps_the_rest() -> None:
 def test_layers_that_cannot_have_it_say_why(variant: KeyOnly, options: dict[str, float], reason: str) -> None:
     with pytest.raises(InputError, match=reason):
         swap_attention(vit(**options), variant)
+
+
+@pytest.mark.parametrize(
+    ("family", "layers"), [("hiera", 1), ("sam2", 2), ("davit", 2), ("nest", 2), ("fastvit", 1), ("nextvit", 1)]
+)
+def test_it_goes_into_hierarchies_where_scores_are_the_tokens_own(family: str, layers: int) -> None:
+    model, image = tiny(family)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    receipt = swap_attention(model, "keyonly")
+    assert len(receipt.swapped) == layers
+    after = model.state_dict()
+    for old, new in receipt.key_map.items():
+        assert new is None or torch.equal(after[new], before[old][-len(after[new]) :])
+    output = model(image)
+    output.square().mean().backward()
+    for layer in receipt.swapped:
+        for parameter in model.get_submodule(layer.name).parameters():
+            assert parameter.grad is not None
+            assert parameter.grad.isfinite().all()
 
 
 def test_windows_with_a_table_of_positions_stay() -> None:

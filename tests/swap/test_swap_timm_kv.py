@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+from swapping import are_rows_of, tie
 from timm.layers import AttentionRope
 from timm_zoo import FAMILIES, tiny
 from torch import Tensor, nn
@@ -22,50 +23,6 @@ NEVER = ("pvt-linear", "levit", "levit-conv", "efficientformerv2", "cait", "mobi
 
 families = pytest.mark.parametrize("family", [name for name in FAMILIES if name not in NEVER])
 pytestmark = pytest.mark.usefixtures("uncounted")
-
-
-def tie(model: nn.Module, names: list[str]) -> None:
-    """Give the queries of these layers the weights of their keys."""
-    with torch.no_grad():
-        for layer in map(model.get_submodule, names):
-            for name, roles in (("qkv", 3), ("qk", 2)):
-                if getattr(layer, name, None) is not None:
-                    for parameter in getattr(layer, name).parameters():
-                        if (width := key_width(layer)) is not None:
-                            heads = parameter.unflatten(0, (layer.num_heads, -1))
-                            heads[:, :width] = heads[:, width : 2 * width]
-                            continue
-                        rows = len(parameter) // roles
-                        parameter[:rows] = parameter[rows : 2 * rows]
-            if isinstance(getattr(layer, "q_bias", None), nn.Parameter):
-                layer.q_bias.zero_()
-            if getattr(layer, "q_proj", None) is not None:
-                layer.q_proj.weight.copy_(layer.k_proj.weight)
-                if layer.q_proj.bias is not None:
-                    layer.q_proj.bias.copy_(0 if layer.k_proj.bias is None else layer.k_proj.bias)
-            if hasattr(layer, "q") and hasattr(layer, "kv"):
-                for mine, theirs in zip(layer.q.parameters(), layer.kv.parameters(), strict=True):
-                    mine.copy_(theirs[: len(mine)])
-            if hasattr(layer, "q_norm"):
-                layer.q_norm.load_state_dict(layer.k_norm.state_dict())
-            for part in ("pool", "norm"):
-                if getattr(layer, f"{part}_q", None) is not None:
-                    getattr(layer, f"{part}_q").load_state_dict(getattr(layer, f"{part}_k").state_dict())
-            if isinstance(getattr(layer, "k", None), nn.Linear):
-                layer.q.load_state_dict(layer.k.state_dict())
-
-
-def key_width(layer: Any) -> int | None:
-    """The width of a head's keys, if the rows of each head stand together in the projection."""
-    if getattr(layer, "head_first", False):
-        return layer.dim_head
-    return getattr(layer, "key_dim", None)
-
-
-def are_rows_of(few: Tensor, many: Tensor) -> bool:
-    """Whether the first tensor has rows of the second, in their order."""
-    rows = iter(many)
-    return all(any(torch.equal(row, other) for other in rows) for row in few)
 
 
 @families
@@ -116,6 +73,17 @@ LEFT = {
         "post_network.0.attn": "one query, the class token",
         "post_network.1.attn": "one query, the class token",
     },
+    "hiera": {f"blocks.{block}.attn": "one query for 4 keys" for block in (1, 2)},
+    "sam2": {f"blocks.{block}.attn": "queries are pooled and keys are not" for block in (1, 3)},
+    "mvitv2": {
+        "stages.0.blocks.0.attn": "one place in 1 x 1 is a query, and one in 4 x 4 is a key",
+        "stages.2.blocks.0.attn": "one place in 2 x 2 is a query, and one in 1 x 1 is a key",
+    },
+    "gcvit": {f"stages.{stage}.blocks.1.attn": "those of the image, the same in all windows" for stage in range(4)},
+    "crossvit": {f"blocks.{block}.fusion.{side}.attn": "the class token" for block in (0, 1) for side in (0, 1)},
+    "pooled-vit": {"attn_pool": "its queries are learned"},
+    "nextvit": {"layers.0": "one key for 4 queries"},
+    "davit": {f"stages.{stage}.blocks.0.1.attn": "channels against channels" for stage in (0, 1)},
 }
 
 
@@ -144,6 +112,20 @@ def test_when_nothing_can_be_swapped_that_is_an_error_with_the_reason() -> None:
     assert list(model.state_dict()) == keys
 
 
+REFUSED = {
+    "levit": "share one batch norm.*one query for 2 x 2 keys",
+    "efficientformerv2": "one query for 2 x 2 keys",
+    "cait": "mixes the scores of all heads.*one query, the class token",
+    "mobilenet": "all heads have one key",
+}
+
+
+@pytest.mark.parametrize("family", REFUSED)
+def test_families_that_cannot_do_without_queries_say_why_for_each_layer(family: str) -> None:
+    with pytest.raises(InputError, match=REFUSED[family]):
+        swap_attention(tiny(family)[0], "kv")
+
+
 @dataclass(frozen=True)
 class Plain:
     """Keys attend to keys, and nothing may join the scores."""
@@ -168,6 +150,10 @@ BIASED = {
     "beit": "a table of relative positions",
     "vit-relpos": "a bias of relative positions",
     "sam": "depends on the queries",
+    "mvitv2": "depends on the queries",
+    "maxvit": "a bias of relative positions",
+    "tinyvit": "a table of relative positions",
+    "swinv2-cr": "a network computes from relative positions",
 }
 
 
