@@ -78,8 +78,8 @@ class Row:
     difference: float
     """Largest difference of a logit to the original's, over both sizes."""
     equal: bool
-    compiled: bool | None
-    """Whether the swapped model is one graph; None if the original is not one either."""
+    compiled: bool | str | None
+    """Whether the swapped model is one graph; "original" if the original is not one either, None if nobody looked."""
 
     @property
     def good(self) -> bool:
@@ -91,7 +91,7 @@ class Row:
 
 
 @torch.no_grad()
-def examine(library: str, family: str, model: Model, attention: str) -> Row | str:
+def examine(library: str, family: str, model: Model, attention: str, graph: bool) -> Row | str:
     """What holds after the swap; or why no layer of the family can be swapped."""
     same, compiled = VARIANTS[attention]
     where = None if "q" in same.roles else not_pooling
@@ -125,7 +125,7 @@ def examine(library: str, family: str, model: Model, attention: str) -> Row | st
         sizes=tuple(sizes),
         difference=max(differences),
         equal=equal,
-        compiled=compiles(model, compiled, where),
+        compiled=compiles(model, compiled, where) if graph else None,
     )
 
 
@@ -169,14 +169,14 @@ def keys(receipt: Receipt) -> str:
     return ", ".join(options) or "identical"
 
 
-def compiles(model: Model, variant: Variant, where: Any) -> bool | None:
+def compiles(model: Model, variant: Variant, where: Any) -> bool | str:
     """Whether the swapped model is one graph for `torch.compile`, and answers as it does without.
 
-    None if it is not, and the original is not either.
+    It is "original" if it is not, and the original is not either.
     """
     new, image = model(0)
     swap_attention(new, variant, where=where)
-    return is_one_graph(new, image) or (False if is_one_graph(*model(0)) else None)
+    return is_one_graph(new, image) or (False if is_one_graph(*model(0)) else "original")
 
 
 def is_one_graph(new: nn.Module, image: torch.Tensor) -> bool:
@@ -219,6 +219,9 @@ def report(rows: list[Row], refused: dict[tuple[str, str, str], str]) -> str:
     return "\n".join(lines) + "\n"
 
 
+GRAPHS = {True: "one", False: "**breaks**", "original": "breaks, as the original", None: "not tried"}
+
+
 def _line(row: Row) -> str:
     sizes = ", ".join("x".join(map(str, size)) if len(size) > 1 else f"{size[0]} tokens" for size in row.sizes)
     cells = (
@@ -228,7 +231,7 @@ def _line(row: Row) -> str:
         agreement(row),
         f"{row.weights_kept:.0%}",
         row.keys,
-        "one" if row.compiled else "**breaks**" if row.compiled is False else "breaks, as the original",
+        GRAPHS[row.compiled],
         sizes,
     )
     return f"| {' | '.join(cells)} |"
@@ -244,6 +247,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("docs/results/swap-table"), help="without .md and .json")
     parser.add_argument("--only", default="", help="families with one of these words, joined by commas, in their name")
+    parser.add_argument("--no-graph", action="store_true", help="do not compile, which takes most of the time")
     parser.add_argument("--keep", action="store_true", help="keep the rows of other families from the table at --out")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -254,7 +258,7 @@ def main() -> int:
         for attention in VARIANTS:
             if not any(word in family for word in options.only.split(",")):
                 continue
-            row = examine(library, family, model, attention)
+            row = examine(library, family, model, attention, not options.no_graph)
             if isinstance(row, Row):
                 rows.append(row)
                 print(_line(row), "" if row.good else "FAILED", flush=True)
