@@ -99,6 +99,20 @@ def test_without_queries_it_is_the_original_where_queries_are_keys(family: str, 
         assert torch.equal(after[new].reshape(rows, -1), before[old].reshape(len(before[old]), -1)[-rows:]), old
 
 
+@families
+def test_swapping_again_and_undoing_are_as_if_the_first_swap_had_not_been(family: str) -> None:
+    model, image = tiny(family)
+    direct = swapped(model, "kv")
+    with torch.no_grad():
+        before = model(image)
+        first = swap_attention(model, "softmax")
+        second = swap_attention(model, "kv")
+        assert same(model(image), direct(image))
+        second.undo()
+        first.undo()
+        assert torch.equal(model(image), before)
+
+
 LEFT = {
     "monai-relative": {"layers.1": "keys are those of a context, not of the queries"},
     "monai-context": {"block.cross_attn": "keys are those of a context, not of the queries"},

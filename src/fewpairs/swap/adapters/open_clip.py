@@ -10,13 +10,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from torch import Tensor, nn
+from torch import Tensor
 
 from fewpairs.attention import Variant
 from fewpairs.swap.adapter import Adapter
 from fewpairs.swap.adapters.joint import split_heads
 from fewpairs.swap.adapters.torch_multihead import SwappedMultihead
 from fewpairs.swap.adapters.windowed import cosines
+from fewpairs.swap.condition import unplain_parameters
 from fewpairs.swap.module import SwappedModule, without_first
 
 
@@ -67,10 +68,6 @@ def _heads(layer: Any) -> tuple[int, int]:
     return layer.num_heads, layer.head_dim
 
 
-def _plain(layer: Any) -> str | None:
-    return None if type(layer.in_proj_weight) is nn.Parameter else "its projection 'in_proj_weight' is no parameter"
-
-
 def _pooler_heads(layer: Any) -> tuple[int, int]:
     return layer.attn.num_heads, layer.attn.head_dim
 
@@ -85,7 +82,7 @@ ADAPTERS = (
         ("open_clip.transformer.Attention",),
         _heads,
         SwappedClipAttention,
-        queries=_plain,
+        queries=unplain_parameters,
         renames={"in_proj_weight": "kv_proj_weight", "in_proj_bias": "kv_proj_bias"},
     ),
     Adapter(

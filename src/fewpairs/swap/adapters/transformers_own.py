@@ -19,7 +19,7 @@ from fewpairs.swap.adapters.windowed import cosines, with_shift
 from fewpairs.swap.condition import refuse_slicing
 from fewpairs.swap.explicit import mix_and_weights
 from fewpairs.swap.interface import wants_weights
-from fewpairs.swap.module import SwappedModule, without_rows
+from fewpairs.swap.module import SwappedModule, original_class, without_rows
 
 Output = tuple[Tensor] | tuple[Tensor, Tensor]
 
@@ -76,8 +76,8 @@ class SwappedSamVisionAttention(SwappedModule):
 
     def __init__(self, old: Any, variant: Variant) -> None:
         super().__init__(old, variant, *_sam_heads(old), scale=old.scale)
-        if type(old).__name__ == "SamVisionAttention":  # the other one drops nothing
-            self.core.attn_drop = nn.Dropout(old.dropout).train(old.training)
+        drops = original_class(old).__name__ == "SamVisionAttention"  # the other one drops nothing
+        self.core.attn_drop = nn.Dropout(old.dropout if drops else 0.0).train(old.training)
         if not self.queries:
             self.kv = without_rows(old.qkv, old.qkv.out_features // 3)
             del self.qkv
