@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields, is_dataclass
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -96,6 +96,12 @@ def variant_name(variant: Variant) -> str:
     return next((name for name, kind in VARIANTS.items() if type(variant) is kind), type(variant).__name__)
 
 
+def plain_variant(variant: Variant) -> dict[str, Any]:
+    """Return a variant as plain data, which `parse_variant` reads if it is listed in `VARIANTS`."""
+    options: dict[str, Any] = asdict(variant) if is_dataclass(variant) and not isinstance(variant, type) else {}
+    return {"name": variant_name(variant), **options}
+
+
 __all__ = [
     "KNN",
     "KV",
@@ -122,6 +128,7 @@ __all__ = [
     "pair_terms",
     "parse_attention",
     "parse_variant",
+    "plain_variant",
     "use_kernel",
     "variant_name",
     "variants_per_stage",

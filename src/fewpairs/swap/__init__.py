@@ -19,6 +19,7 @@ from fewpairs.swap.layers import Found, Layer, describe, find_layers
 from fewpairs.swap.module import SwappedModule, shared_rows
 from fewpairs.swap.receipt import LeftAlone, Receipt, SwappedLayer
 from fewpairs.swap.registry import families, register_adapter, unregister_adapter
+from fewpairs.swap.saved import Source, fitting_names, load_weights, note_swap, read_plan
 from fewpairs.swap.selectors import Variants, Where, assign, select
 from fewpairs.swap.undo import Exchanged, Replaced, Undo, kept_bytes, put_in_place
 
@@ -78,7 +79,34 @@ def swap_attention(
     if dry_run:
         return receipt
     changes = _replace_layers(model, plan.chosen, kernel)
+    note_swap(model)
     return replace(receipt, changes=Undo(weakref.ref(model), tuple(changes)))
+
+
+def load_swapped(model: nn.Module, source: Source) -> Receipt:
+    """Swap `model` as a saved one was, and load the weights that were saved with it.
+
+    Args:
+        model: the model as it is without the swap, built by its own library; its weights do not matter.
+        source: a folder that transformers' `save_pretrained` or timm's `save_for_hf` wrote; a `state_dict`, or a file
+            of one that `torch.save` wrote.
+
+    Returns:
+        The receipt of the swap.
+
+    Raises:
+        InputError: the source cannot be read or says nothing of a swap; the model has no layers of these names, cannot
+            be swapped in this way, or the weights do not fit it.
+    """
+    plan = read_plan(source)
+
+    def swap(its: nn.Module) -> Receipt:
+        fitting = fitting_names(its, plan, [layer.name for layer in describe(its)])
+        return swap_attention(its, list(fitting.values()), where=list(fitting))
+
+    receipt = swap(model)
+    load_weights(model, source, swap)
+    return receipt
 
 
 @dataclass(frozen=True)
@@ -215,6 +243,7 @@ __all__ = [
     "Unsupported",
     "adapters",
     "describe",
+    "load_swapped",
     "register_adapter",
     "register_transformers",
     "swap_attention",

@@ -101,6 +101,11 @@ def mix_by_core(
     **options: Any,
 ) -> AttentionOutput:
     """Mix the heads with the core of a swapped layer, which applies its own scale and dropout."""
+    if not hasattr(module, "attend"):
+        raise InputError(
+            "this model was saved with fewpairs' attention, which it does not have now: load it with "
+            "attn_implementation='sdpa', then call fewpairs.swap.load_swapped(model, folder)"
+        )
     bias = scores_bias(module, query, key, attention_mask, is_causal, options)
     attend: AttentionOutput = module.attend(query, key, value, bias, maps=wants_weights(options))
     return attend

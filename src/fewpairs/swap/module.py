@@ -15,9 +15,12 @@ from timm.layers import register_notrace_module
 from torch import Tensor, nn
 from torch.nn.modules.module import _WrappedHook
 
-from fewpairs.attention import Core, Variant, has_pairs, logit_scale
+from fewpairs.attention import Core, Variant, has_pairs, logit_scale, plain_variant
 from fewpairs.errors import InputError
 from fewpairs.types import Grid
+
+ENTRY = "fewpairs"
+"""The name under which saved models say how they were swapped."""
 
 Map = TypeVar("Map", nn.Linear, nn.Conv2d)
 
@@ -102,6 +105,11 @@ class SwappedModule(nn.Module):
             core.kernel = named
 
         return undo
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if (metadata := getattr(destination, "_metadata", None)) is not None:
+            metadata[prefix[:-1]][ENTRY] = plain_variant(self.core.variant)
 
     def mix(self, *roles: Tensor, bias: Tensor | None = None, grid: Grid | None = None) -> Tensor:
         """Mix the heads with the layer's own scale, from one `[b h n d]` for each role to `[b h n d]`.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from fewpairs.attention import Variant, variant_name
+from fewpairs.attention import Variant, plain_variant
 from fewpairs.errors import InputError
 from fewpairs.swap.undo import Undo
 from fewpairs.types import Size
@@ -134,8 +134,7 @@ class Receipt:
         content = asdict(replace(self, changes=None))
         del content["changes"]
         for layer, plain in zip(self.swapped, content["swapped"], strict=True):
-            options: dict[str, Any] = asdict(layer.variant) if is_dataclass(layer.variant) else {}
-            plain["variant"] = {"name": variant_name(layer.variant), **options}
+            plain["variant"] = plain_variant(layer.variant)
         return {"family": self.family, **content}
 
     def to_json(self) -> str:

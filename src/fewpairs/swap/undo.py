@@ -12,6 +12,7 @@ from torch import nn
 from fewpairs.errors import InputError
 from fewpairs.swap.guard import check_swappable
 from fewpairs.swap.module import SwappedModule, place, rebind_hooks
+from fewpairs.swap.saved import note_swap
 
 _TABLES = ("_parameters", "_buffers", "_modules")
 
@@ -81,8 +82,8 @@ class Undo:
     model: weakref.ref[nn.Module]
     changes: tuple[Replaced | Exchanged, ...]
 
-    def run(self) -> nn.Module:
-        """Take the changes back and return the model.
+    def run(self) -> None:
+        """Take the changes back.
 
         Raises:
             InputError: the model is gone, compiled or wrapped, or a layer was changed since.
@@ -101,7 +102,7 @@ class Undo:
         for change in self.changes:
             if isinstance(change, Exchanged):
                 change.back()
-        return model
+        note_swap(model)
 
 
 def kept_bytes(changes: Iterable[Replaced | Exchanged]) -> int:
