@@ -380,9 +380,11 @@ def test_without_transformers_a_name_cannot_be_registered(monkeypatch: pytest.Mo
 
 
 @pytest.mark.usefixtures("names")
-def test_the_pages_examples_run() -> None:
+def test_the_pages_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     page = Path(__file__).parents[2] / "docs" / "swap-transformers.md"
     found = re.findall(r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     assert len(found) == 4
-    for code in found[:2]:
-        exec(compile(code, page.name, "exec"), {})
+    names: dict[str, Any] = {}
+    for code in found:
+        exec(compile(code, page.name, "exec", dont_inherit=True), names)

@@ -190,4 +190,6 @@ def _as_pair_mask(mask: Tensor, n: int, m: int) -> Tensor:
     if not isinstance(mask, Tensor) or mask.dim() != 4:
         shape = list(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
         raise InputError(f"the attention mask is {shape}; allowed: [b m] of the keys, or [b h n m] with 1 for b or h")
+    if mask.is_floating_point():  # transformers writes the lowest number where nothing is to be seen
+        mask = mask.masked_fill(mask <= torch.finfo(mask.dtype).min, -torch.inf)
     return mask[..., :m].expand(-1, -1, n, -1)
