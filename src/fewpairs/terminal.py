@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fewpairs.safe_text import visible
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -62,7 +64,7 @@ class Fit:
 def _lines(text: object) -> list[str]:
     from rich.text import Text
 
-    plain = text.plain if isinstance(text, Text) else Text.from_markup(str(text)).plain
+    plain = visible(text.plain if isinstance(text, Text) else str(text))
     return plain.splitlines() or [""]
 
 

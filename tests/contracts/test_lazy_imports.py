@@ -54,8 +54,8 @@ def test_an_experiment_loads_its_own_kind_alone(kind: str) -> None:
 
 
 def test_reading_pictures_loads_no_network() -> None:
-    modules = loaded("import fewpairs.data.pictures, fewpairs.data.files, fewpairs.data.names, fewpairs.data.atomic")
-    known = ("fewpairs.data", "fewpairs.errors", "fewpairs.types")
+    modules = loaded("import fewpairs.data.pictures, fewpairs.data.files, fewpairs.data.names, fewpairs.writing")
+    known = ("fewpairs.data", "fewpairs.errors", "fewpairs.types", "fewpairs.writing")
     assert [name for name in modules if name.startswith("fewpairs.") and not name.startswith(known)] == []
 
 

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fewpairs.report import Comparison, Row, comparison_markdown
-from fewpairs.report.markdown import escape, markdown_table
+from fewpairs.report.markdown import markdown_table
 from fewpairs.report.table import Cell, Table
+from fewpairs.safe_text import markdown as escape
 
 
 def test_the_page_holds_verdict_table_and_measurement(comparison: Comparison) -> None:

@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fewpairs.data.atomic import atomic_path
 from fewpairs.data.pictures import read_image
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.predictor import (
@@ -26,6 +25,7 @@ from fewpairs.kinds.predictor import (
     write_records,
 )
 from fewpairs.runs.predict import PredictionError, predict_files
+from fewpairs.writing import atomic_path
 
 
 @dataclass(frozen=True)
@@ -166,3 +166,12 @@ def test_failures_of_pictures_and_of_scans_in_json() -> None:
     assert json.dumps([picture.to_dict(), scan.to_dict()], default=plain) == (
         '[{"path": "a.png", "message": "no"}, {"id": "scan", "inputs": ["a", "b"], "message": "no"}]'
     )
+
+
+def test_names_that_differ_in_capitals_alone_are_refused(tmp_path: Path) -> None:
+    (first,) = save(tmp_path / "in", [3])
+    upper, lower = first.with_name("A.png"), first.with_name("a.png")
+    for path in (upper, lower):
+        path.write_bytes(first.read_bytes())
+    with pytest.raises(InputError, match=r"in/a\.png and .*in/A\.png would both become .*a\.txt"):
+        predict_files(Widths(), [upper, lower], OutputFolder(tmp_path / "out"), progress=False)

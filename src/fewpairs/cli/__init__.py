@@ -8,6 +8,7 @@ import typer
 
 from fewpairs import __version__
 from fewpairs.cli import bench, compare, cost, data, demo, doctor, evaluate, inspect, kernels, models, predict, train
+from fewpairs.cli.output import echo
 from fewpairs.errors import FewpairsError, InputError
 
 app = typer.Typer(
@@ -34,7 +35,7 @@ app.command("doctor")(doctor.doctor)
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"fewpairs {__version__}")
+        echo(f"fewpairs {__version__}")
         raise typer.Exit
 
 
@@ -57,5 +58,5 @@ def main() -> None:
 
 
 def _fail(message: str, status: int) -> int:
-    typer.echo(f"fewpairs: {message}", err=True)
+    echo(f"fewpairs: {message}", err=True)
     return status

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fewpairs.cli.output import echo
+
 if TYPE_CHECKING:
     from fewpairs.bench import Results, Selection
     from fewpairs.bench.cases import Pass
@@ -84,7 +86,7 @@ def bench(
         limit=limit,
         memory=memory,
         progress=not quiet,
-        say=typer.echo,
+        say=echo,
     )
     out.mkdir(parents=True, exist_ok=True)
     _finish(measure(chosen, options, out / "bench.jsonl"), chosen, out)
@@ -138,12 +140,12 @@ def _print_list(names: list[str], chosen: Selection) -> None:
         found = [case for case in each.cases if shown is None or case.name in shown]
         if not found:
             continue
-        typer.echo(f"{name}: {each.summary}")
+        echo(f"{name}: {each.summary}")
         for case in found:
-            typer.echo(f"  {case.name}{'' if case.timed else ' (memory alone)'}")
+            echo(f"  {case.name}{'' if case.timed else ' (memory alone)'}")
             for goal in each.goals:
                 if goal.case == case.name:
-                    typer.echo(f"    goal, {goal.pass_}: {goal.text}")
+                    echo(f"    goal, {goal.pass_}: {goal.text}")
 
 
 def _finish(results: Results, chosen: Selection, out: Path) -> None:
@@ -158,13 +160,13 @@ def _finish(results: Results, chosen: Selection, out: Path) -> None:
             results, out / "bench.md", title=chosen.title, command=command, figure="bench.svg" if drawn else None
         )
         for case, pass_, goal, reached, verdict in goal_rows(results.of("goal")):
-            typer.echo(f"goal {verdict}: {case}, {pass_}: {goal}; reached {reached}")
-        typer.echo(f"report: {out / 'bench.md'}")
+            echo(f"goal {verdict}: {case}, {pass_}: {goal}; reached {reached}")
+        echo(f"report: {out / 'bench.md'}")
     if results.interrupted:
-        typer.echo("fewpairs: interrupted; what was measured is kept", err=True)
+        echo("fewpairs: interrupted; what was measured is kept", err=True)
     refused = results.of("refused")
     if refused:
         names = ", ".join(record["case"] for record in refused)
-        typer.echo(f"fewpairs: a check failed, so nothing is reported for: {names}", err=True)
+        echo(f"fewpairs: a check failed, so nothing is reported for: {names}", err=True)
     if results.interrupted or refused:
         raise typer.Exit(1)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fewpairs.cli.evaluate import Weights
+from fewpairs.cli.output import echo
 
 if TYPE_CHECKING:
     from fewpairs.kinds.kind import Experiment
@@ -43,10 +44,10 @@ def compare(
 
     Example: `fewpairs compare setr_qkv_small setr_kv_small data.kind=msd data.root=Task04_Hippocampus --seeds 3`
     """
-    from rich.console import Console
-
+    from fewpairs.console import Console
     from fewpairs.errors import InputError
     from fewpairs.report import print_comparison, write_comparison
+    from fewpairs.report.files import check_report_name
     from fewpairs.runs.compare import ComparisonPlan
     from fewpairs.runs.compare import compare as run
 
@@ -59,6 +60,7 @@ def compare(
         raise InputError(
             f"two configuration files have the same name, so the report could not distinguish them: {' '.join(sources)}"
         )
+    check_report_name(name)
     plan = ComparisonPlan(
         experiments=dict(zip(stems, _load(sources, overrides), strict=True)),
         seeds=tuple(range(seeds)),
@@ -73,11 +75,11 @@ def compare(
         title=title or f"{', '.join(plan.experiments)}",
         command=command,
         progress=not quiet,
-        say=typer.echo,
+        say=echo,
     )
     written = write_comparison(found, out, name=name)
     print_comparison(found, Console())
-    typer.echo(f"report: {written.html}")
+    echo(f"report: {written.html}")
 
 
 def _load(sources: list[str], overrides: list[str]) -> list[Experiment]:

@@ -36,8 +36,9 @@ def cost(
     """
     import json
 
-    from rich.console import Console
+    from rich.text import Text
 
+    from fewpairs.console import Console
     from fewpairs.models.catalogue import compare_attentions
     from fewpairs.terminal import print_table
 
@@ -51,9 +52,8 @@ def cost(
     height, width = costs.size
     outputs = f", {costs.classes} output channels" if costs.classes else ""
     on = f" on {encoder}" if encoder else ""
-    console.print(
-        f"[bold]{costs.model}[/bold]{on} for one image of {height} x {width} pixels, {costs.channels} channels{outputs}"
-    )
+    what = f"{on} for one image of {height} x {width} pixels, {costs.channels} channels{outputs}"
+    console.print(Text.assemble((costs.model, "bold"), what))
     for table in tables(costs, console.width):
         print_table(console, table)
     console.print(
@@ -63,7 +63,7 @@ def cost(
         style="dim",
     )
     for name, why in costs.refused.items():
-        console.print(f"{name} is left out: {why}", style="yellow", markup=False)
+        console.print(f"{name} is left out: {why}", style="yellow")
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:
@@ -123,7 +123,7 @@ def _table(costs: CostTable, names: list[str], title: str, field: str) -> Table:
 
 def _natural_width(table: Table) -> int:
     """The number of characters that a table needs to show every cell whole."""
-    from rich.console import Console
+    from fewpairs.console import Console
 
     return Console(width=10_000).measure(table).maximum
 

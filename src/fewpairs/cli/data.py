@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fewpairs.cli.output import echo
+
 if TYPE_CHECKING:
     from fewpairs.data.overview import DataOverview
 
@@ -129,7 +131,7 @@ def prepare(
     )
     store = prepare_store(source, cache_folder(config), progress=not quiet, verify=True if verify else None)
     remark(source.notes)
-    typer.echo(f"{store.path}: {len(store.scans)} scans of {len(store.cases)} cases, {store.slices} slices")
+    echo(f"{store.path}: {len(store.scans)} scans of {len(store.cases)} cases, {store.slices} slices")
 
 
 @app.command()
@@ -149,7 +151,7 @@ def phantom(
     from fewpairs.kinds.segmentation.phantom.phantom import make_phantom
 
     make_phantom(root, cases=cases, seed=seed, scale=scale, days=days, slices=slices, progress=not quiet)
-    typer.echo(f"{root}: {cases} cases; look into it with: fewpairs data check {root}")
+    echo(f"{root}: {cases} cases; look into it with: fewpairs data check {root}")
 
 
 def source_options(experiment: str, settings: list[str]) -> Any:
@@ -260,18 +262,18 @@ def _beside_images(root: Path) -> str | None:
 
 
 def _show(found: DataOverview, experiment: str) -> None:
-    from rich.console import Console
     from rich.table import Table
 
+    from fewpairs.console import Console
     from fewpairs.terminal import print_table
 
     counted = ", ".join(f"{name} {count:,}" for name, count in found.parts.items())
     parts = f": {counted}" if counted else ""
-    console = Console(highlight=False)
-    console.print(f"{found.name} ({found.kind}): {found.summary}", markup=False, soft_wrap=True)
-    console.print(f"read as {experiment} in the layout {found.kind}{parts}", markup=False, soft_wrap=True)
+    console = Console()
+    console.print(f"{found.name} ({found.kind}): {found.summary}", soft_wrap=True)
+    console.print(f"read as {experiment} in the layout {found.kind}{parts}", soft_wrap=True)
     for name, fact in found.facts.items():
-        console.print(f"{name}: {fact}", markup=False, soft_wrap=True)
+        console.print(f"{name}: {fact}", soft_wrap=True)
     table = Table("class" if found.classes else "", *found.columns, box=None)
     for name, cells in list(found.classes.items())[:_SHOWN_CLASSES]:
         table.add_row(name, *cells)
@@ -281,8 +283,8 @@ def _show(found: DataOverview, experiment: str) -> None:
         table.add_row(name, *cells)
     print_table(console, table)
     for note in found.notes:
-        console.print(f"note: {note}", markup=False, soft_wrap=True)
+        console.print(f"note: {note}", soft_wrap=True)
     for problem in found.errors[:_SHOWN_ERRORS]:
-        console.print(f"error: {problem}", markup=False, soft_wrap=True)
+        console.print(f"error: {problem}", soft_wrap=True)
     if len(found.errors) > _SHOWN_ERRORS:
         console.print(f"... and {len(found.errors) - _SHOWN_ERRORS} more errors; --json lists them all")

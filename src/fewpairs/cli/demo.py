@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from fewpairs.cli.output import echo
+
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the phantom scans, the runs and the report.")] = Path("demo"),
@@ -20,12 +22,11 @@ def demo(
 
     Example: `fewpairs demo --out demo`
     """
-    from rich.console import Console
-
+    from fewpairs.console import Console
     from fewpairs.report import print_comparison, write_comparison
     from fewpairs.runs.demo import run_demo
 
-    found = run_demo(out, steps=steps, progress=not quiet, say=typer.echo)
+    found = run_demo(out, steps=steps, progress=not quiet, say=echo)
     written = write_comparison(found, out)
     print_comparison(found, Console())
-    typer.echo(f"report: {written.html}")
+    echo(f"report: {written.html}")

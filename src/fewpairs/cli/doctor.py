@@ -16,6 +16,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from fewpairs.cli.output import echo
+
 State = Literal["good", "note", "bad"]
 
 PACKAGES = {
@@ -54,9 +56,9 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     else:
         marks = {"good": "ok  ", "note": "note", "bad": "BAD "}
         for finding in findings:
-            typer.echo(f"{marks[finding.state]} {finding.subject}: {finding.text}")
+            echo(f"{marks[finding.state]} {finding.subject}: {finding.text}")
             if finding.remedy:
-                typer.echo(f"     -> {finding.remedy}")
+                echo(f"     -> {finding.remedy}")
     if any(finding.state == "bad" for finding in findings):
         raise typer.Exit(1)
 

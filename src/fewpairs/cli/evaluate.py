@@ -51,9 +51,9 @@ def evaluate(
     if as_json:
         typer.echo(json.dumps({name: value.to_dict() for name, value in scores.items()}, indent=2))
         return
-    from rich.console import Console
     from rich.table import Table
 
+    from fewpairs.console import Console
     from fewpairs.terminal import print_table
 
     table = Table(title=f"{run} ({weights.value} weights, {scoring.count(records)} {scoring.unit})")

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from torch import nn
 
+    from fewpairs.console import Console
     from fewpairs.inspection import Inspection, Subject
     from fewpairs.inspection.image import InputImage
     from fewpairs.kinds.classification.view import LabelledView
@@ -66,9 +66,8 @@ def inspect(
     import sys
     from dataclasses import replace
 
-    from rich.console import Console
-
     from fewpairs.cli.cost import parse_size
+    from fewpairs.console import Console
     from fewpairs.inspection import inspect_attention, write_page
     from fewpairs.train.processes import resolve_device
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fewpairs.cli.output import echo
+
 if TYPE_CHECKING:
     import torch
 
@@ -77,9 +79,9 @@ def kernels(
         return
     width = max(len(name) for name, _ in lines)
     for name, text in lines:
-        typer.echo(f"{name:<{width}}  {text}")
+        echo(f"{name:<{width}}  {text}")
     if native is not None:
-        typer.echo(f"C++: {native['path']}, compiled for {native['level']} by {native['compiler']}")
+        echo(f"C++: {native['path']}, compiled for {native['level']} by {native['compiler']}")
 
 
 def asked_for(text: str, wanted: bool) -> str:

@@ -28,12 +28,12 @@ def models(
     Example: fewpairs models 'deit*' --attention knn
     """
     from rich.box import HEAVY_HEAD
-    from rich.console import Console
     from rich.progress import track
     from rich.table import Table
     from rich.text import Text
 
     from fewpairs.attention import KeyOnly, parse_variant
+    from fewpairs.console import Console
     from fewpairs.models.catalogue import find_models, list_costs
     from fewpairs.terminal import print_table
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fewpairs.cli.evaluate import Weights
+from fewpairs.cli.output import echo
 from fewpairs.kinds import prediction_flags
 
 if TYPE_CHECKING:
@@ -98,4 +99,4 @@ def _print(written: Sequence[Prediction], failures: Sequence[Failure], *, as_jso
         typer.echo(json.dumps(content, indent=2, default=plain))
         return
     for item in written:
-        typer.echo(item.summary())
+        echo(item.summary())

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from fewpairs.cli.output import echo
+
 
 def train(
     recipe: Annotated[
@@ -34,11 +36,12 @@ def train(
         from fewpairs.recipes import RECIPES
 
         for name, entry in RECIPES.items():
-            typer.echo(f"{name:28} {entry.summary}")
+            echo(f"{name:28} {entry.summary}")
         return
     from fewpairs.errors import InputError
     from fewpairs.runs.config import load_experiment, to_yaml
     from fewpairs.runs.run import first_process, run_settings, train_run
+    from fewpairs.safe_text import file_name
 
     if resume is not None:
         if recipe or overrides or out or overwrite:
@@ -50,11 +53,11 @@ def train(
         raise InputError("name a recipe or a YAML file (fewpairs train --list shows them), or give --resume RUN")
     else:
         experiment = load_experiment(recipe, overrides or [])
-        folder = out or Path("runs") / f"{experiment.name}-seed{experiment.fit.seed}"
+        folder = out or Path("runs") / file_name(f"{experiment.name}-seed{experiment.fit.seed}")
     if print_config:
         typer.echo(to_yaml(experiment), nl=False)
         return
     history = train_run(experiment, folder, resume=resume is not None, overwrite=overwrite, progress=not quiet)
     if first_process():
         best = "no score" if history.best_score is None else f"{history.best_score:.4f} at step {history.best_step}"
-        typer.echo(f"{experiment.fit.monitor}: {best}; report: {folder / 'report.html'}")
+        echo(f"{experiment.fit.monitor}: {best}; report: {folder / 'report.html'}")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from fewpairs.console import Console
 
 T = TypeVar("T")
 
@@ -22,9 +23,9 @@ def track(items: Sequence[T], what: str, *, enabled: bool = True) -> Iterator[T]
         for done, item in enumerate(items, start=1):
             yield item
             if done % step == 0 or done == len(items):
-                console.print(f"{what}: {done}/{len(items)}", highlight=False, soft_wrap=True)
+                console.print(f"{what}: {done}/{len(items)}", soft_wrap=True)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(what, total=len(items))
         for item in items:

@@ -10,7 +10,6 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from fewpairs.errors import InputError
@@ -20,7 +19,10 @@ from fewpairs.inspection.maps import backdrop, extent, head_maps, jpeg, map_shap
 from fewpairs.inspection.page_text import DEFINITIONS, facts, layer_facts, what_to_see
 from fewpairs.inspection.result import Inspection, LayerInspection, Point, Row
 from fewpairs.inspection.tables import heads_table, layers_table, stages
+from fewpairs.report.page import page_environment
 from fewpairs.report.svg import svg
+from fewpairs.safe_text import file_name
+from fewpairs.writing import check_inside, replaced
 
 PAGE, NUMBERS, CURVES, SHEETS = "inspection.html", "inspection.json", "curves.png", "layers"
 
@@ -48,12 +50,14 @@ def write_page(inspection: Inspection, out: Path | str) -> WrittenInspection:
         if layer.rows:
             sheet = BytesIO()
             layer_contact_sheet(inspection, layer).save(sheet, "PNG")
-            pictures[folder / SHEETS / f"{layer.index:02d}-{layer.name or 'model'}.png"] = sheet.getvalue()
+            name = file_name(f"{layer.index:02d}-{layer.name or 'model'}", ".png")
+            pictures[folder / SHEETS / name] = sheet.getvalue()
     contents = {folder / PAGE: page(inspection).encode(), folder / NUMBERS: numbers(inspection).encode(), **pictures}
+    check_inside(folder, contents)
     for file, content in contents.items():
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(content)
+            with replaced(file) as temporary:
+                temporary.write_bytes(content)
         except OSError as error:
             raise InputError(
                 f"{file}: cannot write the inspection ({error.strerror}); choose another folder"
@@ -65,13 +69,7 @@ def page(inspection: Inspection) -> str:
     """The inspection as HTML."""
     from fewpairs import __version__
 
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("fewpairs.report", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = page_environment()
     source, _, _ = environment.loader.get_source(environment, "style.css")  # type: ignore[union-attr]
     own, _, _ = environment.loader.get_source(environment, "inspection.css")  # type: ignore[union-attr]
     photo = thumbnail(inspection.picture, 336)

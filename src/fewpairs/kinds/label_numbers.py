@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fewpairs.data.atomic import atomic_path
+from fewpairs.writing import atomic_path
 
 LABELS = "labels.json"
 

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
-from fewpairs.data.atomic import atomic_path
 from fewpairs.data.pictures import find_pictures
+from fewpairs.writing import atomic_path
 
 
 class Source(Protocol):

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from pydantic import ConfigDict, JsonValue, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from fewpairs.data.description import DataDescription
 from fewpairs.errors import DataError, InputError, nearest
 from fewpairs.report.estimate import Difference, Estimate
 from fewpairs.report.vocabulary import VOCABULARIES, Vocabulary
+from fewpairs.safe_text import file_name, visible
 
 Rank = str
 """Why a picture is shown: "best", "median", "worst", "mistakes"."""
@@ -155,7 +158,11 @@ class Comparison:
 
     def to_json(self) -> str:
         """The comparison as indented JSON; numbers that are not finite become "NaN", "Infinity" and "-Infinity"."""
-        return _adapter().dump_json(self, indent=2).decode() + "\n"
+        try:
+            content = _adapter().dump_json(self, indent=2)
+        except PydanticSerializationError:  # names of files that are no UTF-8 hold lone surrogates
+            content = _adapter().dump_json(_visible(self), indent=2)
+        return content.decode() + "\n"
 
     @staticmethod
     def from_json(text: str | bytes, *, source: str = "comparison.json") -> Comparison:
@@ -177,9 +184,8 @@ class Comparison:
             moved = []
             for index, overlay in enumerate(row.overlays):
                 if overlay.png is not None:
-                    path = (
-                        f"{folder}/{number + 1:02d}-{_file_name(row.recipe)}-{index + 1}-{_file_name(overlay.rank)}.png"
-                    )
+                    name = f"{number + 1:02d}-{_plain(row.recipe)}-{index + 1}-{_plain(overlay.rank)}"
+                    path = f"{folder}/{file_name(name, '.png')}"
                     files[path] = overlay.png
                     overlay = replace(overlay, png=None, path=path)
                 moved.append(overlay)
@@ -187,7 +193,20 @@ class Comparison:
         return replace(self, rows=tuple(rows)), files
 
 
-def _file_name(text: str) -> str:
+def _visible(value: Any) -> Any:
+    """The value with every text in it `visible`."""
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, Mapping):
+        return {_visible(key): _visible(inner) for key, inner in value.items()}
+    if isinstance(value, tuple | list):
+        return type(value)(map(_visible, value))
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{one.name: _visible(getattr(value, one.name)) for one in fields(value)})
+    return value
+
+
+def _plain(text: str) -> str:
     return "".join(letter if letter.isascii() and (letter.isalnum() or letter in "_-") else "_" for letter in text)
 
 

@@ -8,7 +8,7 @@ from matplotlib.patches import Rectangle
 
 from fewpairs import numbers
 from fewpairs.report.comparison import Comparison
-from fewpairs.report.svg import PALETTE, drawing
+from fewpairs.report.svg import PALETTE, drawing, short
 from fewpairs.report.table import Cell, Table
 
 CLASSES = 30
@@ -42,8 +42,9 @@ def confusion_figure(run: Comparison) -> Figure | None:
                 text = numbers.number(100 * share, 0 if share >= 0.0995 else 1)
                 axes.text(column, row, text, ha="center", va="center", fontsize=7.5)
         places = range(len(classes))
-        axes.set_xticks(places, classes, rotation=60, ha="right", rotation_mode="anchor")
-        axes.set_yticks(places, classes)
+        names = [short(name) for name in classes]
+        axes.set_xticks(places, names, rotation=60, ha="right", rotation_mode="anchor")
+        axes.set_yticks(places, names)
         axes.tick_params(length=0, labelcolor=PALETTE["ink"])
         axes.set_xlim(-0.5, len(classes) - 0.5)
         axes.set_ylim(len(classes) - 0.5, -0.5)

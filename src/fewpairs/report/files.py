@@ -9,6 +9,8 @@ from fewpairs.errors import DataError, InputError
 from fewpairs.report.comparison import Comparison
 from fewpairs.report.markdown import comparison_markdown
 from fewpairs.report.page import comparison_report, run_report
+from fewpairs.safe_text import file_name
+from fewpairs.writing import check_inside, replaced
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,7 @@ def write_comparison(comparison: Comparison, folder: Path | str, *, name: str = 
     cannot be written.
     """
     folder = Path(folder)
+    check_report_name(name)
     stored, pictures = comparison.with_overlay_files()
     contents: dict[str, bytes] = dict(pictures)
     contents[f"{name}.md"] = comparison_markdown(comparison).encode()
@@ -41,6 +44,7 @@ def write_comparison(comparison: Comparison, folder: Path | str, *, name: str = 
 def write_run(run: Comparison, folder: Path | str, *, name: str = "report") -> Path:
     """Writes the report of one run as `<name>.html` into `folder`, and returns its path."""
     folder = Path(folder)
+    check_report_name(name)
     _write(folder, {f"{name}.html": run_report(run, folder=folder).encode()})
     return folder / f"{name}.html"
 
@@ -55,11 +59,18 @@ def read_comparison(file: Path | str) -> Comparison:
     return Comparison.from_json(text, source=str(file))
 
 
+def check_report_name(name: str) -> None:
+    """Raise InputError unless files in a folder can be called `name`."""
+    if name != file_name(name, ".json").removesuffix(".json"):
+        raise InputError(f"name={name!r} cannot be the name of a file in the folder; give letters, digits and dashes")
+
+
 def _write(folder: Path, contents: dict[str, bytes]) -> None:
-    for path, content in contents.items():
-        file = folder / path
+    files = {folder / path: content for path, content in contents.items()}
+    check_inside(folder, files)
+    for file, content in files.items():
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(content)
+            with replaced(file) as temporary:
+                temporary.write_bytes(content)
         except OSError as error:
             raise InputError(f"{file}: cannot write the report ({error.strerror}); choose another folder") from error

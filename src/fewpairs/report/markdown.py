@@ -15,8 +15,7 @@ from fewpairs.report.table import (
     seeds_table,
     summary_table,
 )
-
-_SPECIAL = str.maketrans({letter: f"\\{letter}" for letter in "\\`*_{}[]<>|#~"} | {"\n": " ", "\r": " "})
+from fewpairs.safe_text import markdown as escape
 
 
 def comparison_markdown(comparison: Comparison) -> str:
@@ -45,11 +44,6 @@ def markdown_table(table: Table) -> str:
     rule = "| :-- |" + " --: |" * (len(table.columns) - 1)
     body = ["| " + " | ".join(_cell(cell) for cell in row) + " |" for row in table.rows]
     return "\n".join([f"**{escape(table.caption)}**", "", header, rule, *body])
-
-
-def escape(text: str) -> str:
-    """Escapes text so that Markdown shows it unchanged, on one line and without markup."""
-    return text.translate(_SPECIAL)
 
 
 def _cell(cell: Cell) -> str:

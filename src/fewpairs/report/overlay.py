@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from fewpairs.errors import InputError
+from fewpairs.safe_text import one_line
 
 Colour = tuple[int, int, int]
 Mask = NDArray[np.bool_]
@@ -259,6 +260,7 @@ def _wrapped(entries: Sequence[Entry], font: Font, size: int, width: int) -> lis
 
 
 def _fitted(text: str, font: Font, width: float) -> str:
+    text = one_line(text)
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(text + "...") > width:

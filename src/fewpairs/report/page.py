@@ -30,6 +30,7 @@ from fewpairs.report.table import (
     seeds_table,
     summary_table,
 )
+from fewpairs.safe_text import visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -94,7 +95,7 @@ def _render(template: str, comparison: Comparison, **content: Any) -> str:
     seeds = f"{len(comparison.seeds)} seed{'s' if len(comparison.seeds) != 1 else ''}"
     facts = [comparison.data.description, f"{cases} {comparison.words.units}" if cases else "", seeds, comparison.date]
     return (
-        _environment()
+        page_environment()
         .get_template(template)
         .render(
             title=comparison.title,
@@ -176,10 +177,12 @@ def _ranked(overlay: Overlay) -> str:
 
 
 @lru_cache(maxsize=1)
-def _environment() -> jinja2.Environment:
+def page_environment() -> jinja2.Environment:
+    """The environment of all pages: text is escaped, and control characters in it are written out."""
     return jinja2.Environment(
         loader=jinja2.PackageLoader("fewpairs.report", "templates"),
         autoescape=True,
+        finalize=lambda value: visible(value) if type(value) is str else value,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         keep_trailing_newline=True,

@@ -11,6 +11,8 @@ from html import escape
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
+from fewpairs.safe_text import one_line, visible
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -102,7 +104,8 @@ def drawing() -> Iterator[None]:
 
 
 def short(label: str, width: int = 30) -> str:
-    """The label for an axis or a panel, cut off after `width` characters."""
+    """The label for an axis or a panel, on one line, cut off after `width` characters."""
+    label = one_line(label)
     return label if len(label) <= width else f"{label[: width - 1]}…"
 
 
@@ -115,7 +118,7 @@ def svg(figure: Figure, name: str, title: str) -> str:
     with drawing(), mpl.rc_context({"svg.hashsalt": name}):
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         FigureCanvasSVG(figure).print_svg(buffer, metadata=nothing)
-    text = buffer.getvalue()
+    text = visible(buffer.getvalue())
     text = text[text.index("<svg") :]
     text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'(\sid="|url\(#|href="#)', rf"\g<1>{name}-", text)
@@ -123,4 +126,4 @@ def svg(figure: Figure, name: str, title: str) -> str:
         text = re.sub(rf"{colour}(?![0-9a-f])", f"var(--{variable})", text)
     head, _, rest = text.partition(">")
     head = re.sub(r'\s(?:width|height)="[^"]*pt"', "", head)
-    return f'{head} role="img" aria-label="{escape(title, quote=True)}">{rest}'.strip()
+    return f'{head} role="img" aria-label="{escape(visible(title), quote=True)}">{rest}'.strip()

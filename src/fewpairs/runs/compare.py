@@ -23,10 +23,12 @@ from fewpairs.runs.provenance import WEIGHTS_NOTE, attention_name, data_notes, m
 from fewpairs.runs.same_data import check_same_data, write_data_note
 from fewpairs.runs.step_cost import peak_bytes, time_steps, training_step
 from fewpairs.runs.training import evaluate, train
+from fewpairs.safe_text import file_name, same_file
 from fewpairs.scoring.scoring import Scoring
 from fewpairs.train import Interrupted, RunFolder, describe_environment, read_history
 from fewpairs.train.environment import describe_hardware, source_commit
 from fewpairs.train.run_folder import Weights
+from fewpairs.writing import check_inside
 
 Runs = Mapping[str, Sequence[Sequence[Any]]]
 """Recipe -> records of each seed."""
@@ -58,6 +60,8 @@ class ComparisonPlan:
             raise InputError("there is nothing to compare; name at least one recipe")
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise InputError(f"seeds={self.seeds} must be one or more different whole numbers")
+        if len({same_file(file_name(name)) for name in self.experiments}) != len(self.experiments):
+            raise InputError(f"{', '.join(self.experiments)}: two of these would have one run folder; rename one")
         first, *others = self.experiments.items()
         for name, other in others:
             if other.kind != first[1].kind:
@@ -102,6 +106,7 @@ def compare(
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("a comparison runs in one process; start it without a launcher (single runs take one)")
+    check_inside(out, (run_folder(out, name, seed) / "config.yaml" for name in plan.experiments for seed in plan.seeds))
     records: dict[str, list[Sequence[Any]]] = {name: [] for name in plan.experiments}
     built: Built | None = None
     total = len(plan.seeds) * len(plan.experiments)
@@ -127,7 +132,7 @@ def compare(
 
 def run_folder(out: Path, recipe: str, seed: int) -> Path:
     """Return the folder of one run of a comparison."""
-    return out / "runs" / recipe / f"seed-{seed}"
+    return out / "runs" / file_name(recipe) / f"seed-{seed}"
 
 
 def _run(experiment: Experiment, folder: Path, weights: Weights, built: Built, *, progress: bool) -> Sequence[Any]:

@@ -12,6 +12,8 @@ from fewpairs.data.pictures import is_image, list_images, read_header, turned_no
 from fewpairs.data.progress import remark, track
 from fewpairs.errors import DataError, FewpairsError, InputError
 from fewpairs.kinds.predictor import Failure, OutputFolder, Prediction, Predictor, Source
+from fewpairs.safe_text import same_file
+from fewpairs.writing import check_inside
 
 S = TypeVar("S", bound=Source)
 P = TypeVar("P", bound=Prediction)
@@ -101,12 +103,15 @@ def _check(predictor: Predictor[S, T, R, P], sources: Sequence[S], output: Outpu
     """Raise InputError if an output would replace an input, another output or an existing file."""
     if output.folder.exists() and not output.folder.is_dir():
         raise InputError(f"{output.folder} is a file; name a folder for the results")
-    files = dict.fromkeys(predictor.shared_outputs(sources, output), "the records")
+    files = predictor.shared_outputs(sources, output)
+    makers = {same_file(str(path)): "the records" for path in files}
     for source in sources:
         name = str(source.files[0])
         for path in predictor.outputs(source, output):
-            if (other := files.setdefault(path, name)) != name:
+            files.append(path)
+            if (other := makers.setdefault(same_file(str(path)), name)) != name:
                 raise InputError(f"{name} and {other} would both become {path}; predict them separately")
+    check_inside(output.folder, files)
     inputs = {file.resolve() for source in sources for file in source.files}
     for path in files:
         if path.resolve() in inputs:

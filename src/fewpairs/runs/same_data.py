@@ -19,7 +19,7 @@ DATA_NOTE = "data.json"
 def write_data_note(built: Built, folder: Path) -> None:
     """Write what a run needs to know of its data without the files, such as classes, channels, split and digests."""
     note = {**built.note, "identity": built.identity().to_dict()}
-    (folder / DATA_NOTE).write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
+    replace_text(folder / DATA_NOTE, json.dumps(note, indent=2) + "\n")
 
 
 def read_data_note(folder: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from fewpairs.kinds.kind import Built, Experiment
 from fewpairs.train import History, RunFolder, fit, load_weights
 from fewpairs.train import evaluate as evaluate_model
 from fewpairs.train.run_folder import Weights, weights_file
+from fewpairs.writing import replace_text
 
 PRETRAINED_NOTE = "pretrained.txt"
 
@@ -24,7 +25,7 @@ def train(
     if not resume:
         report = experiment.start(built)
         if report is not None:
-            (run.path / PRETRAINED_NOTE).write_text(f"{report}\n", encoding="utf-8")
+            replace_text(run.path / PRETRAINED_NOTE, f"{report}\n")
     return fit(
         built.model,
         experiment.training_task(built),

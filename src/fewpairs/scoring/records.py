@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar, cast
 
 from fewpairs.errors import DataError, InputError
+from fewpairs.writing import replace_text
 
 R = TypeVar("R", bound="Record")
 
@@ -113,7 +114,7 @@ def save_records(records: Iterable[R], path: Path | str, kind: type[R]) -> None:
     if kind.header:
         lines.insert(0, {"classes": records[0].classes if records else ()})
     text = "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines)
-    Path(path).write_text(text, encoding="utf-8")
+    replace_text(Path(path), text)
 
 
 def load_records(path: Path | str, kind: type[R]) -> list[R]:

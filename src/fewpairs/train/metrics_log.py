@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
 from fewpairs.errors import TrainingError
+from fewpairs.writing import replace_text
 
 Record = dict[str, Any]
 
@@ -34,14 +34,10 @@ class MetricsLog:
         self.kept = kept
 
     def _write(self, text: str) -> None:
-        temporary = self.path.with_name(f".{self.path.name}.tmp")
         try:
-            temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, self.path)
+            replace_text(self.path, text)
         except OSError as error:
             raise self._failed(error) from error
-        finally:
-            temporary.unlink(missing_ok=True)
 
     def append(self, record: Record) -> None:
         """Append one line to the file.

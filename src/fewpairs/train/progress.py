@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any, TypeVar
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -16,6 +15,8 @@ from rich.progress import (
     TimeRemainingColumn,
     track,
 )
+
+from fewpairs.console import Console
 
 Item = TypeVar("Item")
 
@@ -31,9 +32,9 @@ def track_progress(items: Iterable[Item], description: str, *, total: int, enabl
 
 
 def _with_lines(items: Iterable[Item], description: str, total: int, console: Console) -> Iterator[Item]:
-    console.print(f"{description}: {total} ...", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"{description}: {total} ...", soft_wrap=True)
     yield from items
-    console.print(f"{description}: done", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"{description}: done", soft_wrap=True)
 
 
 class ProgressReporter:
@@ -50,7 +51,7 @@ class ProgressReporter:
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
                 TimeRemainingColumn(),
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 console=self.console,
             )
             self.task = self.bar.add_task("", total=steps, completed=start)
@@ -90,9 +91,7 @@ class ProgressReporter:
         if self.bar:
             self.bar.update(self.task, description=text)
         if self.enabled and (self.bar is None or "scores" in record):
-            self.console.print(
-                f"step {record['step']}/{self.steps}  {text}", highlight=False, markup=False, soft_wrap=True
-            )
+            self.console.print(f"step {record['step']}/{self.steps}  {text}", soft_wrap=True)
 
 
 def _number(value: float | None) -> str:

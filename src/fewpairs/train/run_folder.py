@@ -15,6 +15,7 @@ import yaml
 from fewpairs.errors import InputError
 from fewpairs.train.checkpoint import read_metadata
 from fewpairs.train.environment import describe_environment
+from fewpairs.writing import replace_text
 
 Weights = Literal["best", "last"]
 
@@ -91,8 +92,8 @@ class RunFolder:
         try:
             for old in (self.last, self.best, self.metrics):
                 old.unlink(missing_ok=True)
-            self.config.write_text(config, encoding="utf-8")
-            self.environment.write_text(json.dumps(describe_environment(), indent=2) + "\n", encoding="utf-8")
+            replace_text(self.config, config)
+            replace_text(self.environment, json.dumps(describe_environment(), indent=2) + "\n")
         except OSError as error:
             raise self._unwritable(error) from error
 

@@ -370,3 +370,34 @@ def test_windows_are_monai_s(size: tuple[int, int]) -> None:
     assert isinstance(logits, Tensor)
     clear = logits.abs() > 1e-4
     assert np.array_equal(predict(image)[clear.numpy()], (logits > 0)[clear].numpy())
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".png"])
+def test_masks_of_classes_that_would_be_paths_stay_in_the_folder(tmp_path: Path, suffix: str) -> None:
+    source = tmp_path / "in" / f"scan{suffix}"
+    save_volume(source) if suffix == ".nii.gz" else save_picture(source)
+    out = tmp_path / "deep" / "out"
+    found: list[str] = []
+    for number, classes in enumerate([("../../x", "/x"), ("Tumour", "tumour"), ("[/x]\x1b", "n" * 300)]):
+        predict = replace(predictor(SegmentationView((8, 8), fit="pad"), separate=True), task=Segmentation(classes))
+        (written,) = predict_files(predict, [source], OutputFolder(out / str(number)), progress=False)
+        assert {*written.outputs, written.overlay} == {path for path in out.rglob(f"{number}/**/*") if path.is_file()}
+        found += [path.name.removesuffix(suffix) for path in written.outputs]
+    assert found == [
+        *("scan", "scan__._.._x", "scan__x"),
+        *("scan", "scan_Tumour", "scan_tumour-2"),
+        *("scan", "scan_[_x]_", found[-1]),
+    ]
+    assert found[-1].startswith("scan_nnnn")
+    assert {path.name for path in tmp_path.iterdir()} == {"in", "deep"}
+
+
+def test_a_link_that_leads_out_of_the_folder_is_refused(tmp_path: Path) -> None:
+    save_picture(tmp_path / "in" / "scan.png")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "overlays").symlink_to(tmp_path / "elsewhere")
+    predict = predictor(SegmentationView((8, 8), fit="pad"))
+    with pytest.raises(InputError, match=r"overlays/scan\.png leads out of the folder"):
+        predict_files(predict, [tmp_path / "in"], OutputFolder(tmp_path / "out", overwrite=True), progress=False)
+    assert not list((tmp_path / "elsewhere").iterdir())

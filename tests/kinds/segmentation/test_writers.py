@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from made_files import AFFINE, save_picture, save_volume
 from PIL import Image
 
-from fewpairs.data.atomic import atomic_path
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.segmentation.bitmask import unpack
 from fewpairs.kinds.segmentation.layouts.uw_madison import UWMadison
@@ -21,6 +20,7 @@ from fewpairs.kinds.segmentation.losses import exclusive_target
 from fewpairs.kinds.segmentation.readers import find_inputs, read_input
 from fewpairs.kinds.segmentation.rle import rle_decode
 from fewpairs.kinds.segmentation.writers import SubmissionRow, label_map, submission_rows, write_masks, write_submission
+from fewpairs.writing import atomic_path
 
 
 def test_the_last_class_wins_where_they_overlap_as_in_training() -> None:

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fewpairs.data.atomic import atomic_path
 from fewpairs.data.pictures import check_file, turned_notes
 from fewpairs.data.progress import track
 from fewpairs.errors import DataError
 from fewpairs.kinds.classification.source import Indices, LabelledSource
+from fewpairs.writing import atomic_path
 
 SHOWN = 100
 """Maximum number of damaged images in a message."""

@@ -17,7 +17,6 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from fewpairs.data.atomic import atomic_path
 from fewpairs.data.pictures import read_image
 from fewpairs.errors import InputError
 from fewpairs.kinds.classification.layouts.imagenet import WNID
@@ -25,7 +24,9 @@ from fewpairs.kinds.classification.task import Classification
 from fewpairs.kinds.classification.view import LabelledView
 from fewpairs.kinds.predictor import Failure, OutputFolder, PictureFile, PicturePredictor, Prediction, write_records
 from fewpairs.report.thumbnails import thumbnail, thumbnail_sheet
+from fewpairs.safe_text import csv_cell
 from fewpairs.train.processes import evaluation_mode
+from fewpairs.writing import atomic_path
 
 TABLE, RECORDS, SHEET = "predictions.csv", "predictions.json", "sheet.png"
 SHOWN = 48
@@ -146,8 +147,8 @@ class ClassificationPredictor(PicturePredictor[ReadPicture, tuple[Guess, ...], P
             writer = csv.writer(file)
             writer.writerow(header)
             for item in written:
-                cells = [cell for guess in item.guesses for cell in (guess.name, f"{guess.probability:.6g}")]
-                writer.writerow([str(item.path), *cells])
+                cells = [cell for guess in item.guesses for cell in (csv_cell(guess.name), f"{guess.probability:.6g}")]
+                writer.writerow([csv_cell(str(item.path)), *cells])
         content = {"classes": self.task.classes, "classified": written, "failed": failures}
         write_records(output.folder / RECORDS, content)
         shown = [(item, item.thumbnail) for item in written if item.thumbnail is not None]

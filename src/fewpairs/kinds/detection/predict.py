@@ -28,6 +28,7 @@ from fewpairs.kinds.detection.writing import (
 )
 from fewpairs.kinds.predictor import Failure, OutputFolder, PictureFile, PicturePredictor, Prediction
 from fewpairs.models import Detector
+from fewpairs.safe_text import file_name
 from fewpairs.train.processes import evaluation_mode
 from fewpairs.types import Detections
 
@@ -96,7 +97,7 @@ class DetectionPredictor(PicturePredictor[Tensor, Detections, PredictedObjects])
     def outputs(self, source: PictureFile, output: OutputFolder) -> list[Path]:
         """Return the files of the image with boxes, unless switched off, and of the label map if there are masks."""
         names = (*(["boxes"] if output.overlays else []), *(["objects"] if self.model.masks else []))
-        return [output.folder / f"{source.path.stem}-{name}.png" for name in names]
+        return [output.folder / file_name(f"{source.path.stem}-{name}", ".png") for name in names]
 
     def read(self, source: PictureFile) -> Tensor:
         """Read an image `[c H W]` uint8."""

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from fewpairs.data.atomic import atomic_path
 from fewpairs.errors import InputError
 from fewpairs.kinds.detection.masks import as_rle, encode_masks
+from fewpairs.safe_text import one_line
 from fewpairs.types import Detections, Size
+from fewpairs.writing import atomic_path
 
 _MOST = 65535
 """Largest number of objects in a 16-bit label map."""
@@ -136,7 +137,7 @@ def draw_detections(
     if found.masks is not None:
         picture = draw_segmentation_masks(picture, found.masks.cpu()[kept].bool(), alpha=0.4, colors=colours)
     told = [f" {score:.2f}" if scored else "" for score in scores.tolist()]
-    names = [f"{classes[label]}{score}" for label, score in zip(labels, told, strict=True)]
+    names = [f"{one_line(classes[label])}{score}" for label, score in zip(labels, told, strict=True)]
     boxes = torch.stack(
         [boxes[:, 0], boxes[:, 1], torch.maximum(boxes[:, 2], boxes[:, 0]), torch.maximum(boxes[:, 3], boxes[:, 1])], 1
     )

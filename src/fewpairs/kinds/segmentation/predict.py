@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fewpairs.data.atomic import atomic_path
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.label_numbers import LABELS, LabelsFile, written_numbers
 from fewpairs.kinds.predictor import Failure, OutputFolder, Prediction, Predictor
@@ -28,11 +27,19 @@ from fewpairs.kinds.segmentation.sheet import contact_sheet
 from fewpairs.kinds.segmentation.source import SUFFIXES
 from fewpairs.kinds.segmentation.task import Segmentation
 from fewpairs.kinds.segmentation.view import SegmentationView
-from fewpairs.kinds.segmentation.writers import SubmissionRow, submission_rows, write_masks, write_submission
+from fewpairs.kinds.segmentation.writers import (
+    SubmissionRow,
+    class_suffixes,
+    submission_rows,
+    write_masks,
+    write_submission,
+)
 from fewpairs.models import Segmenter
 from fewpairs.models.large_images import is_large, slide
+from fewpairs.safe_text import file_name
 from fewpairs.train.processes import evaluation_mode
 from fewpairs.types import Size
+from fewpairs.writing import atomic_path
 
 Format = Literal["nifti", "png", "csv"]
 SUBMISSION, OVERLAYS = "submission.csv", "overlays"
@@ -249,9 +256,11 @@ class SegmentationPredictor(Predictor[InputFiles, InputImage, NDArray[np.bool_],
         if form == "csv":
             return pictures
         names = [source.id] if form == "nifti" else list(source.slice_ids or (source.id,))
-        suffixes = ["", *(f"_{name}" for name in self.task.classes)] if self.separate else [""]
+        suffixes = ["", *(class_suffixes(self.task.classes) if self.separate else ())]
         ending = ".nii.gz" if form == "nifti" else ".png"
-        return [output.folder / f"{name}{suffix}{ending}" for suffix in suffixes for name in names] + pictures
+        return [
+            output.folder / file_name(f"{name}{suffix}", ending) for suffix in suffixes for name in names
+        ] + pictures
 
     def read(self, source: InputFiles) -> InputImage:
         return read_input(source, channels=self.channels, axis=self.axis, thickness=self.thickness)
@@ -307,4 +316,4 @@ class SegmentationPredictor(Predictor[InputFiles, InputImage, NDArray[np.bool_],
 
 
 def _overlay(scan: InputFiles, output: OutputFolder) -> Path:
-    return output.folder / OVERLAYS / f"{scan.id}.png"
+    return output.folder / OVERLAYS / file_name(scan.id, ".png")

@@ -21,11 +21,11 @@ from nibabel.affines import voxel_sizes
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 from numpy.typing import NDArray
 
-from fewpairs.data.atomic import atomic_path
 from fewpairs.data.notes import Note
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.segmentation.nifti_file import opened, placement, read_voxels, same_corners, whole_labels
 from fewpairs.types import Size, Spacing
+from fewpairs.writing import atomic_path
 
 AXES = (0, 1, 2)
 

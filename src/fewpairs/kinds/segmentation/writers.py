@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fewpairs.data.atomic import atomic_path
 from fewpairs.errors import InputError
 from fewpairs.kinds.segmentation.readers import InputImage
 from fewpairs.kinds.segmentation.rle import rle_encode
 from fewpairs.kinds.segmentation.volumes import write_nifti_labels
+from fewpairs.safe_text import csv_cell, file_name, file_names
+from fewpairs.writing import atomic_path
 
 MAX_INDEX = 255
 
@@ -54,7 +55,7 @@ def write_masks(
 
     A NIfTI volume gives one label volume of the same name with its affine, spacing, axis order and shape; pictures give
     one palette PNG each. Both hold the `numbers` of classes (see `label_map`). `separate` adds a file NAME_CLASS of
-    0 and 1 for every class, which keeps overlaps.
+    0 and 1 for every class, which keeps overlaps. Names become safe by `safe_text.file_name`.
 
     Raises:
         InputError: masks and image differ in shape.
@@ -66,19 +67,24 @@ def write_masks(
     numbers = tuple(numbers or range(1, len(classes) + 1))
     maps: list[tuple[str, NDArray[np.unsignedinteger[Any]]]] = [("", label_map(masks, numbers))]
     if separate:
-        maps += [(f"_{name}", masks[:, j].astype(np.uint8)) for j, name in enumerate(classes)]
+        maps += [(suffix, masks[:, j].astype(np.uint8)) for j, suffix in enumerate(class_suffixes(classes))]
     written = []
     for suffix, labels in maps:
         if source.volume is not None:
-            path = folder / f"{source.id}{suffix}.nii.gz"
+            path = folder / file_name(f"{source.id}{suffix}", ".nii.gz")
             write_nifti_labels(path, labels, source.volume)
             written.append(path)
             continue
         for name, plane in zip(source.slice_ids, labels, strict=True):
-            path = folder / f"{name}{suffix}.png"
+            path = folder / file_name(f"{name}{suffix}", ".png")
             write_index_png(path, plane, (1,) if suffix else numbers)
             written.append(path)
     return written
+
+
+def class_suffixes(classes: Sequence[str]) -> tuple[str, ...]:
+    """Return what `separate` adds to the name of a file for each class: `_NAME`, safe and unique."""
+    return tuple(f"_{name}" for name in file_names(classes))
 
 
 def write_index_png(path: Path, labels: NDArray[np.unsignedinteger[Any]], numbers: Sequence[int]) -> None:
@@ -122,7 +128,7 @@ def write_submission(path: Path, rows: Iterable[SubmissionRow], classes: Sequenc
             if len(masks) != len(classes):
                 raise InputError(f"slice {name} has {len(masks)} masks for the {len(classes)} classes {list(classes)}")
             seen.add(name)
-            table.writerows([name, label, runs] for label, runs in zip(classes, masks, strict=True))
+            table.writerows([csv_cell(name), csv_cell(label), runs] for label, runs in zip(classes, masks, strict=True))
 
 
 def _palette(numbers: Sequence[int]) -> list[int]:

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from fewpairs.data.atomic import atomic_path
 from fewpairs.data.memory import check_memory
 from fewpairs.data.pictures import read_image
 from fewpairs.errors import InputError
@@ -28,8 +27,10 @@ from fewpairs.kinds.semantic.task import Semantic
 from fewpairs.kinds.semantic.view import SemanticView
 from fewpairs.models.inference import InferenceSegmenter
 from fewpairs.models.large_images import is_large
+from fewpairs.safe_text import file_name
 from fewpairs.train.processes import evaluation_mode
 from fewpairs.types import IGNORE, Size
+from fewpairs.writing import atomic_path
 
 RECORDS, OVERLAYS = "predictions.json", "overlays"
 
@@ -123,7 +124,7 @@ class SemanticPredictor(PicturePredictor[Image.Image, NDArray[np.uint8], Predict
 
     def outputs(self, source: PictureFile, output: OutputFolder) -> list[Path]:
         """Return the files of the label map and, unless switched off, of the overlay."""
-        name = f"{source.path.stem}.png"
+        name = file_name(source.path.stem, ".png")
         return [output.folder / name, *([output.folder / OVERLAYS / name] if output.overlays else [])]
 
     def read(self, source: PictureFile) -> Image.Image:

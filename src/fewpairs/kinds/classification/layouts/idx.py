@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fewpairs.data.atomic import atomic_path
 from fewpairs.data.files import listed
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.classification.source import Indices, LabelledSource
+from fewpairs.writing import atomic_path
 
 _NAME = re.compile(
     r"(?P<prefix>.*?)[-_.]?(?P<part>train|t10k|test)[-_.](?P<what>images|labels)[-_.]idx[134][-_.]ubyte(\.gz)?"
