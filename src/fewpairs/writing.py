@@ -26,6 +26,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         DataError: the folder cannot be made or written, or the disk is full; `path` is unchanged.
     """
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with replaced(path) as temporary:
             yield temporary
     except OSError as error:
@@ -34,10 +35,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
-    """Do as `atomic_path` does, but leave an OSError as it is."""
+    """Do as `atomic_path` does in a folder that is there, but leave an OSError as it is."""
     temporary: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         suffix = "".join(path.suffixes[-2:])
         handle, name = tempfile.mkstemp(
             dir=path.parent, prefix=TEMPORARY, suffix=suffix if len(os.fsencode(suffix)) <= _LONGEST_SUFFIX else ""

@@ -15,6 +15,7 @@ from PIL import Image
 
 from fewpairs.data.pictures import read_image
 from fewpairs.errors import DataError, InputError
+from fewpairs.folder_lock import lock_folder
 from fewpairs.kinds.predictor import (
     Failure,
     OutputFolder,
@@ -175,3 +176,14 @@ def test_names_that_differ_in_capitals_alone_are_refused(tmp_path: Path) -> None
         path.write_bytes(first.read_bytes())
     with pytest.raises(InputError, match=r"in/a\.png and .*in/A\.png would both become .*a\.txt"):
         predict_files(Widths(), [upper, lower], OutputFolder(tmp_path / "out"), progress=False)
+
+
+def test_a_folder_into_which_another_process_predicts_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (first,) = save(tmp_path / "in", [3])
+    with lock_folder(tmp_path / "out", "predicting"):
+        monkeypatch.setattr("fewpairs.folder_lock._held", set())  # as in another process
+        with pytest.raises(InputError, match=r"out is in use: process \d+ on .* has been predicting there"):
+            predict_files(Widths(), [first], OutputFolder(tmp_path / "out"), progress=False)
+    assert len(predict_files(Widths(), [first], OutputFolder(tmp_path / "out"), progress=False)) == 1

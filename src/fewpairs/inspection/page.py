@@ -56,6 +56,7 @@ def write_page(inspection: Inspection, out: Path | str) -> WrittenInspection:
     check_inside(folder, contents)
     for file, content in contents.items():
         try:
+            file.parent.mkdir(parents=True, exist_ok=True)
             with replaced(file) as temporary:
                 temporary.write_bytes(content)
         except OSError as error:

@@ -42,16 +42,20 @@ class LabelsFile:
         return json.dumps(self.content, indent=1, ensure_ascii=False) + "\n"
 
     @property
+    def _bytes(self) -> bytes:
+        return self.text.encode("utf-8", "backslashreplace")  # a lone surrogate becomes JSON's own escape
+
+    @property
     def replaced(self) -> list[Path]:
         """The file, if it is there and says something else, so that it would be replaced."""
         try:
-            return [] if self.path.read_text(encoding="utf-8") == self.text else [self.path]
+            return [] if self.path.read_bytes() == self._bytes else [self.path]
         except FileNotFoundError:
             return []
-        except (OSError, ValueError):
+        except OSError:
             return [self.path]
 
     def write(self) -> None:
         """Write the file. Raises DataError if it cannot be written."""
         with atomic_path(self.path) as temporary:
-            temporary.write_text(self.text, encoding="utf-8")
+            temporary.write_bytes(self._bytes)

@@ -70,6 +70,7 @@ def _write(folder: Path, contents: dict[str, bytes]) -> None:
     check_inside(folder, files)
     for file, content in files.items():
         try:
+            file.parent.mkdir(parents=True, exist_ok=True)
             with replaced(file) as temporary:
                 temporary.write_bytes(content)
         except OSError as error:

@@ -16,6 +16,7 @@ import torch
 from fewpairs.cost import CostBreakdown
 from fewpairs.data.progress import remark
 from fewpairs.errors import InputError
+from fewpairs.folder_lock import lock_folder
 from fewpairs.kinds.kind import Built, Experiment
 from fewpairs.report import Comparison, Difference, Estimate, Row, StepTime
 from fewpairs.runs.config import load_experiment, to_dict, to_yaml
@@ -101,12 +102,20 @@ def compare(
     command continues an interrupted comparison.
 
     Raises:
-        InputError: a run folder holds a run with other settings, or data and recipes do not fit together.
+        InputError: a run folder holds a run with other settings, another process works in the folder, or data and
+            recipes do not fit together.
         TrainingError: training failed or was interrupted.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("a comparison runs in one process; start it without a launcher (single runs take one)")
     check_inside(out, (run_folder(out, name, seed) / "config.yaml" for name in plan.experiments for seed in plan.seeds))
+    with lock_folder(out, "comparing"):
+        return _compare(plan, out, title, command, progress, say)
+
+
+def _compare(
+    plan: ComparisonPlan, out: Path, title: str, command: str, progress: bool, say: Callable[[str], None]
+) -> Comparison:
     records: dict[str, list[Sequence[Any]]] = {name: [] for name in plan.experiments}
     built: Built | None = None
     total = len(plan.seeds) * len(plan.experiments)
@@ -137,6 +146,13 @@ def run_folder(out: Path, recipe: str, seed: int) -> Path:
 
 def _run(experiment: Experiment, folder: Path, weights: Weights, built: Built, *, progress: bool) -> Sequence[Any]:
     """Return the records of one run; train or finish it first if necessary."""
+    with RunFolder(folder).lock():
+        return _finished_records(experiment, folder, weights, built, progress)
+
+
+def _finished_records(
+    experiment: Experiment, folder: Path, weights: Weights, built: Built, progress: bool
+) -> Sequence[Any]:
     run, text = RunFolder(folder), to_yaml(experiment)
     if run.config.is_file() and to_yaml(load_experiment(run.config)) != text:
         raise InputError(f"{folder} holds a run with other settings; remove it or name another --out folder")

@@ -11,6 +11,7 @@ from fewpairs.data.files import left_out_notes
 from fewpairs.data.pictures import is_image, list_images, read_header, turned_notes
 from fewpairs.data.progress import remark, track
 from fewpairs.errors import DataError, FewpairsError, InputError
+from fewpairs.folder_lock import lock_folder
 from fewpairs.kinds.predictor import Failure, OutputFolder, Prediction, Predictor, Source
 from fewpairs.safe_text import same_file
 from fewpairs.writing import check_inside
@@ -47,12 +48,19 @@ def predict_files(
     Inputs and outputs are checked before the first file is read.
 
     Raises:
-        InputError: there are no images, two inputs have one name, or an output exists already or is an input.
+        InputError: there are no images, two inputs have one name, an output exists already or is an input, or another
+            process predicts into the folder.
         PredictionError: files cannot be read or written; raised after the others are done.
     """
     sources = predictor.find(inputs)
     _check(predictor, sources, output)
     _tell_left_out(inputs, sources)
+    with lock_folder(output.folder, "predicting"):
+        _check(predictor, sources, output)  # another process may have ended since
+        return _predicted(predictor, sources, output, progress)
+
+
+def _predicted(predictor: Predictor[S, T, R, P], sources: Sequence[S], output: OutputFolder, progress: bool) -> list[P]:
     written: list[P] = []
     failures: list[Failure] = []
     size = predictor.read_at_once

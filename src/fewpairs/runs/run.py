@@ -96,16 +96,17 @@ def train_run(experiment: Experiment, folder: Path, *, resume: bool, overwrite: 
         check_same_data(folder, built, remedy="restore them, or train a new run; data.json has the run's digests")
     if first_process():
         remark(data_notes(experiment, built))
-    if first_process() and not resume:
-        run.create(to_yaml(experiment), overwrite=overwrite)
-        for stale in (*folder.glob("records-*.jsonl"), folder / "report.html", folder / PRETRAINED_NOTE):
-            stale.unlink(missing_ok=True)
-        write_data_note(built, folder)
-    history = train(experiment, run, resume=resume, progress=progress, built=built)
-    metric = evaluate(experiment, folder, weights="best", progress=progress, built=built)
-    if first_process():
-        experiment.scoring.save(metric.records, folder / "records-best.jsonl")
-        write_run_report(experiment, folder, metric.records, built, history)
+    with run.lock(main=first_process()):
+        if first_process() and not resume:
+            run.create(to_yaml(experiment), overwrite=overwrite)
+            for stale in (*folder.glob("records-*.jsonl"), folder / "report.html", folder / PRETRAINED_NOTE):
+                stale.unlink(missing_ok=True)
+            write_data_note(built, folder)
+        history = train(experiment, run, resume=resume, progress=progress, built=built)
+        metric = evaluate(experiment, folder, weights="best", progress=progress, built=built)
+        if first_process():
+            experiment.scoring.save(metric.records, folder / "records-best.jsonl")
+            write_run_report(experiment, folder, metric.records, built, history)
     leave_processes()
     return history
 

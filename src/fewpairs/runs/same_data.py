@@ -11,6 +11,7 @@ from fewpairs.data.files import listed
 from fewpairs.data.identity import DataIdentity
 from fewpairs.errors import InputError
 from fewpairs.kinds.kind import Built
+from fewpairs.writing import replace_text
 
 DATA_NOTE = "data.json"
 """File of a run folder that describes its training data."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fewpairs.errors import CheckpointError, TrainingError
+from fewpairs.writing import replaced
 
 FORMAT = 1
 _ENTRY = "fewpairs"
@@ -41,22 +41,12 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], metadata: Mappin
     """
     entry = json.dumps({"format": FORMAT, **metadata}, allow_nan=False)
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    except OSError as error:
-        raise _not_written(path, error) from error
-    temporary = Path(name)
-    try:
-        os.close(handle)
-        save_file(_unshared(tensors), temporary, metadata={"format": "pt", _ENTRY: entry})
-        _to_disk(temporary)
-        temporary.chmod(0o666 & ~_umask())
-        os.replace(temporary, path)
+        with replaced(path) as temporary:
+            save_file(_unshared(tensors), temporary, metadata={"format": "pt", _ENTRY: entry})
         if os.name == "posix":  # elsewhere a folder cannot be opened
             _to_disk(path.parent)
     except (OSError, SafetensorError) as error:
         raise _not_written(path, error) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _not_written(path: Path, error: Exception) -> TrainingError:
@@ -87,12 +77,6 @@ def _to_disk(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

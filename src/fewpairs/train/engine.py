@@ -92,7 +92,7 @@ def fit(
     after_step: Callable[[], None] | None = getattr(model, "after_step", None)
     state = TrainingState(model, adjust, ema, accelerator.scaler, identity, score_ema=config.score_ema)
     loss_log = LossLog(run, eager=device.type == "cpu" and world == 1, scaled=accelerator.scaler is not None)
-    with prepare_training(accelerator, model, adjust) as wrapped:
+    with run.lock(main=accelerator.is_main_process), prepare_training(accelerator, model, adjust) as wrapped:
         seed_everything(config.seed, rank)
         if resume:
             state.restore(run.last, rank)

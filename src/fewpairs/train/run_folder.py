@@ -6,6 +6,7 @@ import json
 import shlex
 import tempfile
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,9 +14,10 @@ from typing import Any, Literal
 import yaml
 
 from fewpairs.errors import InputError
+from fewpairs.folder_lock import is_own, lock_folder
 from fewpairs.train.checkpoint import read_metadata
 from fewpairs.train.environment import describe_environment
-from fewpairs.writing import replace_text
+from fewpairs.writing import TEMPORARY, replace_text
 
 Weights = Literal["best", "last"]
 
@@ -62,6 +64,14 @@ class RunFolder:
         """Whether the run reached its last step or stopped early, by patience."""
         return self.last.exists() and bool(read_metadata(self.last).get("finished"))
 
+    def lock(self, *, main: bool = True) -> AbstractContextManager[None]:
+        """Hold the folder while training, in the first process of a launcher; see `folder_lock.lock_folder`.
+
+        Raises:
+            InputError: another process trains in this folder, or it cannot be written.
+        """
+        return lock_folder(self.path, "training") if main else nullcontext()
+
     def create(self, config: str, *, overwrite: bool = False) -> None:
         """Make the folder and write `config` (YAML text) and the environment.
 
@@ -75,7 +85,7 @@ class RunFolder:
             raise InputError(f"{self.path} is a file; name a folder for the run")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            names = {entry.name for entry in self.path.iterdir()}
+            names = {entry.name for entry in self.path.iterdir() if not is_own(entry.name)}
         except OSError as error:
             raise self._unwritable(error) from error
         if names and self.config.name not in names:
@@ -122,7 +132,7 @@ class RunFolder:
 
     def _check_writable(self) -> None:
         try:
-            with tempfile.NamedTemporaryFile(dir=self.path, prefix=".write-test."):
+            with tempfile.NamedTemporaryFile(dir=self.path, prefix=TEMPORARY):
                 pass
         except OSError as error:
             raise self._unwritable(error) from error

@@ -92,3 +92,19 @@ def test_a_damaged_index(phantom_once: Path, tmp_path: Path, change: str) -> Non
         path.write_text(json.dumps(index))
     with pytest.raises(DataError, match="damaged"):
         Store(made.path)
+
+
+@pytest.mark.parametrize("name", ["images.bin", "masks.bin"])
+@pytest.mark.parametrize("how", ["truncated", "removed"])
+def test_a_store_that_is_cut_off_while_it_is_used_is_an_error_and_no_bus_error(
+    phantom_once: Path, tmp_path: Path, name: str, how: str
+) -> None:
+    store = prepare(UWMadison(phantom_once), tmp_path, progress=False)
+    store.image(0), store.mask(0)
+    if how == "removed":
+        (store.path / name).unlink()
+    else:
+        with (store.path / name).open("r+b") as file:
+            file.truncate(10)
+    with pytest.raises(DataError, match=rf"{name} has .* bytes instead of .*; the next start builds it again"):
+        store.image(len(store.scans) - 1).max(), store.mask(len(store.scans) - 1).max()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -86,11 +87,9 @@ class Store:
         self.values: Values | None = None if index["values"] is None else tuple(map(tuple, index["values"]))
         """The label values of each class in the data set; None if its masks have no numbers."""
         self.scans: tuple[StoredScan, ...] = tuple(StoredScan.from_json(scan) for scan in index["scans"])
+        self._bytes: dict[str, int] = index["bytes"]
         for name in (IMAGES, MASKS):
-            file = self.path / name
-            found = file.stat().st_size if file.is_file() else None
-            if found != index["bytes"][name]:
-                raise DataError(f"{file} has {found} bytes instead of {index['bytes'][name]}: the store is truncated")
+            self._check_size(name)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in ("_images", "_masks")}
@@ -110,12 +109,14 @@ class Store:
 
     def image(self, index: int) -> NDArray[Any]:
         """Image `[s c H W]` of scan `index` in its stored dtype: a read-only view of the file."""
+        self._check_size(IMAGES)
         scan = self.scans[index]
         shape = (scan.slices, self.channels, *scan.size)
         return _view(self._images, scan.image_offset, shape, np.dtype(scan.dtype))
 
     def mask(self, index: int) -> BitMask:
         """Bit mask `[s H W]` of scan `index` (bit j = class j, bit k = ignored): a read-only view of the file."""
+        self._check_size(MASKS)
         scan = self.scans[index]
         return _view(self._masks, scan.mask_offset, (scan.slices, *scan.size), self._mask_dtype)
 
@@ -147,6 +148,19 @@ class Store:
         for index, scan in enumerate(self.scans):
             if checksum(self.image(index)) != scan.image_checksum or checksum(self.mask(index)) != scan.mask_checksum:
                 raise DataError(f"{self.path}: the stored pixels of scan {scan.id} are damaged")
+
+    def _check_size(self, name: str) -> None:
+        """Raise DataError if a file is not as long as when it was written: reading beyond its end kills the process."""
+        file, wanted = self.path / name, self._bytes[name]
+        try:
+            found = os.stat(file).st_size
+        except OSError:
+            found = None
+        if found != wanted:
+            raise DataError(
+                f"{file} has {found} bytes instead of {wanted}: the store is truncated or gone; the next start builds "
+                "it again"
+            )
 
     @property
     def _mask_dtype(self) -> np.dtype[Any]:
