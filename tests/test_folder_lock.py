@@ -95,6 +95,12 @@ def test_a_damaged_note_of_the_holder_is_no_obstacle(tmp_path: Path, text: str) 
             pass
 
 
+def test_a_folder_that_was_made_and_stays_empty_goes_again(tmp_path: Path) -> None:
+    with lock_folder(tmp_path / "out", "predicting"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(InputError, match="is a file"), lock_folder(tmp_path / "file", "training"):

@@ -91,7 +91,9 @@ class ProgressReporter:
         if self.bar:
             self.bar.update(self.task, description=text)
         if self.enabled and (self.bar is None or "scores" in record):
-            self.console.print(f"step {record['step']}/{self.steps}  {text}", soft_wrap=True)
+            self.console.print(
+                f"step {record['step']}/{self.steps}  {text}", highlight=False, markup=False, soft_wrap=True
+            )
 
 
 def _number(value: float | None) -> str:
