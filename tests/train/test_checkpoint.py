@@ -14,12 +14,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 from torch import nn
 from train_toy import ToyModel, same_bits, toy_model
 
 from fewpairs.errors import CheckpointError, TrainingError
-from fewpairs.train import checkpoint, load_weights, read_metadata
+from fewpairs.train import RunFolder, checkpoint, load_weights, read_history, read_metadata
 from fewpairs.train.checkpoint import read_checkpoint, write_checkpoint
 
 
@@ -258,3 +258,21 @@ def test_a_disk_that_is_really_full(tiny_disk: Path) -> None:
 def test_a_missing_folder_is_one_message(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"could not write checkpoint .*no x\.safetensors was there before"):
         write_checkpoint(tmp_path / "none" / "x.safetensors", {}, {})
+
+
+def test_metadata_of_great_depth_is_one_message(tmp_path: Path) -> None:
+    path = tmp_path / "last.safetensors"
+    path.write_bytes(save({"model.a": torch.zeros(1)}, metadata={"fewpairs": '{"format": 1, "a": ' + "[" * 100_000}))
+    with pytest.raises(CheckpointError, match=r"the metadata of .* is damaged"):
+        read_metadata(path)
+
+
+POSITIONS = [None, [], {}, {"step": "x"}, {"step": None}, {"step": 1, "other": 2}, {"step": True}]
+
+
+@pytest.mark.parametrize("position", POSITIONS)
+def test_a_position_that_is_none_is_one_message(tmp_path: Path, position: object) -> None:
+    run = RunFolder(tmp_path)
+    write_checkpoint(run.last, {"model.a": torch.zeros(1)}, {"kind": "last", "position": position})
+    with pytest.raises(CheckpointError, match="does not say how far its training was"):
+        read_history(run)

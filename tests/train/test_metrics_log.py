@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fewpairs.errors import TrainingError
+from fewpairs.errors import DataError, TrainingError
 from fewpairs.train.metrics_log import MetricsLog, read_log
 
 
@@ -26,11 +26,24 @@ def test_later_lines_and_a_torn_one_are_dropped(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["metrics.jsonl"]
 
 
-def test_damage_in_the_middle_names_the_line(tmp_path: Path) -> None:
+DAMAGE = [
+    b"[1]",
+    b"\xff\xfe",
+    b'{"step": 3, "epoch": "x"}',
+    b"[" * 20_000,
+    b'{"step": 3, "scores": [1]}',
+    b'{"step": 1e9}',
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damage_in_the_middle_names_the_line(tmp_path: Path, damage: bytes) -> None:
     path = tmp_path / "metrics.jsonl"
-    path.write_text('{"step": 2}\n[1]\n{"step": 6}\n')
-    with pytest.raises(TrainingError, match=r"line 2 of .*metrics\.jsonl"):
+    path.write_bytes(b'{"step": 2}\n' + damage + b'\n{"step": 6}\n')
+    with pytest.raises(DataError, match=r"line 2 of .*metrics\.jsonl"):
         read_log(path)
+    path.write_bytes(b'{"step": 2}\n' + damage[:-1])
+    assert [record["step"] for record in read_log(path)] == [2], "a last line that was cut off is left out"
 
 
 def test_a_disk_that_refuses_is_one_message(tmp_path: Path) -> None:

@@ -45,6 +45,10 @@ def parse_variant(spec: str | Mapping[str, Any] | Variant) -> Variant:
     """
     if isinstance(spec, Variant):
         return spec
+    if not isinstance(spec, (str, Mapping)):
+        raise InputError(
+            f"attention={spec!r} must be a variant, such as knn or {{name: knn, topk: 0.25}}, not {type(spec).__name__}"
+        )
     options = {"name": spec} if isinstance(spec, str) else dict(spec)
     name, options = _split_number(str(options.pop("name", "")).lower(), options)
     kind = VARIANTS.get(ALIASES.get(name, name))
@@ -88,6 +92,8 @@ def _split_number(name: str, options: dict[str, Any]) -> tuple[str, dict[str, An
         return name, options
     if option in options:
         raise InputError(f"attention {name!r} sets {option} in its name and by {option}={options[option]!r}; keep one")
+    if len(number) > 9:
+        raise InputError(f"attention {text!r} with a number of {len(number)} digits; {option} has at most 9")
     return text, {**options, option: int(number)}
 
 

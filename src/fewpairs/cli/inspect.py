@@ -211,13 +211,12 @@ def _detected(view: DetectionView, image: Path, size: tuple[int, int] | None) ->
 
 
 def _spec(attention: str | None) -> Any:
-    import yaml
-
     from fewpairs.errors import InputError
+    from fewpairs.runs.plain_yaml import parse_yaml
 
     try:
-        return None if attention is None else yaml.safe_load(attention)
-    except yaml.YAMLError:
+        return None if attention is None else parse_yaml(attention, "--attention")
+    except InputError:
         raise InputError(
             f"--attention {attention!r} must be a name, such as knn or knn100, or YAML, such as "
             "'{name: knn, topk: 0.25}' or '[knn100, knn50]' for one per stage"

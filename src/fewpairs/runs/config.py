@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,21 +21,9 @@ from fewpairs.kinds.kind import Experiment
 from fewpairs.recipes import RECIPES
 from fewpairs.runs.following_steps import following_steps
 from fewpairs.runs.former_settings import renamed
+from fewpairs.runs.plain_yaml import parse_yaml
 
 Result = TypeVar("Result")
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML loader with the numbers of YAML 1.2: `1e-3` is a number, not text."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+"), list("-+.0123456789")
-)
-
-
-def _parse(text: str) -> Any:
-    return yaml.load(text, _Loader)
 
 
 def load_experiment(source: str | Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -75,10 +62,12 @@ def _read(source: str) -> dict[str, Any]:
         return to_dict(_recipe(source))
     path = Path(source)
     try:
-        content = _parse(path.read_text(encoding="utf-8"))
+        content = parse_yaml(path.read_text(encoding="utf-8"), str(path))
     except FileNotFoundError:
         raise InputError(f"there is no configuration file {path}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise InputError(f"the configuration file {path} cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
         raise InputError(f"{path} is not readable as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise InputError(f"{path} must hold fields such as `fit: {{steps: 1000}}`, not {type(content).__name__}")
@@ -122,10 +111,8 @@ def parse_override(text: str) -> tuple[tuple[str, ...], Any]:
     keys = tuple(path.strip().split("."))
     if not equals or not all(keys):
         raise InputError(f"override {text!r} must have the form field.name=value, as in fit.steps=200")
-    try:
-        return keys, _parse(value)
-    except yaml.YAMLError as error:
-        raise InputError(f"override {text!r}: the value is no YAML: {' '.join(str(error).split())}") from None
+    shown = text if len(text) <= 100 else f"{text[:97]}..."
+    return keys, parse_yaml(value, f"override {shown!r}: the value", "is no YAML")
 
 
 def merge(content: Mapping[str, Any], changes: Iterable[tuple[tuple[str, ...], Any]]) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def read_data_note(folder: Path) -> dict[str, Any]:
         note = json.loads((folder / DATA_NOTE).read_text(encoding="utf-8"))
         if note["classes"] and isinstance(note, dict):
             return note
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         pass
     raise damaged_note(folder)
 

@@ -134,7 +134,7 @@ def load_records(path: Path | str, kind: type[R]) -> list[R]:
                 classes = _classes(data)
             else:
                 records.append(kind.from_dict(data, classes))
-        except (json.JSONDecodeError, DataError) as error:
+        except (ValueError, RecursionError, DataError) as error:
             raise DataError(f"{path}, line {number}: not a record of {kind.what} ({error})") from error
     return records
 

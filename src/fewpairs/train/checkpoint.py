@@ -209,7 +209,7 @@ def _metadata(path: Path, entries: Mapping[str, str] | None) -> dict[str, Any] |
         return None
     try:
         metadata = json.loads(entries[entry])
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # no JSON, or nested too deeply
         raise CheckpointError(f"the metadata of {path} is damaged: {error}") from error
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         version = metadata.get("format") if isinstance(metadata, dict) else metadata

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from fewpairs.errors import TrainingError
+from fewpairs.errors import DataError, TrainingError
 from fewpairs.writing import replace_text
 
 Record = dict[str, Any]
@@ -62,22 +62,43 @@ def _line(record: Record) -> str:
     return json.dumps(json_safe(record), allow_nan=False) + "\n"
 
 
+def _is_record(record: object) -> bool:
+    """Return whether the fields that are read again have their types."""
+    if not isinstance(record, dict) or type(record.get("step")) is not int:
+        return False
+    epoch = record.get("epoch")
+    if abs(record["step"]) >= 2**53 or (isinstance(epoch, int | float) and epoch != 0 and not 1e-9 < epoch < 2**53):
+        return False
+    numbers = (epoch, record.get("loss"))
+    scores = (record.get("scores", {}), record.get("raw_scores") or {})
+    return all(map(_is_number, numbers)) and all(
+        isinstance(found, dict) and all(map(_is_number, found.values())) for found in scores
+    )
+
+
+def _is_number(value: object) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2.0**1000)
+
+
 def read_log(path: Path) -> list[Record]:
     """Return the records of a log, without a last line that was cut off while it was written.
 
     Raises:
-        TrainingError: a line before the last one is not a record.
+        DataError: the file cannot be read, or a line before the last one is not a record.
     """
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    try:
+        lines = path.read_bytes().splitlines(keepends=True)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
     records: list[Record] = []
     for number, line in enumerate(lines, start=1):
         try:
             record = json.loads(line)
-            if not isinstance(record, dict) or not isinstance(record.get("step"), int):
-                raise ValueError("no step")
-        except ValueError as error:
+            if not _is_record(record):
+                raise ValueError("a field is missing or has the wrong type")
+        except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or nested too deeply
             if number == len(lines):
                 break
-            raise TrainingError(f"line {number} of {path} is not a log record ({error}); fix or remove it") from error
+            raise DataError(f"line {number} of {path} is not a log record ({error}); fix or remove it") from error
         records.append(record)
     return records

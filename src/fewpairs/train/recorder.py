@@ -82,15 +82,15 @@ def read_history(run: RunFolder) -> History:
 
     Raises:
         CheckpointError: `last.safetensors` is missing or damaged.
-        TrainingError: the log is damaged.
+        DataError: the log is damaged.
     """
     metadata = read_metadata(run.last)
-    position = Position(**metadata["position"])
-    history = History(metadata["monitor"])
+    position = Position.read(metadata, run.last)
+    history = History(str(metadata.get("monitor")))
     for record in read_log(run.metrics) if run.metrics.exists() else ():
         if record["step"] <= position.step:
             history.add(record)
-    return _complete(history, position, early=metadata["finished"] and position.step < metadata["steps"])
+    return _complete(history, position, early=bool(metadata.get("finished")) and position.step != metadata.get("steps"))
 
 
 def _complete(history: History, at: Position, *, early: bool) -> History:

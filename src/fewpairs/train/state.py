@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,25 @@ class Position:
     training_seconds: float = 0.0
     waiting_seconds: float = 0.0
     peak_memory_bytes: int = 0
+
+    @classmethod
+    def read(cls, metadata: Mapping[str, Any], path: Path) -> Position:
+        """Return the position in the metadata of the checkpoint `path`.
+
+        Raises:
+            CheckpointError: it is missing or damaged.
+        """
+        found = metadata.get("position")
+        known = {one.name: one.default for one in fields(cls)}
+        if (
+            not isinstance(found, dict)
+            or not set(found) <= set(known)
+            or type(found.get("step")) is not int
+            or not all(value is None or type(value) in (int, float) for value in found.values())
+            or any(value is None and known[name] is not None for name, value in found.items())
+        ):
+            raise CheckpointError(f"{path} does not say how far its training was; use another checkpoint of the run")
+        return cls(**found)
 
 
 @dataclass(slots=True)
@@ -108,17 +128,23 @@ class TrainingState:
         tensors, metadata = read_checkpoint(path)
         if metadata.get("kind") != "last":
             raise CheckpointError(f"{path} holds only weights; training resumes from last.safetensors")
-        self._check_identity(path, metadata["identity"])
-        weights = with_prefix(tensors, "model.")
-        check_same_model(path, self.model, weights)
-        self.model.load_state_dict(weights)
-        if self.ema:
-            self.ema.load(with_prefix(tensors, "ema."), metadata["ema_updates"])
-        self._restore_optimizer(with_prefix(tensors, "optimizer."))
-        if self.scaler:
-            self.scaler.load_state_dict(metadata["scaler"])
-        self.position = Position(**metadata["position"])
-        restore_rng(with_prefix(tensors, f"rng.{rank}."))
+        try:
+            self._check_identity(path, metadata["identity"])
+            weights = with_prefix(tensors, "model.")
+            check_same_model(path, self.model, weights)
+            self.model.load_state_dict(weights)
+            if self.ema:
+                self.ema.load(with_prefix(tensors, "ema."), metadata["ema_updates"])
+            self._restore_optimizer(with_prefix(tensors, "optimizer."))
+            if self.scaler:
+                self.scaler.load_state_dict(metadata["scaler"])
+            self.position = Position.read(metadata, path)
+            restore_rng(with_prefix(tensors, f"rng.{rank}."))
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise CheckpointError(
+                f"{path} is damaged and cannot be resumed ({type(error).__name__}: {error}); start a new run, or copy "
+                "the checkpoint again"
+            ) from error
 
     def _check_identity(self, path: Path, saved: dict[str, Any]) -> None:
         before, now = _flat(saved), _flat(self.identity)

@@ -137,3 +137,29 @@ def test_same_space_is_judged_at_the_corners(tmp_path: Path) -> None:
 
 def test_stem() -> None:
     assert [volume_stem(Path(name)) for name in ("a.b.nii.gz", "x.nii", "y.NII.GZ")] == ["a.b", "x", "y"]
+
+
+@pytest.mark.parametrize("length", [1e30, 1e-30, 2e4, 5e-5])
+def test_voxels_of_absurd_lengths_are_refused(tmp_path: Path, length: float) -> None:
+    path = tmp_path / "a.nii"
+    nibabel.save(nibabel.Nifti1Image(np.zeros((2, 3, 4), np.uint8), np.diag([1.0, length, 1.0, 1.0])), path)
+    with pytest.raises(
+        DataError, match=r"lengths from 0\.0001 to 10000 mm are read|does not span space|not a readable"
+    ):
+        Volume.open(path)
+
+
+@pytest.mark.parametrize("length", [2e-4, 0.05, 5e3])
+def test_voxels_of_microscopes_and_slabs_are_read(tmp_path: Path, length: float) -> None:
+    path = tmp_path / "a.nii"
+    nibabel.save(nibabel.Nifti1Image(np.zeros((2, 3, 4), np.uint8), np.diag([length, length, length, 1.0])), path)
+    assert Volume.open(path).spacing == pytest.approx((length,) * 3, rel=1e-6)
+
+
+def test_a_quaternion_that_is_none_is_one_message(tmp_path: Path) -> None:
+    image = nibabel.Nifti1Image(np.zeros((2, 3, 4), np.uint8), None)
+    image.header["qform_code"], image.header["quatern_b"] = 1, 2e30
+    path = tmp_path / "a.nii"
+    path.write_bytes(image.to_bytes())
+    with pytest.raises(DataError, match="is not a readable NIfTI file"):
+        Volume.open(path)

@@ -23,11 +23,13 @@ from numpy.typing import NDArray
 
 from fewpairs.data.notes import Note
 from fewpairs.errors import DataError, InputError
-from fewpairs.kinds.segmentation.nifti_file import opened, placement, read_voxels, same_corners, whole_labels
+from fewpairs.kinds.segmentation.nifti_file import opened, placement, read_voxels, reading, same_corners, whole_labels
 from fewpairs.types import Size, Spacing
 from fewpairs.writing import atomic_path
 
 AXES = (0, 1, 2)
+LENGTHS = (1e-4, 1e4)
+"""The smallest and the largest length of a voxel in mm: from a light microscope's to beyond any scanner's."""
 
 _CODES = {0: "LPI", 1: "LPI", 2: "LPS"}
 _ORDER = {0: (0, 2, 1), 1: (1, 2, 0), 2: (2, 1, 0)}
@@ -70,9 +72,9 @@ class Volume:
             raise DataError(f"{path} has the shape {stored}; a volume has three dimensions and at most one of channels")
         if len(stored) < 2:
             raise DataError(f"{path} has the shape {stored} and holds no volume")
-        affine, notes = placement(header)
-        if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
-            raise DataError(f"{path} has an affine that does not span space: {affine[:3].tolist()}")
+        with reading(path):
+            affine, notes = placement(header)
+        _check_affine(path, affine)
         if more:
             detail = f"{more[0]} of them"
             notes = (*notes, Note("volumes whose fourth dimension is read as channels, not as a series", detail))
@@ -143,6 +145,21 @@ class Volume:
         """Return whether the slices of both volumes lie in the same place (see `nifti_file.same_corners`)."""
         shape = (self.slices, *self.size)
         return shape == (other.slices, *other.size) and same_corners(self.grid, other.grid, shape)
+
+
+def _check_affine(path: Path, affine: NDArray[np.float64]) -> None:
+    """Raise DataError unless an affine spans space and its voxels have lengths that something scanned can have."""
+    with np.errstate(all="ignore"):
+        lengths = voxel_sizes(affine)
+        volume = abs(np.linalg.det(affine[:3, :3] / lengths))
+    if not np.isfinite(affine).all() or not volume >= 1e-12 or np.isnan(io_orientation(affine)).any():
+        raise DataError(f"{path} has an affine that does not span space: {affine[:3].tolist()}")
+    if not (LENGTHS[0] <= lengths.min() and lengths.max() <= LENGTHS[1]):
+        sizes = " x ".join(f"{length:.4g}" for length in lengths)
+        raise DataError(
+            f"{path} has voxels of {sizes} mm; lengths from {LENGTHS[0]:g} to {LENGTHS[1]:g} mm are read: correct the "
+            "header (pixdim, sform, qform or its unit)"
+        )
 
 
 def write_nifti_labels(path: Path, labels: NDArray[np.unsignedinteger[Any]], volume: Volume) -> None:
