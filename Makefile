@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 BIN := .venv/bin
 STAMP := .venv/.stamp
 
-.PHONY: setup demo test test-slow sanitize check format bench clean
+.PHONY: setup demo test test-slow sanitize fuzz check format bench clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -25,6 +25,9 @@ test-slow: $(STAMP)
 
 sanitize: $(STAMP)
 	$(BIN)/python tests/sanitize/run.py
+
+fuzz: $(STAMP)
+	$(BIN)/python tests/fuzz/run.py
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

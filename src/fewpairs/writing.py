@@ -15,6 +15,8 @@ from fewpairs.errors import DataError, InputError
 
 TEMPORARY = ".writing-"
 """The beginning of the name of every temporary file."""
+ABANDONED_SECONDS = 3600.0
+"""Age after which a temporary file of a folder without a lock is nobody's."""
 _LONGEST_SUFFIX = 40
 
 
@@ -80,13 +82,12 @@ def check_inside(folder: Path, paths: Iterable[Path]) -> None:
             )
 
 
-def remove_leftovers(folder: Path, patterns: Iterable[str] = (f"{TEMPORARY}*",), *, before: float) -> None:
-    """Remove temporary files directly in `folder` that a killed process left: those last changed before a time.
+def remove_leftovers(folder: Path, *, before: float) -> None:
+    """Remove our temporary files directly in `folder` that a killed process left: those last changed before a time.
 
-    Only regular files go whose names match one of our `patterns`; what cannot be removed stays.
+    Only regular files go; what cannot be removed stays.
     """
-    for pattern in patterns:
-        for path in folder.glob(pattern):
-            with suppress(OSError):
-                if path.is_file() and not path.is_symlink() and path.stat().st_mtime < before:
-                    path.unlink()
+    for path in folder.glob(f"{TEMPORARY}*"):
+        with suppress(OSError):
+            if path.is_file() and not path.is_symlink() and path.stat().st_mtime < before:
+                path.unlink()

@@ -46,7 +46,7 @@ class TooSlow(BaseException):
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status: 0 when nothing was found."""
     parser = argparse.ArgumentParser(description="Fuzz the readers of files and settings.")
-    parser.add_argument("--target", choices=TARGETS, action="append", help="all when left out")
+    parser.add_argument("--target", choices=list(TARGETS), action="append", help="all when left out")
     parser.add_argument("--inputs", type=int, help="inputs of each target; 20,000 in all when left out")
     parser.add_argument("--seconds", type=float, default=90, help="the most of each target")
     parser.add_argument("--seed", type=int, default=0)

@@ -231,3 +231,10 @@ def test_captions_follow_the_numbers(knn: Inspection) -> None:
     dense = study("vit_nano", "softmax", gradients=False).layers[0]
     entropies = [head.mean for head in dense.entropy.heads]
     assert what_to_see(dense).startswith(f"Head {entropies.index(min(entropies))} is the sharpest")
+
+
+def test_a_link_that_leads_out_of_the_folder_is_refused(knn: Inspection, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "layers").symlink_to(tmp_path)
+    with pytest.raises(InputError, match="leads out of the folder"):
+        write_page(knn, tmp_path / "out")

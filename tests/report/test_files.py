@@ -45,3 +45,20 @@ def test_what_cannot_be_written_or_read_is_named(brief: Comparison, tmp_path: Pa
         read_comparison(tmp_path / "none.json")
     with pytest.raises(DataError, match=r"file: not a fewpairs comparison"):
         read_comparison(tmp_path / "file")
+
+
+def test_nothing_is_written_where_a_link_or_a_name_leads(brief: Comparison, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out" / "overlays").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="leads out of the folder"):
+        write_comparison(brief, tmp_path / "out")
+    for name in ("../x", "/etc/x", "CON", "a/b"):
+        with pytest.raises(InputError, match="cannot be the name of a file"):
+            write_comparison(brief, tmp_path / "out", name=name)
+    (tmp_path / "victim").write_text("precious")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "report.html").symlink_to(tmp_path / "victim")
+    write_run(replace(brief, rows=brief.rows[1:]), tmp_path / "run")
+    assert (tmp_path / "victim").read_text() == "precious"
+    assert not list((tmp_path / "elsewhere").iterdir())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +17,7 @@ from fewpairs.data.pictures import check_file, turned_notes
 from fewpairs.data.progress import track
 from fewpairs.errors import DataError
 from fewpairs.kinds.classification.source import Indices, LabelledSource
-from fewpairs.writing import atomic_path
+from fewpairs.writing import ABANDONED_SECONDS, atomic_path, remove_leftovers
 
 SHOWN = 100
 """Maximum number of damaged images in a message."""
@@ -154,6 +155,7 @@ def _load(cache: Path | None, decoded: bool) -> Prints:
 
 
 def _save(cache: Path, decoded: bool, fingerprints: Prints) -> None:
+    remove_leftovers(cache, before=time.time() - ABANDONED_SECONDS)
     try:
         with atomic_path(_file(cache, decoded)) as temporary:
             np.save(temporary, fingerprints, allow_pickle=False)

@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import re
 import shutil
+import time
 import zlib
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,7 +21,7 @@ from PIL import Image
 from fewpairs.data.files import listed
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.classification.source import Indices, LabelledSource
-from fewpairs.writing import atomic_path
+from fewpairs.writing import ABANDONED_SECONDS, atomic_path, remove_leftovers
 
 _NAME = re.compile(
     r"(?P<prefix>.*?)[-_.]?(?P<part>train|t10k|test)[-_.](?P<what>images|labels)[-_.]idx[134][-_.]ubyte(\.gz)?"
@@ -170,6 +171,7 @@ def _unpacked(path: Path, folder: Path) -> Path:
     told = f"{path.resolve()}\0{status.st_size}\0{status.st_mtime_ns}"
     target = folder / f"{path.stem}-{hashlib.sha256(told.encode()).hexdigest()[:16]}"
     if not target.is_file():
+        remove_leftovers(folder, before=time.time() - ABANDONED_SECONDS)
         with atomic_path(target) as temporary:
             try:
                 with gzip.open(path, "rb") as packed, temporary.open("wb") as file:
