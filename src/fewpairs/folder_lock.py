@@ -31,11 +31,12 @@ def is_own(name: str) -> bool:
 
 
 @contextmanager
-def lock_folder(folder: Path, doing: str) -> Iterator[None]:
+def lock_folder(folder: Path, doing: str, what: str = "folder") -> Iterator[None]:
     """Hold `folder`, which is made if it is missing, and remove temporary files that killed processes left in it.
 
     The system frees the lock of a process that dies, so that the next one takes over. The same process may hold a
-    folder several times. `doing` says in the message for others what is done, such as "training".
+    folder several times. `doing` says in the message for others what is done, such as "training", and
+    `what` what the folder is.
 
     Raises:
         InputError: another process holds the folder, or it cannot be written.
@@ -51,7 +52,7 @@ def lock_folder(folder: Path, doing: str) -> Iterator[None]:
         lock = _acquired(folder, doing)
     except OSError as error:
         raise InputError(
-            f"cannot write to the folder {folder}: {error.strerror or error}; choose a folder that you may write to, "
+            f"cannot write to the {what} {folder}: {error.strerror or error}; choose a folder that you may write to, "
             "or change its permissions"
         ) from error
     _held.add(place)

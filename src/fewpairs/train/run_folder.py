@@ -70,7 +70,7 @@ class RunFolder:
         Raises:
             InputError: another process trains in this folder, or it cannot be written.
         """
-        return lock_folder(self.path, "training") if main else nullcontext()
+        return lock_folder(self.path, "training", "run folder") if main else nullcontext()
 
     def create(self, config: str, *, overwrite: bool = False) -> None:
         """Make the folder and write `config` (YAML text) and the environment.
