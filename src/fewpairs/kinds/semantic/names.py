@@ -71,7 +71,7 @@ def read_names(path: Path) -> tuple[str, ...]:
         DataError: the file does not exist, is not text or has no names.
     """
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read as class names, one in each line ({error})") from None
     if lines and lines[0].split("\t")[-1].strip().lower() == "name":

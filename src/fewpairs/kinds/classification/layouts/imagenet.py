@@ -117,7 +117,7 @@ def _from_csv(table: Path, images: list[str]) -> list[str]:
     """Read the wnid of every image: first word of the second column, for names with or without suffix."""
     known: dict[str, str] = {}
     try:
-        with table.open(newline="", encoding="utf-8") as file:
+        with table.open(newline="", encoding="utf-8-sig") as file:
             for row in csv.reader(file):
                 if len(row) < 2:
                     raise DataError(f"{table}: a row {','.join(row)!r} lacks its second column, the wnid")
@@ -178,6 +178,6 @@ def _from_meta(path: Path) -> list[str]:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read as text ({error})") from None

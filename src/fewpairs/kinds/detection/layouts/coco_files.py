@@ -60,7 +60,7 @@ def parse_coco(path: Path) -> Mapping[str, Any]:
         DataError: the file is not valid JSON (the message gives the line), or lacks one of these lists.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:

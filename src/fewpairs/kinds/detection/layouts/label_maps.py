@@ -158,7 +158,7 @@ def _parts(index: Path, images: Mapping[str, str], options: DetectionOptions, ch
 
 def _rows(index: Path) -> list[dict[str, str]]:
     try:
-        with index.open(encoding="utf-8", newline="") as file:
+        with index.open(encoding="utf-8-sig", newline="") as file:
             return [{key: value or "" for key, value in row.items() if key} for row in csv.DictReader(file)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{index} cannot be read as CSV ({error})") from None

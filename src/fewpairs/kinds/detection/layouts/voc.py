@@ -216,7 +216,7 @@ def _parts(
 
 def _listed(path: Path, part: str, check: DetectionCheck, known: Collection[str]) -> list[str]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read as text ({error})") from None
     names: dict[str, None] = {}

@@ -152,7 +152,7 @@ def unread_files(*folders: Path) -> list[Path]:
 
 def _by_table(path: Path, files: Sequence[ImageFiles]) -> dict[str, list[ImageFiles]]:
     try:
-        with path.open(newline="", encoding="utf-8") as table:
+        with path.open(newline="", encoding="utf-8-sig") as table:
             rows = list(csv.DictReader(table))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as a table with the columns id and split ({error})") from None
