@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from second_derivatives import compare_second_derivatives
 from torch import Tensor
 
+from fewpairs.errors import InputError
 from fewpairs.ops import kv_attention
 from fewpairs.ops.dispatch import KernelRefused
 from fewpairs.ops.kv import native, reference
@@ -224,12 +225,14 @@ def test_refusals() -> None:
     k, v = keys_and_values(5, 16)
     for tensors, reason in (
         ((k.double(), v.double()), "float32 and bfloat16|float32 or both in bfloat16"),
-        ((k, v.bfloat16()), "both"),
         ((k[:0], v[:0]), "size zero"),
         ((k.to("meta"), v.to("meta")), "on meta"),
     ):
         with pytest.raises(KernelRefused, match=reason):
             kv_attention(*tensors, kernel="native")
+    with pytest.raises(InputError, match="k and v must share one dtype"):
+        kv_attention(k, v.bfloat16(), kernel="native")
+    assert "both in float32" in str(native.refuse_native(k, v.bfloat16(), gain=None, key_bias=None, scale=1.0))
     assert kv_attention(k[:0], v[:0]).shape == (0, 3, 5, 16)
     assert kv_attention(k[:, :0], v[:, :0]).shape == (2, 0, 5, 16)
     assert kv_attention(k.to("meta"), v.to("meta")).shape == (2, 3, 5, 16)

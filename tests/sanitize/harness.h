@@ -10,7 +10,9 @@
 #include <memory>
 #include <string>
 #include <type_traits>
+#include <vector>
 
+#include "../../src/fewpairs/ops/csrc/tensor.h"
 #include "../../src/fewpairs/ops/csrc/vector.h"
 
 namespace sanitize {
@@ -122,12 +124,84 @@ struct Placed {
   }
 };
 
+template <class T>
+constexpr int32_t type_of() {
+  if (std::is_same_v<T, float>) return fewpairs::single_type;
+  if (std::is_same_v<T, bfloat16>) return fewpairs::half_type;
+  if (std::is_same_v<T, double>) return fewpairs::double_type;
+  if (std::is_same_v<T, int16_t>) return fewpairs::short_type;
+  return std::is_same_v<T, int32_t> ? fewpairs::int_type : fewpairs::byte_type;
+}
+
 // As the kernels take it.
 template <class T>
 fewpairs::Tensor tensor(const Placed<T>& x) {
-  fewpairs::Tensor y{static_cast<void*>(x.memory.get()), {}, sizeof(T) == 2};
-  for (int i = 0; i < 4; ++i) y.step[i] = x.size[i] == 1 ? 0 : x.step[i];
+  fewpairs::Tensor y{static_cast<void*>(x.memory.get()), {}, {}, x.memory.count, type_of<T>()};
+  for (int i = 0; i < 4; ++i) y.size[i] = x.size[i], y.step[i] = x.size[i] == 1 ? 0 : x.step[i];
   return y;
+}
+
+// Numbers in a row, of these sizes; none where there is no memory.
+template <class T>
+fewpairs::Tensor flat(const Memory<T>& x, std::initializer_list<int64_t> sizes) {
+  fewpairs::Tensor y{};
+  if (!x.count) return y;
+  y = {static_cast<void*>(x.get()), {1, 1, 1, 1}, {}, x.count, type_of<T>()};
+  std::copy(sizes.begin(), sizes.end(), y.size);
+  for (int64_t i = 3, all = 1; i >= 0; all *= y.size[i], --i) y.step[i] = y.size[i] == 1 ? 0 : all;
+  return y;
+}
+
+// Makes a tensor wrong in one way; returns in which, or nothing where this tensor cannot be.
+inline std::string spoil(Random& random, fewpairs::Tensor& x) {
+  const int64_t far = int64_t{1} << 62;
+  const int i = static_cast<int>(random.below(4));
+  switch (random.below(5)) {
+    case 0: x.size[i] = random.of<int64_t>({x.size[i] + 1000, 0, -1, far}); return "size";
+    case 1:
+      if (x.size[i] == 1) return "";
+      x.step[i] = random.of<int64_t>({-1, -far, x.room, far});
+      return "step";
+    case 2: {
+      const int32_t before = x.type;
+      x.type = random.of<int32_t>({-1, 0, 99, fewpairs::short_type, fewpairs::int_type});
+      return x.type == before ? "" : "type";
+    }
+    case 3:
+      if (fewpairs::bytes_of(x.type) == 1) return "";
+      x.at = static_cast<char*>(x.at) + 1;
+      return "address";
+    default:
+      int64_t last = 0;
+      for (int j = 0; j < 4; ++j) last += (x.size[j] - 1) * x.step[j];
+      x.room = random.of<int64_t>({last, 0, -1});
+      return "room";
+  }
+}
+
+[[noreturn]] inline void fail(const std::string& what, const std::string& which);
+
+// Calls with arguments of which one is wrong; each must be refused, and touch nothing. `parts` names the tensors.
+template <class A, class Parts, class Call>
+void must_refuse(Random& random, const A& good, Parts parts, Call call, const std::string& which) {
+  for (int i = 0; i < 6; ++i) {
+    A wrong = good;
+    const auto all = parts(wrong);
+    const int64_t at = random.below(static_cast<int64_t>(all.size()));
+    const std::string what = all[at]->at ? spoil(random, *all[at]) : "";
+    if (!what.empty() && call(wrong) <= fewpairs::misfit)
+      fail("a wrong " + what + " of tensor " + std::to_string(at) + " is not refused", which);
+  }
+}
+
+// A result whose rows share memory, and one whose dimensions are exchanged.
+template <class Call>
+void must_refuse_overlap(Random& random, const fewpairs::Tensor& good, Call call, const std::string& which) {
+  fewpairs::Tensor wrong = good;
+  const int i = static_cast<int>(random.below(4));
+  if (wrong.size[i] == 1) return;
+  wrong.step[i] = 0;
+  if (call(wrong) <= fewpairs::misfit) fail("a result that overlaps is not refused", which);
 }
 
 // `[b h n d]` in one of the orders that tensors come in. Several heads or images may share an input's memory.
@@ -151,7 +225,7 @@ Placed<T> placed(Random& random, int64_t b, int64_t h, int64_t n, int64_t d, boo
   return x;
 }
 
-[[noreturn]] inline void fail(const std::string& what, const std::string& which) {
+inline void fail(const std::string& what, const std::string& which) {
   std::fprintf(stderr, "%s, in the case %s\n", what.c_str(), which.c_str());
   std::exit(1);
 }

@@ -28,30 +28,51 @@ struct Case {
   // Keys that are neither direction nor gate are not handed over.
   bool keyed() const { return kind == fewpairs::vector || !gated; }
 
-  Results<T, S> run(uint64_t layout, int threads, const std::string& which) {
+  // `wrong`: arguments that do not fit are tried first.
+  Results<T, S> run(uint64_t layout, int threads, const std::string& which, Random* wrong = nullptr) {
     Random random(layout);  // the same layouts in every run
     Results<T, S> to{placed<T>(random, b, h, n, d, false), placed<T>(random, b, h, n, d, false),
                      placed<T>(random, b, h, n, d, false), placed<T>(random, b, h, n, d, false)};
     to.pooled = Memory<float>(b * h * d), to.log_sum = Memory<float>(b * h * (kind == fewpairs::channels ? d : 1));
-    fewpairs::KeyOnlyProblem p{};
-    p.b = b, p.h = h, p.n = n, p.d = d, p.kind = kind, p.threads = threads;
+    fewpairs::KeyOnlyArguments p{};
+    p.kind = kind, p.threads = threads;
     if (keyed()) p.k = tensor(k);
     p.v = tensor(v), p.gate = tensor(gated ? gate : k), p.saliency = tensor(saliency);
     if (masked) p.mask = tensor(mask);
-    p.pooled = to.pooled.get(), p.log_sum = to.log_sum.get();
+    p.pooled = flat(to.pooled, {b, h, d}), p.log_sum = flat(to.log_sum, {b, h, kind == fewpairs::channels ? d : 1});
     const fewpairs::Tensor out = tensor(to.out);
+    using Parts = std::vector<fewpairs::Tensor*>;
+    const auto parts = [](fewpairs::KeyOnlyArguments& a) {
+      return Parts{&a.k, &a.v, &a.gate, &a.saliency, &a.mask, &a.pooled, &a.log_sum};
+    };
+    if (wrong) {
+      must_refuse(*wrong, p, parts, [&](const auto& a) { return fewpairs_key_only_forward(&a, &out); }, which);
+      const auto write = [&](const fewpairs::Tensor& a) { return fewpairs_key_only_forward(&p, &a); };
+      must_refuse(*wrong, out, [](fewpairs::Tensor& a) { return Parts{&a}; }, write, which);
+      must_refuse_overlap(*wrong, out, write, which);
+      fewpairs::KeyOnlyArguments a = p;
+      a.kind = wrong->of<int32_t>({-1, 3, 99});
+      if (fewpairs_key_only_forward(&a, &out) <= fewpairs::misfit) fail("a wrong kind is not refused", which);
+    }
     if (fewpairs_key_only_forward(&p, &out)) fail("the forward pass fails", which);
     if (!backward) return to;
-    fewpairs::KeyOnlyGradients g{};
+    fewpairs::KeyOnlyGradientArguments g{};
     g.grad = tensor(grad), g.dv = tensor(to.dv), g.gate_is_key = !gated;
     if (keyed()) g.dk = tensor(to.dk);
     if (gated) g.dgate = tensor(to.dgate);
     if (kind == fewpairs::vector) {
       to.dvector = Memory<double>(h * d), to.dvector.clear();
-      g.dvector = to.dvector.get();
+      g.dvector = flat(to.dvector, {h, d});
     } else {
       to.dlogits = placed<S>(random, b, h, n, kind == fewpairs::channels ? d : 1, false);
       g.dlogits = tensor(to.dlogits);
+    }
+    if (wrong) {
+      const auto results = [](fewpairs::KeyOnlyGradientArguments& a) {
+        return Parts{&a.grad, &a.dk, &a.dv, &a.dgate, &a.dlogits, &a.dvector};
+      };
+      must_refuse(*wrong, p, parts, [&](const auto& a) { return fewpairs_key_only_backward(&a, &g); }, which);
+      must_refuse(*wrong, g, results, [&](const auto& a) { return fewpairs_key_only_backward(&p, &a); }, which);
     }
     if (fewpairs_key_only_backward(&p, &g)) fail("the backward pass fails", which);
     return to;
@@ -84,7 +105,7 @@ void test(Random& random, const std::string& which) {
     x.mask.each([&](uint8_t& y) { y = random.chance(open); });
   }
   const uint64_t layout = random.bits();
-  const Results<T, S> one = x.run(layout, 1, which), more = x.run(layout, 2 + static_cast<int>(random.below(2)), which);
+  const Results<T, S> one = x.run(layout, 1, which, &random), more = x.run(layout, 2 + static_cast<int>(random.below(2)), which);
   check_same(one.out.memory, more.out.memory, "the output", which);
   check_same(one.pooled, more.pooled, "the pooled value", which);
   check_same(one.log_sum, more.log_sum, "the log-sum-exp", which);

@@ -29,31 +29,63 @@ struct Case {
   Placed<float> added;
   Placed<uint8_t> allowed;
 
-  Results<T> run(uint64_t layout, int threads, const std::string& which) {
+  // `wrong`: arguments that do not fit are tried first.
+  Results<T> run(uint64_t layout, int threads, const std::string& which, Random* wrong = nullptr) {
     Random random(layout);  // the same layouts in every run
     Results<T> to{placed<T>(random, b, h, n, e, false), placed<T>(random, b, h, n, d, false),
                   placed<T>(random, b, h, m, d, false), placed<T>(random, b, h, m, e, false)};
-    fewpairs::KnnProblem p{};
-    p.b = b, p.h = h, p.n = n, p.m = m, p.d = d, p.e = e, p.topk = topk, p.scale = scale;
-    p.number = sizeof(T) == 2 ? fewpairs::brain16 : fewpairs::float32;
-    p.biased = biased, p.threads = threads;
+    fewpairs::KnnArguments p{};
+    p.topk = topk, p.scale = scale, p.threads = threads;
     p.q = tensor(q), p.k = tensor(k), p.v = tensor(v);
     if (biased == fewpairs::added) p.bias = tensor(added);
     if (biased == fewpairs::allowed) p.bias = tensor(allowed);
     const int64_t rows = b * h * n;
     if (keep == Keep::lists) {
       to.index = Memory<int16_t>(rows * topk), to.weight = Memory<float>(rows * topk);
-      p.index = to.index.get(), p.weight = to.weight.get();
+      p.index = flat(to.index, {b, h, n, topk}), p.weight = flat(to.weight, {b, h, n, topk});
     } else if (keep == Keep::cuts) {
       to.threshold = Memory<float>(rows), to.last = Memory<int32_t>(rows), to.log_sum = Memory<float>(rows);
-      p.threshold = to.threshold.get(), p.last = to.last.get(), p.log_sum = to.log_sum.get();
+      p.threshold = flat(to.threshold, {b, h, n}), p.last = flat(to.last, {b, h, n});
+      p.log_sum = flat(to.log_sum, {b, h, n});
     }
     const fewpairs::Tensor out = tensor(to.out);
+    using Parts = std::vector<fewpairs::Tensor*>;
+    const auto parts = [](fewpairs::KnnArguments& a) {
+      return Parts{&a.q, &a.k, &a.v, &a.bias, &a.index, &a.weight, &a.threshold, &a.last, &a.log_sum};
+    };
+    const auto refused = [&](fewpairs::KnnArguments a, const char* what) {
+      if (fewpairs_knn_forward(&a, &out) <= fewpairs::misfit) fail(std::string("a wrong ") + what + " is not refused", which);
+    };
+    if (wrong) {
+      must_refuse(*wrong, p, parts, [&](const auto& a) { return fewpairs_knn_forward(&a, &out); }, which);
+      const auto write = [&](const fewpairs::Tensor& a) { return fewpairs_knn_forward(&p, &a); };
+      must_refuse(*wrong, out, [](fewpairs::Tensor& a) { return Parts{&a}; }, write, which);
+      must_refuse_overlap(*wrong, out, write, which);
+      fewpairs::KnnArguments a = p;
+      a.topk = wrong->of<int64_t>({0, -1, m + 1, int64_t{1} << 62});
+      refused(a, "number of keys");
+      a = p, a.threads = 0;
+      refused(a, "number of threads");
+    }
     if (fewpairs_knn_forward(&p, &out)) fail("the forward pass fails", which);
     if (keep == Keep::nothing) return to;
     if (learns) to.dbias = Memory<float>(added.memory.count), to.dbias.clear();
-    const fewpairs::KnnGradients g{out,           tensor(grad),  tensor(to.dq),
-                                   tensor(to.dk), tensor(to.dv), learns ? to.dbias.get() : nullptr};
+    const fewpairs::KnnGradientArguments g{out,           tensor(grad),  tensor(to.dq),
+                                           tensor(to.dk), tensor(to.dv), flat(to.dbias, {added.size[0], added.size[1], n, m})};
+    if (wrong) {
+      const auto results = [](fewpairs::KnnGradientArguments& a) {
+        return Parts{&a.out, &a.grad, &a.dq, &a.dk, &a.dv, &a.dbias};
+      };
+      must_refuse(*wrong, p, parts, [&](const auto& a) { return fewpairs_knn_backward(&a, &g); }, which);
+      must_refuse(*wrong, g, results, [&](const auto& a) { return fewpairs_knn_backward(&p, &a); }, which);
+      if (to.index.count) {
+        int16_t& some = to.index[wrong->below(to.index.count)];
+        const int16_t before = some;
+        some = static_cast<int16_t>(wrong->chance(0.5) ? -1 : m);
+        if (fewpairs_knn_backward(&p, &g) <= fewpairs::misfit) fail("a key that there is not is not refused", which);
+        some = before;
+      }
+    }
     if (fewpairs_knn_backward(&p, &g)) fail("the backward pass fails", which);
     return to;
   }
@@ -96,7 +128,7 @@ void test(Random& random, const std::string& which) {
     if (heads == 1) x.allowed.step[1] = 0;
   }
   const uint64_t layout = random.bits();
-  const Results<T> one = x.run(layout, 1, which), more = x.run(layout, 2 + static_cast<int>(random.below(2)), which);
+  const Results<T> one = x.run(layout, 1, which, &random), more = x.run(layout, 2 + static_cast<int>(random.below(2)), which);
   check_same(one.out.memory, more.out.memory, "the output", which);
   check_same(one.dq.memory, more.dq.memory, "the gradient of q", which);
   check_same(one.dk.memory, more.dk.memory, "the gradient of k", which);

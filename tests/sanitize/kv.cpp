@@ -28,36 +28,52 @@ struct Case {
   Placed<float> single;
   Placed<bfloat16> half;
 
-  Results<T> run(uint64_t layout, int threads, const std::string& which) {
+  // `wrong`: arguments that do not fit are tried first.
+  Results<T> run(uint64_t layout, int threads, const std::string& which, Random* wrong = nullptr) {
     Random random(layout);  // the same layouts in every run
     Results<T> to{placed<T>(random, b, h, n, e, false), placed<T>(random, b, h, n, d, false),
                   placed<T>(random, b, h, n, e, false)};
     to.highest = Memory<float>(b * h * n), to.totals = Memory<float>(b * h * n);
-    fewpairs::KvProblem p{};
-    p.b = b, p.h = h, p.n = n, p.d = d, p.e = e, p.scale = scale;
-    p.is_half = sizeof(T) == 2, p.bias_kind = bias_kind, p.threads = threads;
-    p.gain = gain.get(), p.key_bias = key_bias.get(), p.key_bias_step = by_head && h > 1 ? n : 0;
-    p.k = tensor(k), p.v = tensor(v), p.highest = to.highest.get(), p.totals = to.totals.get();
+    fewpairs::KvArguments p{};
+    p.scale = scale, p.threads = threads;
+    p.gain = flat(gain, {h}), p.key_bias = flat(key_bias, {by_head ? h : 1, n});
+    p.k = tensor(k), p.v = tensor(v);
+    p.highest = flat(to.highest, {b, h, n}), p.totals = flat(to.totals, {b, h, n});
     int64_t images = 1, heads = 1;
     auto take = [&](const auto& bias) { p.bias = tensor(bias), images = bias.size[0], heads = bias.size[1]; };
     if (bias_kind == fewpairs::Bias::mask) take(mask);
     if (bias_kind == fewpairs::Bias::single) take(single);
     if (bias_kind == fewpairs::Bias::half) take(half);
     const fewpairs::Tensor out = tensor(to.out);
+    using Parts = std::vector<fewpairs::Tensor*>;
+    const auto parts = [](fewpairs::KvArguments& a) {
+      return Parts{&a.k, &a.v, &a.gain, &a.key_bias, &a.bias, &a.highest, &a.totals};
+    };
+    if (wrong) {
+      must_refuse(*wrong, p, parts, [&](const auto& a) { return fewpairs_kv_forward(&a, &out); }, which);
+      const auto write = [&](const fewpairs::Tensor& a) { return fewpairs_kv_forward(&p, &a); };
+      must_refuse(*wrong, out, [](fewpairs::Tensor& a) { return Parts{&a}; }, write, which);
+      must_refuse_overlap(*wrong, out, write, which);
+    }
     if (fewpairs_kv_forward(&p, &out)) fail("the forward pass fails", which);
     if (!backward) return to;
     if (learns[0] && gain.count) to.dgain = Memory<double>(b * h);
     if (learns[1] && key_bias.count) to.dkey_bias = Memory<double>(key_bias.count), to.dkey_bias.clear();
     if (learns[2] && bias_kind > fewpairs::Bias::mask) to.dbias = Memory<float>(images * heads * n * n);
-    const fewpairs::KvGradients g{out,
+    const fewpairs::KvGradientArguments g{out,
                                   tensor(grad),
                                   tensor(to.dk),
                                   tensor(to.dv),
-                                  to.dgain.get(),
-                                  to.dkey_bias.get(),
-                                  to.dbias.get(),
-                                  images,
-                                  heads};
+                                  flat(to.dgain, {b, h}),
+                                  flat(to.dkey_bias, {by_head ? h : 1, n}),
+                                  flat(to.dbias, {images, heads, n, n})};
+    if (wrong) {
+      const auto results = [](fewpairs::KvGradientArguments& a) {
+        return Parts{&a.out, &a.grad, &a.dk, &a.dv, &a.dgain, &a.dkey_bias, &a.dbias};
+      };
+      must_refuse(*wrong, p, parts, [&](const auto& a) { return fewpairs_kv_backward(&a, &g); }, which);
+      must_refuse(*wrong, g, results, [&](const auto& a) { return fewpairs_kv_backward(&p, &a); }, which);
+    }
     if (fewpairs_kv_backward(&p, &g)) fail("the backward pass fails", which);
     return to;
   }
@@ -106,7 +122,7 @@ void test(Random& random, const std::string& which) {
     x.half.each([&](bfloat16& y) { fewpairs::narrow(&y, some()); });
   }
   const uint64_t layout = random.bits();
-  const Results<T> one = x.run(layout, 1, which), more = x.run(layout, 2 + static_cast<int>(random.below(2)), which);
+  const Results<T> one = x.run(layout, 1, which, &random), more = x.run(layout, 2 + static_cast<int>(random.below(2)), which);
   check_same(one.out.memory, more.out.memory, "the output", which);
   check_same(one.highest, more.highest, "what is taken from a row's scores", which);
   check_same(one.totals, more.totals, "the total of a row", which);

@@ -1,8 +1,9 @@
 """Fuzz the C++ kernels under the address and undefined-behaviour sanitizers: `make sanitize`.
 
 Each driver of this folder is compiled with its operator's source for each set of vector instructions that this CPU has,
-and calls it on random shapes, layouts and numbers. Scratch memory starts as NaN. Any finding, a NaN in an output, or an
-output that depends on the number of threads ends it with status 1.
+and calls it on random shapes, layouts and numbers, each time first on arguments of which one is wrong (a size, stride,
+dtype, address, or the end of its memory), which must be refused. Scratch memory starts as NaN. Any finding, a NaN in an
+output, or an output that depends on the number of threads ends it with status 1.
 """
 
 from __future__ import annotations

@@ -41,6 +41,11 @@ def test_nothing_is_found(op: str) -> None:
         ("Memory<float> x(5); volatile int i = 5; x[i] = 1;", "heap-buffer-overflow"),
         ("volatile int i = 1 << 30; i = i * 4;", "signed integer overflow"),
         ('Memory<float> x(5); check_written(x, "x", "it");', "x holds NaN, in the case it"),
+        (
+            "Memory<float> x(4); Random r(1); must_refuse(r, flat(x, {4}), [](fewpairs::Tensor& a) { return "
+            'std::vector<fewpairs::Tensor*>{&a}; }, [](const fewpairs::Tensor&) { return 0; }, "it");',
+            "of tensor 0 is not refused, in the case it",
+        ),
         ('fewpairs::Scratch s; Memory<float> x(1); x[0] = *s.floats(1); check_written(x, "x", "it");', "x holds NaN"),
     ],
 )

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fewpairs.ops import native
 from fewpairs.ops.key_only import reference
-from fewpairs.ops.native.layout import TensorArgument, address, argument, empty_heads_last, rows
+from fewpairs.ops.native.layout import TensorArgument, argument, empty_heads_last, rows
 from fewpairs.ops.register import Operator, register
 from fewpairs.ops.transforms import refuse_export
 
@@ -26,19 +26,16 @@ KINDS = {2: 0, 3: 1, 4: 2}
 """Numbers the kinds of saliency by dimension as the C++ source does: vector per head, logits, channel logits."""
 
 
-class _Problem(ctypes.Structure):
+class _Arguments(ctypes.Structure):
     _fields_ = (
-        *((name, ctypes.c_int64) for name in ("b", "h", "n", "d")),
         *((name, ctypes.c_int32) for name in ("kind", "threads")),
-        *((name, TensorArgument) for name in ("k", "v", "gate", "saliency", "mask")),
-        *((name, ctypes.c_void_p) for name in ("pooled", "log_sum")),
+        *((name, TensorArgument) for name in ("k", "v", "gate", "saliency", "mask", "pooled", "log_sum")),
     )
 
 
 class _Gradients(ctypes.Structure):
     _fields_ = (
-        *((name, TensorArgument) for name in ("grad", "dk", "dv", "dgate", "dlogits")),
-        ("dvector", ctypes.c_void_p),
+        *((name, TensorArgument) for name in ("grad", "dk", "dv", "dgate", "dlogits", "dvector")),
         ("gate_is_key", ctypes.c_int32),
     )
 
@@ -68,9 +65,9 @@ def _forward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     out, pooled, log_sum = _forward_shapes(k, v, saliency)
     inputs = _Inputs(k, v, saliency, mask, gate)
-    call = LIBRARY.function("fewpairs_key_only_forward", ctypes.POINTER(_Problem), ctypes.POINTER(TensorArgument))
-    problem = inputs.problem(pooled, log_sum)
-    native.check(call(ctypes.byref(problem), ctypes.byref(argument(out))), "key-only attention")
+    call = LIBRARY.function("fewpairs_key_only_forward", ctypes.POINTER(_Arguments), ctypes.POINTER(TensorArgument))
+    arguments = inputs.arguments(pooled, log_sum)
+    native.check(call(ctypes.byref(arguments), ctypes.byref(argument(out))), "key-only attention")
     return out, pooled, log_sum
 
 
@@ -97,12 +94,12 @@ def _backward(
     gradients = _Gradients(
         *(argument(x) for x in (grad, None if k is None else dk, dv, None if gate is None else dgate)),
         argument(dlogits if vector is None else None),
-        address(vector),
+        argument(vector),
         gate is None,
     )
-    call = LIBRARY.function("fewpairs_key_only_backward", ctypes.POINTER(_Problem), ctypes.POINTER(_Gradients))
-    problem = inputs.problem(pooled, log_sum)
-    native.check(call(ctypes.byref(problem), ctypes.byref(gradients)), "key-only attention's backward pass")
+    call = LIBRARY.function("fewpairs_key_only_backward", ctypes.POINTER(_Arguments), ctypes.POINTER(_Gradients))
+    arguments = inputs.arguments(pooled, log_sum)
+    native.check(call(ctypes.byref(arguments), ctypes.byref(gradients)), "key-only attention's backward pass")
     return dk, dv, (dlogits if vector is None else vector).to(saliency.dtype), dgate
 
 
@@ -148,14 +145,12 @@ class _Inputs:
         if saliency.ndim == 4:
             self.saliency = rows(self.saliency)
 
-    def problem(self, pooled: Tensor, log_sum: Tensor) -> _Problem:
-        saliency = argument(self.saliency)
-        if self.saliency.ndim == 2:
-            saliency.step = (ctypes.c_int64 * 4)(0, self.saliency.stride(0), 0, self.saliency.stride(1))
-        return _Problem(
-            *self.v.shape,
+    def arguments(self, pooled: Tensor, log_sum: Tensor) -> _Arguments:
+        gate = self.k if self.gate is None else self.gate
+        vector = self.saliency.ndim == 2
+        return _Arguments(
             *(KINDS[self.saliency.ndim], torch.get_num_threads()),
-            *(argument(x) for x in (self.k, self.v, self.k if self.gate is None else self.gate)),
-            *(saliency, argument(self.mask)),
-            *(pooled.data_ptr(), log_sum.data_ptr()),
+            *(argument(x) for x in (self.k, self.v, gate)),
+            argument(self.saliency, (1, 3) if vector else (0, 1, 2, 3)),
+            *(argument(x) for x in (self.mask, pooled, log_sum)),
         )

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fewpairs.ops import native
 from fewpairs.ops.knn.masked import run_masked
-from fewpairs.ops.native.layout import TensorArgument, address, argument, empty_heads_last, rows
+from fewpairs.ops.native.layout import TensorArgument, argument, empty_heads_last, present, rows
 from fewpairs.ops.register import Operator, register
 from fewpairs.ops.transforms import refuse_export
 
@@ -30,18 +30,18 @@ LONGEST_LISTED = 2**15
 """The number of keys that a 16-bit index can address."""
 
 
-class _Problem(ctypes.Structure):
+class _Arguments(ctypes.Structure):
     _fields_ = (
-        *((name, ctypes.c_int64) for name in ("b", "h", "n", "m", "d", "e", "topk")),
+        ("topk", ctypes.c_int64),
         ("scale", ctypes.c_float),
-        *((name, ctypes.c_int32) for name in ("number", "biased", "threads")),
+        ("threads", ctypes.c_int32),
         *((name, TensorArgument) for name in ("q", "k", "v", "bias")),
-        *((name, ctypes.c_void_p) for name in ("index", "weight", "threshold", "last", "log_sum")),
+        *((name, TensorArgument) for name in ("index", "weight", "threshold", "last", "log_sum")),
     )
 
 
 class _Gradients(ctypes.Structure):
-    _fields_ = (*((name, TensorArgument) for name in ("out", "grad", "dq", "dk", "dv")), ("dbias", ctypes.c_void_p))
+    _fields_ = tuple((name, TensorArgument) for name in ("out", "grad", "dq", "dk", "dv", "dbias"))
 
 
 class Kept(NamedTuple):
@@ -83,9 +83,9 @@ def _forward(
     if not out.numel():
         return out, *kept
     bias = _plain_bias(bias)
-    problem = _problem(q, k, v, bias, topk, scale, kept)
-    call = LIBRARY.function("fewpairs_knn_forward", ctypes.POINTER(_Problem), ctypes.POINTER(TensorArgument))
-    native.check(call(ctypes.byref(problem), ctypes.byref(argument(out))), "k-NN attention")
+    arguments = _arguments(q, k, v, bias, topk, scale, kept)
+    call = LIBRARY.function("fewpairs_knn_forward", ctypes.POINTER(_Arguments), ctypes.POINTER(TensorArgument))
+    native.check(call(ctypes.byref(arguments), ctypes.byref(argument(out))), "k-NN attention")
     return out, *kept
 
 
@@ -108,10 +108,10 @@ def _backward(
     dbias = q.new_zeros(plain.shape if plain is not None and bias_learns else 0, dtype=torch.float32)
     if not grad.numel():
         return dq.zero_(), dk.zero_(), dv.zero_(), dbias
-    problem = _problem(q, k, v, plain, topk, scale, Kept(*kept))
-    gradients = _Gradients(*(argument(x) for x in (out, grad, dq, dk, dv)), dbias.data_ptr() if bias_learns else None)
-    call = LIBRARY.function("fewpairs_knn_backward", ctypes.POINTER(_Problem), ctypes.POINTER(_Gradients))
-    native.check(call(ctypes.byref(problem), ctypes.byref(gradients)), "k-NN attention's backward pass")
+    arguments = _arguments(q, k, v, plain, topk, scale, Kept(*kept))
+    gradients = _Gradients(*(argument(x) for x in (out, grad, dq, dk, dv, present(dbias))))
+    call = LIBRARY.function("fewpairs_knn_backward", ctypes.POINTER(_Arguments), ctypes.POINTER(_Gradients))
+    native.check(call(ctypes.byref(arguments), ctypes.byref(gradients)), "k-NN attention's backward pass")
     return dq, dk, dv, dbias if bias is None or not bias_learns else dbias.to(bias.dtype)
 
 
@@ -167,12 +167,6 @@ def _plain_bias(bias: Tensor | None) -> Tensor | None:
     return rows(bias.view(torch.uint8) if bias.dtype == torch.bool else bias.detach().to(torch.float32))
 
 
-def _problem(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, topk: int, scale: float, kept: Kept) -> _Problem:
-    (b, h, n, d), m, e = q.shape, k.shape[2], v.shape[3]
-    biased = 0 if bias is None else 2 if bias.dtype == torch.uint8 else 1
-    return _Problem(
-        *(b, h, n, m, d, e, topk),
-        *(scale, DTYPES.index(q.dtype), biased, torch.get_num_threads()),
-        *(argument(x) for x in (q, k, v, bias)),
-        *(address(x) for x in kept),
-    )
+def _arguments(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, topk: int, scale: float, kept: Kept) -> _Arguments:
+    tensors = (q, k, v, bias, *(present(x) for x in kept))
+    return _Arguments(topk, scale, torch.get_num_threads(), *(argument(x) for x in tensors))

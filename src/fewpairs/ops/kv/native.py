@@ -15,34 +15,26 @@ from torch import Tensor
 
 from fewpairs.ops import native
 from fewpairs.ops.kv import reference
-from fewpairs.ops.native.layout import TensorArgument, address, argument, empty_heads_last, rows
+from fewpairs.ops.native.layout import TensorArgument, argument, empty_heads_last, rows
 from fewpairs.ops.register import Operator, register
 from fewpairs.ops.transforms import refuse_export
 
 LIBRARY = native.Library("kv", Path(__file__).parent / "csrc" / "kv.cpp")
 DTYPES = (torch.float32, torch.bfloat16)
-BIASES = (None, torch.bool, torch.float32, torch.bfloat16)
-"""The kinds of bias of pairs, in the order of the C++ source."""
+BIASES = (torch.bool, torch.float32, torch.bfloat16)
+"""The dtypes of a bias of pairs that the C++ source reads."""
 
 
-class _Problem(ctypes.Structure):
+class _Arguments(ctypes.Structure):
     _fields_ = (
-        *((name, ctypes.c_int64) for name in ("b", "h", "n", "d", "e")),
         ("scale", ctypes.c_double),
-        *((name, ctypes.c_int32) for name in ("is_half", "bias_kind", "threads")),
-        *((name, ctypes.c_void_p) for name in ("gain", "key_bias")),
-        ("key_bias_step", ctypes.c_int64),
-        *((name, TensorArgument) for name in ("k", "v", "bias")),
-        *((name, ctypes.c_void_p) for name in ("highest", "totals")),
+        ("threads", ctypes.c_int32),
+        *((name, TensorArgument) for name in ("k", "v", "gain", "key_bias", "bias", "highest", "totals")),
     )
 
 
 class _Gradients(ctypes.Structure):
-    _fields_ = (
-        *((name, TensorArgument) for name in ("out", "grad", "dk", "dv")),
-        *((name, ctypes.c_void_p) for name in ("dgain", "dkey_bias", "dbias")),
-        *((name, ctypes.c_int64) for name in ("bias_b", "bias_h")),
-    )
+    _fields_ = (*((name, TensorArgument) for name in ("out", "grad", "dk", "dv", "dgain", "dkey_bias", "dbias")),)
 
 
 def refuse_native(
@@ -74,9 +66,9 @@ def _forward(
     out, highest, totals = _forward_shapes(k, v)
     k, v = rows(k), rows(v)
     terms = _ScoreTerms(k, gain, key_bias, bias)
-    problem = _problem(k, v, terms, scale, highest, totals)
-    call = LIBRARY.function("fewpairs_kv_forward", ctypes.POINTER(_Problem), ctypes.POINTER(TensorArgument))
-    native.check(call(ctypes.byref(problem), ctypes.byref(argument(out))), "key-value attention")
+    arguments = _arguments(k, v, terms, scale, highest, totals)
+    call = LIBRARY.function("fewpairs_kv_forward", ctypes.POINTER(_Arguments), ctypes.POINTER(TensorArgument))
+    native.check(call(ctypes.byref(arguments), ctypes.byref(argument(out))), "key-value attention")
     return out, highest, totals
 
 
@@ -106,14 +98,10 @@ def _backward(
     dgain = None if gain is None or not gain_learns else k.new_empty(k.shape[:2], dtype=torch.float64)
     dkey_bias = _gradient_buffer(terms.key_bias, key_bias_learns, torch.float64)
     dbias = _gradient_buffer(terms.bias, bias_learns, torch.float32)
-    gradients = _Gradients(
-        *(argument(x) for x in (out, grad, dk, dv)),
-        *(address(x) for x in (dgain, dkey_bias, dbias)),
-        *((1, 1) if bias is None else bias.shape[:2]),
-    )
-    problem = _problem(k, v, terms, scale, highest, totals)
-    call = LIBRARY.function("fewpairs_kv_backward", ctypes.POINTER(_Problem), ctypes.POINTER(_Gradients))
-    native.check(call(ctypes.byref(problem), ctypes.byref(gradients)), "key-value attention's backward pass")
+    gradients = _Gradients(*(argument(x) for x in (out, grad, dk, dv, dgain, dkey_bias, dbias)))
+    arguments = _arguments(k, v, terms, scale, highest, totals)
+    call = LIBRARY.function("fewpairs_kv_backward", ctypes.POINTER(_Arguments), ctypes.POINTER(_Gradients))
+    native.check(call(ctypes.byref(arguments), ctypes.byref(gradients)), "key-value attention's backward pass")
     if dgain is not None and gain is not None:
         dgain = dgain.sum(0) if gain.numel() > 1 else dgain.sum()
     others = (_reshaped(x, like, k) for x, like in zip((dgain, dkey_bias, dbias), (gain, key_bias, bias), strict=True))
@@ -175,15 +163,7 @@ def _reshaped(gradient: Tensor | None, like: Tensor | None, k: Tensor) -> Tensor
     return gradient.to(like.dtype).reshape(like.shape)
 
 
-def _problem(k: Tensor, v: Tensor, terms: _ScoreTerms, scale: float, highest: Tensor, totals: Tensor) -> _Problem:
+def _arguments(k: Tensor, v: Tensor, terms: _ScoreTerms, scale: float, highest: Tensor, totals: Tensor) -> _Arguments:
     """Build the C++ arguments; `terms` must stay alive as long as they do."""
-    gain, key_bias, bias = terms.gain, terms.key_bias, terms.bias
-    return _Problem(
-        *(*k.shape, v.shape[-1]),
-        scale,
-        *(k.dtype == torch.bfloat16, BIASES.index(None if bias is None else bias.dtype), torch.get_num_threads()),
-        *(address(x) for x in (gain, key_bias)),
-        0 if key_bias is None or len(key_bias) == 1 else k.shape[2],
-        *(argument(x) for x in (k, v, bias)),
-        *(highest.data_ptr(), totals.data_ptr()),
-    )
+    tensors = (k, v, terms.gain, terms.key_bias, terms.bias, highest, totals)
+    return _Arguments(scale, torch.get_num_threads(), *(argument(x) for x in tensors))

@@ -6,8 +6,12 @@ depend on PyTorch's ABI. The machine that runs them decides which instructions t
 
 from __future__ import annotations
 
+from fewpairs.errors import InputError
 from fewpairs.ops.native.compiler import Unavailable
 from fewpairs.ops.native.library import HEADERS, Library, Plan
+
+MISFIT = 16
+"""A status above it means that the check of this number, counted from here, failed."""
 
 
 def check(status: int, what: str) -> None:
@@ -15,12 +19,18 @@ def check(status: int, what: str) -> None:
 
     Raises:
         MemoryError: there was not enough scratch memory.
+        InputError: the function refused its arguments (see `csrc/tensor.h`).
         RuntimeError: any other status.
     """
     if status == 0:
         return
     if status == 1:
         raise MemoryError(f"{what}: there is not enough memory for the kernel's scratch space")
+    if status > MISFIT:
+        raise InputError(
+            f"{what}: the C++ kernel refuses its arguments, whose shapes, strides or dtypes do not fit one another "
+            f"(check {status - MISFIT}); call the operator of fewpairs.ops, which says what is wrong, or report this"
+        )
     raise RuntimeError(f"{what}: the kernel ended with status {status}; please report this")
 
 

@@ -7,24 +7,52 @@ import ctypes
 import torch
 from torch import Tensor
 
+TYPES = {
+    torch.float32: 1,
+    torch.bfloat16: 2,
+    torch.uint8: 3,
+    torch.bool: 3,
+    torch.float64: 4,
+    torch.int16: 5,
+    torch.int32: 6,
+}
+"""The numbers of dtypes in `csrc/tensor.h`."""
+
 
 class TensorArgument(ctypes.Structure):
     """A tensor of up to four dimensions as `csrc/tensor.h` reads it; all zeros if there is no tensor."""
 
-    _fields_ = (("at", ctypes.c_void_p), ("step", ctypes.c_int64 * 4), ("is_half", ctypes.c_int32))
+    _fields_ = (
+        ("at", ctypes.c_void_p),
+        ("size", ctypes.c_int64 * 4),
+        ("step", ctypes.c_int64 * 4),
+        ("room", ctypes.c_int64),
+        ("type", ctypes.c_int32),
+    )
 
 
-def argument(x: Tensor | None) -> TensorArgument:
-    """Describe `x`, which must stay alive as long as the result; dimensions of size one have stride 0."""
+def argument(x: Tensor | None, places: tuple[int, ...] = (0, 1, 2, 3)) -> TensorArgument:
+    """Describe `x`, which must stay alive as long as the result; dimensions of size one have stride 0.
+
+    Args:
+        places: which of images, heads, rows and columns the dimensions of `x` are.
+    """
     if x is None:
         return TensorArgument()
-    steps = (0 if size == 1 else step for size, step in zip(x.shape, x.stride(), strict=True))
-    return TensorArgument(x.data_ptr(), (ctypes.c_int64 * 4)(*steps), x.dtype == torch.bfloat16)
+    size, step = [1] * 4, [0] * 4
+    for place, length, stride in zip(places, x.shape, x.stride(), strict=False):
+        size[place], step[place] = length, 0 if length == 1 else stride
+    room = x.untyped_storage().nbytes() // x.itemsize - x.storage_offset()
+    on_cpu = x.device.type == "cpu"
+    return TensorArgument(
+        x.data_ptr() if on_cpu else None, (ctypes.c_int64 * 4)(*size), (ctypes.c_int64 * 4)(*step), room,
+        TYPES.get(x.dtype, 0),
+    )  # fmt: skip
 
 
-def address(x: Tensor | None) -> int | None:
-    """Return the data pointer of a contiguous tensor; None (a null pointer) if it is absent or empty."""
-    return x.data_ptr() if x is not None and x.numel() else None
+def present(x: Tensor | None) -> Tensor | None:
+    """Return `x`; None if it is absent or empty."""
+    return x if x is not None and x.numel() else None
 
 
 def rows(x: Tensor) -> Tensor:

@@ -6,14 +6,26 @@
 // caches still hold. Backward takes the sum of grad * sigmoid(gate), then everything else in one pass. A head is cut
 // into segments by its shape alone; each has its own running maximum, and they are joined in order: the bits do not
 // depend on the number of threads. A head of one segment is read from memory once.
+#include "arguments.h"
 #include "backward.h"
 #include "forward.h"
 
-extern "C" int fewpairs_key_only_forward(const fewpairs::KeyOnlyProblem* problem, const fewpairs::Tensor* out) {
-  return fewpairs::forward(*problem, *out);
+extern "C" int fewpairs_key_only_forward(const fewpairs::KeyOnlyArguments* arguments, const fewpairs::Tensor* out) {
+  using namespace fewpairs;
+  KeyOnlyProblem problem;
+  Checks check;
+  read_arguments(*arguments, problem, check);
+  check(is_result(*out, problem));
+  return check.status() ? check.status() : forward(problem, *out);
 }
 
-extern "C" int fewpairs_key_only_backward(const fewpairs::KeyOnlyProblem* problem,
-                                          const fewpairs::KeyOnlyGradients* gradients) {
-  return fewpairs::backward(*problem, *gradients);
+extern "C" int fewpairs_key_only_backward(const fewpairs::KeyOnlyArguments* arguments,
+                                          const fewpairs::KeyOnlyGradientArguments* results) {
+  using namespace fewpairs;
+  KeyOnlyProblem problem;
+  KeyOnlyGradients gradients;
+  Checks check;
+  read_arguments(*arguments, problem, check);
+  read_gradients(*results, problem, gradients, check);
+  return check.status() ? check.status() : backward(problem, gradients);
 }

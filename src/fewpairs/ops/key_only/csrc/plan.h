@@ -57,7 +57,7 @@ inline void read_vector(const Plan& plan, int64_t head, float* to) {
   const Rows rows(x, 0, head % plan.p.h, plan.p.d);
   for (int64_t p = 0; p < plan.p.d; ++p) {
     const void* at = rows.place(rows.at, p * x.step[3]);
-    to[p] = x.is_half ? widen(*static_cast<const bfloat16*>(at)) : *static_cast<const float*>(at);
+    to[p] = x.is_half() ? widen(*static_cast<const bfloat16*>(at)) : *static_cast<const float*>(at);
   }
 }
 

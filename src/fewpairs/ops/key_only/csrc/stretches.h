@@ -31,7 +31,7 @@ struct Rows {
   bool is_half;
 
   Rows(const Tensor& x, int64_t b, int64_t h, int64_t width)
-      : at(nullptr), step(x.step[2]), d(width), is_half(x.is_half) {
+      : at(nullptr), step(x.step[2]), d(width), is_half(x.is_half()) {
     if (x.at) at = place(x.at, b * x.step[0] + h * x.step[1]);
   }
   const void* place(const void* from, int64_t numbers) const {
@@ -89,7 +89,7 @@ struct Written {
     if (!x.at || numbers < AROUND_CACHE) return;
     const uintptr_t page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
     const uintptr_t from = (reinterpret_cast<uintptr_t>(x.at) + page - 1) / page * page;
-    const uintptr_t to = (reinterpret_cast<uintptr_t>(x.at) + numbers * (x.is_half ? 2 : 4)) / page * page;
+    const uintptr_t to = (reinterpret_cast<uintptr_t>(x.at) + numbers * (x.is_half() ? 2 : 4)) / page * page;
     madvise(reinterpret_cast<void*>(from), to - from, MADV_HUGEPAGE);  // where it cannot be had nothing changes
   }
   void put(int64_t row, int64_t column, Vec x) {
