@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fewpairs.attention import KV, VARIANTS, KVPos, MultiHead, Softmax
 from fewpairs.errors import InputError
 from fewpairs.models import MODELS, create_segmenter, list_models
-from fewpairs.models.segmenter import pad_to_multiple, resize_and_crop
+from fewpairs.models.padding import pad_to_multiple, resize_and_crop
 
 SMALL = list_models("*_small")
 LARGE = [name for name in MODELS if name.endswith(("b16", "cvt13"))]

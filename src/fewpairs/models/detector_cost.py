@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from fewpairs.models.detector import Detector
-from fewpairs.models.segmenter import pad_to_multiple
+from fewpairs.models.padding import pad_to_multiple
 
 PROPOSALS = 1000
 """Proposals per image that an R-CNN classifies in prediction."""

@@ -17,9 +17,10 @@ from fewpairs.cost.tracing import meta_copy
 from fewpairs.errors import CheckpointError, InputError, did_you_mean
 from fewpairs.models.architectures import swap_every_layer
 from fewpairs.models.encoders.base import Encoder
+from fewpairs.models.padding import crop, missing, pad_to_multiple
 from fewpairs.models.pretrained import LoadReport, load_pretrained
-from fewpairs.models.segmenter import pad_to_multiple
 from fewpairs.models.weights import first_line
+from fewpairs.ops.transforms import recorded
 from fewpairs.types import Size
 
 EXAMPLES = ("linglo_b0", "pvt_v2_b0", "swin_tiny_patch4_window7_224", "cvt_13", "resnet18")
@@ -65,7 +66,7 @@ class Pyramid(Encoder):
         padded = self._padded(image)
         maps = self.body(padded)[-len(self.channels) :]
         return tuple(
-            norm(x)[..., : -(-height // stride), : -(-width // stride)]
+            crop(norm(x), -(-height // stride), -(-width // stride))
             for norm, x, stride in zip(self.norms, maps, self.strides, strict=True)
         )
 
@@ -79,8 +80,10 @@ class Pyramid(Encoder):
             return image
         coarsest = self.strides[-1]
         image = pad_to_multiple(image, coarsest)
-        below, right = (max(0, _LEAST - side, 2 * coarsest - side) for side in image.shape[-2:])
-        return nn.functional.pad(image, (0, right, 0, below), mode="replicate") if below or right else image
+        least = max(_LEAST, 2 * coarsest)
+        below, right = (missing(side, least) for side in image.shape[-2:])
+        padded = recorded() or below or right
+        return nn.functional.pad(image, (0, right, 0, below), mode="replicate") if padded else image
 
     def layer_prefixes(self) -> list[tuple[str, ...]]:
         model, root = _whole(self.body), "body." if _whole(self.body) is self.body else "body.model."

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal, overload
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fewpairs.errors import InputError
 from fewpairs.models.decoders import AuxiliaryHead
 from fewpairs.models.encoders import Encoder
+from fewpairs.models.padding import pad_to_multiple, resize_and_crop
 from fewpairs.types import Size
 
 
@@ -79,19 +79,3 @@ class Segmenter(nn.Module):
     def no_weight_decay(self) -> set[str]:
         """Return names of parameters with more than one dimension that have no weight decay."""
         return {f"encoder.{name}" for name in self.encoder.no_weight_decay()}
-
-
-def pad_to_multiple(image: Tensor, stride: int) -> Tensor:
-    """`[b c H W]` -> the same with H and W rounded up to multiples of `stride`; the edge is repeated."""
-    height, width = image.shape[-2:]
-    below, right = -height % stride, -width % stride
-    return F.pad(image, (0, right, 0, below), mode="replicate") if below or right else image
-
-
-def resize_and_crop(logits: Tensor, size: Size, stride: int) -> Tensor:
-    """`[b k h w]` of the padded image -> `[b k H W]` of the image: bilinear to the padded size, then a crop."""
-    height, width = size
-    padded = (height + -height % stride, width + -width % stride)
-    if logits.shape[-2:] != padded:
-        logits = F.interpolate(logits, size=padded, mode="bilinear", align_corners=False)
-    return logits[..., :height, :width]
