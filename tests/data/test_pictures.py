@@ -338,12 +338,59 @@ def test_a_damaged_orientation_is_none(tmp_path: Path) -> None:
     assert check_file(path, decode=True).orientation == 1
 
 
-def test_of_several_pages_the_first_is_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", ["TIFF", "GIF", "PNG", "WEBP"])
+def test_several_pages_or_frames_are_refused(tmp_path: Path, form: str) -> None:
+    path = tmp_path / f"x.{form.lower()}"
+    options = {"lossless": True} if form == "WEBP" else {}
+    Image.fromarray(RAMP).save(path, form, save_all=True, append_images=[Image.fromarray(RAMP.T)], **options)
+    for read in (read_image, read_picture, read_indices, read_header):
+        with pytest.raises(DataError, match=rf"x\.{form.lower()} has 2 (pages|frames).*file of its own"):
+            read(path)
+
+
+def test_pages_of_a_stack_are_read_by_their_number(tmp_path: Path) -> None:
+    pages = [(RAMP + number).astype(np.uint16) for number in range(4)]
     path = tmp_path / "x.tif"
-    Image.fromarray(RAMP).save(path, save_all=True, append_images=[Image.fromarray(RAMP.T)])
+    Image.fromarray(pages[0]).save(path, save_all=True, append_images=[Image.fromarray(page) for page in pages[1:]])
+    assert read_header(path, stack=True).pages == 4
+    for number, page in enumerate(pages):
+        np.testing.assert_array_equal(read_picture(path, number)[0], page)
+        np.testing.assert_array_equal(read_indices(path, number), page)
+
+
+def test_a_reduced_copy_in_a_tiff_is_no_page(tmp_path: Path) -> None:
+    path = tmp_path / "x.tif"
+    small = Image.fromarray(RAMP[::2, ::2])
+    small.encoderinfo = {"tiffinfo": {254: 1}}
+    Image.fromarray(RAMP).save(path, save_all=True, append_images=[small])
     np.testing.assert_array_equal(np.asarray(read_image(path)), RAMP)
-    np.testing.assert_array_equal(read_picture(path)[0], RAMP)
-    np.testing.assert_array_equal(read_indices(path), RAMP)
+
+
+def test_an_imagej_stack_of_channels_is_refused(tmp_path: Path) -> None:
+    path, page = tmp_path / "x.tif", Image.fromarray(RAMP)
+    told = "ImageJ=1.53\nimages=4\nchannels=2\nslices=2\n"
+    page.save(path, save_all=True, append_images=[page] * 3, tiffinfo={270: told})
+    with pytest.raises(DataError, match="ImageJ stack of 2 channels"):
+        read_picture(path, 0)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_pixels_that_are_not_finite_are_counted(tmp_path: Path, value: float) -> None:
+    pixels = np.zeros((8, 8), np.float32)
+    pixels[0, :2] = value
+    Image.fromarray(pixels).save(tmp_path / "x.tif")
+    for read in (read_picture, read_indices):
+        with pytest.raises(DataError, match=r"x\.tif holds 2 pixels that are not finite"):
+            read(tmp_path / "x.tif")
+
+
+def test_a_picture_beyond_pillow_s_limit_says_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(RAMP).save(tmp_path / "x.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 60)
+    assert read_image(tmp_path / "x.png").size == (8, 8)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
+    with pytest.raises(DataError, match=r"x\.png claims more than 40 pixels, the most that are read; cut it"):
+        read_image(tmp_path / "x.png")
 
 
 @given(st.sampled_from(["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"]))

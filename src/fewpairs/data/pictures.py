@@ -2,7 +2,7 @@
 
 - Pixels are read as they are stored, for every kind of experiment, in training and in prediction. EXIF orientations are
   never followed, as in torchvision and timm; `Header` reports them, and `turned_notes` tells of them.
-  Only the first page or frame of a file is read.
+- A file of several pages or frames is refused, except where the slices of a scan are asked for by `page`.
 - Masks are read from lossless files only. A grey mask that is stored in three equal channels is grey.
 - Alpha is dropped; palettes and CMYK become RGB. In 8 bits, 16-bit values keep their high byte, and floating-point
   values are read from 0 to 1.
@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from PIL import Image, ImageFile
 from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
 from fewpairs.data.files import files_by_stem, is_hidden, visible_files
+from fewpairs.data.memory import check_memory
+from fewpairs.data.pages import check_single, check_stack, full_pages, is_lossless_webp
 from fewpairs.errors import DataError, FewpairsError, InputError
 from fewpairs.types import Size
 
@@ -33,6 +36,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", "
 _NUMBERS = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 _GREY = {"1", "L", "LA", "La", *_NUMBERS}
 _ORIENTATION = 0x0112
+_LARGE = 2**24
 _WITH_EXIF = ("JPEG", "MPO", "TIFF", "WEBP")
 _LOSSY = {"JPEG": "JPEG", "MPO": "JPEG"}
 _LOSSY_TIFF = ("jpeg", "tiff_jpeg", "webp")
@@ -50,27 +54,29 @@ class Header:
     """1 for a grey picture, 3 for a picture in colour or with a palette."""
     orientation: int
     """EXIF tag: 2 to 8 for a picture that is stored rotated or mirrored, 1 otherwise."""
+    pages: int = 1
 
 
-def read_header(path: Path) -> Header:
-    """Read the header of a picture file.
+def read_header(path: Path, *, stack: bool = False) -> Header:
+    """Read the header of a picture file; with `stack`, that of the first slice of a scan.
 
     Raises:
         DataError: as `read_image`, if the header shows it.
     """
-    with _opened(path, str(path)) as picture:
-        return Header((picture.height, picture.width), 1 if picture.mode in _GREY else 3, _orientation(picture))
+    with _opened(path, str(path), 0 if stack else None) as picture:
+        channels, pages = 1 if picture.mode in _GREY else 3, len(full_pages(picture)) if stack else 1
+        return Header((picture.height, picture.width), channels, _orientation(picture), pages)
 
 
-def read_mask_header(path: Path) -> Header:
-    """Read the header of a mask file.
+def read_mask_header(path: Path, *, stack: bool = False) -> Header:
+    """Read the header of a mask file as `read_header`.
 
     Raises:
-        DataError: as `read_header`, or its format changes pixel values.
+        DataError: also if its format changes pixel values.
     """
-    with _opened(path, str(path)) as picture:
+    with _opened(path, str(path), 0 if stack else None) as picture:
         _refuse_lossy(picture, path)
-    return read_header(path)
+    return read_header(path, stack=stack)
 
 
 def check_file(path: Path, *, decode: bool) -> Header:
@@ -121,21 +127,23 @@ def read_image(content: Path | bytes, name: str | None = None) -> Image.Image:
         return picture.convert("L") if picture.mode in _GREY else _colour(picture)
 
 
-def read_picture(path: Path) -> NDArray[Any]:
+def read_picture(path: Path, page: int | None = None) -> NDArray[Any]:
     """Read pixels `[c H W]` with c = 1 (grey) or 3 (RGB), in the stored depth.
+
+    `page` counts the slices of a scan in one file; None reads files of one picture.
 
     Raises:
         DataError: as `read_image`, or 16 bits a colour in another format than PNG.
     """
-    with _opened(path, str(path)) as picture:
+    with _opened(path, str(path), page) as picture:
         if _is_deep(picture):
             return _read_deep(picture, path)
         if picture.mode not in _GREY:
             return np.ascontiguousarray(np.asarray(_colour(picture)).transpose(2, 0, 1))
-        return _stored_numbers(picture)[None]
+        return _finite_numbers(picture, path)[None]
 
 
-def read_indices(path: Path) -> NDArray[Any]:
+def read_indices(path: Path, page: int | None = None) -> NDArray[Any]:
     """Read the stored numbers `[H W]` of a grey or palette mask; palettes give indices, not colours.
 
     A picture with three equal channels is grey, and so is a GIF with a palette of greys, whose indices mean nothing.
@@ -143,12 +151,12 @@ def read_indices(path: Path) -> NDArray[Any]:
     Raises:
         DataError: as `read_image`, or the picture is in colour or its format changes pixels.
     """
-    with _opened(path, str(path)) as picture:
+    with _opened(path, str(path), page) as picture:
         _refuse_lossy(picture, path)
         if picture.mode in _GREY or (picture.mode == "P" and picture.format != "GIF"):
-            return _stored_numbers(picture)
+            return _finite_numbers(picture, path)
         mode = picture.mode
-    pixels = read_picture(path)
+    pixels = read_picture(path, page)
     if mode in ("RGB", "RGBA", "RGBX", "P") and (pixels == pixels[:1]).all():
         return pixels[0]
     raise DataError(
@@ -157,15 +165,15 @@ def read_indices(path: Path) -> NDArray[Any]:
     )
 
 
-def read_colours(path: Path) -> NDArray[np.uint8]:
+def read_colours(path: Path, page: int | None = None) -> NDArray[np.uint8]:
     """Read the colours `[3 H W]` of a colour-coded mask.
 
     Raises:
         DataError: as `read_image`, or the mask has more than 8 bits per channel or its format changes pixels.
     """
-    with _opened(path, str(path)) as picture:
+    with _opened(path, str(path), page) as picture:
         _refuse_lossy(picture, path)
-    pixels = read_picture(path)
+    pixels = read_picture(path, page)
     if pixels.dtype != np.uint8:
         raise DataError(f"{path} has {8 * pixels.dtype.itemsize} bits per channel; colour-coded masks have 8")
     return np.broadcast_to(pixels, (3, *pixels.shape[1:]))
@@ -176,22 +184,10 @@ def _refuse_lossy(picture: Image.Image, path: Path) -> None:
     form = _LOSSY.get(picture.format or "")
     if picture.format == "TIFF" and picture.info.get("compression") in _LOSSY_TIFF:
         form = f"TIFF with {picture.info['compression']} compression"
-    if picture.format == "WEBP" and not _is_lossless_webp(path):
+    if picture.format == "WEBP" and not is_lossless_webp(path):
         form = "lossy WebP"
     if form is not None:
         raise DataError(f"{path}: {form} changes pixel values, so it cannot hold masks; use PNG, TIFF or BMP")
-
-
-def _is_lossless_webp(path: Path) -> bool:
-    """Return whether the first image of a WebP file is in a lossless chunk (`VP8L`)."""
-    content = path.read_bytes()
-    place = 12
-    while place + 8 <= len(content):
-        name, length = content[place : place + 4], int.from_bytes(content[place + 4 : place + 8], "little")
-        if name in (b"VP8L", b"VP8 "):
-            return name == b"VP8L"
-        place += 8 + (16 if name == b"ANMF" else length + length % 2)
-    return False
 
 
 def as_channels(image: Image.Image, channels: int) -> Image.Image:
@@ -211,17 +207,32 @@ def damage(name: str) -> Iterator[None]:
         raise DataError(f"{name} does not exist") from None
     except PermissionError:
         raise DataError(f"{name} may not be read; check its permissions") from None
+    except Image.DecompressionBombError:
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        raise DataError(f"{name} claims more than {most:,} pixels, the most that are read; cut it into tiles") from None
     except Exception as error:  # Pillow's parsers raise nearly anything on a damaged file: KeyError, struct.error, ...
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{name} is not a readable picture ({reason}); the file is damaged or truncated") from None
 
 
 @contextmanager
-def _opened(content: Path | bytes, name: str) -> Iterator[Image.Image]:
-    with damage(name):
+def _opened(content: Path | bytes, name: str, page: int | None = None) -> Iterator[Image.Image]:
+    """Open the only picture of a file, or a slice of a scan."""
+    with damage(name), warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         if (len(content) if isinstance(content, bytes) else content.stat().st_size) == 0:
             raise DataError(f"{name} is empty (0 bytes)")
         with Image.open(BytesIO(content) if isinstance(content, bytes) else content) as picture:
+            places = full_pages(picture)
+            if page is None:
+                check_single(picture, name, len(places))
+            else:
+                check_stack(picture, name, len(places))
+            if places[page or 0]:
+                picture.seek(places[page or 0])
+            if picture.width * picture.height > _LARGE:
+                needed = 2 * picture.width * picture.height * len(picture.getbands())
+                check_memory(needed, f"{name} ({picture.height} x {picture.width} pixels)", "cut it into tiles")
             if isinstance(picture, TiffImageFile) and _orientation(picture) != 1:
                 # unlike other formats, Pillow turns TIFFs when it loads them, and swaps their sides when it opens them
                 del picture.getexif()[_ORIENTATION]
@@ -251,6 +262,13 @@ def _stored_numbers(picture: Image.Image) -> NDArray[Any]:
     """Return `[H W]` in the byte order of the machine, with bool as uint8."""
     pixels = np.asarray(picture.convert("L") if picture.mode in ("LA", "La") else picture)
     return pixels.astype(np.uint8 if pixels.dtype == bool else pixels.dtype.newbyteorder("="), copy=False)
+
+
+def _finite_numbers(picture: Image.Image, path: Path) -> NDArray[Any]:
+    pixels = _stored_numbers(picture)
+    if pixels.dtype.kind == "f" and (count := int(np.count_nonzero(~np.isfinite(pixels)))):
+        raise DataError(f"{path} holds {count} pixels that are not finite (NaN or infinite); replace them")
+    return pixels
 
 
 def _eight_bits(picture: Image.Image, name: str) -> Image.Image:

@@ -234,7 +234,7 @@ class SegmentationPredictor(Predictor[InputFiles, InputImage, NDArray[np.bool_],
         own: tuple[Format, ...] = ("png",)
         if scan.files[0].name.lower().endswith(SUFFIXES):
             own = ("nifti",)
-        elif scan.slice_ids is not None:
+        elif scan.slice_ids is not None and not scan.stack:
             own = ("csv", "png")
         if self.format is None:
             return own[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewpairs.data.pictures import SUFFIXES as PICTURES
-from fewpairs.data.pictures import read_picture
+from fewpairs.data.pictures import read_header, read_picture
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.segmentation.layouts.uw_madison import SLICE_THICKNESS, SliceName, slice_id, slice_numbers
+from fewpairs.kinds.segmentation.picture_stacks import STACK, read_slices, stack_ids
 from fewpairs.kinds.segmentation.source import SUFFIXES, volume_stem
 from fewpairs.kinds.segmentation.volumes import Volume
 from fewpairs.types import Size, Spacing
@@ -26,7 +28,9 @@ class InputFiles:
     id: str
     files: tuple[Path, ...]
     slice_ids: tuple[str, ...] | None
-    """The ids of slices in the UW-Madison layout; other slices are numbered when they are read."""
+    """The ids of slices in the UW-Madison layout or of the pages of a TIFF; those of volumes are made when read."""
+    stack: bool = False
+    """Whether the slices are pages of one file."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ def find_inputs(paths: Iterable[Path | str]) -> list[InputFiles]:
     for file in sorted(files):
         name = slice_id(file)
         if name is None:
-            single.append(InputFiles(_stem(file), (file,), None))
+            single.append(_single(file))
             continue
         known = scans.setdefault(file.parent.parent.name, {}).setdefault(name, file)
         if known is not file:
@@ -120,7 +124,11 @@ def read_input(
         image, spacing, notes = volume.read(), volume.spacing, tuple(map(str, volume.notes))
         slice_ids = tuple(f"{item.id}_slice_{number:04d}" for number in range(1, volume.slices + 1))
     else:
-        image, spacing = _read_pictures(item.files), (1.0, 1.0, 1.0)
+        if item.stack and item.slice_ids is not None:
+            image, notes = read_slices(path, len(item.slice_ids)), (str(STACK),)
+        else:
+            image = _read_pictures(item.files)
+        spacing = (1.0, 1.0, 1.0)
         slice_ids = item.slice_ids or (item.id,)
         name = SliceName.parse(path.name)
         if name is not None:
@@ -129,7 +137,7 @@ def read_input(
         image = np.repeat(image, 3, axis=1)
     if channels is not None and image.shape[1] != channels:
         raise DataError(f"{path} has {image.shape[1]} channels; the model was trained on images with {channels}")
-    numbers = None if item.slice_ids is None else slice_numbers(item.files)
+    numbers = None if item.slice_ids is None or item.stack else slice_numbers(item.files)
     if numbers is not None:
         missing = numbers[-1] - numbers[0] + 1 - len(numbers)
         notes = (*notes, f"{missing} slices between the first and the last are missing and add no volume")
@@ -142,6 +150,15 @@ def _read_pictures(paths: tuple[Path, ...]) -> NDArray[Any]:
         if picture.shape != first.shape:
             raise DataError(f"{path} has the shape {picture.shape}, but {paths[0]} of the same scan {first.shape}")
     return np.stack([first, *others])
+
+
+def _single(file: Path) -> InputFiles:
+    """Return the scan of one file; a file that cannot be opened fails when it is read."""
+    name, pages = _stem(file), 1
+    if file.name.lower().endswith((".tif", ".tiff")):
+        with suppress(DataError):
+            pages = read_header(file, stack=True).pages
+    return InputFiles(name, (file,), stack_ids(name, pages) if pages > 1 else None, pages > 1)
 
 
 def _below(folder: Path) -> list[Path]:

@@ -20,6 +20,7 @@ from fewpairs.data.files import (
     visible_files,
     visible_folders,
 )
+from fewpairs.data.notes import Note, gathered
 from fewpairs.data.pictures import (
     SUFFIXES,
     mask_files,
@@ -27,13 +28,13 @@ from fewpairs.data.pictures import (
     read_header,
     read_indices,
     read_mask_header,
-    read_picture,
     turned_hint,
     turned_notes,
 )
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.segmentation.bitmask import BitMask, from_labels
 from fewpairs.kinds.segmentation.label_values import Labels, LabelValues, Values, in_order
+from fewpairs.kinds.segmentation.picture_stacks import STACK, read_slices, stack_ids
 from fewpairs.kinds.segmentation.source import Json, ScanFiles
 
 Colour = tuple[int, int, int]
@@ -43,7 +44,8 @@ BLACK: Colour = (0, 0, 0)
 
 
 class ImageFolder:
-    """Pictures in `images` and masks of the same names (any suffix) in `masks`; each picture is a scan of one slice.
+    """Pictures in `images` and masks of the same names (any suffix) in `masks`; each picture is a scan of one slice, or
+    of its pages if it is a TIFF of several.
 
     If grey and RGB pictures are mixed, the grey ones are repeated to three channels. A pixel is taken as 1 mm wide.
 
@@ -92,7 +94,7 @@ class ImageFolder:
     def channels(self) -> int:
         """1 if all pictures are grey, else 3."""
         if self._channels is None:
-            self._channels = max(read_header(image).channels for image, _ in self._pairs())
+            self._channels = max(read_header(image, stack=True).channels for image, _ in self._pairs())
         return self._channels
 
     @property
@@ -114,17 +116,23 @@ class ImageFolder:
     def scans(self) -> list[ScanFiles]:
         scans, problems, most = [], [], 1
         turned: dict[str, int] = {}
+        stacks: dict[str, list[Note]] = {}
         for image, mask in self._pairs():
             try:
-                header, mask_size = read_header(image), read_mask_header(mask).size
+                header, mask_header = read_header(image, stack=True), read_mask_header(mask, stack=True)
+                mask_size = mask_header.size
+                if header.pages != mask_header.pages:
+                    pages = f"{image} has {header.pages} pages, but its mask {mask} has {mask_header.pages}"
+                    raise DataError(f"{pages}; each slice of a stack needs its mask")
                 if mask_size != (size := header.size):
                     raise DataError(
                         f"{image} has {size[0]} rows of {size[1]} pixels, but its mask "
                         f"{mask} has {mask_size[0]} of {mask_size[1]}{turned_hint(header, mask_size)}"
                     )
-                scans.append(
-                    ScanFiles(image.stem, self._case(image.stem), (image, mask), (image.stem,), size, (1.0,) * 3)
-                )
+                ids = (image.stem,) if header.pages == 1 else stack_ids(image.stem, header.pages)
+                if header.pages > 1:
+                    stacks[image.name] = [STACK]
+                scans.append(ScanFiles(image.stem, self._case(image.stem), (image, mask), ids, size, (1.0,) * 3))
                 most = max(most, header.channels)
                 if header.orientation != 1:
                     turned[image.name] = header.orientation
@@ -134,21 +142,26 @@ class ImageFolder:
         others = [path for folder in (self.images, self.masks) for path in other_files(folder, SUFFIXES)]
         inside = [f"{folder.name}/{name}" for folder in (self.images, self.masks) for name in visible_folders(folder)]
         folders = (f"left out folders, of which no pictures are read: {listed(inside)}",) if inside else ()
-        self._channels, self.notes = most, (*turned_notes(turned), *left_out_notes(others), *folders)
+        self._channels, self.notes = most, (*turned_notes(turned), *gathered(stacks), *left_out_notes(others), *folders)
         return scans
 
     def read(self, scan: ScanFiles) -> tuple[NDArray[Any], BitMask]:
         image_path, mask_path = scan.files
-        image = read_picture(image_path)
-        if image.shape[0] < self.channels:
-            image = np.repeat(image, self.channels, axis=0)
-        mask = self._read_colours(mask_path) if self.colours is not None else self._read_numbers(mask_path)
-        if mask.shape != image.shape[1:]:
-            raise DataError(f"{image_path} has the size {image.shape[1:]}, but its mask {mask_path} has {mask.shape}")
-        return image[None], mask[None]
+        pages = range(len(scan.slice_ids))
+        images = read_slices(image_path, len(pages))
+        read_mask = self._read_colours if self.colours is not None else self._read_numbers
+        masks = [read_mask(mask_path, page) for page in pages]
+        for mask in masks:
+            if mask.shape != images.shape[2:]:
+                raise DataError(
+                    f"{image_path} has the size {images.shape[2:]}, but its mask {mask_path} has {mask.shape}"
+                )
+        if images.shape[1] < self.channels:
+            images = np.repeat(images, self.channels, axis=1)
+        return images, np.stack(masks)
 
-    def _read_numbers(self, path: Path) -> BitMask:
-        numbers = read_indices(path)
+    def _read_numbers(self, path: Path, page: int) -> BitMask:
+        numbers = read_indices(path, page)
         if self.nonzero:
             return from_labels(numbers != 0, ((1,),))
         return self._labels.mask(
@@ -158,8 +171,8 @@ class ImageFolder:
             "say nonzero=True (--nonzero)",
         )
 
-    def _read_colours(self, path: Path) -> BitMask:
-        red, green, blue = read_colours(path).astype(np.uint32)
+    def _read_colours(self, path: Path, page: int) -> BitMask:
+        red, green, blue = read_colours(path, page).astype(np.uint32)
         codes = (red << 16) | (green << 8) | blue
         colours = [(r << 16) | (g << 8) | b for r, g, b in (self.colours or {}).values()]
         unknown = [int(code) for code in np.unique(codes) if code and int(code) not in colours]
