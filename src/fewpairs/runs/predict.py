@@ -94,7 +94,7 @@ def _turned(sources: Sequence[Source], failures: Sequence[Failure]) -> dict[str,
     """Return the EXIF orientation of each picture that has one."""
     broken = {file for failure in failures for file in failure.inputs}
     files = [file for source in sources for file in source.files if file not in broken and is_image(file.name)]
-    tags = ((file.name, read_header(file).orientation) for file in files)
+    tags = ((file.name, read_header(file, stack=True).orientation) for file in files)
     return {name: tag for name, tag in tags if tag != 1}
 
 

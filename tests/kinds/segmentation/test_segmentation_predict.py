@@ -402,3 +402,15 @@ def test_a_link_that_leads_out_of_the_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"overlays/scan\.png leads out of the folder"):
         predict_files(predict, [tmp_path / "in"], OutputFolder(tmp_path / "out", overwrite=True), progress=False)
     assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_a_stack_has_a_mask_for_each_page(tmp_path: Path) -> None:
+    image = picture((12, 10), slices=3)
+    pages = [Image.fromarray(page[0]) for page in image]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    predict = predictor(SegmentationView((12, 10)))
+    (written,) = predict_files(predict, [tmp_path / "a.tif"], OutputFolder(tmp_path / "out"), progress=False)
+    assert [path.name for path in written.outputs] == [f"a_slice_{number:04d}.png" for number in range(1, 4)]
+    for path, mask in zip(written.outputs, expected(image), strict=True):
+        np.testing.assert_array_equal(np.asarray(Image.open(path)), mask[0].astype(np.uint8) + mask[1])
+    assert "note: stacks" in written.summary()
