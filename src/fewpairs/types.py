@@ -11,8 +11,9 @@ Dimension letters in annotations, einsum patterns and docs:
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sized
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -303,6 +304,21 @@ class DetectionItem:
     objects: Objects
 
 
+class MasksOnDemand(Protocol):
+    """Masks `[o H W]` of a large image, each of which is made on access, so that memory never holds all."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]: ...
+    @property
+    def ndim(self) -> int: ...
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Tensor]: ...
+    def __getitem__(self, which: Any) -> Any:
+        """Return the mask `[H W]` bool of an index, or the masks on demand of several."""
+
+    def to(self, device: torch.device | str) -> MasksOnDemand: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Detections:
     """Detections in one image, in its pixels, the highest score first.
@@ -317,8 +333,8 @@ class Detections:
     """`[o]` float32, 0..1, descending."""
     labels: Tensor
     """`[o]` int64, 0..k-1."""
-    masks: Tensor | None = None
-    """`[o H W]` bool; None if the detector has no masks."""
+    masks: Tensor | MasksOnDemand | None = None
+    """`[o H W]` bool, on demand in a large image; None if the detector has no masks."""
 
     def __post_init__(self) -> None:
         if self.boxes.ndim != 2 or self.boxes.shape[1] != 4:
@@ -337,7 +353,7 @@ class Detections:
         return Detections(self.boxes.to(device), self.scores.to(device), self.labels.to(device), masks)
 
 
-def _same_length(what: str, length: int, parts: dict[str, Tensor | None]) -> None:
+def _same_length(what: str, length: int, parts: Mapping[str, Sized | None]) -> None:
     for name, part in parts.items():
         if part is not None and len(part) != length:
             raise ValueError(f"{what}: {length} boxes but {len(part)} {name}; each box has one")

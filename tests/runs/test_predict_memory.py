@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 SIDE = 5000
-BYTES = {"resize": 30, "pad": 30, "semantic": 40, "semantic-windows": 60, "classification": 20}
+BYTES = {"resize": 30, "pad": 30, "semantic": 40, "semantic-windows": 60, "classification": 20, "detection": 15}
 """Bytes a pixel that a prediction with overlays may take beyond the model; it took 120 to 195 when whole logits were
-held, which are 20 to 33 GB for a picture of 13,000 x 13,000."""
+held, which are 20 to 33 GB for a picture of 13,000 x 13,000, and 204 for 20 objects with masks, and more for 100."""
 
 PROGRAM = """
 import sys
@@ -25,6 +25,9 @@ from torch import nn
 from fewpairs.kinds.classification.predict import ClassificationPredictor
 from fewpairs.kinds.classification.task import Classification
 from fewpairs.kinds.classification.view import LabelledView
+from fewpairs.kinds.detection.predict import DetectionPredictor
+from fewpairs.kinds.detection.task import Detection
+from fewpairs.kinds.detection.view import DetectionView
 from fewpairs.kinds.predictor import OutputFolder
 from fewpairs.kinds.segmentation.predict import SegmentationPredictor
 from fewpairs.kinds.segmentation.task import Segmentation
@@ -32,6 +35,7 @@ from fewpairs.kinds.segmentation.view import SegmentationView
 from fewpairs.kinds.semantic.predict import SemanticPredictor
 from fewpairs.kinds.semantic.task import Semantic
 from fewpairs.kinds.semantic.view import SemanticView
+from fewpairs.models.detectors import DetectorOptions, create_detector
 from fewpairs.models.inference import InferenceConfig, InferenceSegmenter
 from fewpairs.runs.predict import predict_files
 
@@ -49,6 +53,11 @@ class Brightness(nn.Module):
         return logits.mean((2, 3)) if self.pooled else logits
 
 
+def cover(model, given, found):
+    # let some masks cover the whole picture, for which one mask takes the most
+    found[0].masks.boxes[:4] = torch.tensor([0.0, 0.0, *given[0].shape[:1:-1]])
+
+
 def status(name):
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
@@ -57,6 +66,12 @@ def status(name):
 if kind == "classification":
     view = LabelledView().with_channels(3)
     made = ClassificationPredictor(Brightness(3, 3, True), Classification(("a", "b", "c")), view, device="cpu")
+elif kind == "detection":
+    options = DetectorOptions(short=128, long=128, width=16, hidden=16, norm="group", score_threshold=0.0)
+    model = create_detector("mask_rcnn", encoder="linglo_pico", classes=2, options=options)
+    model.register_forward_hook(cover)
+    view = DetectionView(128, 128)
+    made = DetectionPredictor(model, Detection(("a", "b")), view, {"a": 1, "b": 2}, threshold=0.0, device="cpu")
 elif kind.startswith("semantic"):
     view = SemanticView(short=None if kind.endswith("windows") else 512).with_channels(3)
     model = InferenceSegmenter(Brightness(19, 3), InferenceConfig(mode="slide"))
@@ -66,7 +81,8 @@ else:
     made = SegmentationPredictor(Brightness(3, 3), Segmentation(("a", "b", "c")), view, device="cpu")
 torch.set_num_threads(1)
 before = status("VmRSS")
-predict_files(made, [picture], OutputFolder(out), progress=False)
+found = predict_files(made, [picture], OutputFolder(out), progress=False)
+assert kind != "detection" or found[0].detections == 100
 print(status("VmHWM") - before)
 """
 

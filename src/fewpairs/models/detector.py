@@ -28,9 +28,9 @@ _TERMS = {
 class Detector(nn.Module):
     """`DetectionBatch` -> losses by name in training; images -> `Detections` of each, in its own pixels, in evaluation.
 
-    Images are `[c H W]` float in 0..1, of any sizes from one pixel on. Training uses their sizes as given; evaluation
-    resizes them, see `DetectorOptions.short`. Training ignores crowds and boxes without area. Images without objects
-    train the background and give no box loss.
+    Images are `[c H W]`, float in 0..1 or uint8, of any sizes from one pixel on. Training uses their sizes as given;
+    evaluation resizes them, see `DetectorOptions.short`, and makes masks of large images on demand. Training ignores
+    crowds and boxes without area. Images without objects train the background and give no box loss.
 
     Args:
         network: torchvision's `RetinaNet`, or a `GeneralizedRCNN`, on a `PyramidBackbone`.
@@ -95,9 +95,10 @@ class Detector(nn.Module):
     def _checked(self, image: DetectionBatch | Tensor | Sequence[Tensor]) -> list[Tensor]:
         images = list(image.images if isinstance(image, DetectionBatch) else image)
         for one in images:
-            if one.ndim != 3 or one.shape[0] != self.in_channels or 0 in one.shape or not one.is_floating_point():
+            numbers = one.is_floating_point() or one.dtype == torch.uint8
+            if one.ndim != 3 or one.shape[0] != self.in_channels or 0 in one.shape or not numbers:
                 raise InputError(
-                    f"the detector takes float images [c H W] with c={self.in_channels} channels; got "
+                    f"the detector takes float or uint8 images [c H W] with c={self.in_channels} channels; got "
                     f"{list(one.shape)} {one.dtype}. The number of channels is set by in_channels when the model is "
                     "made"
                 )

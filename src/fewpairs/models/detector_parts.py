@@ -22,7 +22,10 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 
+from fewpairs.models.large_images import is_large, shrunk
+from fewpairs.models.pasted_masks import PastedMasks
 from fewpairs.models.pyramid import Pyramid
+from fewpairs.types import Size
 
 _PASTED = 16
 """Number of masks resized to the image's size at once; it bounds the memory of a prediction."""
@@ -50,29 +53,51 @@ class PyramidBackbone(nn.Module):
 class DetectorTransform(GeneralizedRCNNTransform):
     """Normalise and pad a batch, and resize images in evaluation; training images have their size already.
 
-    Sides are rounded to whole pixels (at least one) and shrunk with antialiasing, as training images are. Masks are
-    pasted and thresholded a few at a time.
+    Sides are rounded to whole pixels (at least one) and shrunk with antialiasing, as training images are. Large images
+    are normalised and shrunk in bands of rows. Masks are pasted and thresholded a few at a time, those of large images
+    on demand.
     """
+
+    def normalize(self, image: Tensor) -> Tensor:
+        """Normalise an image, float in 0..1 or uint8, unless `resize` does so in bands."""
+        return image if self._in_bands(image) else self._normalised(image)
 
     def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor] | None]:
         if self.training:
             return image, target
-        height, width = image.shape[-2:]
-        scale = min(self.min_size[-1] / min(height, width), self.max_size / max(height, width))
-        size = [max(1, round(side * scale)) for side in (height, width)]
-        if size != [height, width]:
+        native = image.shape[-2], image.shape[-1]
+        scale = self._scale(native)
+        size = max(1, round(native[0] * scale)), max(1, round(native[1] * scale))
+        if self._in_bands(image):
+            image = shrunk(lambda top, bottom: self._normalised(image[:, top:bottom])[None], native, size)[0]
+        elif size != native:
             image = F.interpolate(image[None], size, mode="bilinear", align_corners=False, antialias=scale < 1)[0]
         return image, target
+
+    def _scale(self, size: Size) -> float:
+        return float(min(self.min_size[-1] / min(size), self.max_size / max(size)))
+
+    def _in_bands(self, image: Tensor) -> bool:
+        """Return whether an image is large and shrunk."""
+        size = image.shape[-2], image.shape[-1]
+        return not self.training and is_large(size) and self._scale(size) < 1
+
+    def _normalised(self, image: Tensor) -> Tensor:
+        normalised: Tensor = super().normalize(image.float() / 255 if image.dtype == torch.uint8 else image)
+        return normalised
 
     def postprocess(
         self, result: list[dict[str, Tensor]], image_shapes: list[Any], original_image_sizes: list[Any]
     ) -> list[dict[str, Tensor]]:
-        """Return boxes in pixels of the original image, and masks `[o H W]` bool of its size."""
+        """Return boxes in pixels of the original image, and masks `[o H W]` bool of its size (see `PastedMasks`)."""
         if self.training:
             return result
         for found, shape, native in zip(result, image_shapes, original_image_sizes, strict=True):
             found["boxes"] = resize_boxes(found["boxes"], shape, native)
-            if "masks" in found:
+            if "masks" in found and is_large(native):
+                masks: Any = PastedMasks(found["masks"], found["boxes"], tuple(native))
+                found["masks"] = masks
+            elif "masks" in found:
                 parts = zip(found["masks"].split(_PASTED), found["boxes"].split(_PASTED), strict=True)
                 pasted = [paste_masks_in_image(mask, box, native)[:, 0] > 0.5 for mask, box in parts]
                 empty = found["boxes"].new_zeros(0, *native, dtype=torch.bool)

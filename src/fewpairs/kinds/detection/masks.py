@@ -6,7 +6,7 @@ the end of a damaged encoding, so this module checks every external encoding fir
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,12 +21,9 @@ coco: Any = mask  # its published types are narrower than what it takes
 _BITS, _MORE, _SIGN, _ZERO = 5, 0x20, 0x10, 48
 
 
-def encode_masks(masks: NDArray[Any]) -> list[str]:
-    """Encode masks `[o H W]`, bool or 0 and 1, as packed runs."""
-    if not len(masks):
-        return []
-    columns = np.asfortranarray(masks.transpose(1, 2, 0).astype(np.uint8, copy=False))
-    return [str(one["counts"], "ascii") for one in coco.encode(columns)]
+def encode_masks(masks: Iterable[NDArray[Any]]) -> list[str]:
+    """Encode masks `[o H W]`, bool or 0 and 1, as packed runs; of masks on demand, one at a time is held."""
+    return [str(coco.encode(np.asfortranarray(one, np.uint8))["counts"], "ascii") for one in masks]
 
 
 def decode_masks(counts: Sequence[str], size: Size) -> NDArray[np.bool_]:

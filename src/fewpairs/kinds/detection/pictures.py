@@ -51,11 +51,11 @@ def show_images(
     for rank, (name, _) in shown.items():
         image, record = validation[places[name]].image, found[name]
         value = _score(record, headline)
-        gap = torch.full((3, image.shape[-2], 8), 255, dtype=torch.uint8)
         parts = [
             draw_detections(image, _truth(record), classes, scored=False),
             draw_detections(image, _found(record), classes),
         ]
+        gap = torch.full((3, parts[0].shape[1], 8), 255, dtype=torch.uint8)
         pixels = torch.cat([parts[0], gap, parts[1]], dim=2).permute(1, 2, 0).contiguous().numpy()
         buffer = io.BytesIO()
         Image.fromarray(pixels).save(buffer, format="PNG", optimize=True)

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from fewpairs.data.memory import check_memory
 from fewpairs.data.pictures import read_image
 from fewpairs.errors import InputError
 from fewpairs.kinds.detection.task import Detection
@@ -28,11 +29,14 @@ from fewpairs.kinds.detection.writing import (
 )
 from fewpairs.kinds.predictor import Failure, OutputFolder, PictureFile, PicturePredictor, Prediction
 from fewpairs.models import Detector
+from fewpairs.models.large_images import is_large
 from fewpairs.safe_text import file_name
 from fewpairs.train.processes import evaluation_mode
-from fewpairs.types import Detections
+from fewpairs.types import Detections, Size
 
 RESULTS = "detections.json"
+_BYTES = 10
+"""Memory for a pixel of a large picture after it is read: its label map, and a mask on its way to a file."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,9 @@ class DetectionPredictor(PicturePredictor[Tensor, Detections, PredictedObjects])
             raise InputError(f"threshold={self.threshold} is not a score; give a number from 0 to 1, such as 0.5")
 
     def __call__(self, image: Tensor) -> Detections:
-        """Predict the objects in an image `[c H W]` float32 in 0..1, the highest score first; they are on the CPU.
+        """Predict the objects in an image `[c H W]`, the highest score first; they are on the CPU.
+
+        The image is float32 in 0..1, or uint8, which takes less memory if it is large.
 
         Raises:
             InputError: the device does not exist.
@@ -100,19 +106,29 @@ class DetectionPredictor(PicturePredictor[Tensor, Detections, PredictedObjects])
         return [output.folder / file_name(f"{source.path.stem}-{name}", ".png") for name in names]
 
     def read(self, source: PictureFile) -> Tensor:
-        """Read an image `[c H W]` uint8."""
-        return self.view.pixels(read_image(source.path))
+        """Read an image `[c H W]` uint8.
+
+        Raises:
+            DataError: it is damaged, or the model's input and the results need more memory than there is.
+        """
+        pixels = self.view.pixels(read_image(source.path))
+        native = _size(pixels)
+        if is_large(native):
+            height, width = self.view.scaled(native)
+            needed = _BYTES * native[0] * native[1] + 12 * len(pixels) * height * width
+            what = f"{source.path} ({native[0]} x {native[1]} pixels, {height} x {width} for the model)"
+            check_memory(needed, what, "shrink the picture, or cut it into parts")
+        return pixels
 
     def predict(self, images: Sequence[Tensor]) -> list[Detections]:
-        return [self(pixels.float() / 255) for pixels in images]
+        return [self(pixels if is_large(_size(pixels)) else pixels.float() / 255) for pixels in images]
 
     def write(self, source: PictureFile, image: Tensor, result: Detections, output: OutputFolder) -> PredictedObjects:
         classes, files = self.task.classes, self.outputs(source, output)
         if output.overlays:
             write_picture(draw_detections(image, result, classes, threshold=self.threshold), files[0])
         if self.model.masks:
-            size = (image.shape[-2], image.shape[-1])
-            write_label_map(label_map(result, size, threshold=self.threshold), files[-1])
+            write_label_map(label_map(result, _size(image), threshold=self.threshold), files[-1])
         sure = Counter(result.labels[result.scores >= self.threshold].tolist())
         return PredictedObjects(
             path=source.path,
@@ -125,3 +141,7 @@ class DetectionPredictor(PicturePredictor[Tensor, Detections, PredictedObjects])
     def finish(self, written: list[PredictedObjects], failures: list[Failure], output: OutputFolder) -> None:
         if written:
             write_results([one for item in written for one in item.results], output.folder / RESULTS)
+
+
+def _size(image: Tensor) -> Size:
+    return image.shape[-2], image.shape[-1]

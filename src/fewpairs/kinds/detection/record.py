@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.detection.masks import check_counts, encode_masks
 from fewpairs.scoring.records import Record, is_index
-from fewpairs.types import Detections, Objects, Size
+from fewpairs.types import Detections, MasksOnDemand, Objects, Size
 
 Box = tuple[float, float, float, float]
 
@@ -99,7 +98,7 @@ def detection_record(
         _boxes(boxes[order]),
         tuple(scores[order].tolist()),
         tuple(found.labels.cpu()[order].tolist()),
-        _runs(id, "the model", None if found.masks is None else found.masks[order.to(found.masks.device)], size)
+        _runs(id, "the model", None if found.masks is None else found.masks[order.to(found.boxes.device)], size)
         if masks
         else None,
         int((~finite).sum()),
@@ -111,12 +110,12 @@ def _boxes(boxes: Tensor) -> tuple[Box, ...]:
     return tuple((left, top, right, bottom) for left, top, right, bottom in boxes.double().tolist())
 
 
-def _runs(name: str, who: str, masks: Tensor | None, size: Size) -> tuple[str, ...]:
+def _runs(name: str, who: str, masks: Tensor | MasksOnDemand | None, size: Size) -> tuple[str, ...]:
     if masks is None:
         raise InputError(f"image {name!r}: masks are scored, but {who} has boxes alone")
     if tuple(masks.shape[1:]) != tuple(size):
         raise InputError(f"image {name!r}: masks of {who} are {list(masks.shape[1:])}, but the image is {list(size)}")
-    return tuple(encode_masks(masks.detach().cpu().numpy().astype(np.uint8)))
+    return tuple(encode_masks(mask.detach().cpu().numpy() for mask in masks))
 
 
 def _check_group(data: Mapping[str, Any], group: str, columns: Sequence[str], classes: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,17 @@ from torch import Tensor
 
 from fewpairs.errors import InputError
 from fewpairs.kinds.detection.masks import as_rle, encode_masks
+from fewpairs.models.large_images import is_large
 from fewpairs.safe_text import one_line
 from fewpairs.types import Detections, Size
 from fewpairs.writing import atomic_path
 
 _MOST = 65535
 """Largest number of objects in a 16-bit label map."""
+_LONG_SIDE = 2048
+"""Largest side of a large image with boxes, in pixels."""
+_STRENGTH = 0.4
+"""Share of a mask's colour in the colour of a pixel."""
 _TURN = 0.61803398875
 """Distance between the hues of consecutive classes, as a fraction of the colour circle."""
 
@@ -44,7 +50,7 @@ def coco_results(
     if missing := sorted(set(classes) - set(category_of)):
         raise InputError(f"classes without a category id: {', '.join(missing)}; give category_of for all of them")
     boxes, scores, labels = (part.detach().cpu().double() for part in (found.boxes, found.scores, found.labels))
-    runs = None if found.masks is None else encode_masks(found.masks.cpu().numpy())
+    runs = None if found.masks is None else encode_masks(mask.cpu().numpy() for mask in found.masks)
     results: list[dict[str, Any]] = []
     for place, (left, top, right, bottom) in enumerate(boxes.tolist()):
         one: dict[str, Any] = {
@@ -92,7 +98,7 @@ def label_map(found: Detections, size: Size, *, threshold: float = 0.5) -> NDArr
     kept = kept[torch.sort(found.scores[kept], descending=True, stable=True).indices]
     labels = np.zeros(size, np.uint16)
     for number, place in reversed(list(enumerate(kept.tolist(), start=1))):
-        labels[found.masks[place].cpu().numpy().astype(bool)] = number
+        labels[found.masks[place].cpu().numpy().astype(bool, copy=False)] = number
     return labels
 
 
@@ -117,25 +123,32 @@ def draw_detections(
 ) -> Tensor:
     """Draw boxes, masks, class names and scores on an image; the result is `[3 H W]` uint8.
 
+    A large image is thinned to at most 2,048 pixels a side. Pixels of several masks are dark, as torchvision's.
+
     Args:
         image: `[c H W]` or `[1 c H W]`, uint8 or float in 0..1.
         threshold: detections with a lower score are left out.
         scored: whether scores are written beside the names; use False for the truth.
         width: line width in pixels; None uses 1 for each 300 pixels of the shorter side.
     """
-    from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
+    from torchvision.utils import draw_bounding_boxes
 
     picture = image[0] if image.ndim == 4 else image
+    size = picture.shape[-2], picture.shape[-1]
+    thinned = math.ceil(max(size) / _LONG_SIDE) if is_large(size) else 1
+    picture = picture[:, ::thinned, ::thinned]
     if picture.is_floating_point():
         picture = (picture.clamp(0, 1) * 255).round().to(torch.uint8)
     picture = picture.cpu().expand(3, -1, -1).contiguous()
     kept = torch.nonzero(found.scores.cpu() >= threshold)[:, 0].flip(0)  # the best is drawn last, on top
     if not len(kept):
         return picture
-    boxes, scores, labels = found.boxes.cpu()[kept], found.scores.cpu()[kept], found.labels.cpu()[kept].tolist()
+    scores, labels = found.scores.cpu()[kept], found.labels.cpu()[kept].tolist()
+    boxes = found.boxes.cpu()[kept] / thinned
     colours = [colour(label) for label in labels]
     if found.masks is not None:
-        picture = draw_segmentation_masks(picture, found.masks.cpu()[kept].bool(), alpha=0.4, colors=colours)
+        masks = (found.masks[place][::thinned, ::thinned].cpu().bool() for place in kept.tolist())
+        picture = _with_masks(picture, masks, colours)
     told = [f" {score:.2f}" if scored else "" for score in scores.tolist()]
     names = [f"{one_line(classes[label])}{score}" for label, score in zip(labels, told, strict=True)]
     boxes = torch.stack(
@@ -144,6 +157,19 @@ def draw_detections(
     line = width or max(1, round(min(picture.shape[1:]) / 300))
     drawn: Tensor = draw_bounding_boxes(picture, boxes, labels=names, colors=colours, width=line)
     return drawn
+
+
+def _with_masks(picture: Tensor, masks: Iterable[Tensor], colours: Sequence[tuple[int, int, int]]) -> Tensor:
+    """Draw what torchvision's `draw_segmentation_masks` draws, without holding all masks."""
+    coloured = picture.clone()
+    once = torch.zeros(picture.shape[1:], dtype=torch.bool)
+    several = once.clone()
+    for mask, paint in zip(masks, colours, strict=True):
+        coloured[:, mask] = torch.tensor(paint, dtype=torch.uint8)[:, None]
+        several |= once & mask
+        once |= mask
+    coloured[:, several] = 0
+    return (picture * (1 - _STRENGTH) + coloured * _STRENGTH).to(torch.uint8)
 
 
 def write_picture(picture: Tensor, path: Path) -> None:
