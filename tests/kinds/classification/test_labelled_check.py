@@ -115,6 +115,13 @@ def test_a_second_look_reads_no_whole_file(pictures: Path, tmp_path: Path, monke
     assert len(looked) == 20, "a damaged memory is none"
 
 
+def test_a_memory_whose_header_claims_more_than_it_holds_is_none(tmp_path: Path) -> None:
+    with (tmp_path / "whole-files.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<u8", "fortran_order": False, "shape": (2**55,)})
+        file.write(bytes(8))
+    assert len(module._load(tmp_path, decoded=False)) == 0
+
+
 def test_a_memory_that_cannot_be_written_does_no_harm(pictures: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     check_images(opened(pictures), cache=tmp_path / "file" / "below", progress=False)

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from labelled_files import idx_bytes
+from torchvision.datasets.mnist import read_sn3_pascalvincent_tensor
 
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.classification.layouts.idx import IdxArray
@@ -83,7 +84,8 @@ def test_any_bytes_are_an_array_of_that_size_or_an_error(folder: Path, content: 
         (struct.pack(">BBBBI", 0, 0, 8, 1, 0), "has 8 bytes; it is empty"),
         (struct.pack(">BBBBI", 0, 0, 8, 1, 3) + bytes(2), "begins with 00 00 08 01 and has 10 bytes; .* truncated"),
         (struct.pack(">BBBBI", 0, 0, 8, 1, 3) + bytes(4), "goes on after its end"),
-        (struct.pack(">BBBBI", 0, 0, 8, 1, 2**32 - 1), "truncated"),
+        (struct.pack(">BBBBI", 0, 0, 8, 1, 2**32 - 1), "truncated.*its header claims 4294967303"),
+        (struct.pack(">BBBBIII", 0, 0, 8, 3, 2**31, 2**31, 4), f"header claims {2**64 + 16}"),  # 0 in 64 bits
     ],
 )
 def test_messages(content: bytes, message: str, tmp_path: Path) -> None:
@@ -92,6 +94,22 @@ def test_messages(content: bytes, message: str, tmp_path: Path) -> None:
             (tmp_path / name).write_bytes(stored)
             with pytest.raises(DataError, match=message):
                 IdxArray(tmp_path / name, 1)
+
+
+@given(values=arrays.arrays(np.uint8, SHAPES))
+def test_values_are_those_of_torchvision(values: np.ndarray, folder: Path) -> None:
+    path = folder / "t-ubyte"
+    path.write_bytes(idx_bytes(values))
+    wanted = read_sn3_pascalvincent_tensor(str(path))
+    np.testing.assert_array_equal(IdxArray(path, values.ndim).values, wanted)
+
+
+def test_a_packed_file_is_unpacked_as_far_as_its_header_claims(tmp_path: Path) -> None:
+    path = tmp_path / "x-ubyte.gz"
+    path.write_bytes(gzip.compress(struct.pack(">BBBBI", 0, 0, 8, 1, 92) + bytes(2**24)))
+    with pytest.raises(DataError, match=r"has more than 100 bytes; .*its header claims 100"):
+        IdxArray(path, 1, tmp_path / "cache")
+    assert [file for file in (tmp_path / "cache").iterdir() if file.stat().st_size] == []
 
 
 @pytest.mark.parametrize("packed", [False, True])

@@ -148,7 +148,7 @@ def _load(cache: Path | None, decoded: bool) -> Prints:
     if cache is None or not _file(cache, decoded).is_file():
         return none
     try:
-        stored: Any = np.load(_file(cache, decoded), allow_pickle=False)
+        stored: Any = np.load(_file(cache, decoded), mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return none
     return np.unique(stored) if stored.dtype == np.uint64 and stored.ndim == 1 else none

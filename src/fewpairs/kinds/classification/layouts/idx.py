@@ -1,14 +1,16 @@
 """IDX files, the format of MNIST and its family: `train-images-idx3-ubyte`, packed with gzip or not.
 
-torchvision reads them. Their pixels are then mapped into memory, so that all processes share them.
+The header is checked against the length of the file, whose pixels are then mapped into memory, so that all processes
+share them.
 """
 
 from __future__ import annotations
 
 import gzip
 import hashlib
+import math
 import re
-import shutil
+import struct
 import time
 import zlib
 from pathlib import Path
@@ -26,6 +28,13 @@ from fewpairs.writing import ABANDONED_SECONDS, atomic_path, remove_leftovers
 _NAME = re.compile(
     r"(?P<prefix>.*?)[-_.]?(?P<part>train|t10k|test)[-_.](?P<what>images|labels)[-_.]idx[134][-_.]ubyte(\.gz)?"
 )
+_MOST = 3
+"""Largest number of dimensions."""
+_HEAD = 4 + 4 * _MOST
+_BYTES = {8: 1, 9: 1, 11: 2, 12: 4, 13: 4, 14: 8}
+"""Bytes of a value by the type that the header names."""
+_PART = 2**20
+"""Bytes that are unpacked at once."""
 
 
 class IdxArray:
@@ -139,26 +148,41 @@ def _numbered(labels: Indices, values: NDArray[np.int64], root: Path) -> Indices
 
 def _mapped(path: Path, dimensions: int, named: Path) -> NDArray[np.uint8]:
     """Map the values of an unpacked file; messages call it `named`."""
-    from torchvision.datasets.mnist import read_sn3_pascalvincent_tensor
-
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
-            head = file.read(4)
-        found = read_sn3_pascalvincent_tensor(str(path))
+            head = file.read(_HEAD)
     except OSError as error:
         raise DataError(f"{named} cannot be read ({error.strerror or error})") from None
-    except Exception:  # torchvision asserts, or raises what it meets: KeyError, ValueError, RuntimeError, ...
-        raise DataError(
-            f"{named} is no whole IDX file: it begins with {head.hex(' ') or 'nothing'} and has {size} bytes; it is "
-            "empty, damaged or truncated, or goes on after its end"
-        ) from None
+    shape, claimed = _claim(head)
+    if claimed != size or 0 in shape:
+        raise _not_whole(named, head, f"{size} bytes")
     if head[2] != 8:
         raise DataError(f"{named} holds values of the IDX type 0x{head[2]:02x}; unsigned bytes (0x08) are read")
-    if found.ndim != dimensions:
+    if len(shape) != dimensions:
         kind = "labels" if dimensions == 1 else "grey images"
-        raise DataError(f"{named} has {found.ndim} dimensions; {kind} have {dimensions}")
-    return np.memmap(path, np.uint8, "r", 4 + 4 * dimensions, tuple(found.shape))
+        raise DataError(f"{named} has {len(shape)} dimensions; {kind} have {dimensions}")
+    return np.memmap(path, np.uint8, "r", 4 + 4 * dimensions, shape)
+
+
+def _claim(head: bytes) -> tuple[tuple[int, ...], int | None]:
+    """Return the shape that the beginning of a file gives, and the bytes of the whole file; None if it is not IDX."""
+    if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in _BYTES or not 1 <= head[3] <= _MOST:
+        return (), None
+    start = 4 + 4 * head[3]
+    if len(head) < start:
+        return (), None
+    shape = struct.unpack(f">{head[3]}I", head[4:start])
+    return shape, start + _BYTES[head[2]] * math.prod(shape)
+
+
+def _not_whole(named: Path, head: bytes, length: str) -> DataError:
+    claimed = _claim(head)[1]
+    told = "" if claimed is None else f"; its header claims {claimed}"
+    return DataError(
+        f"{named} is no whole IDX file: it begins with {head[:4].hex(' ') or 'nothing'} and has {length}; it is "
+        f"empty, damaged or truncated, or goes on after its end{told}"
+    )
 
 
 def _unpacked(path: Path, folder: Path) -> Path:
@@ -175,7 +199,14 @@ def _unpacked(path: Path, folder: Path) -> Path:
         with atomic_path(target) as temporary:
             try:
                 with gzip.open(path, "rb") as packed, temporary.open("wb") as file:
-                    shutil.copyfileobj(packed, file)
+                    head = packed.read(_HEAD)
+                    left = max((_claim(head)[1] or 0) - len(head), 0)
+                    file.write(head)
+                    while part := packed.read(min(left, _PART)):
+                        file.write(part)
+                        left -= len(part)
+                    if packed.read(1):
+                        raise _not_whole(path, head, f"more than {file.tell()} bytes")
             except (EOFError, zlib.error, gzip.BadGzipFile) as error:
                 raise DataError(f"{path} cannot be unpacked ({error}); the file is damaged or truncated") from None
     return target
