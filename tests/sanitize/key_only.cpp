@@ -12,8 +12,8 @@ template <class T, class S>
 struct Results {
   Placed<T> out, dk, dv, dgate;
   Placed<S> dlogits;
-  Memory<float> pooled, log_sum;
-  Memory<double> dvector;
+  Memory<float> pooled;
+  Memory<double> log_sum, dvector;
 };
 
 template <class T, class S>
@@ -33,7 +33,7 @@ struct Case {
     Random random(layout);  // the same layouts in every run
     Results<T, S> to{placed<T>(random, b, h, n, d, false), placed<T>(random, b, h, n, d, false),
                      placed<T>(random, b, h, n, d, false), placed<T>(random, b, h, n, d, false)};
-    to.pooled = Memory<float>(b * h * d), to.log_sum = Memory<float>(b * h * (kind == fewpairs::channels ? d : 1));
+    to.pooled = Memory<float>(b * h * d), to.log_sum = Memory<double>(b * h * (kind == fewpairs::channels ? d : 1));
     fewpairs::KeyOnlyArguments p{};
     p.kind = kind, p.threads = threads;
     if (keyed()) p.k = tensor(k);

@@ -74,7 +74,7 @@ def _forward(
 def _forward_shapes(_k: Tensor | None, v: Tensor, saliency: Tensor, *_options: Any) -> tuple[Tensor, Tensor, Tensor]:
     b, h, _, d = v.shape
     logs = (b, h, d) if saliency.ndim == 4 else (b, h)
-    return empty_heads_last(v), v.new_empty((b, h, d), dtype=torch.float32), v.new_empty(logs, dtype=torch.float32)
+    return empty_heads_last(v), v.new_empty((b, h, d), dtype=torch.float32), v.new_empty(logs, dtype=torch.float64)
 
 
 def _backward(

@@ -39,19 +39,24 @@ def logits(keys: Tensor | None, saliency: Tensor, mask: Tensor | None, where: sl
     return found if mask is None else found.masked_fill(~mask[:, :, where, None], -torch.inf)
 
 
-def empty_pool(keys: Tensor | None, values: Tensor, saliency: Tensor) -> tuple[Tensor, Tensor]:
+def empty_pool(keys: Tensor | None, values: Tensor, saliency: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Allocate the results of `pool`."""
     b, h, _, e = values.shape
     wide, own = sum_dtype(values.dtype), saliency.ndim == 4
-    return values.new_empty((b, h, e), dtype=wide), values.new_empty((b, h, e if own else 1), dtype=wide)
+    highest, total = (values.new_empty((b, h, e if own else 1), dtype=wide) for _ in range(2))
+    return values.new_empty((b, h, e), dtype=wide), highest, total
 
 
-def pool(keys: Tensor | None, values: Tensor, saliency: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return the weighted mean of the values `[b h e]` and the log-sum-exp of the logits, `[b h 1]` or `[b h e]`."""
-    pooled, log_sum = empty_pool(keys, values, saliency)
-    wide = pooled.dtype
-    highest = torch.full_like(log_sum, -torch.inf)
-    total, mean = torch.zeros_like(log_sum), torch.zeros_like(pooled)
+def pool(keys: Tensor | None, values: Tensor, saliency: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the weighted mean of the values `[b h e]`, and the highest logit and the sum of exp(logit - highest).
+
+    These two are `[b h 1]` or `[b h e]`. Their sum, the log-sum-exp, would lose the digits of the weights if logits are
+    large.
+    """
+    pooled, highest, total = empty_pool(keys, values, saliency)
+    wide, mean = pooled.dtype, torch.zeros_like(pooled)
+    highest.fill_(-torch.inf)
+    total.zero_()
     with torch.autocast(values.device.type, enabled=False):
         for where in position_chunks(values):
             scores, part = logits(keys, saliency, mask, where, wide), values[:, :, where].to(wide)
@@ -59,14 +64,13 @@ def pool(keys: Tensor | None, values: Tensor, saliency: Tensor, mask: Tensor | N
             shift = top.masked_fill(top == -torch.inf, 0.0)
             keep = torch.exp(highest - shift)
             raised = torch.exp(scores - shift.unsqueeze(-2))
-            total = total * keep + raised.sum(dim=-2)
+            total.mul_(keep).add_(raised.sum(dim=-2))
             own = raised.shape[-1] > 1
             mean = mean * keep + ((raised * part).sum(dim=-2) if own else (raised.mT @ part).squeeze(-2))
-            highest = top
+            highest.copy_(top)
     some = total != 0
     pooled.copy_(torch.where(some, mean / total.where(some, torch.ones_like(total)), torch.zeros_like(mean)))
-    log_sum.copy_(highest + total.log())
-    return pooled, log_sum
+    return pooled, highest, total
 
 
 def pool_backward(
@@ -76,12 +80,14 @@ def pool_backward(
     saliency: Tensor,
     mask: Tensor | None,
     pooled: Tensor,
-    log_sum: Tensor,
+    highest: Tensor,
+    total: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of `pool` for keys, values and saliency."""
     d_keys, d_values, d_saliency = empty_pool_gradients(keys, values, saliency)
     wide = pooled.dtype
-    grad, shift = grad.to(wide), log_sum.masked_fill(log_sum == -torch.inf, 0.0).unsqueeze(-2)
+    shift, total = highest.masked_fill(highest == -torch.inf, 0.0).unsqueeze(-2), total.masked_fill(total == 0, 1.0)
+    grad = grad.to(wide) / total
     learned = torch.zeros(saliency.shape, dtype=wide, device=saliency.device) if keys is not None else None
     with torch.autocast(values.device.type, enabled=False):
         for where in position_chunks(values):

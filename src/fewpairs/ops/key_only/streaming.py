@@ -1,6 +1,6 @@
 """Key-only attention in one pass over the positions, as PyTorch operators around the loops of `passes`.
 
-`torch.compile` sees two nodes and not the loops. Beside inputs and output, one vector and one number per head are kept
+`torch.compile` sees two nodes and not the loops. Beside inputs and output, one vector and two numbers per head are kept
 for the backward pass.
 """
 
@@ -52,13 +52,14 @@ def global_key_attention(
 
 register(
     Operator(
-        "saliency_pool(Tensor? keys, Tensor values, Tensor saliency, Tensor? mask) -> (Tensor pooled, Tensor log_sum)",
+        "saliency_pool(Tensor? keys, Tensor values, Tensor saliency, Tensor? mask) -> (Tensor pooled, Tensor highest,"
+        " Tensor total)",
         passes.pool,
         lambda keys, values, saliency, _mask: passes.empty_pool(keys, values, saliency),
     ),
     Operator(
         "saliency_pool_backward(Tensor grad, Tensor? keys, Tensor values, Tensor saliency, Tensor? mask, Tensor pooled,"
-        " Tensor log_sum) -> (Tensor d_keys, Tensor d_values, Tensor d_saliency)",
+        " Tensor highest, Tensor total) -> (Tensor d_keys, Tensor d_values, Tensor d_saliency)",
         passes.pool_backward,
         lambda _grad, keys, values, saliency, *_rest: passes.empty_pool_gradients(keys, values, saliency),
     ),

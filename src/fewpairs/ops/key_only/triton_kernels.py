@@ -89,8 +89,8 @@ def combine(
     total = tl.sum(total * shrink, 0)
     mean = tl.sum(value * shrink, 0) / tl.where(total == 0.0, 1.0, total)
     tl.store(pooled + unit * width + line, mean, mask=line < width)
-    logarithm = tl.where(total == 0.0, -float("inf"), shift + tl.log(tl.where(total == 0.0, 1.0, total)))
-    tl.store(log_sum + unit * kept + wide, logarithm, mask=wide < kept)
+    logarithm = tl.where(total == 0.0, -float("inf"), tl.log(tl.where(total == 0.0, 1.0, total)))
+    tl.store(log_sum + unit * kept + wide, shift.to(tl.float64) + logarithm.to(tl.float64), mask=wide < kept)
 
 
 @triton.jit
@@ -146,8 +146,10 @@ def spread_gradients(
     unit = unit.to(tl.int64)
     value = tl.load(pooled + unit * width + line, mask=line < width, other=0.0)
     back = tl.load(returned + unit * D + line)
-    shift = tl.load(log_sum + unit * kept + wide, mask=wide < kept, other=0.0)
-    shift = tl.where(shift == -float("inf"), 0.0, shift)
+    exact = tl.load(log_sum + unit * kept + wide, mask=wide < kept, other=0.0)
+    exact = tl.where(exact == -float("inf"), 0.0, exact)
+    shift = exact.to(tl.float32)
+    back *= tl.exp((shift.to(tl.float64) - exact).to(tl.float32))  # what large logits lose in float32
     vector, learned = tl.zeros([D], tl.float32), tl.zeros([D], tl.float32)
     if FORM == 0:
         vector = tl.load(own + line, mask=line < width, other=0.0).to(tl.float32)

@@ -52,8 +52,8 @@ def forward(
     share, count = shares(b * h, n)
     width = padded(d)
     wide = width if form == 2 else 1
-    peaks, totals = log_sum.new_empty((b, h, count, wide)), log_sum.new_empty((b, h, count, wide))
-    sums = log_sum.new_empty((b, h, count, width))
+    peaks, totals = pooled.new_empty((b, h, count, wide)), pooled.new_empty((b, h, count, wide))
+    sums = pooled.new_empty((b, h, count, width))
     launch(
         pool, b * h * count, k, k, v, data, allowed, peaks, totals, sums, h, n, share, count, *k.stride()[:3],
         *v.stride()[:3], *s_strides, *m_strides, d, D=width, ROWS=ROWS, WIDE=wide, FORM=form, MASK=masked, num_warps=4,
@@ -88,7 +88,7 @@ def backward(
     allowed, m_strides, masked = _mask(mask, k)
     share, count = shares(b * h, n)
     width = padded(d)
-    sums = log_sum.new_empty((b, h, count, width))
+    sums = pooled.new_empty((b, h, count, width))
     sent: dict[str, Any] = {"D": width, "ROWS": ROWS, "num_warps": 4}
     y_strides, g_strides = grad.stride()[:3], gates.stride()[:3]
     launch(

@@ -11,11 +11,10 @@ from torch import Tensor
 def empty_results(k: Tensor, v: Tensor, saliency: Tensor, *_options: Any) -> tuple[Tensor, Tensor, Tensor]:
     """Allocate the output, the pooled value `[b h d]`, and the log-sum-exp `[b h 1]` or `[b h d]`."""
     b, h, _, d = k.shape
-    single = torch.float32
     return (
         v.new_empty(v.shape),
-        v.new_empty((b, h, d), dtype=single),
-        v.new_empty((b, h, d if saliency.ndim == 4 else 1), dtype=single),
+        v.new_empty((b, h, d), dtype=torch.float32),
+        v.new_empty((b, h, d if saliency.ndim == 4 else 1), dtype=torch.float64),
     )
 
 

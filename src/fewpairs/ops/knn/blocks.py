@@ -95,8 +95,9 @@ def backward(
             stays = inside(ranking(scores, keys, scale, metric), where)
             weights = _shifted_exp(scores, log_sum[image, head, row], stays)
             dv[image, head] += weights.to(dtype).mT @ sent
-            mean = (sent.to(sum_dtype) * out[image, head, row]).sum(dim=-1, keepdim=True)
-            change = (sent @ v[image, head].mT).to(sum_dtype).sub_(mean).mul_(weights)
+            change = (sent @ v[image, head].mT).to(sum_dtype)
+            # From the same products, so that the gradient of a key that has all the weight is 0.
+            change.sub_((change * weights).sum(dim=-1, keepdim=True)).mul_(weights)
             if bias_learns:
                 mine = _part(dbias, (image, head, row))
                 mine += change.sum_to_size(mine.shape)

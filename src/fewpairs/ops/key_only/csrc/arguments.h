@@ -12,7 +12,7 @@ struct KeyOnlyArguments {
   Tensor saliency;  // [1 h 1 d], [b h n 1] or [b h n d], as `kind` says
   Tensor mask;      // bytes [b h n 1], or none
   Tensor pooled;    // [b h d]
-  Tensor log_sum;   // [b h], or [b h d] for logits of each channel
+  Tensor log_sum;   // doubles [b h], or [b h d] for logits of each channel
 };
 
 struct KeyOnlyGradientArguments {
@@ -38,9 +38,9 @@ inline void read_arguments(const KeyOnlyArguments& a, KeyOnlyProblem& p, Checks&
   check(is_saliency(a.saliency, p));
   check(is_absent(a.mask) || (inside(a.mask) && a.mask.type == byte_type && has_sizes(a.mask, p.b, p.h, p.n, 1)));
   check(is_flat(a.pooled, single_type, product({p.b, p.h, p.d})));
-  check(is_flat(a.log_sum, single_type, product({p.b, p.h, p.kind == channels ? p.d : 1})));
+  check(is_flat(a.log_sum, double_type, product({p.b, p.h, p.kind == channels ? p.d : 1})));
   p.k = a.k, p.v = v, p.gate = a.gate, p.saliency = a.saliency, p.mask = a.mask;
-  p.pooled = numbers<float>(a.pooled), p.log_sum = numbers<float>(a.log_sum);
+  p.pooled = numbers<float>(a.pooled), p.log_sum = numbers<double>(a.log_sum);
 }
 
 inline bool is_result(const Tensor& x, const KeyOnlyProblem& p) {

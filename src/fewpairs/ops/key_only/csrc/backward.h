@@ -1,6 +1,8 @@
 // Key-only attention, backward: the gradient of the pooled value, then in one pass everything else.
 #pragma once
 
+#include <cmath>
+
 #include "plan.h"
 
 namespace fewpairs {
@@ -22,16 +24,24 @@ inline void sum_gated(const Plan& plan, const KeyOnlyGradients& g, int64_t head,
 // What is known of a head: [wide] each, zeros beyond d, but for the log-sum-exp of all channels.
 struct Known {
   float *pooled, *log_sum, *d_pooled;
-  static int64_t size(const Plan& plan) { return 3 * plan.wide; }
-  Known(float* at, const Plan& plan) : pooled(at), log_sum(at + plan.wide), d_pooled(log_sum + plan.wide) {}
+  float* lost;  // what the rounding of the log-sum-exp to a float took, as a factor of the weights
+  static int64_t size(const Plan& plan) { return 4 * plan.wide; }
+  Known(float* at, const Plan& plan)
+      : pooled(at), log_sum(at + plan.wide), d_pooled(log_sum + plan.wide), lost(d_pooled + plan.wide) {}
   void read(const Plan& plan, int64_t head) const {
     const int64_t d = plan.p.d, logs = plan.p.kind == channels ? d : 1;
-    clear(pooled, 3 * plan.wide);
+    clear(pooled, size(plan));
     std::copy(plan.p.pooled + d * head, plan.p.pooled + d * (head + 1), pooled);
     for (int64_t i = 0; i < logs; ++i) {
-      const float given = plan.p.log_sum[logs * head + i];
-      log_sum[i] = given == -INF ? 0 : given;  // where nothing counts all logits are -inf
+      const double given = plan.p.log_sum[logs * head + i];
+      const double finite = given == -INF ? 0 : given;  // where nothing counts all logits are -inf
+      log_sum[i] = static_cast<float>(finite);
+      lost[i] = static_cast<float>(std::exp(log_sum[i] - finite));
     }
+  }
+  // The weights' factor goes to what each of them is multiplied by.
+  void scale(const Plan& plan) const {
+    for (int64_t p = 0; p < plan.p.d; ++p) d_pooled[p] *= lost[plan.p.kind == channels ? p : 0];
   }
 };
 
@@ -134,6 +144,7 @@ inline int backward(const KeyOnlyProblem& problem, const KeyOnlyGradients& g) {
     const float* parts = sums + plan.wide * plan.segments * head;
     for (int64_t segment = 0; segment < plan.segments; ++segment)
       for (int64_t c = 0; c < plan.wide; ++c) known.d_pooled[c] += parts[plan.wide * segment + c];
+    known.scale(plan);
   };
   auto send = [&](int64_t task, int thread) {
     const int64_t head = task / plan.segments;

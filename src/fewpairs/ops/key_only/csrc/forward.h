@@ -95,8 +95,8 @@ inline void pool_segment(const Plan& plan, int64_t head, int64_t segment, const 
   }
 }
 
-// Joins the segments of a head, in order, into its pooled value [wide] and the logarithm of the weights' sum [own].
-inline void join(const Plan& plan, int64_t head, float* states, float* pooled, float* log_sum) {
+// Joins the segments of a head, in order, into its pooled value [wide] and the log-sum-exp of its logits.
+inline void join(const Plan& plan, int64_t head, float* states, float* pooled, double* log_sum) {
   bool any = false;
   for (int64_t n = 0; n < plan.p.n && !any; ++n) any = plan.counts(head, n);
   for (int64_t c = 0; c < plan.wide; c += W) {
@@ -113,7 +113,9 @@ inline void join(const Plan& plan, int64_t head, float* states, float* pooled, f
     }
     const IVec none = total == Vec{};
     store(pooled + c, select(none, any ? total / total : mean, mean / total));
-    for (int i = 0; i < W && (at == c || c == 0); ++i) log_sum[at + i] = std::log(total[i]) + top[i];
+    const int64_t logs = plan.p.kind == channels ? plan.p.d : 1;
+    for (int64_t i = c; i < std::min(c + W, logs); ++i)
+      log_sum[i] = std::log(static_cast<double>(total[i - c])) + top[i - c];
   }
 }
 
@@ -134,19 +136,18 @@ inline void gate_segment(const Plan& plan, int64_t head, int64_t segment, const 
 
 inline int forward(const KeyOnlyProblem& problem, const Tensor& out) {
   const Plan plan(problem);
-  const int64_t own = Room::size(plan), kept = plan.wide + plan.own;
+  const int64_t own = Room::size(plan);
   Scratch scratch;
   float* const rooms = scratch.floats(own * std::min<int64_t>(std::max(problem.threads, 1), plan.tasks()));
   float* const states = scratch.floats(State::size(plan) * plan.tasks());
-  float* const joined = scratch.floats(kept * plan.heads());
+  float* const joined = scratch.floats(plan.wide * plan.heads());
   if (!scratch.ok()) return no_memory;
   Written::spread(out, plan.numbers());
   auto join_head = [&](int64_t head) {
-    float *pooled = joined + kept * head, *log_sum = pooled + plan.wide;
-    join(plan, head, states + State::size(plan) * plan.segments * head, pooled, log_sum);
+    float* const pooled = joined + plan.wide * head;
     const int64_t logs = problem.kind == channels ? problem.d : 1;
+    join(plan, head, states + State::size(plan) * plan.segments * head, pooled, problem.log_sum + logs * head);
     std::copy(pooled, pooled + problem.d, problem.pooled + problem.d * head);
-    std::copy(log_sum, log_sum + logs, problem.log_sum + logs * head);
   };
   auto pool = [&](int64_t task, int thread) {
     pool_segment(plan, task / plan.segments, task % plan.segments, Room(rooms + own * thread, plan),
@@ -154,7 +155,7 @@ inline int forward(const KeyOnlyProblem& problem, const Tensor& out) {
   };
   auto gate = [&](int64_t task, int thread) {
     const int64_t head = task / plan.segments;
-    gate_segment(plan, head, task % plan.segments, Room(rooms + own * thread, plan), joined + kept * head, out);
+    gate_segment(plan, head, task % plan.segments, Room(rooms + own * thread, plan), joined + plan.wide * head, out);
   };
   if (plan.segments == 1) {
     parallel(plan.heads(), problem.threads, [&](int64_t head, int thread) {

@@ -10,7 +10,8 @@ struct KeyOnlyProblem {
   int32_t kind, threads;
   Tensor k, v, gate, saliency, mask;  // mask: bytes [b h n] or null
   float* pooled;                             // [b h d]
-  float* log_sum;                            // [b h] or, where every channel has its own logits, [b h d]
+  // [b h] or, where every channel has its own logits, [b h d]: large logits leave a float no digits for their weights.
+  double* log_sum;
 };
 
 struct KeyOnlyGradients {

@@ -167,7 +167,9 @@ class Backward {
     each([&](int64_t r, int64_t kept, const int32_t* index, const float* weight, float* slope) {
       dots(index, kept, room.sent + r * values_wide_, wide_v, {room.values, values_wide_}, slope);
       const float mean = room.mean[r];
-      for (int64_t i = 0; i < kept; ++i) slope[i] = weight[i] * (slope[i] - mean);
+      // The weight of the only key is constant, whatever the rounding of its product and of the mean.
+      const bool only = room.count[r] == 1 && weight[0] == 1;
+      for (int64_t i = 0; i < kept; ++i) slope[i] = only ? 0 : weight[i] * (slope[i] - mean);
       if (g_.dbias) {
         float* dbias = g_.dbias + image * p_.bias.step[0] + head * p_.bias.step[1] + (first + r) * p_.m;
         for (int64_t i = 0; i < kept; ++i) dbias[index[i]] += slope[i];
