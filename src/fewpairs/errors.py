@@ -26,21 +26,21 @@ class TrainingError(FewpairsError):
     """Training failed, for example because a loss is not finite (exit status 1)."""
 
 
-_LISTED = 16
+_LISTED = 24
 """Maximum number of names in a message."""
 
 
 def nearest(name: str, known: Iterable[str], command: str = "") -> str:
     """Return the end of a message about an unknown name: `did you mean 'x'? known: x, y, z`.
 
-    Of more than 16 names only the nearest are listed, and `command`, if given, as the one that lists all.
+    Of more than 24 names only the nearest are listed, and `command`, if given, as the one that lists all.
     """
     known = list(known)
     hint = did_you_mean(name, known)
     if len(known) <= _LISTED:
         return f"{hint}known: {', '.join(known)}"
     some = "" if hint else f", such as {', '.join(known[:5])}"
-    return f"{hint}{len(known)} are known{some}" + (f"; `{command}` lists them" if command else "")
+    return f"{hint}{len(known)} names are known{some}" + (f"; `{command}` lists them" if command else "")
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:

@@ -201,4 +201,4 @@ def test_unknown_names_get_the_nearest_and_no_wall(count: int) -> None:
     assert len(text) < 120
     assert ("`fewpairs models` lists them" in text) == (count == 60)
     if count == 60:
-        assert nearest("zzz", names) == "60 are known, such as model_00, model_01, model_02, model_03, model_04"
+        assert nearest("zzz", names) == "60 names are known, such as model_00, model_01, model_02, model_03, model_04"
