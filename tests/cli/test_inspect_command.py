@@ -169,7 +169,7 @@ def test_attention_as_yaml(call: Any, photo: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["vit_nanno"], "model 'vit_nanno' is neither one of fewpairs nor of timm; did you mean 'vit_nano'?"),
+        (["vit_nanno"], "model 'vit_nanno' is neither one of fewpairs nor of timm; did you mean 'vit_nano' or"),
         (["resnet18"], "ResNet has no attention layer that can be swapped"),
         (["vit_nano", "--queries", "40,0"], "query 40,0 (row, column) lies outside photo.jpg of 40 x 60 pixels"),
         (["vit_nano", "--queries", "0,0"], "outside the part of photo.jpg that the model sees"),

@@ -10,7 +10,7 @@ from fewpairs.numbers import change_percent, number, signed
 from fewpairs.report.comparison import Comparison, Row
 from fewpairs.report.estimate import Difference
 from fewpairs.scoring.score_table import SCORES, Score
-from fewpairs.scoring.verdict import RunsVerdict, missing_evidence, read_interval, speaks_of, verdict_in_runs
+from fewpairs.scoring.verdict import RunsVerdict, exceeds, missing_evidence, read_interval, speaks_of, verdict_in_runs
 
 VerdictKind = Literal["better", "worse", "non-inferior", "inconclusive", "no variation", "not computed"] | RunsVerdict
 _DIGITS = {"": 3, "%": 2, "mm": 2, "nats": 3}
@@ -92,7 +92,7 @@ def verdict_kind(name: str, found: Difference) -> VerdictKind:
         return "better"
     if best < 0:
         return "worse"
-    return "non-inferior" if worst > -found.margin else "inconclusive"
+    return "non-inferior" if exceeds(worst, -found.margin) else "inconclusive"
 
 
 def verdict(name: str, found: Difference) -> str:
@@ -104,9 +104,9 @@ def verdict(name: str, found: Difference) -> str:
 def _how_much_worse(name: str, found: Difference) -> str:
     low, high = _ends(found) or (math.nan, math.nan)
     worst, best = (low, high) if describe(name).higher_is_better else (-high, -low)
-    if worst > -found.margin:
+    if exceeds(worst, -found.margin):
         return ", within the margin"
-    return ", beyond the margin" if best < -found.margin else ""
+    return ", beyond the margin" if exceeds(-found.margin, best) else ""
 
 
 def headline(comparison: Comparison, row: Row) -> str:

@@ -32,9 +32,14 @@ def read_interval(low: float | None, high: float | None, margin: float, *, highe
     worst, best = (low, high) if higher_is_better else (-high, -low)
     if worst > 0:
         return "superior"
-    if worst > -margin:
+    if exceeds(worst, -margin):
         return "non-inferior"
-    return "inferior" if best < -margin else "inconclusive"
+    return "inferior" if exceeds(-margin, best) else "inconclusive"
+
+
+def exceeds(one: float, other: float) -> bool:
+    """Return whether a number is above another by more than rounding."""
+    return one > other and not math.isclose(one, other, rel_tol=1e-9)
 
 
 def verdict(

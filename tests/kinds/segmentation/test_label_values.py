@@ -217,7 +217,7 @@ def test_a_value_without_a_class_names_the_remedy(tmp_path: Path) -> None:
 
 def test_classes_without_a_voxel_and_scans_without_a_class_are_said(tmp_path: Path) -> None:
     for name, value in (("x", 1), ("y", 0), ("z", 0)):
-        save_picture(tmp_path / "images" / f"{name}.png", np.zeros((4, 6), np.uint8))
+        save_picture(tmp_path / "images" / f"{name}.png", np.full((4, 6), ord(name), np.uint8))
         save_picture(tmp_path / "masks" / f"{name}.png", np.full((4, 6), value, np.uint8))
     shown = overview("folder", tmp_path, SourceOptions(classes=("a", "b")), decode=False, progress=False)
     assert shown.notes == (

@@ -46,10 +46,14 @@ def folder() -> Path:
 def distrust(place: Path | int) -> str | None:
     """Return the reason why another user could have written `place` (a path or an open file), or None.
 
+    Systems without POSIX owners and modes (Windows) give none.
+
     Raises:
         OSError: it does not exist or cannot be looked at.
     """
     found = os.stat(place)
+    if not hasattr(os, "geteuid"):
+        return None
     if found.st_uid != os.geteuid():
         return f"belongs to another user (uid {found.st_uid}, not {os.geteuid()})"
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
