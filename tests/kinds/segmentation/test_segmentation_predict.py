@@ -414,3 +414,14 @@ def test_a_stack_has_a_mask_for_each_page(tmp_path: Path) -> None:
     for path, mask in zip(written.outputs, expected(image), strict=True):
         np.testing.assert_array_equal(np.asarray(Image.open(path)), mask[0].astype(np.uint8) + mask[1])
     assert "note: stacks" in written.summary()
+
+
+def test_pictures_of_a_known_spacing_have_volumes(tmp_path: Path) -> None:
+    pages = picture((11, 13), slices=3)
+    first, *others = (Image.fromarray(page[0]) for page in pages)
+    first.save(tmp_path / "a.tif", save_all=True, append_images=others)
+    made = predictor(SegmentationView((16, 16), normalise="max", fit="pad"), spacing=(3.0, 0.5, 0.25))
+    (written,) = predict_files(made, [tmp_path / "a.tif"], OutputFolder(tmp_path / "out"), progress=False)
+    assert written.millilitres is not None
+    assert written.millilitres["bright"] == pytest.approx(expected(pages)[:, 0].sum() * 3 * 0.5 * 0.25 / 1000)
+    assert written.notes == ()

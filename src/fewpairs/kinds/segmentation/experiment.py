@@ -166,7 +166,8 @@ class SegmentationExperiment(Experiment):
         from fewpairs.kinds.segmentation.predict import SegmentationPredictor
 
         source = self.data.source
-        trained = {name: getattr(source, name) for name in ("axis", "thickness") if getattr(source, name) is not None}
+        known = {name: getattr(source, name) for name in ("axis", "thickness", "spacing")}
+        trained = {name: value for name, value in known.items() if value is not None}
         options = trained | flags
         if "values" in note:
             options["values"] = tuple(map(tuple, note["values"]))

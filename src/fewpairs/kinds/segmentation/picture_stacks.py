@@ -1,7 +1,9 @@
-"""TIFFs of several pages as scans."""
+"""TIFFs of several pages as scans, and the distances of slices and pixels that pictures do not record."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,22 @@ from numpy.typing import NDArray
 
 from fewpairs.data.notes import Note
 from fewpairs.data.pictures import read_picture
-from fewpairs.errors import DataError
+from fewpairs.errors import DataError, InputError
+from fewpairs.types import Spacing
 
+MILLIMETRE: Spacing = (1.0, 1.0, 1.0)
+"""Spacing of pictures of which none is known."""
 STACK = Note("stacks, scans of their pages, whose distance is taken as that of their pixels, 1 mm")
+
+
+def check_spacing(spacing: Sequence[float]) -> Spacing:
+    """Return the spacing of pictures. Raises InputError unless it is three positive numbers."""
+    if len(spacing) != 3 or not all(math.isfinite(length) and length > 0 for length in spacing):
+        raise InputError(
+            f"spacing={list(spacing)}: give the distances of slices, rows and columns in mm, "
+            "three positive numbers such as [3, 0.5, 0.5]"
+        )
+    return float(spacing[0]), float(spacing[1]), float(spacing[2])
 
 
 def stack_ids(name: str, pages: int) -> tuple[str, ...]:

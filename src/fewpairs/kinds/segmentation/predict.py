@@ -38,7 +38,7 @@ from fewpairs.models import Segmenter
 from fewpairs.models.large_images import is_large, slide
 from fewpairs.safe_text import file_name
 from fewpairs.train.processes import evaluation_mode
-from fewpairs.types import Size
+from fewpairs.types import Size, Spacing
 from fewpairs.writing import atomic_path
 
 Format = Literal["nifti", "png", "csv"]
@@ -134,6 +134,8 @@ class SegmentationPredictor(Predictor[InputFiles, InputImage, NDArray[np.bool_],
     """The axis along which NIfTI volumes are sliced, as in training."""
     thickness: float = SLICE_THICKNESS
     """Distance between slices of the UW-Madison layout in mm, as in training."""
+    spacing: Spacing | None = None
+    """Distances of slices, rows and columns of pictures in mm, as in training; None takes 1 mm and gives no volumes."""
     format: Format | None = None
     """Format of the masks; None: NIfTI for NIfTI, PNG for pictures, one CSV for slices in the UW-Madison layout."""
     separate: bool = False
@@ -263,7 +265,9 @@ class SegmentationPredictor(Predictor[InputFiles, InputImage, NDArray[np.bool_],
         ] + pictures
 
     def read(self, source: InputFiles) -> InputImage:
-        return read_input(source, channels=self.channels, axis=self.axis, thickness=self.thickness)
+        return read_input(
+            source, channels=self.channels, axis=self.axis, thickness=self.thickness, spacing=self.spacing
+        )
 
     def predict(self, images: Sequence[InputImage]) -> list[NDArray[np.bool_]]:
         return [self(scan.image, scan.numbers) for scan in images]
@@ -282,7 +286,7 @@ class SegmentationPredictor(Predictor[InputFiles, InputImage, NDArray[np.bool_],
             with atomic_path(overlay) as temporary:
                 contact_sheet(image.image, result, classes, title=source.id).save(temporary, format="PNG")
         voxels = {name: int(result[:, j].sum()) for j, name in enumerate(classes)}
-        known = image.volume is not None or image.in_uw_layout
+        known = image.volume is not None or image.in_uw_layout or self.spacing is not None
         millilitre = float(np.prod(image.spacing)) / 1000
         return PredictedMasks(
             id=source.id,

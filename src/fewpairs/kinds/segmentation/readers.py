@@ -15,7 +15,7 @@ from fewpairs.data.pictures import SUFFIXES as PICTURES
 from fewpairs.data.pictures import read_header, read_picture
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.segmentation.layouts.uw_madison import SLICE_THICKNESS, SliceName, slice_id, slice_numbers
-from fewpairs.kinds.segmentation.picture_stacks import STACK, read_slices, stack_ids
+from fewpairs.kinds.segmentation.picture_stacks import MILLIMETRE, STACK, read_slices, stack_ids
 from fewpairs.kinds.segmentation.source import SUFFIXES, volume_stem
 from fewpairs.kinds.segmentation.volumes import Volume
 from fewpairs.types import Size, Spacing
@@ -105,13 +105,19 @@ def find_inputs(paths: Iterable[Path | str]) -> list[InputFiles]:
 
 
 def read_input(
-    item: InputFiles, *, channels: int | None = None, axis: int = 2, thickness: float = SLICE_THICKNESS
+    item: InputFiles,
+    *,
+    channels: int | None = None,
+    axis: int = 2,
+    thickness: float = SLICE_THICKNESS,
+    spacing: Spacing | None = None,
 ) -> InputImage:
     """Read one scan; NIfTI volumes are sliced along `axis` (see `fewpairs.kinds.segmentation.volumes`).
 
     Args:
         channels: the number of channels that the model expects; for 3, a grey image is repeated.
         thickness: distance between slices of the UW-Madison layout in mm, as in training.
+        spacing: distances of slices, rows and columns of other pictures in mm; None takes 1 mm.
 
     Raises:
         DataError: a file is damaged, slices of one scan differ in size, or the number of channels is wrong.
@@ -125,10 +131,10 @@ def read_input(
         slice_ids = tuple(f"{item.id}_slice_{number:04d}" for number in range(1, volume.slices + 1))
     else:
         if item.stack and item.slice_ids is not None:
-            image, notes = read_slices(path, len(item.slice_ids)), (str(STACK),)
+            image, notes = read_slices(path, len(item.slice_ids)), () if spacing else (str(STACK),)
         else:
             image = _read_pictures(item.files)
-        spacing = (1.0, 1.0, 1.0)
+        spacing = spacing or MILLIMETRE
         slice_ids = item.slice_ids or (item.id,)
         name = SliceName.parse(path.name)
         if name is not None:

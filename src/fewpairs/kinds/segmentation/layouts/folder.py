@@ -34,7 +34,7 @@ from fewpairs.data.pictures import (
 from fewpairs.errors import DataError, InputError
 from fewpairs.kinds.segmentation.bitmask import BitMask, from_labels
 from fewpairs.kinds.segmentation.label_values import Labels, LabelValues, Values, in_order
-from fewpairs.kinds.segmentation.picture_stacks import STACK, read_slices, stack_ids
+from fewpairs.kinds.segmentation.picture_stacks import MILLIMETRE, STACK, check_spacing, read_slices, stack_ids
 from fewpairs.kinds.segmentation.source import Json, ScanFiles
 
 Colour = tuple[int, int, int]
@@ -47,7 +47,7 @@ class ImageFolder:
     """Pictures in `images` and masks of the same names (any suffix) in `masks`; each picture is a scan of one slice, or
     of its pages if it is a TIFF of several.
 
-    If grey and RGB pictures are mixed, the grey ones are repeated to three channels. A pixel is taken as 1 mm wide.
+    If grey and RGB pictures are mixed, the grey ones are repeated to three channels.
 
     Args:
         classes: names of the label numbers 1, 2, ... in order (0 is background), or a mapping from names to numbers,
@@ -56,6 +56,7 @@ class ImageFolder:
         nonzero: all values except 0 are the single class, as in masks with instance numbers or with 0 and 255.
         case_pattern: regular expression with one group that finds the case (patient) in a file's name without suffix;
             by default every picture is a case of its own.
+        spacing: mm between slices, rows and columns of all pictures, which the files do not record; None takes 1 mm.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class ImageFolder:
         colours: Mapping[str, Sequence[int]] | None = None,
         nonzero: bool = False,
         case_pattern: str | None = None,
+        spacing: Sequence[float] | None = None,
     ) -> None:
         self.images, self.masks = Path(images), Path(masks)
         self.root = self.images.parent
@@ -82,6 +84,7 @@ class ImageFolder:
         self.nonzero = nonzero
         self.colours = None if colours is None else _check_colours(colours, self.classes)
         self._case = CasePattern(case_pattern)
+        self.spacing = None if spacing is None else check_spacing(spacing)
         self._channels: int | None = None
         self.notes: tuple[str, ...] = ()
 
@@ -107,6 +110,7 @@ class ImageFolder:
             "nonzero": self.nonzero,
             "case_pattern": self._case.pattern,
             "folders": [str(self.images.resolve()), str(self.masks.resolve())],
+            **({} if self.spacing is None else {"spacing": list(self.spacing)}),
         }
 
     @property
@@ -130,9 +134,11 @@ class ImageFolder:
                         f"{mask} has {mask_size[0]} of {mask_size[1]}{turned_hint(header, mask_size)}"
                     )
                 ids = (image.stem,) if header.pages == 1 else stack_ids(image.stem, header.pages)
-                if header.pages > 1:
+                if header.pages > 1 and self.spacing is None:
                     stacks[image.name] = [STACK]
-                scans.append(ScanFiles(image.stem, self._case(image.stem), (image, mask), ids, size, (1.0,) * 3))
+                scans.append(
+                    ScanFiles(image.stem, self._case(image.stem), (image, mask), ids, size, self.spacing or MILLIMETRE)
+                )
                 most = max(most, header.channels)
                 if header.orientation != 1:
                     turned[image.name] = header.orientation

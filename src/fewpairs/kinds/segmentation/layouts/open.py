@@ -31,6 +31,7 @@ class SourceOptions:
     exclude: tuple[str, ...] | None = None
     missing_rows: Literal["error", "empty"] | None = None
     thickness: float | None = None
+    spacing: tuple[float, float, float] | None = None
     other_labels: Literal["error", "background"] | None = None
 
 
@@ -40,7 +41,7 @@ LAYOUTS = {
     "msd": Layout(f"{_HERE}.nifti:msd", ("classes", "axis", "case_pattern", "other_labels")),
     "nifti": Layout(f"{_HERE}.nifti:Nifti", ("classes", "axis", "images", "labels", "case_pattern", "other_labels")),
     "folder": Layout(
-        f"{_HERE}.folder:ImageFolder", ("classes", "images", "labels", "colours", "nonzero", "case_pattern")
+        f"{_HERE}.folder:ImageFolder", ("classes", "images", "labels", "colours", "nonzero", "case_pattern", "spacing")
     ),
 }
 KINDS: tuple[str, ...] = tuple(LAYOUTS)
