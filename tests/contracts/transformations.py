@@ -27,6 +27,7 @@ from torch.utils.checkpoint import checkpoint
 
 from fewpairs import KNN, KV, KeyOnly, KVPos, Softmax, swap_attention
 from fewpairs.attention import use_kernel
+from fewpairs.errors import InputError
 from fewpairs.ops import global_key_attention, key_only_attention, knn_attention, kv_attention, softmax_attention
 
 Pairs = list[tuple[Any, Any]]
@@ -392,12 +393,9 @@ def outcome(transformation: str, subject: Subject) -> str:
 
 
 def rows() -> dict[str, dict[str, str]]:
-    """Return the table of the page: subject -> outcome for each transformation."""
-    lines = [
-        [cell.strip() for cell in line[1:-1].split("|")]
-        for line in PAGE.read_text().splitlines()
-        if line.startswith("|")
-    ]
+    """Return the first table of the page: subject -> outcome for each transformation."""
+    table = PAGE.read_text().partition("\n| |")[2].partition("\n\n")[0]
+    lines = [[cell.strip() for cell in line[1:-1].split("|")] for line in f"| |{table}".splitlines()]
     head, _, *body = lines
     return {name: dict(zip(head[1:], cells, strict=True)) for name, *cells in body}
 

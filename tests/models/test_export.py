@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import io
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from torch import Tensor, nn
 
 from fewpairs import KNN, KVPos, Softmax
 from fewpairs.attention import Variant
-from fewpairs.models import create_segmenter
+from fewpairs.errors import InputError
+from fewpairs.models import create_classifier, create_segmenter
 from fewpairs.models.padding import crop, pad_to_multiple, resize_and_crop
 
 SIZES = ((2, 64, 64), (1, 64, 64), (2, 50, 33), (3, 96, 80), (1, 17, 100))
@@ -34,10 +36,15 @@ class Frame(nn.Module):
         return resize_and_crop(self.conv(pad_to_multiple(image, 8)), size, 8)
 
 
-def compare(model: nn.Module, graph: Callable[[Tensor], Tensor]) -> None:
+def compare(
+    model: nn.Module,
+    graph: Callable[[Tensor], Tensor],
+    sizes: Sequence[tuple[int, int, int]] = SIZES,
+    channels: int = 1,
+) -> None:
     with torch.no_grad():
-        for b, h, w in SIZES:
-            image = torch.randn(b, 1, h, w)
+        for b, h, w in sizes:
+            image = torch.randn(b, channels, h, w)
             torch.testing.assert_close(graph(image), model(image), atol=1e-4, rtol=1e-4)
 
 
@@ -78,3 +85,85 @@ def test_a_segmenter_exports_for_all_sizes(record: Callable[..., Graph], variant
 def test_a_crop_is_a_slice() -> None:
     maps = torch.randn(1, 2, 8, 9)
     assert torch.equal(crop(maps, 5, 9), maps[..., :5, :])
+
+
+def traced(model: nn.Module, *shape: int) -> Graph:
+    """A graph of `torch.jit.trace`, saved and loaded again."""
+    buffer = io.BytesIO()
+    torch.jit.save(torch.jit.trace(model, torch.randn(shape), check_trace=False), buffer)
+    buffer.seek(0)
+    return torch.jit.load(buffer)
+
+
+def refuses_other_sizes(graph: Graph, channels: int, side: int) -> None:
+    for h, w in ((side // 2, 2 * side), (2 * side, 2 * side)):  # the first has as many tokens
+        with torch.no_grad(), pytest.raises(torch.jit.Error, match="keeps the positions of the traced size"):
+            graph(torch.randn(1, channels, h, w))
+
+
+def test_a_traced_segmenter_refuses_other_sizes() -> None:
+    model = create_segmenter("setr_pup_small", classes=2, in_channels=1).eval()
+    graph = traced(model, *SEEN)
+    compare(model, graph, ((1, 64, 64), (3, 64, 64)))
+    refuses_other_sizes(graph, 1, 64)
+
+
+@pytest.mark.parametrize("name", ["vit_pico", "swin_pico", "deit_tiny_patch16_224"])
+def test_a_traced_classifier_of_one_size_refuses_others(name: str) -> None:
+    model = create_classifier(name, classes=3, image_size=(32, 32)).eval()
+    graph = traced(model, 2, 3, 32, 32)
+    compare(model, graph, ((1, 32, 32), (3, 32, 32)), channels=3)
+    refuses_other_sizes(graph, 3, 32)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "side"), [("so_vit_7", 64), ("t2t_vit_t_19", 32)])
+def test_a_traced_token_classifier_refuses_other_sizes(name: str, side: int) -> None:
+    model = create_classifier(name, classes=3, image_size=(side, side)).eval()
+    graph = traced(model, 2, 3, side, side)
+    compare(model, graph, ((1, side, side), (3, side, side)), channels=3)
+    refuses_other_sizes(graph, 3, side)
+
+
+@pytest.mark.parametrize("name", ["cvt_pico", "linglo_pico", "pvt_v2_pico"])
+def test_a_traced_classifier_without_positions_holds_for_all_sizes(name: str) -> None:
+    model = create_classifier(name, classes=3, image_size=(32, 32)).eval()
+    compare(model, traced(model, 2, 3, 32, 32), ((1, 32, 32), (1, 16, 64), (3, 48, 48)), channels=3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "encoder"),
+    [("cvt_setr_pup_small", None), ("semantic_fpn_narrow", "pvt_v2_b0"), ("upernet", "resnet18")],
+)
+def test_a_traced_segmenter_without_positions_holds_for_all_sizes(name: str, encoder: str | None) -> None:
+    model = create_segmenter(name, classes=2, in_channels=1, encoder=encoder).eval()
+    compare(model, traced(model, *SEEN))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["vit_pico", "deit_tiny_patch16_224", "cvt_pico", "linglo_pico"])
+def test_a_classifier_exports_for_all_sizes(name: str) -> None:
+    model = create_classifier(name, classes=3, image_size=(32, 32)).eval()
+    graph = torch.export.export(model, (torch.randn(2, 3, 32, 32),), dynamic_shapes=({0: ANY, 2: ANY, 3: ANY},))
+    compare(model, graph.module(), ((2, 32, 32), (1, 32, 64), (3, 48, 48)), channels=3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("record", [run_exported, run_onnx])
+def test_a_segmenter_on_cvt_exports_for_all_sizes(record: Callable[..., Graph], tmp_path: Path) -> None:
+    model = create_segmenter("cvt_setr_pup_small", classes=2, in_channels=1).eval()
+    compare(model, record(model, tmp_path))
+
+
+def test_a_convolutional_stem_refuses_dynamic_sizes(tmp_path: Path) -> None:
+    model = create_segmenter("conv_setr_pup_small", classes=2, in_channels=1).eval()
+    with pytest.raises(InputError, match="exports at one height and width"):
+        run_exported(model, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_convolutional_stem_exports_any_batch() -> None:
+    model = create_segmenter("conv_setr_pup_small", classes=2, in_channels=1).eval()
+    graph = torch.export.export(model, (torch.randn(SEEN),), dynamic_shapes=({0: ANY},)).module()
+    compare(model, graph, ((1, 64, 64), (3, 64, 64)))

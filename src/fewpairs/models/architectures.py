@@ -20,6 +20,7 @@ from fewpairs.models.encoders.t2t_vit import T2TViT
 from fewpairs.models.encoders.timm_registry import build_linglo
 from fewpairs.models.encoders.token_vit import Trunk
 from fewpairs.models.encoders.vit import ViTConfig, build_vit
+from fewpairs.models.traced_size import hold_traced_size
 from fewpairs.models.weights import first_line
 from fewpairs.swap import describe, swap_attention
 from fewpairs.types import Size
@@ -88,6 +89,8 @@ def from_timm(request: ClassifierRequest, *, name: str, any_size: bool = False, 
             f"{name}: timm could not load its weights ({type(error).__name__}: {first_line(error)}); download the file "
             "where there is a network and give its path as pretrained, or leave it out"
         ) from error
+    if not any_size:
+        hold_traced_size(model)
     return model if request.attention is None else swap_every_layer(model, request.attention)
 
 
@@ -140,6 +143,7 @@ def build_swin(request: ClassifierRequest, *, width: int, depths: tuple[int, ...
         num_classes=request.classes,
         drop_path_rate=request.drop_path,
     )
+    hold_traced_size(model)
     return model if request.attention is None else swap_every_layer(model, request.attention)
 
 

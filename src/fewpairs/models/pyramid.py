@@ -19,6 +19,7 @@ from fewpairs.models.architectures import swap_every_layer
 from fewpairs.models.encoders.base import Encoder
 from fewpairs.models.padding import crop, missing, pad_to_multiple
 from fewpairs.models.pretrained import LoadReport, load_pretrained
+from fewpairs.models.traced_size import hold_traced_size
 from fewpairs.models.weights import first_line
 from fewpairs.ops.transforms import recorded
 from fewpairs.types import Size
@@ -50,6 +51,8 @@ class Pyramid(Encoder):
     def __init__(self, name: str, body: nn.Module, *, levels: int = 4, fixed: Size | None = None) -> None:
         super().__init__()
         self.name, self.body, self.fixed = name, body, fixed
+        if fixed is not None:
+            hold_traced_size(self)
         info: Any = body.feature_info
         self.channels = tuple(info.channels())[-levels:]
         self.strides = tuple(info.reduction())[-levels:]

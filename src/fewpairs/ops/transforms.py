@@ -39,7 +39,7 @@ def overridable(operator: Callable[Taken, Tensor]) -> Callable[Taken, Tensor]:
 
 def refuse_export(*values: Any) -> str | None:
     """Return the reason why operators of fewpairs may not run, only PyTorch's own, or None."""
-    if torch.compiler.is_exporting() or _is_tracing():
+    if torch.compiler.is_exporting() or is_tracing():
         return "an exported graph may hold only PyTorch's own operators"
     for value in values:
         if _is_wrapped(value) and not isinstance(value, FakeTensor | FunctionalTensor):
@@ -66,7 +66,7 @@ def functorch_is_active() -> bool:
 
 def recorded() -> bool:
     """Whether a graph is being recorded, instead of computed."""
-    return torch.compiler.is_compiling() or torch.compiler.is_exporting() or _is_tracing()
+    return torch.compiler.is_compiling() or torch.compiler.is_exporting() or is_tracing()
 
 
 def readable(tensor: Tensor) -> bool:
@@ -95,5 +95,6 @@ def _is_wrapped(tensor: Any) -> bool:
     return type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__
 
 
-def _is_tracing() -> bool:
+def is_tracing() -> bool:
+    """Whether `torch.jit.trace` is recording."""
     return bool(torch.jit.is_tracing())  # type: ignore[no-untyped-call]  # PyTorch's own gap

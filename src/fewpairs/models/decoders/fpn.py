@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 
-from fewpairs.models.decoders.layers import Norm, check_features, conv_norm_relu, doublings
+from fewpairs.models.decoders.layers import Norm, check_features, conv_norm_relu, doublings, to_size
 
 
 class SemanticFPN(nn.Module):
@@ -45,7 +44,7 @@ class SemanticFPN(nn.Module):
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         pyramid = self.fpn(dict(zip(self.names, features, strict=True))).values()
         size = features[0].shape[-2:]
-        total = sum(_to_size(branch(x), size) for branch, x in zip(self.branches, pyramid, strict=True))
+        total = sum(to_size(branch(x), size) for branch, x in zip(self.branches, pyramid, strict=True))
         return self.classify(self.dropout(total))
 
 
@@ -57,8 +56,3 @@ def _branch(stride: int, finest: int, width: int, branch: int, norm: Norm) -> nn
         if doubled:
             layers.append(nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False))
     return nn.Sequential(*layers)
-
-
-def _to_size(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Resize maps that are one position too large after doubling (if the coarsest stride does not divide the image)."""
-    return x if x.shape[-2:] == size else F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)

@@ -11,6 +11,7 @@ from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
 from fewpairs.errors import InputError
+from fewpairs.ops.transforms import recorded
 
 Norm = Literal["batch", "group"]
 """Which normalisation follows a decoder's convolutions. Group norm does not depend on the batch, so that small batches
@@ -60,3 +61,13 @@ def check_features(channels: Sequence[int], strides: Sequence[int]) -> None:
     """Raise InputError unless there is one stride for each feature, finest first."""
     if not channels or len(channels) != len(strides) or list(strides) != sorted(strides):
         raise InputError(f"an encoder must give as many channels as strides, finest first; got {channels}, {strides}")
+
+
+def to_size(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Resize maps that are one position too large after doubling (if the coarsest stride does not divide the image).
+
+    A recorded graph always resizes, which to a map's own size is the identity, so that it holds for every size.
+    """
+    if not recorded() and x.shape[-2:] == size:
+        return x
+    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fewpairs.models.decoders.layers import Norm, check_features, conv_norm_relu
+from fewpairs.models.decoders.layers import Norm, check_features, conv_norm_relu, to_size
 
 BINS = (1, 2, 3, 6)
 """Rows and columns of the poolings of PSPNet (arXiv 1612.01105), which UperNet puts on the coarsest map."""
@@ -25,7 +24,7 @@ class PyramidPooling(nn.Module):
         self.join = conv_norm_relu(channels + len(bins) * width, width, 3, norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.join(torch.cat([x, *(_to_size(part(x), x.shape[-2:]) for part in self.parts)], dim=1))
+        return self.join(torch.cat([x, *(to_size(part(x), x.shape[-2:]) for part in self.parts)], dim=1))
 
 
 class UperNet(nn.Module):
@@ -63,11 +62,7 @@ class UperNet(nn.Module):
         maps = [self.pool(coarsest)]
         for lateral, x in zip(reversed(self.lateral), reversed(finer), strict=True):
             side = lateral(x)
-            maps.append(side + _to_size(maps[-1], side.shape[-2:]))
+            maps.append(side + to_size(maps[-1], side.shape[-2:]))
         smoothed = [smooth(x) for smooth, x in zip(reversed(self.smooth), maps[1:], strict=True)]
-        levels = [_to_size(x, features[0].shape[-2:]) for x in (*reversed(smoothed), maps[0])]
+        levels = [to_size(x, features[0].shape[-2:]) for x in (*reversed(smoothed), maps[0])]
         return self.classify(self.dropout(self.fuse(torch.cat(levels, dim=1))))
-
-
-def _to_size(x: Tensor, size: Sequence[int]) -> Tensor:
-    return x if x.shape[-2:] == size else F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)

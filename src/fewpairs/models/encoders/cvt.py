@@ -88,7 +88,7 @@ class CvTStageBlocks(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, Grid]:
         x, grid = self.embed(image)
         if self.cls_token is not None:
-            x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
+            x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1)
             grid = Grid(grid.h, grid.w, prefix=1)
         for block in self.blocks:
             if self.grad_checkpointing and self.training:

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import torch
 from timm.layers import GroupNormAct, StdConv2dSame
 from timm.models.resnetv2 import ResNetV2
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from fewpairs.errors import InputError
 from fewpairs.models.encoders.base import Encoder
 from fewpairs.models.encoders.vit import ViTEncoder
 
@@ -71,6 +73,17 @@ class HybridEncoder(Encoder):
         self.strides = (*strides, *(last * stride for stride in self.transformer.strides))
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Return the maps, finest first.
+
+        Raises:
+            InputError: a graph with dynamic height or width is exported; PyTorch's solver of sizes does not come to an
+                end in the paddings of the stem.
+        """
+        if torch.compiler.is_exporting() and any(isinstance(side, torch.SymInt) for side in image.shape[-2:]):
+            raise InputError(
+                "a convolutional stem before a transformer exports at one height and width; give dynamic_shapes for "
+                "the batch alone, one graph a size, or choose a segmenter with another encoder, such as setr_pup_small"
+            )
         maps, x = [], image
         for name, layer in self.stem.stem.named_children():
             if name == "pool":

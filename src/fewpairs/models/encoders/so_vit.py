@@ -70,7 +70,7 @@ class SingularPower(nn.Module):
     def forward(self, matrix: Tensor) -> Tensor:
         # No matrix products: autocast would round these small matrices to half precision.
         matrix = matrix.float()
-        right = self.start.float().expand(len(matrix), -1)
+        right = self.start.float().expand(matrix.shape[0], -1)
         for _ in range(self.steps):
             left = nn.functional.normalize((matrix * right[:, None, :]).sum(2), dim=1)
             along = (matrix * left[:, :, None]).sum(1)

@@ -18,6 +18,7 @@ from fewpairs.attention import LinearProjection, MultiHead, Variant
 from fewpairs.attention.kv import index_sinusoid
 from fewpairs.errors import InputError
 from fewpairs.models.encoders.vit import init_linear
+from fewpairs.models.traced_size import hold_traced_size
 from fewpairs.types import Grid, Size
 
 
@@ -90,6 +91,7 @@ class TokenViT(nn.Module, ABC):
     ) -> None:
         super().__init__()
         self.patch_embed, self.num_classes, self.num_prefix_tokens = patch_embed, num_classes, 1
+        hold_traced_size(patch_embed)
         self.num_features = self.embed_dim = trunk.width
         self.head_hidden_size = self.head_width()
         self.pools, self.global_pool = tuple(pools), pools[0]
@@ -125,7 +127,7 @@ class TokenViT(nn.Module, ABC):
     def _embed(self, image: Tensor) -> tuple[Tensor, Grid]:
         """The tokens before the first block, the class token first, with their positions."""
         x, grid = self.patch_embed(image)
-        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
+        x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1)
         table = resample_abs_pos_embed(self.pos_embed, [grid.h, grid.w], [self._grid.h, self._grid.w])
         return x + table.to(x.dtype), Grid(grid.h, grid.w, prefix=1)
 

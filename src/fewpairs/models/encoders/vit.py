@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from fewpairs.attention import Attention, MultiHead, variants_per_stage
 from fewpairs.errors import InputError
 from fewpairs.models.encoders.base import Encoder
+from fewpairs.models.traced_size import hold_traced_size
 from fewpairs.types import Grid, Size
 
 
@@ -100,6 +101,7 @@ def build_vit(
         norm_layer=partial(nn.LayerNorm, eps=1e-6),
     )
     place = PatchGrid(vit.num_prefix_tokens)
+    hold_traced_size(vit.patch_embed)
     vit.patch_embed.register_forward_hook(place.note)
     for block, variant in zip(vit.blocks, variants, strict=True):
         mixed = MultiHead(config.width, config.heads, variant)

@@ -68,7 +68,7 @@ class SwappedAttentionPoolLatent(_Separate, AttentionPoolLatent):
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None) -> Tensor:
         x = x if self.pos_embed is None else x + self.pos_embed.unsqueeze(0).to(x.dtype)
-        q = self.apart(self.q(self.latent.expand(len(x), -1, -1)))
+        q = self.apart(self.q(self.latent.expand(x.shape[0], -1, -1)))
         k, v = rearrange(self.kv(x), "b n (roles h d) -> roles b h n d", roles=2, h=self.core.heads)
         x = self.out(self.mix(self.q_norm(q), self.k_norm(k), v, bias=attn_mask))
         x = x if self.mlp is None else x + self.mlp(self.norm(x))
