@@ -142,7 +142,7 @@ def test_a_traced_segmenter_without_positions_holds_for_all_sizes(name: str, enc
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["vit_pico", "deit_tiny_patch16_224", "cvt_pico", "linglo_pico"])
+@pytest.mark.parametrize("name", ["vit_pico", "deit_tiny_patch16_224", "cvt_pico", "linglo_pico", "pvt_v2_pico"])
 def test_a_classifier_exports_for_all_sizes(name: str) -> None:
     model = create_classifier(name, classes=3, image_size=(32, 32)).eval()
     graph = torch.export.export(model, (torch.randn(2, 3, 32, 32),), dynamic_shapes=({0: ANY, 2: ANY, 3: ANY},))
