@@ -17,20 +17,20 @@ import triton
 import triton.language as tl
 
 from fewpairs.ops.knn.triton_mix import stays
-from fewpairs.ops.triton.tiles import head_base, logits, product, put, tile
+from fewpairs.ops.triton.tiles import head_base, log_sums, logits, product, put, slopes_of, tile
 
 
 @triton.jit
 @no_type_check
-def _dlogits(queries, keys, values, sent, bias, rows, columns, scale, n, m, b_row, b_column, cut, end, log_sum, mean,
-            ROWS: tl.constexpr, KEYS: tl.constexpr, BIAS: tl.constexpr):  # fmt: skip
+def _dlogits(queries, keys, values, sent, bias, rows, columns, scale, n, m, b_row, b_column, cut, end, log_sum, lost,
+            mean, ROWS: tl.constexpr, KEYS: tl.constexpr, BIAS: tl.constexpr):  # fmt: skip
     """Compute the weights of a tile and the gradients of its logits, `[ROWS KEYS]` each."""
     scores = product(queries, tl.trans(keys), tl.zeros([ROWS, KEYS], tl.float32))
     scores = logits(scores, scale, bias, rows, columns, n, m, b_row, b_column, BIAS)
     inside = stays(scores, columns, m, cut, end) & (rows < n)[:, None]
-    weights = tl.where(inside, tl.exp(scores - log_sum[:, None]), 0.0)
+    weights = tl.where(inside, tl.exp(scores - log_sum[:, None]) * lost[:, None], 0.0)
     arriving = product(sent, tl.trans(values), tl.zeros([ROWS, KEYS], tl.float32))
-    return weights, weights * (arriving - mean[:, None])
+    return weights, slopes_of(weights, arriving, mean[:, None])
 
 
 @triton.jit
@@ -39,7 +39,8 @@ def _kept(threshold, last, log_sum, first_row, rows, n):
     """Load the values that the forward pass kept for some rows."""
     cut = tl.load(threshold + first_row + rows, mask=rows < n, other=float("inf"))
     end = tl.load(last + first_row + rows, mask=rows < n, other=0)
-    return cut, end, tl.load(log_sum + first_row + rows, mask=rows < n, other=0.0)
+    total, lost = log_sums(log_sum, first_row, rows, n)
+    return cut, end, total, lost
 
 
 @triton.jit
@@ -64,13 +65,13 @@ def of_queries(
     mine = tile(out + first_row * v_width, rows, v_line, v_width, n, v_width)
     mean = tl.sum(sent.to(tl.float32) * mine.to(tl.float32), 1)
     tl.store(means + first_row + rows, mean, mask=rows < n)
-    cut, end, total = _kept(threshold, last, log_sum, first_row, rows, n)
+    cut, end, total, lost = _kept(threshold, last, log_sum, first_row, rows, n)
     changed = tl.zeros([ROWS, D], tl.float32)
     for first in range(0, m, KEYS):
         columns = first + tl.arange(0, KEYS)
         keys, values = tile(k, columns, line, k_row, m, width), tile(v, columns, v_line, v_row, m, v_width)
         _, slopes = _dlogits(queries, keys, values, sent, bias, rows, columns, scale, n, m, b_row, b_column,
-                            cut, end, total, mean, ROWS, KEYS, BIAS)  # fmt: skip
+                            cut, end, total, lost, mean, ROWS, KEYS, BIAS)  # fmt: skip
         changed = product(slopes.to(keys.dtype), keys, changed)
     put(dq + first_row * width, changed * scale, rows, line, width, n, width)
 
@@ -99,9 +100,9 @@ def of_keys(
         rows = first + tl.arange(0, ROWS)
         queries, sent = tile(q, rows, line, q_row, n, width), tile(grad, rows, v_line, g_row, n, v_width)
         mean = tl.load(means + first_row + rows, mask=rows < n, other=0.0)
-        cut, end, total = _kept(threshold, last, log_sum, first_row, rows, n)
+        cut, end, total, lost = _kept(threshold, last, log_sum, first_row, rows, n)
         weights, slopes = _dlogits(queries, keys, values, sent, bias, rows, columns, scale, n, m, b_row, b_column,
-                                  cut, end, total, mean, ROWS, KEYS, BIAS)  # fmt: skip
+                                  cut, end, total, lost, mean, ROWS, KEYS, BIAS)  # fmt: skip
         d_values = product(tl.trans(weights.to(sent.dtype)), sent, d_values)
         d_keys = product(tl.trans(slopes.to(queries.dtype)), queries, d_keys)
     first_key = unit.to(tl.int64) * m
@@ -132,8 +133,8 @@ def of_bias(
         sent = tile(head_base(grad, image, head, g_image, g_head), rows, v_line, g_row, n, v_width)
         first_row = (image.to(tl.int64) * heads + head) * n
         mean = tl.load(means + first_row + rows, mask=rows < n, other=0.0)
-        cut, end, total = _kept(threshold, last, log_sum, first_row, rows, n)
+        cut, end, total, lost = _kept(threshold, last, log_sum, first_row, rows, n)
         _, slopes = _dlogits(queries, keys, values, sent, head_base(bias, image, head, b_image, b_head), rows, columns,
-                            scale, n, m, b_row, b_column, cut, end, total, mean, ROWS, KEYS, BIAS)  # fmt: skip
+                            scale, n, m, b_row, b_column, cut, end, total, lost, mean, ROWS, KEYS, BIAS)  # fmt: skip
         changed += slopes
     put(dbias + unit.to(tl.int64) * n * m, changed, rows, columns, m, n, m)

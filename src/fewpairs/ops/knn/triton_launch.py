@@ -58,7 +58,7 @@ def forward(
     """Return the results of `fewpairs.ops.knn.triton_shapes.empty_results`."""
     (b, h, n, d), m, e = q.shape, k.shape[2], v.shape[3]
     out, threshold, last, log_sum = empty_results(q, k, v)
-    highest = torch.empty_like(log_sum)
+    highest = torch.empty_like(threshold)
     q, k, v = rows(q), rows(k), rows(v)
     data, bias_strides, kind = pairs(bias, (b, h, n, m), q)
     strides = (*q.stride()[:3], *k.stride()[:3])
@@ -98,7 +98,7 @@ def backward(
     """Return the results of `fewpairs.ops.knn.triton_shapes.empty_gradients`."""
     (b, h, n, d), m, e = q.shape, k.shape[2], v.shape[3]
     dq, dk, dv, dbias = empty_gradients(grad, q, k, v, bias, bias_learns)
-    means = torch.empty_like(log_sum)
+    means = torch.empty_like(threshold)
     grad, q, k, v = rows(grad), rows(q), rows(k), rows(v)
     data, bias_strides, kind = pairs(bias, (b, h, n, m), q)
     strides = [*q.stride()[:3], *k.stride()[:3], *v.stride()[:3], *grad.stride()[:3], *bias_strides, d, e]

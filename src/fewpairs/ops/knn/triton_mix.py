@@ -51,4 +51,4 @@ def mix(
         mixed = product(weights.to(v.dtype.element_ty), tile(v, columns, line, v_row, m, v_width), mixed)
     total = tl.where(total == 0.0, 1.0, total)
     put(out + first_row * v_width, mixed / total[:, None], rows, line, v_width, n, v_width)
-    tl.store(log_sum + first_row + rows, peak + tl.log(total), mask=rows < n)
+    tl.store(log_sum + first_row + rows, peak.to(tl.float64) + tl.log(total).to(tl.float64), mask=rows < n)

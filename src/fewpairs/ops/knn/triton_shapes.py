@@ -11,13 +11,16 @@ from fewpairs.ops.knn import blocks
 
 
 def empty_results(q: Tensor, k: Tensor, v: Tensor, *_options: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Allocate the output `[b h n e]`, and threshold, last key and log-sum-exp as `[b h n]` each."""
-    row, single = q.shape[:3], torch.float32
+    """Allocate the output `[b h n e]`, and threshold, last key and log-sum-exp as `[b h n]` each.
+
+    The latter in float64: large logits leave a float32 no digits for their weights.
+    """
+    row = q.shape[:3]
     return (
         q.new_empty((*row, v.shape[3])),
-        q.new_empty(row, dtype=single),
+        q.new_empty(row, dtype=torch.float32),
         q.new_empty(row, dtype=torch.int32),
-        q.new_empty(row, dtype=single),
+        q.new_empty(row, dtype=torch.float64),
     )
 
 

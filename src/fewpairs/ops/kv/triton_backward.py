@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 
 from fewpairs.ops.kv.triton_forward import biased, factor_of
-from fewpairs.ops.triton.tiles import head_base, product, put, tile
+from fewpairs.ops.triton.tiles import head_base, log_sums, product, put, slopes_of, tile
 
 
 @triton.jit
@@ -40,9 +40,9 @@ def row_means(
 
 @triton.jit
 @no_type_check
-def _weights(scores, log_sum, rows, n):
+def _weights(scores, log_sum, lost, rows, n):
     """Compute the weights of a tile from the log-sums of its rows; they are 0 beyond the last row."""
-    return tl.where((rows < n)[:, None], tl.exp(scores - log_sum[:, None]), 0.0)
+    return tl.where((rows < n)[:, None], tl.exp(scores - log_sum[:, None]) * lost[:, None], 0.0)
 
 
 @triton.jit
@@ -68,7 +68,7 @@ def of_keys(
     first_row = unit.to(tl.int64) * n
     keys, values = tile(k, mine, line, k_row, n, width), tile(v, mine, v_line, v_row, n, v_width)
     sent = tile(grad, mine, v_line, g_row, n, v_width)
-    my_sum = tl.load(log_sum + first_row + mine, mask=mine < n, other=0.0)
+    my_sum, my_lost = log_sums(log_sum, first_row, mine, n)
     my_mean = tl.load(means + first_row + mine, mask=mine < n, other=0.0)
     d_keys, d_values = tl.zeros([KEYS, D], tl.float32), tl.zeros([KEYS, E], tl.float32)
     by_gain, by_row = tl.zeros([KEYS], tl.float32), tl.zeros([KEYS], tl.float32)
@@ -77,26 +77,27 @@ def of_keys(
         other = first + tl.arange(0, ROWS)
         keys_too, values_too = tile(k, other, line, k_row, n, width), tile(v, other, v_line, v_row, n, v_width)
         sent_too = tile(grad, other, v_line, g_row, n, v_width)
-        their_sum = tl.load(log_sum + first_row + other, mask=other < n, other=0.0)
+        their_sum, their_lost = log_sums(log_sum, first_row, other, n)
         their_mean = tl.load(means + first_row + other, mask=other < n, other=0.0)
         products = product(keys, tl.trans(keys_too), tl.zeros([KEYS, ROWS], tl.float32))
 
         scores = biased(products, factor, row, bias, mine, other, n, b_row, b_column, ROW, BIAS)
         arriving = product(sent, tl.trans(values_too), tl.zeros([KEYS, ROWS], tl.float32))
-        weights = _weights(scores, my_sum, mine, n)
-        slopes = weights * (arriving - my_mean[:, None])
-        if GAIN:  # uses the row mean in full precision: rounding errors of the output would accumulate over rows
-            by_gain += tl.sum(weights * arriving * products, 1)
+        weights = _weights(scores, my_sum, my_lost, mine, n)
+        slopes = slopes_of(weights, arriving, my_mean[:, None])
+        if GAIN:  # what the slopes' sum is off 0, the row mean's rounding, would accumulate over rows
+            by_gain += tl.sum(slopes * products, 1)
             weighed += tl.sum(weights * products, 1)
-            flown += tl.sum(weights * arriving, 1)
+            flown += tl.sum(slopes, 1)
 
         # Use the same block transposed: rows and columns of the bias are exchanged.
         scores = biased(products, factor, row, bias, mine, other, n, b_column, b_row, False, BIAS)
         if ROW:
             scores += tl.load(row + mine, mask=mine < n, other=0.0).to(tl.float32)[:, None]
-        weights = tl.where((mine < n)[:, None] & (other < n)[None, :], tl.exp(scores - their_sum[None, :]), 0.0)
+        weights = tl.exp(scores - their_sum[None, :]) * their_lost[None, :]
+        weights = tl.where((mine < n)[:, None] & (other < n)[None, :], weights, 0.0)
         arriving = product(values, tl.trans(sent_too), tl.zeros([KEYS, ROWS], tl.float32))
-        turned = weights * (arriving - their_mean[None, :])
+        turned = slopes_of(weights, arriving, their_mean[None, :])
         by_row += tl.sum(turned, 1)
         d_values = product(weights.to(sent_too.dtype), sent_too, d_values)
         d_keys = product((slopes + turned).to(keys_too.dtype), keys_too, d_keys)
@@ -133,10 +134,10 @@ def of_bias(
         sent = tile(head_base(grad, image, head, g_image, g_head), rows, v_line, g_row, n, v_width)
         first_row = (image.to(tl.int64) * heads + head) * n
         mean = tl.load(means + first_row + rows, mask=rows < n, other=0.0)
-        total = tl.load(log_sum + first_row + rows, mask=rows < n, other=0.0)
+        total, lost = log_sums(log_sum, first_row, rows, n)
         factor = factor_of(scale, gain, head, GAIN)
         products = product(queries, tl.trans(keys), tl.zeros([ROWS, KEYS], tl.float32))
         scores = biased(products, factor, row + head * r_head, own_bias, rows, columns, n, b_row, b_column, ROW, BIAS)
         arriving = product(sent, tl.trans(values), tl.zeros([ROWS, KEYS], tl.float32))
-        changed += _weights(scores, total, rows, n) * (arriving - mean[:, None])
+        changed += slopes_of(_weights(scores, total, lost, rows, n), arriving, mean[:, None])
     put(dbias + unit.to(tl.int64) * n * n, changed, rows, columns, n, n, n)

@@ -72,4 +72,4 @@ def attend(
     if REST:
         lost = mixed - mixed.to(v.dtype.element_ty).to(tl.float32)
         put(rest + first_row * v_width, lost, rows, v_line, v_width, n, v_width)
-    tl.store(log_sum + first_row + rows, shift + tl.log(total), mask=rows < n)
+    tl.store(log_sum + first_row + rows, shift.to(tl.float64) + tl.log(total).to(tl.float64), mask=rows < n)

@@ -75,9 +75,9 @@ def backward(
     dk, dv, d_gain, d_key_bias, dbias = empty_gradients(grad, k, v, gain, key_bias, bias, bias_learns)
     grad, k, v = rows(grad), rows(k), rows(v)
     terms, term_strides, there = _terms(k, gain, key_bias, bias)
-    means = torch.empty_like(log_sum)
-    by_gain = torch.empty_like(log_sum) if gain is not None else means
-    by_row = torch.empty_like(log_sum) if key_bias is not None else means
+    means = torch.empty_like(log_sum, dtype=torch.float32)
+    by_gain = torch.empty_like(means) if gain is not None else means
+    by_row = torch.empty_like(means) if key_bias is not None else means
     width, v_width = padded(d), padded(e)
     shape = {"D": width, "E": v_width, **there, **plan(max(width, v_width), k.element_size(), backward=True)}
     sent = grad.stride()[:3]

@@ -11,10 +11,11 @@ from torch import Tensor
 def empty_results(k: Tensor, v: Tensor, *_options: Any) -> tuple[Tensor, Tensor, Tensor]:
     """Allocate the output `[b h n e]`, the log-sum-exp of each row `[b h n]`, and the rounding error of the output.
 
-    The last has the shape of the output, or is empty in float32.
+    The last has the shape of the output, or is empty in float32. The log-sum-exps are in float64: large logits leave a
+    float32 no digits for their weights.
     """
     rest = v.new_empty(0 if v.dtype == torch.float32 else v.shape)
-    return v.new_empty(v.shape), k.new_empty(k.shape[:3], dtype=torch.float32), rest
+    return v.new_empty(v.shape), k.new_empty(k.shape[:3], dtype=torch.float64), rest
 
 
 def empty_gradients(

@@ -65,3 +65,19 @@ def logits(products, scale, bias, rows, columns, n, m, row_stride, column_stride
 def head_base(pointer, image, head, image_stride, head_stride):
     """Return the pointer to one head of one image."""
     return pointer + image.to(tl.int64) * image_stride + head.to(tl.int64) * head_stride
+
+
+@triton.jit
+@no_type_check
+def log_sums(log_sum, first_row, rows, n):
+    """Load log-sum-exps of float64 as float32, and the factors of the weights which that rounding takes away."""
+    exact = tl.load(log_sum + first_row + rows, mask=rows < n, other=0.0)
+    rounded = exact.to(tl.float32)
+    return rounded, tl.exp((rounded.to(tl.float64) - exact).to(tl.float32))
+
+
+@triton.jit
+@no_type_check
+def slopes_of(weights, arriving, mean):
+    """Compute `weights * (arriving - mean)`; 0 for a key that has all the weight, whatever is rounded in the mean."""
+    return tl.where(weights == 1.0, 0.0, weights * (arriving - mean))
