@@ -94,6 +94,8 @@ def backward(
             where = Cut(threshold[image, head, row], last[image, head, row])
             stays = inside(ranking(scores, keys, scale, metric), where)
             weights = _shifted_exp(scores, log_sum[image, head, row], stays)
+            # The log-sum-exp is rounded, so that the weights of a row with large logits do not sum to 1.
+            weights.div_(weights.sum(dim=-1, keepdim=True).clamp_min_(torch.finfo(weights.dtype).tiny))
             dv[image, head] += weights.to(dtype).mT @ sent
             change = (sent @ v[image, head].mT).to(sum_dtype)
             # From the same products, so that the gradient of a key that has all the weight is 0.
