@@ -97,3 +97,12 @@ def test_one_key_has_a_constant_weight(kernel: str, d: int, options: dict[str, A
     found = gradients(chosen.run, {"q": 20 * q, "k": k, "v": v, "bias": bias}, given, torch.float32)
     assert not any(found[name].any() for name in ("q", "k", "bias"))
     assert found["v"].any()
+
+
+@pytest.mark.parametrize("size", [1, 10, 100])
+@pytest.mark.parametrize("kernel", ["native", "bounded", "masked"])
+def test_some_nearest_keys(kernel: str, size: float) -> None:
+    options = {"topk": 2, "scale": 8**-0.5, "metric": "dot"}
+    draws = [torch.randn(3, 1, 2, 17, 8) for _ in range(DRAWS)]
+    cases = [({"q": size * q, "k": k, "v": v, "bias": size * torch.randn(1, 2, 17, 17)}, options) for q, k, v in draws]
+    assert_twice_as_far_off_at_most(knn.KERNELS, kernel, cases)
