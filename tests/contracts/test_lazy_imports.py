@@ -55,7 +55,7 @@ def test_an_experiment_loads_its_own_kind_alone(kind: str) -> None:
 
 def test_reading_pictures_loads_no_network() -> None:
     modules = loaded("import fewpairs.data.pictures, fewpairs.data.files, fewpairs.data.names, fewpairs.writing")
-    known = ("fewpairs.data", "fewpairs.errors", "fewpairs.types", "fewpairs.writing")
+    known = ("fewpairs.data", "fewpairs.errors", "fewpairs.numbers", "fewpairs.types", "fewpairs.writing")
     assert [name for name in modules if name.startswith("fewpairs.") and not name.startswith(known)] == []
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -34,6 +34,7 @@ def dotted(folder: Path, size: tuple[int, int], dot: tuple[int, int], *, radius:
     at=st.tuples(st.floats(0, 0.99), st.floats(0, 0.99)),
     mode=st.sampled_from(["center", "squash", "border"]),
 )
+@example(size=(20, 27), model=(20, 16), at=(0.0, 0.875), mode="center")
 def test_a_point_stays_on_what_it_points_at(
     size: tuple[int, int],
     model: tuple[int, int],

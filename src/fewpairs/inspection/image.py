@@ -45,15 +45,15 @@ class InputImage:
                 f"0 to {height - 1}, columns from 0 to {width - 1}"
             )
         top, left, tall, wide = self.box
-        if not (top <= y < top + tall and left <= x < left + wide):
+        middle_y, middle_x = y + 0.5, x + 0.5  # the centre of the file's pixel, so that rounding never leaves it
+        if not (top <= middle_y < top + tall and left <= middle_x < left + wide):
             raise InputError(
                 f"query {y:g},{x:g} (row, column) lies outside the part of {self.name} that the model sees: rows "
                 f"{max(top, 0):.0f} to {min(top + tall, height) - 1:.0f}, columns {max(left, 0):.0f} to "
                 f"{min(left + wide, width) - 1:.0f}; an input of another size sees another part"
             )
         seen_height, seen_width = self.picture.shape[:2]
-        # the centre of the file's pixel, so that rounding never leaves it
-        return (y + 0.5 - top) / tall * seen_height, (x + 0.5 - left) / wide * seen_width
+        return (middle_y - top) / tall * seen_height, (middle_x - left) / wide * seen_width
 
 
 def load_image(path: Path, view: LabelledView) -> InputImage:
