@@ -74,12 +74,19 @@ def _classes(names: Sequence[str]) -> str:
 
 
 def _verdicts(comparison: Comparison) -> str:
-    if not any(row.differences for row in comparison.rows):
+    found = [item for row in comparison.rows for item in (row.differences or {}).values()]
+    if not found:
         return ""
-    return (
+    text = (
         "better or worse only where the interval of the paired difference excludes zero; non-inferior where it "
         f"excludes a loss of the margin ({score_text.margin(comparison.headline, comparison.margin)} for "
         f"{score_text.describe(comparison.headline).title}); inconclusive otherwise. These words need at least "
         f"{LEAST_SEEDS} seeds a side and {LEAST_UNITS} {comparison.words.units}; with fewer a verdict is about these "
-        "runs. Ends of intervals are moved outwards by three standard errors of resampling before they are read"
+        "runs"
+    )
+    if all(item.sure_low is None for item in found):
+        return text
+    return (
+        f"{text}. Ends of intervals are moved outwards by three standard errors of resampling before they are read, and "
+        "more resamples are drawn as long as a reading hangs on them"
     )
