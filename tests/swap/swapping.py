@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+import pickle
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -28,6 +29,13 @@ def same(got: Tensor, wanted: Tensor, tolerance: float = 1e-5) -> bool:
     return bool(torch.allclose(got, wanted, atol=tolerance, rtol=tolerance))
 
 
+def alike(got: Tensor, wanted: Tensor, tolerance: float = 1e-5) -> bool:
+    """Whether outputs differ by no more than a part of their largest value."""
+    got, wanted = got.detach(), wanted.detach()
+    assert wanted.abs().max() > 0.1, "the model says nothing, so nothing is compared"
+    return bool((got - wanted).abs().max() <= tolerance * max(1.0, float(wanted.abs().max())))
+
+
 def trained(model: nn.Module, image: Tensor, seed: int) -> tuple[Tensor, dict[str, Tensor]]:
     """Output of the model in training mode, and what it gives each parameter."""
     model.train()
@@ -35,6 +43,62 @@ def trained(model: nn.Module, image: Tensor, seed: int) -> tuple[Tensor, dict[st
     output = model(image)
     output.square().mean().backward()
     return output, {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+def gradients_agree(got: dict[str, Tensor], wanted: dict[str, Tensor], tolerance: float = 1e-5) -> None:
+    """Asserts that the same parameters have gradients, equal up to a part of the largest of all."""
+    assert got.keys() == wanted.keys()
+    largest = max(float(gradient.abs().max()) for gradient in wanted.values())
+    for name, gradient in wanted.items():
+        assert torch.allclose(got[name], gradient, atol=tolerance * max(1, largest), rtol=1e-4), name
+
+
+def rounds_like_the_original(model: nn.Module, image: Tensor) -> None:
+    """Asserts that autocast errs with all keys kept by no more than twice what it errs in the original."""
+    with torch.no_grad():
+        exact = model(image)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            wanted, got = model(image), swapped(model)(image)
+    rounding = (wanted.float() - exact).abs().max()
+    assert got.dtype == wanted.dtype
+    assert (got.float() - exact).abs().max() <= 2 * rounding
+
+
+def goes_to_and_fro(model: nn.Module, image: Tensor) -> None:
+    """Asserts that copies and pickles of a swapped model are it, and that the original's checkpoint is its own."""
+    replaced = swapped(model, KNN(topk=3))
+    assert list(replaced.state_dict()) == list(model.state_dict())
+    with torch.no_grad():
+        wanted = replaced(image)
+        assert torch.equal(copy.deepcopy(replaced)(image), wanted)
+        other = pickle.loads(pickle.dumps(replaced))
+        assert torch.equal(other(image), wanted)
+        for parameter in other.parameters():
+            parameter.zero_()
+        assert not torch.equal(other(image), wanted)
+        other.load_state_dict(model.state_dict(), strict=True)
+        assert torch.equal(other(image), wanted)
+
+
+def swaps_again_and_undoes(model: nn.Module, image: Tensor) -> None:
+    """Asserts that softmax, then KV is KV, and that undoing both gives the original back to the bit."""
+    direct = swapped(model, "kv")
+    with torch.no_grad():
+        before = model(image)
+        first = swap_attention(model, "softmax")
+        second = swap_attention(model, "kv")
+        assert alike(model(image), direct(image))
+        second.undo()
+        first.undo()
+        assert torch.equal(model(image), before)
+
+
+def keeps_rows(before: dict[str, Tensor], after: dict[str, Tensor], key_map: Mapping[str, str | None]) -> None:
+    """Asserts that every weight that stays is the last rows of what it was."""
+    for old, new in key_map.items():
+        if new is not None:
+            rows = len(after[new]) if after[new].ndim else 1
+            assert torch.equal(after[new].reshape(rows, -1), before[old].reshape(len(before[old]), -1)[-rows:]), old
 
 
 def compiles_like_eager(model: nn.Module, image: Tensor) -> bool:

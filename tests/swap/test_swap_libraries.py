@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import pickle
 import subprocess
 import sys
 from typing import Any
@@ -15,7 +14,16 @@ from libraries_zoo import FAMILIES, tiny
 from monai.networks.blocks import SABlock
 from monai.networks.nets import AttentionUnet
 from open_clip.transformer import Attention as ClipAttention
-from swapping import swapped, tie, trained
+from swapping import (
+    alike,
+    goes_to_and_fro,
+    gradients_agree,
+    keeps_rows,
+    swapped,
+    swaps_again_and_undoes,
+    tie,
+    trained,
+)
 from torch import Tensor, nn
 
 from fewpairs import KNN, KV, KeyOnly, KVPos, swap_attention
@@ -29,13 +37,6 @@ pytestmark = [
 ]
 
 
-def same(got: Tensor, wanted: Tensor, tolerance: float = 1e-5) -> bool:
-    """Whether outputs differ by no more than a part of their largest value."""
-    got, wanted = got.detach(), wanted.detach()
-    assert wanted.abs().max() > 0.1, "the model says nothing, so nothing is compared"
-    return bool((got - wanted).abs().max() <= tolerance * max(1.0, float(wanted.abs().max())))
-
-
 @families
 @pytest.mark.parametrize("size", [0, 1])
 def test_with_all_keys_kept_the_output_is_the_originals(family: str, size: int) -> None:
@@ -44,8 +45,8 @@ def test_with_all_keys_kept_the_output_is_the_originals(family: str, size: int) 
     assert list(new.state_dict()) == list(model.state_dict())
     with torch.no_grad():
         wanted = model(image)
-        assert same(new(image), wanted)
-        assert not same(swapped(model, KNN(topk=1))(image), wanted, 1e-2)
+        assert alike(new(image), wanted)
+        assert not alike(swapped(model, KNN(topk=1))(image), wanted, 1e-2)
 
 
 @families
@@ -53,26 +54,15 @@ def test_in_training_the_same_seed_gives_the_same_output_and_gradients(family: s
     model, image = tiny(family, drop=True)
     wanted, gradients = trained(copy.deepcopy(model), image, seed=3)
     got, got_gradients = trained(swapped(model), image, seed=3)
-    assert same(got, wanted)
-    assert not FAMILIES[family].drops or not same(trained(copy.deepcopy(model), image, seed=4)[0], wanted, 1e-3)
-    assert got_gradients.keys() == gradients.keys()
-    largest = max(float(g.abs().max()) for g in gradients.values())
-    for name, gradient in gradients.items():
-        assert torch.allclose(got_gradients[name], gradient, atol=1e-5 * max(1, largest), rtol=1e-4), name
+    assert alike(got, wanted)
+    assert not FAMILIES[family].drops or not alike(trained(copy.deepcopy(model), image, seed=4)[0], wanted, 1e-3)
+    gradients_agree(got_gradients, gradients)
 
 
 @families
 def test_copies_pickles_and_checkpoints_go_to_and_fro(family: str) -> None:
     model, image = tiny(family)
-    replaced = swapped(model, KNN(topk=3))
-    with torch.no_grad():
-        wanted = replaced(image)
-        assert torch.equal(copy.deepcopy(replaced)(image), wanted)
-        other = pickle.loads(pickle.dumps(replaced))
-        for parameter in other.parameters():
-            parameter.zero_()
-        other.load_state_dict(model.state_dict(), strict=True)
-        assert torch.equal(other(image), wanted)
+    goes_to_and_fro(model, image)
 
 
 def same_model_without_queries(family: str, variant: Any, size: int) -> tuple[nn.Module, Any, Tensor]:
@@ -82,7 +72,7 @@ def same_model_without_queries(family: str, variant: Any, size: int) -> tuple[nn
     with torch.no_grad():
         wanted = model(image)
         receipt = swap_attention(model, variant)
-        assert same(model(image), wanted)
+        assert alike(model(image), wanted)
     return model, receipt, image
 
 
@@ -91,26 +81,15 @@ def same_model_without_queries(family: str, variant: Any, size: int) -> tuple[nn
 def test_without_queries_it_is_the_original_where_queries_are_keys(family: str, variant: Any, size: int) -> None:
     model, receipt, _ = same_model_without_queries(family, variant, size)
     before, after = tiny(family, size)[0].state_dict(), model.state_dict()
-    kept = {old: new for old, new in receipt.key_map.items() if new is not None}
     assert len(receipt.new_keys) == (len(receipt.swapped) if isinstance(variant, KVPos) else 0)
     assert receipt.parameters_after < receipt.parameters_before or isinstance(variant, KVPos)
-    for old, new in kept.items():
-        rows = len(after[new]) if after[new].ndim else 1
-        assert torch.equal(after[new].reshape(rows, -1), before[old].reshape(len(before[old]), -1)[-rows:]), old
+    keeps_rows(before, after, receipt.key_map)
 
 
 @families
 def test_swapping_again_and_undoing_are_as_if_the_first_swap_had_not_been(family: str) -> None:
     model, image = tiny(family)
-    direct = swapped(model, "kv")
-    with torch.no_grad():
-        before = model(image)
-        first = swap_attention(model, "softmax")
-        second = swap_attention(model, "kv")
-        assert same(model(image), direct(image))
-        second.undo()
-        first.undo()
-        assert torch.equal(model(image), before)
+    swaps_again_and_undoes(model, image)
 
 
 LEFT = {
@@ -177,7 +156,7 @@ def test_masks_and_kept_maps_of_a_block_are_the_originals() -> None:
     mask = torch.ones(2, 9).index_fill(1, torch.tensor([2, 7]), 0)
     few = swapped(model, KNN(topk=3))
     new = swapped(model)
-    assert same(new[0](x, attn_mask=mask), model[0](x, attn_mask=mask))
+    assert alike(new[0](x, attn_mask=mask), model[0](x, attn_mask=mask))
     torch.testing.assert_close(new[0].att_mat, model[0].att_mat)
     few[0](x, attn_mask=mask)
     assert ((few[0].att_mat > 0).sum(-1) == 3).all()
@@ -205,7 +184,7 @@ def test_masks_of_open_clips_layer(norm: bool, mask: str) -> None:
         "heads": torch.randn(6, 7, 7),
         "numbers": torch.randn(7, 7),
     }[mask]
-    assert same(swapped(model)[0](x, attn_mask=given), model[0](x, attn_mask=given))
+    assert alike(swapped(model)[0](x, attn_mask=given), model[0](x, attn_mask=given))
 
 
 @pytest.mark.parametrize("factor", [1.0, 9.0])
@@ -225,7 +204,7 @@ def test_scaled_cosines_of_open_clip_against_the_formula_in_float64(factor: floa
     q, k, v = (role.transpose(1, 2) for role in (q, k, v))
     scores = F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).mT * layer.logit_scale.clamp(max=4.0).exp()
     wanted = layer.out_proj(((scores.softmax(-1) @ v) * layer.head_scale).transpose(1, 2).flatten(2))
-    assert same(model(x).double(), wanted)
+    assert alike(model(x).double(), wanted)
 
 
 def test_swapping_imports_none_of_these_libraries() -> None:

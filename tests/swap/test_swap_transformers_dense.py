@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import copy
-import pickle
 from collections.abc import Iterator
 
 import pytest
 import torch
 import transformers
-from swapping import swapped, tie, trained
-from torch import Tensor, nn
+from swapping import (
+    alike,
+    goes_to_and_fro,
+    gradients_agree,
+    keeps_rows,
+    swapped,
+    swaps_again_and_undoes,
+    tie,
+    trained,
+)
+from torch import nn
 from transformers_dense import FAMILIES, tiny
 
 from fewpairs import KNN, KeyOnly, swap_attention
@@ -22,13 +30,6 @@ families = pytest.mark.parametrize("family", FAMILIES)
 pytestmark = pytest.mark.usefixtures("uncounted")
 
 
-def same(got: Tensor, wanted: Tensor, tolerance: float = 1e-5) -> bool:
-    """Whether outputs differ by no more than a part of their largest value."""
-    got, wanted = got.detach(), wanted.detach()
-    assert wanted.abs().max() > 0.1, "the model says nothing, so nothing is compared"
-    return bool((got - wanted).abs().max() <= tolerance * max(1.0, float(wanted.abs().max())))
-
-
 @families
 @pytest.mark.parametrize("size", [0, 1])
 def test_with_all_keys_kept_the_answer_is_the_originals(family: str, size: int) -> None:
@@ -37,8 +38,8 @@ def test_with_all_keys_kept_the_answer_is_the_originals(family: str, size: int) 
     assert list(new.state_dict()) == list(model.state_dict())
     with torch.no_grad():
         wanted = model(image)
-        assert same(new(image), wanted)
-        assert not same(swapped(model, KNN(topk=1))(image), wanted, 1e-2)
+        assert alike(new(image), wanted)
+        assert not alike(swapped(model, KNN(topk=1))(image), wanted, 1e-2)
 
 
 @families
@@ -46,26 +47,15 @@ def test_in_training_the_same_seed_gives_the_same_output_and_gradients(family: s
     model, image = tiny(family, drop=0.3, implementation="eager")
     wanted, gradients = trained(copy.deepcopy(model), image, seed=3)
     got, got_gradients = trained(swapped(model), image, seed=3)
-    assert same(got, wanted)
-    assert not same(trained(copy.deepcopy(model), image, seed=4)[0], wanted, 1e-3), "nothing was dropped"
-    assert got_gradients.keys() == gradients.keys()
-    largest = max(float(g.abs().max()) for g in gradients.values())
-    for name, gradient in gradients.items():
-        assert torch.allclose(got_gradients[name], gradient, atol=2e-5 * max(1, largest), rtol=1e-4), name
+    assert alike(got, wanted)
+    assert not alike(trained(copy.deepcopy(model), image, seed=4)[0], wanted, 1e-3), "nothing was dropped"
+    gradients_agree(got_gradients, gradients, 2e-5)
 
 
 @families
 def test_copies_pickles_and_checkpoints_go_to_and_fro(family: str) -> None:
     model, image = tiny(family)
-    replaced = swapped(model, KNN(topk=3))
-    with torch.no_grad():
-        wanted = replaced(image)
-        assert torch.equal(copy.deepcopy(replaced)(image), wanted)
-        other = pickle.loads(pickle.dumps(replaced))
-        for parameter in other.parameters():
-            parameter.zero_()
-        other.load_state_dict(model.state_dict(), strict=True)
-        assert torch.equal(other(image), wanted)
+    goes_to_and_fro(model, image)
 
 
 @families
@@ -77,29 +67,18 @@ def test_kv_is_the_original_where_queries_are_keys(family: str, size: int) -> No
     with torch.no_grad():
         wanted = model(image)
         receipt = swap_attention(model, "kv")
-        assert same(model(image), wanted)
+        assert alike(model(image), wanted)
     after = model.state_dict()
     gone = {key.split(".")[-2] for key, now in receipt.key_map.items() if now is None}
     assert gone <= {"q_proj", "query"}
     assert gone or "qkv" in str(receipt.key_map)
-    for old, new in receipt.key_map.items():
-        if new is not None:
-            rows = len(after[new]) if after[new].ndim else 1
-            assert torch.equal(after[new].reshape(rows, -1), before[old].reshape(len(before[old]), -1)[-rows:]), old
+    keeps_rows(before, after, receipt.key_map)
 
 
 @families
 def test_swapping_again_and_undoing_are_as_if_the_first_swap_had_not_been(family: str) -> None:
     model, image = tiny(family)
-    direct = swapped(model, "kv")
-    with torch.no_grad():
-        before = model(image)
-        first = swap_attention(model, "softmax")
-        second = swap_attention(model, "kv")
-        assert same(model(image), direct(image))
-        second.undo()
-        first.undo()
-        assert torch.equal(model(image), before)
+    swaps_again_and_undoes(model, image)
 
 
 CROSSING = {
@@ -189,8 +168,8 @@ def test_the_attention_called_knn_does_what_the_swap_does(family: str) -> None:
     named = copy.deepcopy(model)
     named.model.set_attn_implementation("knn")
     with torch.no_grad():
-        assert same(named(image), swapped(model, KNN(topk=3))(image))
-        assert not same(named(image), model(image), 1e-3)
+        assert alike(named(image), swapped(model, KNN(topk=3))(image))
+        assert not alike(named(image), model(image), 1e-3)
 
 
 def only_by_name() -> nn.Module:

@@ -87,6 +87,6 @@ def _verdicts(comparison: Comparison) -> str:
     if all(item.sure_low is None for item in found):
         return text
     return (
-        f"{text}. Ends of intervals are moved outwards by three standard errors of resampling before they are read, and "
-        "more resamples are drawn as long as a reading hangs on them"
+        f"{text}. Ends of intervals are moved outwards by three standard errors of resampling before they are read, "
+        "and more resamples are drawn as long as a reading hangs on them"
     )
