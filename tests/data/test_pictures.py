@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from io import BytesIO
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
@@ -8,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from picture_files import COLOUR, FORMS, RAMP, save_picture, stored
 from PIL import Image
 
 from fewpairs.data.pictures import (
@@ -21,18 +21,8 @@ from fewpairs.data.pictures import (
     read_indices,
     read_mask_header,
     read_picture,
-    turned_hint,
 )
 from fewpairs.errors import DataError
-
-RAMP = np.arange(0, 256, 4, np.uint8).reshape(8, 8)
-COLOUR = np.stack([RAMP, RAMP[::-1], RAMP.T], axis=-1)
-
-
-def stored(image: Image.Image, form: str, **options: object) -> bytes:
-    buffer = BytesIO()
-    image.save(buffer, form, **options)  # type: ignore[arg-type]
-    return buffer.getvalue()
 
 
 def test_grey_stays_grey_and_colour_colour() -> None:
@@ -103,9 +93,6 @@ def test_channels_by_the_header(tmp_path: Path) -> None:
         assert read_header(path).channels == channels
 
 
-FORMS = {"JPEG": ".jpg", "PNG": ".png", "GIF": ".gif", "BMP": ".bmp", "TIFF": ".tif", "WEBP": ".webp", "PPM": ".ppm"}
-
-
 @pytest.mark.parametrize("form", FORMS)
 def test_truncated_files_of_every_format_are_found(form: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
@@ -148,11 +135,6 @@ def test_damage_of_any_kind_is_a_data_error_or_none(data: st.DataObject, form: s
     except DataError as error:
         said = str(error)
     assert said in ("L", "RGB") or said.startswith("it ")
-
-
-def save_picture(path: Path, pixels: np.ndarray) -> Path:
-    Image.fromarray(pixels).save(path)
-    return path
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -289,108 +271,6 @@ def test_every_truncation_is_reported(tmp_path: Path, deep: bool, kept: int) -> 
 def test_a_missing_picture(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
         read_picture(tmp_path / "none.png")
-
-
-@pytest.mark.parametrize("form", ["JPEG", "TIFF", "WEBP"])
-def test_an_orientation_is_told_and_never_followed(form: str, tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    path = tmp_path / f"x{FORMS[form]}"
-    path.write_bytes(stored(Image.fromarray(COLOUR[:4]), form, exif=exif))
-    assert read_header(path) == check_file(path, decode=True) == Header((4, 8), 3, 6)
-    pixels = np.asarray(read_image(path))
-    assert pixels.shape == (4, 8, 3)
-    np.testing.assert_array_equal(pixels.transpose(2, 0, 1), read_picture(path))
-    if form == "TIFF":
-        np.testing.assert_array_equal(pixels, COLOUR[:4])
-
-
-@pytest.mark.parametrize("orientation", range(2, 9))
-@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
-def test_no_tiff_is_turned(orientation: int, compression: str | None, tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    path = tmp_path / "x.tif"
-    Image.fromarray(RAMP[:4]).save(path, exif=exif, compression=compression)
-    assert read_header(path) == Header((4, 8), 1, orientation)
-    np.testing.assert_array_equal(np.asarray(read_image(path)), RAMP[:4])
-    np.testing.assert_array_equal(read_indices(path), RAMP[:4])
-
-
-def test_an_orientation_in_a_png_is_told(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 8
-    Image.fromarray(RAMP[:4]).save(tmp_path / "x.png", exif=exif)
-    assert read_header(tmp_path / "x.png") == Header((4, 8), 1, 8)
-    np.testing.assert_array_equal(np.asarray(read_image(tmp_path / "x.png")), RAMP[:4])
-
-
-@pytest.mark.parametrize(
-    ("orientation", "expected", "said"), [(6, (8, 4), True), (3, (8, 4), False), (6, (8, 5), False), (1, (8, 4), False)]
-)
-def test_sizes_that_fit_turned_pixels_alone_are_told(orientation: int, expected: tuple[int, int], said: bool) -> None:
-    assert bool(turned_hint(Header((4, 8), 3, orientation), expected)) == said
-
-
-def test_a_damaged_orientation_is_none(tmp_path: Path) -> None:
-    path = tmp_path / "x.jpg"
-    path.write_bytes(stored(Image.fromarray(COLOUR), "JPEG", exif=b"Exif\0\0XX*\0\0\0\0\x08"))
-    assert check_file(path, decode=True).orientation == 1
-
-
-@pytest.mark.parametrize("form", ["TIFF", "GIF", "PNG", "WEBP"])
-def test_several_pages_or_frames_are_refused(tmp_path: Path, form: str) -> None:
-    path = tmp_path / f"x.{form.lower()}"
-    options = {"lossless": True} if form == "WEBP" else {}
-    Image.fromarray(RAMP).save(path, form, save_all=True, append_images=[Image.fromarray(RAMP.T)], **options)
-    for read in (read_image, read_picture, read_indices, read_header):
-        with pytest.raises(DataError, match=rf"x\.{form.lower()} has 2 (pages|frames).*file of its own"):
-            read(path)
-
-
-def test_pages_of_a_stack_are_read_by_their_number(tmp_path: Path) -> None:
-    pages = [(RAMP + number).astype(np.uint16) for number in range(4)]
-    path = tmp_path / "x.tif"
-    Image.fromarray(pages[0]).save(path, save_all=True, append_images=[Image.fromarray(page) for page in pages[1:]])
-    assert read_header(path, stack=True).pages == 4
-    for number, page in enumerate(pages):
-        np.testing.assert_array_equal(read_picture(path, number)[0], page)
-        np.testing.assert_array_equal(read_indices(path, number), page)
-
-
-def test_a_reduced_copy_in_a_tiff_is_no_page(tmp_path: Path) -> None:
-    path = tmp_path / "x.tif"
-    small = Image.fromarray(RAMP[::2, ::2])
-    small.encoderinfo = {"tiffinfo": {254: 1}}
-    Image.fromarray(RAMP).save(path, save_all=True, append_images=[small])
-    np.testing.assert_array_equal(np.asarray(read_image(path)), RAMP)
-
-
-def test_an_imagej_stack_of_channels_is_refused(tmp_path: Path) -> None:
-    path, page = tmp_path / "x.tif", Image.fromarray(RAMP)
-    told = "ImageJ=1.53\nimages=4\nchannels=2\nslices=2\n"
-    page.save(path, save_all=True, append_images=[page] * 3, tiffinfo={270: told})
-    with pytest.raises(DataError, match="ImageJ stack of 2 channels"):
-        read_picture(path, 0)
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_pixels_that_are_not_finite_are_counted(tmp_path: Path, value: float) -> None:
-    pixels = np.zeros((8, 8), np.float32)
-    pixels[0, :2] = value
-    Image.fromarray(pixels).save(tmp_path / "x.tif")
-    for read in (read_picture, read_indices):
-        with pytest.raises(DataError, match=r"x\.tif holds 2 pixels that are not finite"):
-            read(tmp_path / "x.tif")
-
-
-def test_a_picture_beyond_pillow_s_limit_says_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Image.fromarray(RAMP).save(tmp_path / "x.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 60)
-    assert read_image(tmp_path / "x.png").size == (8, 8)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
-    with pytest.raises(DataError, match=r"x\.png claims more than 40 pixels, the most that are read; cut it"):
-        read_image(tmp_path / "x.png")
 
 
 @given(st.sampled_from(["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"]))

@@ -7,7 +7,6 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
-import jaxtyping
 import pytest
 import timm
 import torch
@@ -141,12 +140,6 @@ def test_copies_pickles_and_checkpoints_go_to_and_fro(family: str) -> None:
         other.load_state_dict(model.state_dict(), strict=True)
         assert torch.equal(other(image), wanted)
         model.load_state_dict(replaced.state_dict(), strict=True)
-
-
-@pytest.fixture
-def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the checks that tests put around every operator: they look at items by chance, which has no graph."""
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 @pytest.mark.usefixtures("unchecked")

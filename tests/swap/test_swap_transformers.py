@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jaxtyping
 import pytest
 import torch
 import transformers
@@ -83,12 +82,6 @@ def test_copies_pickles_and_checkpoints_go_to_and_fro(family: str) -> None:
         assert not torch.equal(other(image), wanted)
         other.load_state_dict(model.state_dict(), strict=True)
         assert torch.equal(other(image), wanted)
-
-
-@pytest.fixture
-def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the checks that tests put into every operator: they pick items by chance, which no graph can do."""
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 QUICK = ("vit",)
