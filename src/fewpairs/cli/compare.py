@@ -85,7 +85,7 @@ def compare(
 def _load(sources: list[str], overrides: list[str]) -> list[Experiment]:
     """Load every recipe; the errors of all of them, each with the recipe's name, are one error."""
     from fewpairs.errors import InputError
-    from fewpairs.runs.config import gathered, load_experiment
+    from fewpairs.runs.config import every_result, load_experiment
 
     def load(source: str) -> Experiment:
         try:
@@ -93,4 +93,4 @@ def _load(sources: list[str], overrides: list[str]) -> list[Experiment]:
         except InputError as error:
             raise InputError("\n".join(f"{source}: {line}" for line in str(error).splitlines())) from None
 
-    return gathered([partial(load, source) for source in sources])
+    return every_result([partial(load, source) for source in sources])

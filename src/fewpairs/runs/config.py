@@ -36,7 +36,7 @@ def load_experiment(source: str | Path, overrides: Sequence[str] = ()) -> Experi
         InputError: the recipe, a field or a value is wrong; the text names it, what is allowed and the nearest name.
     """
     content = _read(str(source))
-    changes = gathered([partial(parse_override, text) for text in overrides])
+    changes = every_result([partial(parse_override, text) for text in overrides])
     return validate(_changed(content, content["kind"], changes))
 
 
@@ -44,7 +44,7 @@ def _changed(start: Mapping[str, Any], kind: str, leaves: Iterable[tuple[tuple[s
     return merge(start, following_steps(start, renamed(kind, leaves, start)))
 
 
-def gathered(calls: Iterable[Callable[[], Result]]) -> list[Result]:
+def every_result(calls: Iterable[Callable[[], Result]]) -> list[Result]:
     """Return the results of all calls. Raises InputError with the messages of all that raise it."""
     found, problems = [], []
     for call in calls:
