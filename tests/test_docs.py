@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import typer
 import yaml
 
 from fewpairs.attention import KVPos, parse_variant
-from fewpairs.cli import app
+from fewpairs.cli import app, main
 from fewpairs.kinds.classification.experiment import ClassificationExperiment
 from fewpairs.kinds.detection.experiment import DetectionExperiment
 from fewpairs.kinds.segmentation.experiment import SegmentationExperiment
@@ -89,6 +90,31 @@ def test_commands_parse(page: str, words: list[str]) -> None:
     for source in texts:
         if "=" not in source:
             load_experiment("setr_kv_small" if source.endswith(".yaml") else source, overrides)
+
+
+def without_data() -> list[list[str]]:
+    """The commands of all pages that need neither files nor minutes."""
+    quick = ("cost", "models", "kernels", "doctor")
+    found = [words for _, words in commands() if words[0] in quick or "--list" in words or "--help" in words]
+    return [list(words) for words in dict.fromkeys(map(tuple, found))]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", without_data(), ids=" ".join)
+def test_commands_that_need_no_data_run(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The others run in the tests of their kinds, on data that these make."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["fewpairs", *words])
+    try:
+        main()
+        status: Any = 0
+    except SystemExit as end:
+        status = end.code or 0
+    printed = capsys.readouterr()
+    assert status == 0, printed.err
+    assert printed.out
 
 
 def test_there_are_commands_to_check() -> None:
