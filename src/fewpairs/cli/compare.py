@@ -22,8 +22,7 @@ def compare(
         list[str], typer.Argument(metavar="RECIPE... [a.b=c]...", help="Recipes or YAML files, the reference first.")
     ],
     seeds: Annotated[
-        int,
-        typer.Option(min=1, help="Training runs of each recipe, with seeds 0, 1, ...; words about a method take 6."),
+        int, typer.Option(min=1, help="Training runs of each recipe: seeds 0, 1, ... Words on a method take 6.")
     ] = 3,
     out: Annotated[Path, typer.Option(help="Folder for the runs and the report.")] = Path("runs/compare"),
     margin: Annotated[float, typer.Option(min=0, help="Largest loss that still counts as no worse.")] = 0.02,
