@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import struct
 from itertools import permutations, product
 from pathlib import Path
@@ -219,6 +220,19 @@ def claiming(path: Path, side: int, *, packed: bool) -> Path:
 def test_a_header_that_claims_more_than_its_file_holds(tmp_path: Path, name: str, side: int, said: str) -> None:
     path = claiming(tmp_path / name, side, packed=name.endswith("gz"))
     with pytest.raises(DataError, match=f"{name} claims {said}; the file is damaged or truncated"):
+        Volume.open(path)
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+@pytest.mark.parametrize("offset", [1e6, 6.5e21])
+def test_voxels_that_begin_behind_the_end_of_the_file(tmp_path: Path, name: str, offset: float) -> None:
+    content = bytearray(nibabel.Nifti1Image(np.zeros((3, 4, 5), np.int16), np.eye(4)).to_bytes())
+    content[108:112] = np.float32(offset).tobytes()
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(bytes(content)) if name.endswith("gz") else bytes(content))
+    with pytest.raises(
+        DataError, match=rf"{name} says that its voxels begin at byte {re.escape(f'{offset:.4g}')}, behind"
+    ):
         Volume.open(path)
 
 

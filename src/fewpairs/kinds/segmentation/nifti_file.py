@@ -74,16 +74,21 @@ def opened(path: Path) -> Iterator[Nifti1Image]:
         if magic in (b"ni1", b"ni2"):
             raise DataError(f"{path} is the header of a pair of files (.hdr with .img); convert them to one file")
         image = kind.from_stream(stream)
-        _check_length(path, image.header, length, compressed)
+        # nibabel's header forgets where the voxels begin; its proxy of them knows
+        _check_length(path, image.header, int(image.dataobj.offset), length, compressed)
         yield image
 
 
-def _check_length(path: Path, header: Nifti1Header, length: int, compressed: bool) -> None:
-    """Compare the bytes that the header claims with those of the file."""
+def _check_length(path: Path, header: Nifti1Header, offset: int, length: int, compressed: bool) -> None:
+    """Compare the bytes that the header claims, from `offset` on, with those of the file."""
     shape, dtype = tuple(map(int, header.get_data_shape())), header.get_data_dtype()
     if min(shape, default=0) < 1:
         raise DataError(f"{path} has the shape {shape} and holds no volume")
-    claimed = int(header.get_data_offset()) + dtype.itemsize * int(np.prod(shape, dtype=object))
+    if offset > (length * _DEFLATED if compressed else length):
+        raise DataError(
+            f"{path} says that its voxels begin at byte {offset:.4g}, behind its end; the header is damaged"
+        )
+    claimed = offset + dtype.itemsize * int(np.prod(shape, dtype=object))
     if claimed > (length * _DEFLATED if compressed else length):
         voxels = f"{' x '.join(map(str, shape))} voxels of {dtype}, which are {size(claimed)}"
         held = f"{size(length)}{' of gzip' if compressed else ''}"
